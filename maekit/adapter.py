@@ -1,0 +1,164 @@
+"""What one modality brings: an adapter turns raw samples into tensors, and tensors into pictures.
+
+Everything a modality knows lives here and nowhere else: decibels, beats, RGB means, which augmentation is
+physical, how its people draw it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from einops import rearrange, reduce, repeat
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+
+from maekit.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+    from maekit.core.patchify import Patchifier
+    from maekit.data.sample import Sample, SignalInfo
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Reducer = Callable[[Array, float], float]
+"""(values inside one window, window length in seconds) -> label. NaN: this window has no usable label."""
+Derivation = Callable[[Array, float], Array]
+"""(signal, rate_hz) -> event times in seconds, or another signal; run once per recording when converting."""
+Estimator = Callable[["Sample"], float]
+"""A no-learning estimate of the label from one sample."""
+
+
+class Front(nn.Module):
+    """The last step before the encoder, batched and on the device: transform, then standardise per channel.
+
+    `mean` and `std` are buffers, so that a checkpoint carries the normalisation it was trained with.
+    Override `transform` for what belongs on the device (a short-time Fourier transform, a decibel scale).
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, patchifier: Patchifier) -> None:
+        super().__init__()
+        self.patchifier = patchifier
+        self.register_buffer("mean", torch.zeros(patchifier.sample_shape[0]))
+        self.register_buffer("std", torch.ones(patchifier.sample_shape[0]))
+
+    def transform(
+        self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None
+    ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch *axes"] | None]:
+        """From prepared signals to (batch, *sample_shape) in the unit that `mean` and `std` are in."""
+        return signal, valid
+
+    def forward(
+        self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None = None
+    ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch patch"] | None]:
+        """Standardised samples, and which patches were measured throughout (None: all)."""
+        x, valid = self.transform(signal, valid)
+        x = (x - self._column(self.mean, x)) / self._column(self.std, x)
+        if valid is None:
+            return x, None
+        everywhere = repeat(valid, "batch ... -> batch channel ...", channel=x.shape[1])
+        return torch.where(everywhere, x, 0.0), self.patchifier.patchify(everywhere).all(-1)
+
+    def to_units(self, x: Float[Tensor, "batch *sample"]) -> Float[Tensor, "batch *sample"]:
+        """Undo the standardisation."""
+        return x * self._column(self.std, x) + self._column(self.mean, x)
+
+    @staticmethod
+    def _column(values: Tensor, x: Tensor) -> Tensor:
+        return values.view(1, -1, *[1] * (x.ndim - 2))
+
+
+class Adapter(ABC):
+    """Base of every modality. A minimal one makes a patchifier and draws.
+
+    Args:
+        info: what the samples of the source have in common.
+        patchifier: how a sample (after `front.transform`) is cut.
+        front: the batched step on the device; the default standardises per channel.
+    """
+
+    unit: str = ""
+    """Unit of the values that `front.transform` gives and `draw` receives, e.g. "dB", "mm"."""
+    reducers: ClassVar[Mapping[str, Reducer]] = {}
+    """Ways to make one label from the values (or event times) in a window, by the name a data spec uses."""
+    derivations: ClassVar[Mapping[str, Derivation]] = {}
+    """Signals or events derived once per recording when converting, by name."""
+
+    def __init__(self, info: SignalInfo, patchifier: Patchifier, front: Front | None = None) -> None:
+        self.info = info
+        self.patchifier = patchifier
+        self.front = front or Front(patchifier)
+        self.unit = info.unit
+
+    def prepare(self, sample: Sample) -> tuple[Array, NDArray[np.bool_] | None]:
+        """One sample in a worker process: (signal of fixed shape, valid or None). Default: as read, float32."""
+        return np.ascontiguousarray(sample.signal, dtype=np.float32), sample.valid
+
+    def augment(
+        self, signal: Array, valid: NDArray[np.bool_] | None, rng: Generator
+    ) -> tuple[Array, NDArray[np.bool_] | None]:
+        """A physically valid variation of a prepared training signal. Default: none."""
+        return signal, valid
+
+    def estimators(self) -> Mapping[str, Estimator]:
+        """No-learning estimates of the label that every learned number is put beside."""
+        return {}
+
+    def fit(self, samples: Iterable[Sample]) -> None:
+        """Set the normalisation from training samples only.
+
+        Raises:
+            UserError: a channel that never changes, or nothing measured at all.
+        """
+        count, total, squares = 0.0, 0.0, 0.0
+        place = ""
+        for sample in samples:
+            place = place or sample.place
+            signal, valid = self.prepare(sample)
+            x, where = self.front.transform(torch.from_numpy(signal)[None], _batched(valid))
+            values = rearrange(x.double(), "one channel ... -> channel (one ...)")
+            if where is not None:
+                values = values[:, rearrange(where, "one ... -> (one ...)")]
+            count += values.shape[1]
+            total = total + reduce(values, "channel n -> channel", "sum")
+            squares = squares + reduce(values**2, "channel n -> channel", "sum")
+        if not count:
+            raise UserError("no measured value in the training split", place=place, mend="Check the split and `valid`.")
+        mean = torch.as_tensor(total) / count
+        variance = torch.as_tensor(squares) / count - mean**2
+        flat = [self.info.channels[i] if i < len(self.info.channels) else str(i)
+                for i in torch.where(variance <= 1e-12 * mean**2)[0].tolist()]
+        if flat:
+            raise UserError(
+                "a channel that never changes in the training split",
+                place=place, value=", ".join(flat), expected="values that vary",
+                mend="Drop the channel from the data spec or look at the recording with `maekit data inspect`.",
+            )
+        self.front.mean.copy_(mean)
+        self.front.std.copy_(variance.sqrt())
+
+    @abstractmethod
+    def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
+        """Draw one sample, (*sample_shape) in `unit`, as people of the field draw it: units on the axes."""
+
+    @classmethod
+    def simulate(cls, folder: Path, *, seed: int = 0, **size: Any) -> Path:
+        """Write physically sensible HDF5 recordings into `folder`, and beside them the data spec returned."""
+        raise UserError(
+            f"the adapter {cls.__name__} has no simulator", mend="Write `simulate`, or use recordings of your own."
+        )
+
+
+def _batched(valid: NDArray[np.bool_] | None) -> Tensor | None:
+    return None if valid is None else torch.from_numpy(valid)[None]

@@ -1,0 +1,215 @@
+"""The masked autoencoder of He et al. (2021, arXiv:2111.06377) over whatever a patchifier cuts."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from einops import reduce, repeat
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from maekit.core.masking import Mask, kept_patches, mask_patches
+from maekit.core.positions import sincos_positions
+from maekit.core.targets import PatchNormTarget
+from maekit.core.transformer import LayerNorm, TransformerConfig, blocks, initialise, run
+
+if TYPE_CHECKING:
+    from maekit.core.masking import Masking
+    from maekit.core.patchify import Patchifier
+    from maekit.core.targets import Target
+
+
+class MAEOutput(NamedTuple):
+    """loss: mean over removed patches; pred: (batch, patch, target dim); mask: (batch, patch) True = removed."""
+
+    loss: Float[Tensor, ""]
+    pred: Float[Tensor, "batch patch out"]
+    mask: Bool[Tensor, "batch patch"]
+
+
+class PatchEmbed(nn.Module):
+    """Linear(patch_dim, width). `proj` as in timm, where it is a convolution over the same numbers."""
+
+    def __init__(self, patch_dim: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(patch_dim, width)
+
+    def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch patch width"]:
+        return self.proj(patches)
+
+
+class Encoder(nn.Module):
+    """A vision transformer over patches, with a class token; state-dict names are timm's.
+
+    Args:
+        patchifier: how a sample is cut; gives grid and patch size.
+        config: width, depth, heads.
+        mask_token: also own a mask token, for the ablation in which the encoder sees removed patches as such.
+    """
+
+    def __init__(self, patchifier: Patchifier, config: TransformerConfig, *, mask_token: bool = False) -> None:
+        super().__init__()
+        self.patchifier, self.config = patchifier, config
+        self.patch_embed = PatchEmbed(patchifier.patch_dim, config.width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width)) if mask_token else None
+        self.pos_embed = nn.Parameter(sincos_positions(patchifier.grid_size, config.width), requires_grad=False)
+        self.blocks = blocks(config)
+        self.norm = LayerNorm(config.width)
+        initialise(self)
+        # As in the paper's code: the patch embedding's bias keeps the small uniform start of a convolution.
+        bound = patchifier.patch_dim**-0.5
+        nn.init.uniform_(self.patch_embed.proj.bias, -bound, bound)
+        for token in (self.cls_token, self.mask_token):
+            if token is not None:
+                nn.init.normal_(token, std=0.02)
+
+    def forward(
+        self, x: Float[Tensor, "batch *sample"], valid: Bool[Tensor, "batch patch"] | None = None
+    ) -> Float[Tensor, "batch token width"]:
+        """Features of every measured patch, class token first; nothing is masked.
+
+        Args:
+            x: (batch, *sample_shape).
+            valid: (batch, patch) False where not measured: nobody attends there.
+        """
+        return self.encode(self.patchifier.patchify(x), valid, None)
+
+    def encode(
+        self,
+        patches: Float[Tensor, "batch patch dim"],
+        valid: Bool[Tensor, "batch patch"] | None,
+        mask: Mask | None,
+    ) -> Float[Tensor, "batch token width"]:
+        """Through the blocks: all patches, only those that `mask` keeps, or (with a mask token) stand-ins as well."""
+        if valid is not None:
+            patches = torch.where(valid[..., None], patches, 0.0)
+        tokens = self.patch_embed(patches)
+        keys = valid
+        if mask is not None and self.mask_token is not None:
+            tokens = torch.where(mask.mask[..., None], self.mask_token.to(tokens.dtype), tokens)
+        tokens = tokens + self.pos_embed[:, 1:]
+        if mask is not None and self.mask_token is None:
+            tokens = gather(tokens, mask.ids_keep)
+            keys = None if mask.padding is None else ~mask.padding
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        tokens = torch.cat([cls, tokens], dim=1)
+        return self.norm(run(self.blocks, tokens, with_class_token(keys)))
+
+
+class Decoder(nn.Module):
+    """From encoded visible patches to a prediction for every patch."""
+
+    def __init__(self, patchifier: Patchifier, config: TransformerConfig, encoder_width: int, out_dim: int) -> None:
+        super().__init__()
+        self.embed = nn.Linear(encoder_width, config.width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        self.pos_embed = nn.Parameter(sincos_positions(patchifier.grid_size, config.width), requires_grad=False)
+        self.blocks = blocks(config)
+        self.norm = LayerNorm(config.width)
+        self.pred = nn.Linear(config.width, out_dim)
+        initialise(self)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(
+        self,
+        latent: Float[Tensor, "batch token width"],
+        mask: Mask | None,
+        valid: Bool[Tensor, "batch patch"] | None,
+    ) -> Float[Tensor, "batch patch out"]:
+        """Put the tokens back in place, mask tokens where patches were removed (`mask` None: all are in place)."""
+        tokens = self.embed(latent)
+        cls, patches = tokens[:, :1], tokens[:, 1:]
+        if mask is not None:
+            missing = mask.ids_restore.shape[1] - patches.shape[1]
+            filler = repeat(self.mask_token.to(patches.dtype), "1 1 width -> batch n width", batch=len(patches), n=missing)
+            if mask.padding is not None:
+                patches = torch.where(mask.padding[..., None], self.mask_token.to(patches.dtype), patches)
+            patches = gather(torch.cat([patches, filler], dim=1), mask.ids_restore)
+        tokens = torch.cat([cls, patches], dim=1) + self.pos_embed
+        return self.pred(self.norm(run(self.blocks, tokens, with_class_token(valid)))[:, 1:])
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encode what is left visible, predict what was removed.
+
+    Args:
+        patchifier: how a sample is cut.
+        encoder: size of the encoder.
+        decoder: size of the decoder, narrower and shallower as a rule.
+        masking: strategy that scores patches.
+        mask_ratio: share of the measured patches that is removed.
+        target: what is predicted; default the patch-normalised target.
+        encoder_mask_tokens: the ablation in which the encoder also sees a mask token for every removed patch.
+
+    Raises:
+        ValueError: a ratio that leaves nothing to encode or nothing to predict.
+    """
+
+    def __init__(
+        self,
+        patchifier: Patchifier,
+        *,
+        encoder: TransformerConfig,
+        decoder: TransformerConfig,
+        masking: Masking,
+        mask_ratio: float = 0.75,
+        target: Target | None = None,
+        encoder_mask_tokens: bool = False,
+    ) -> None:
+        super().__init__()
+        patches = prod(patchifier.grid_size)
+        if not 0 < kept_patches(patches, mask_ratio) < patches:
+            raise ValueError(
+                f"mask_ratio {mask_ratio} keeps {kept_patches(patches, mask_ratio)} of the {patches} patches of the grid "
+                f"{patchifier.grid_size}: at least one must be kept and one removed"
+            )
+        self.patchifier, self.masking, self.mask_ratio = patchifier, masking, mask_ratio
+        self.target = target or PatchNormTarget(patchifier)
+        self.encoder = Encoder(patchifier, encoder, mask_token=encoder_mask_tokens)
+        self.decoder = Decoder(patchifier, decoder, encoder.width, self.target.dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch *sample"],
+        *,
+        valid: Bool[Tensor, "batch patch"] | None = None,
+        noise: Float[Tensor, "batch patch"] | None = None,
+    ) -> MAEOutput:
+        """One pretraining pass.
+
+        Args:
+            x: (batch, *sample_shape); values where `valid` is False may be anything, NaN included.
+            valid: (batch, patch) True where measured; the others are neither encoded, attended to nor in the loss.
+            noise: (batch, patch) uniform in [0, 1); given, the step is repeatable.
+        """
+        patches = self.patchifier.patchify(x)
+        if valid is not None:
+            patches = torch.where(valid[..., None], patches, 0.0)
+        if noise is None:
+            noise = torch.rand(patches.shape[:2], device=x.device)
+        mask = mask_patches(self.masking(noise), self.mask_ratio, valid)
+        latent = self.encoder.encode(patches, valid, mask)
+        placed = self.encoder.mask_token is not None
+        pred = self.decoder(latent, None if placed else mask, valid)
+        return MAEOutput(masked_mse(pred, self.target(patches), mask.mask), pred, mask.mask)
+
+
+def masked_mse(
+    pred: Float[Tensor, "batch patch out"], target: Float[Tensor, "batch patch out"], mask: Bool[Tensor, "batch patch"]
+) -> Float[Tensor, ""]:
+    """Mean squared error over each patch, then the mean over removed patches (of the whole batch); float32."""
+    error = reduce((pred.float() - target.float()) ** 2, "batch patch out -> batch patch", "mean")
+    return torch.where(mask, error, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def gather(tokens: Float[Tensor, "batch token width"], ids: Tensor) -> Float[Tensor, "batch picked width"]:
+    """Rows `ids` (batch, picked) of each sample."""
+    return tokens.gather(1, repeat(ids, "batch picked -> batch picked width", width=tokens.shape[2]))
+
+
+def with_class_token(keys: Bool[Tensor, "batch patch"] | None) -> Bool[Tensor, "batch token"] | None:
+    """The class token is always there to attend to."""
+    return None if keys is None else torch.cat([keys.new_ones(len(keys), 1), keys], dim=1)

@@ -1,0 +1,149 @@
+"""From what is stored (any numeric type, either byte order, complex in three guises) to native arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maekit.data.spec import CHANNEL
+from maekit.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import h5py
+    from numpy.typing import NDArray
+
+    from maekit.data.spec import Signal
+
+_PAIR_FIELDS = (("real", "imag"), ("re", "im"), ("r", "i"), ("i", "q"))
+
+
+def check_values(dataset: h5py.Dataset, signal: Signal, place: str) -> None:
+    """Whether the stored type and the number of axes are those that the spec describes.
+
+    Raises:
+        UserError: text, references or compound values, complex without a rule, or another number of axes.
+    """
+    dtype, rule = dataset.dtype, signal.complex
+    named = len(signal.axes)
+    axes = dataset.ndim
+    if dtype.names is not None:
+        fields = _pair(dtype)
+        if fields is None:
+            raise UserError(
+                "compound values",
+                place=place,
+                value=str(dtype),
+                expected="numbers, or two numeric fields (real, imag) with `complex: pairs`",
+                mend="Name one field's values as a dataset of its own.",
+            )
+        if rule != "pairs":
+            raise UserError(
+                "I and Q stored as compound pairs, and no rule for them", place=place, value=str(dtype),
+                mend="Write `complex: pairs` under `signal` in the data spec.",
+            )  # fmt: skip
+    elif dtype.kind == "c":
+        if rule is None:
+            raise UserError(
+                "complex values and no rule for them",
+                place=place,
+                value=str(dtype),
+                expected="`complex: keep`, `magnitude` or `phase` under `signal`",
+                mend="Say in the data spec what they become.",
+            )
+        if rule == "pairs":
+            raise UserError(
+                "`complex: pairs`, but the values are complex already", place=place, value=str(dtype),
+                mend="Write `complex: keep`.",
+            )  # fmt: skip
+    elif dtype.kind not in "biuf":
+        raise UserError(
+            "values that are not numbers",
+            place=place,
+            value=str(dtype),
+            expected="integers, floats or complex numbers",
+            mend="Correct `signal.path`, or store the numbers themselves.",
+        )
+    elif rule == "pairs":
+        if dataset.ndim != named + 1 or dataset.shape[-1] != 2:
+            raise UserError(
+                "`complex: pairs` needs fields (real, imag) or a last, unnamed axis of 2",
+                place=place,
+                value=dataset.shape,
+                expected=f"({', '.join(signal.axes)}, 2)",
+            )
+        axes -= 1
+    elif rule is not None:
+        raise UserError(
+            f"`complex: {rule}`, but the values are real", place=place, value=str(dtype),
+            mend="Remove the rule, or write `complex: pairs` where the last axis of 2 holds I and Q.",
+        )  # fmt: skip
+    if axes != named:
+        raise UserError(
+            f"a dataset of {axes} axes, and the data spec names {named}",
+            place=place,
+            value=dataset.shape,
+            expected=f"({', '.join(signal.axes)})",
+            mend="Name every axis of the dataset in `signal.axes`, in order.",
+        )
+
+
+def to_native(raw: NDArray[Any], rule: str | None, place: str) -> NDArray[Any]:
+    """Stored values -> float32, complex64, or float64 for integers that float32 would round (32 bits and more).
+
+    Args:
+        rule: `signal.complex` of the spec; with `pairs` a last axis of 2 or the two fields are joined.
+        place: for the message.
+
+    Raises:
+        UserError: a finite value beyond the range of float32.
+    """
+    if rule == "pairs":
+        real, imag = (raw[name] for name in _pair(raw.dtype) or ()) if raw.dtype.names else (raw[..., 0], raw[..., 1])
+        joined = np.empty(real.shape, np.complex128)
+        joined.real, joined.imag = real, imag
+        raw = joined
+    elif rule == "magnitude":
+        raw = np.abs(raw)
+    elif rule == "phase":
+        raw = np.where(np.isfinite(raw), np.angle(raw), np.nan)
+    if raw.dtype.kind == "c":
+        kind: Any = np.complex64
+    else:
+        kind = np.float64 if raw.dtype.kind in "iu" and raw.dtype.itemsize >= 4 else np.float32
+    try:
+        with np.errstate(over="raise"):
+            return np.ascontiguousarray(raw, dtype=kind)
+    except FloatingPointError:
+        raise UserError(
+            "a value beyond the range of float32",
+            place=place,
+            value=float(np.nanmax(np.abs(raw[np.isfinite(raw)]))),
+            expected="magnitudes below 3.4e38",
+            mend="Store NaN where nothing was measured, or another unit.",
+        ) from None
+
+
+def channels_first(values: NDArray[Any], axes: Sequence[str]) -> NDArray[Any]:
+    """(*stored axes) -> (channels, *other axes in their order)."""
+    return np.moveaxis(values, list(axes).index(CHANNEL), 0) if CHANNEL in axes else values[None]
+
+
+def may_be_missing(dataset: h5py.Dataset) -> bool:
+    """Whether the stored type can hold NaN at all."""
+    fields = _pair(dataset.dtype)
+    kinds = [dataset.dtype[name].kind for name in fields] if fields else [dataset.dtype.kind]
+    return any(kind in "fc" for kind in kinds)
+
+
+def _pair(dtype: np.dtype[Any]) -> tuple[str, str] | None:
+    """Names of the (real, imag) fields of a compound type."""
+    by_name = {name.lower(): name for name in dtype.names or ()}
+    for real, imag in _PAIR_FIELDS:
+        if set(by_name) == {real, imag}:
+            fields = by_name[real], by_name[imag]
+            if all(dtype[name].kind in "iuf" for name in fields):
+                return fields
+    return None

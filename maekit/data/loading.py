@@ -1,0 +1,106 @@
+"""From a source and an adapter to batches on the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.random import Generator
+    from numpy.typing import NDArray
+
+    from maekit.data.sample import Sample, Source
+    from maekit.data.sampler import BatchSampler, Key
+
+Batch: TypeAlias = dict[str, Tensor]
+"""`signal` (batch, *prepared), `noise` (batch, patch), `index` (batch,) into the source, `label` (batch,) where
+there are labels, `valid` (batch, *axes) only where something was not measured."""
+
+
+class Preparation(Protocol):
+    """The part of an adapter that runs in worker processes."""
+
+    def prepare(self, sample: Sample) -> tuple[NDArray[Any], NDArray[np.bool_] | None]: ...
+    def training_sample(self, sample: Sample, rng: Generator) -> tuple[NDArray[Any], NDArray[np.bool_] | None]: ...
+
+
+class Samples(Dataset[dict[str, Any]]):
+    """Chosen samples of a source, prepared by an adapter; randomness comes from (seed, epoch, index) alone.
+
+    Args:
+        source: random access to samples.
+        indices: those of one split.
+        adapter: prepares a sample.
+        patches: length of the masking noise drawn with each sample.
+        seed: of the run.
+        augment: True in training.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        indices: Sequence[int] | NDArray[np.int64],
+        adapter: Preparation,
+        *,
+        patches: int,
+        seed: int = 0,
+        augment: bool = False,
+    ) -> None:
+        self.source, self.adapter = source, adapter
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.patches, self.seed, self.augment = patches, seed, augment
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        index = int(self.indices[key.index])
+        sample = self.source[index]
+        rng = np.random.default_rng((self.seed, key.epoch, index))
+        noise = rng.random(self.patches, dtype=np.float32)
+        prepare = self.adapter
+        signal, valid = prepare.training_sample(sample, rng) if self.augment else prepare.prepare(sample)
+        item = {"signal": signal, "valid": valid, "noise": noise, "index": index}
+        if sample.label is not None:
+            item["label"] = sample.label
+        return item
+
+
+def collate(items: Sequence[dict[str, Any]]) -> Batch:
+    """Stack prepared samples; `valid` appears only when something in the batch was not measured."""
+    batch = {
+        "signal": torch.from_numpy(np.stack([item["signal"] for item in items])),
+        "noise": torch.from_numpy(np.stack([item["noise"] for item in items])),
+        "index": torch.tensor([item["index"] for item in items]),
+    }
+    if "label" in items[0]:
+        batch["label"] = torch.tensor([item["label"] for item in items])
+    valids = [item["valid"] for item in items]
+    if any(valid is not None and not valid.all() for valid in valids):
+        shape = next(valid.shape for valid in valids if valid is not None)
+        whole = np.ones(shape, dtype=bool)
+        batch["valid"] = torch.from_numpy(np.stack([whole if valid is None else valid for valid in valids]))
+    return batch
+
+
+def loader(samples: Samples, sampler: BatchSampler, *, workers: int = 0, pin: bool = False) -> DataLoader[Any]:
+    """Batches in the sampler's order, prepared by `workers` processes."""
+    return DataLoader(
+        samples,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=False,
+    )
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move a batch, without waiting for the copy where memory is pinned."""
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}

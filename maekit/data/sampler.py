@@ -1,0 +1,87 @@
+"""Which samples make up which step: a pure function of (seed, epoch), so nothing has to be saved to resume."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+
+class Key(NamedTuple):
+    """Everything that decides what one drawn sample looks like, beside the seed of the run."""
+
+    epoch: int
+    index: int
+
+
+class BatchSampler:
+    """Micro-batches of keys for one process in one epoch.
+
+    An epoch is one permutation of the samples, cut into steps of `batch_size` (the effective batch); the samples
+    of a step are dealt out to (accumulation x world size) micro-batches. So the samples of a step, and with them
+    order and augmentation, do not depend on workers, on the number of processes or on where a run was resumed.
+
+    Args:
+        samples: number of samples.
+        batch_size: samples a step, over all processes and accumulated micro-batches.
+        accumulation: micro-batches a step and process.
+        rank, world_size: this process among all.
+        seed: of the run.
+        shuffle: False takes samples in order and keeps the last, smaller batch (evaluation).
+
+    Raises:
+        ValueError: a batch size that does not divide, or fewer samples than one step takes.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        accumulation: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        shuffle: bool = True,
+    ) -> None:
+        if batch_size % (accumulation * world_size):
+            raise ValueError(
+                f"batch_size {batch_size} does not divide into {world_size} processes x {accumulation} accumulated "
+                "micro-batches"
+            )
+        if shuffle and samples < batch_size:
+            raise ValueError(f"{samples} training samples do not fill one step of batch_size {batch_size}")
+        self.samples, self.batch_size, self.seed, self.shuffle = samples, batch_size, seed, shuffle
+        self.accumulation, self.rank, self.world_size = accumulation, rank, world_size
+        self.epoch, self.first_step = 0, 0
+
+    @property
+    def steps(self) -> int:
+        """Steps an epoch; in training a last, incomplete step is left out."""
+        return self.samples // self.batch_size if self.shuffle else -(-self.samples // self.batch_size)
+
+    def start_at(self, epoch: int, step: int = 0) -> None:
+        """Where the next iteration begins."""
+        self.epoch, self.first_step = epoch, step
+
+    def __len__(self) -> int:
+        return (self.steps - self.first_step) * self.accumulation
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = self._order()
+        parts = self.accumulation * self.world_size
+        for step in range(self.first_step, self.steps):
+            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            for micro in range(self.accumulation):
+                part = micro * self.world_size + self.rank
+                yield [Key(self.epoch, int(i)) for i in batch[part::parts]]
+
+    def _order(self) -> NDArray[np.int64]:
+        if not self.shuffle:
+            return np.arange(self.samples)
+        return np.random.default_rng((self.seed, self.epoch)).permutation(self.samples)

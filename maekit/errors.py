@@ -1,0 +1,48 @@
+"""The one exception that speaks to the person at the keyboard."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_UNSTATED = object()
+
+
+class UserError(Exception):
+    """Something the person running maekit can mend: exit code 2, one paragraph, no traceback.
+
+    Args:
+        problem: what is wrong, in one clause.
+        place: where: `file:line:column`, a file, `file:/dataset`, a command-line option.
+        value: what was found there (shown with `repr`, cut at 120 characters).
+        expected: what would have been right.
+        mend: what to do about it.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        place: str = "",
+        value: object = _UNSTATED,
+        expected: str = "",
+        mend: str = "",
+    ) -> None:
+        self.problem, self.place, self.expected, self.mend = problem, place, expected, mend
+        sentences = [f"{place}: {problem}" if place else problem]
+        if value is not _UNSTATED:
+            shown = repr(value)
+            sentences.append(f"got {shown if len(shown) <= 120 else shown[:117] + '...'}")
+        if expected:
+            sentences.append(f"expected {expected}")
+        text = "; ".join(sentences) + "."
+        super().__init__(f"{text} {mend}" if mend else text)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`Did you mean 'x'?` for the closest of `known`, or an empty string."""
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"Did you mean {close[0]!r}?" if close else ""

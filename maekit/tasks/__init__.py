@@ -1,0 +1,1 @@
+"""Objectives: a module that turns a batch into a loss and metrics."""

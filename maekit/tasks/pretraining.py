@@ -1,0 +1,74 @@
+"""Masked autoencoding as a task."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from einops import reduce
+from torch import Tensor, nn
+
+from maekit.tasks import trivial
+from maekit.tasks.collapse import effective_rank, embedding_std
+from maekit.tasks.task import Batch, Rows, Task
+
+if TYPE_CHECKING:
+    from maekit.core.autoencoder import MaskedAutoencoder
+
+
+class Pretraining(Task):
+    """The loss of a masked autoencoder, beside two predictors without learning and a collapse monitor.
+
+    Args:
+        front: signal to standardised samples and patch validity.
+        model: the masked autoencoder.
+    """
+
+    def __init__(self, front: nn.Module, model: MaskedAutoencoder) -> None:
+        super().__init__()
+        self.front, self.model = front, model
+
+    def forward(self, batch: Batch) -> Tensor:
+        x, valid = self.front(batch["signal"], batch.get("valid"))
+        loss: Tensor = self.model(x, valid=valid, noise=batch["noise"]).loss
+        return loss
+
+    @torch.no_grad()
+    def rows(self, batch: Batch) -> Rows:
+        """Loss of each sample, of the two trivial predictors on the same removed patches, and its embedding."""
+        x, valid = self.front(batch["signal"], batch.get("valid"))
+        out = self.model(x, valid=valid, noise=batch["noise"])
+        patches = self.model.patchifier.patchify(x)
+        if valid is not None:
+            patches = torch.where(valid[..., None], patches, 0.0)
+        visible = ~out.mask if valid is None else ~out.mask & valid
+        target = self.model.target(patches)
+        guesses = {"loss": out.pred, "loss_mean_patch": trivial.mean_patch(target, visible)}
+        if self.model.target.dim == self.model.patchifier.patch_dim:
+            guesses["loss_interpolation"] = trivial.interpolation(self.model.patchifier, target, visible)
+        tokens = self.model.encoder(x, valid)
+        return {
+            "index": batch["index"],
+            "embedding": tokens[:, 0].float(),
+            "removed": out.mask.sum(1).float(),
+            **{name: _squared_error(guess, target, out.mask) for name, guess in guesses.items()},
+        }
+
+    def summarize(self, rows: Rows) -> dict[str, float]:
+        """Losses as means over removed patches, and the collapse monitor over all embeddings."""
+        removed = rows["removed"].sum().clamp(min=1)
+        metrics = {name: (rows[name].sum() / removed).item() for name in rows if name.startswith("loss")}
+        if len(rows["embedding"]) > 1:
+            metrics["embedding_std"] = embedding_std(rows["embedding"]).item()
+            metrics["effective_rank"] = effective_rank(rows["embedding"]).item()
+        return metrics
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return [*self.model.encoder.blocks, *self.model.decoder.blocks]
+
+
+def _squared_error(guess: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Summed over the removed patches of each sample."""
+    error = reduce((guess.float() - target.float()) ** 2, "batch patch out -> batch patch", "mean")
+    return torch.where(mask, error, 0.0).sum(1)

@@ -1,0 +1,51 @@
+"""What the training loop knows of a task: a module that turns a batch into a loss and metrics."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, TypeAlias
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Batch: TypeAlias = dict[str, Tensor]
+Rows: TypeAlias = dict[str, Tensor]
+"""One entry a sample in every tensor, `index` among them, so that evaluation on many processes counts each once."""
+
+
+class Task(nn.Module, ABC):
+    """A module with a front (signal to standardised samples) and a model, that knows its loss and its metrics."""
+
+    front: nn.Module
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Tensor:
+        """Loss of one (micro-)batch, a scalar to differentiate."""
+
+    @abstractmethod
+    def rows(self, batch: Batch) -> Rows:
+        """What evaluation needs of each sample of a batch."""
+
+    @abstractmethod
+    def summarize(self, rows: Rows) -> dict[str, float]:
+        """Metrics over all evaluated samples; `loss` among them."""
+
+    @property
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """The transformer blocks, in order: what is wrapped for sharding and counted for layer decay."""
+
+    def depth_of(self, name: str) -> int | None:
+        """For layer decay: 0 for what stands before the blocks, i + 1 for block i, None for all after them."""
+        del name
+        return None
+
+    def undecayed(self) -> frozenset[str]:
+        """Names of parameters with more than one dimension that take no weight decay."""
+        return frozenset()
+
+    def selection(self) -> Mapping[str, bool]:
+        """Metrics by which a validation result may be called better, True where higher is better."""
+        return {"loss": False}

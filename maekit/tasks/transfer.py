@@ -1,0 +1,117 @@
+"""A pretrained encoder under a new head: frozen, its last blocks, or all of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from einops import reduce
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from maekit.tasks.task import Task
+
+if TYPE_CHECKING:
+    from maekit.core.autoencoder import Encoder
+
+Tune = Literal["frozen", "partial", "full"]
+Pooling = Literal["mean", "class"]
+
+
+class Transfer(Task):
+    """Shared by classification and regression: pooling, the head, and which parameters train.
+
+    As in the MAE paper: `full` and `partial` put a linear layer on the pooled features after a LayerNorm of its
+    own (`pooling: mean` drops the encoder's last norm); `frozen` is a linear probe, with a BatchNorm without affine
+    parameters before the linear layer.
+
+    Args:
+        front: signal to standardised samples.
+        encoder: pretrained or not.
+        outputs: numbers that the head gives.
+        tune: what trains: `frozen` the head alone, `partial` also the last `tuned_blocks` blocks, `full` all.
+        pooling: `mean` of the measured patch tokens, or the `class` token.
+        tuned_blocks: with `partial`.
+        head_std: spread of the head's initial weights.
+    """
+
+    def __init__(
+        self,
+        front: nn.Module,
+        encoder: Encoder,
+        outputs: int,
+        *,
+        tune: Tune = "full",
+        pooling: Pooling = "mean",
+        tuned_blocks: int = 4,
+        head_std: float = 2e-5,
+    ) -> None:
+        super().__init__()
+        depth = len(encoder.blocks)
+        if tune == "partial" and not 0 <= tuned_blocks <= depth:
+            raise ValueError(f"tuned_blocks={tuned_blocks}, expected 0 to the {depth} blocks of the encoder")
+        self.front, self.encoder, self.tune, self.pooling = front, encoder, tune, pooling
+        width = encoder.config.width
+        self.norm: nn.Module
+        if tune == "frozen":
+            self.norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
+            head_std = 0.01
+        else:
+            self.norm = nn.LayerNorm(width, eps=1e-6)
+        if tune != "frozen" and pooling == "mean":
+            encoder.norm = nn.Identity()  # type: ignore[assignment]
+        self.head = nn.Linear(width, outputs)
+        nn.init.trunc_normal_(self.head.weight, std=head_std)
+        nn.init.zeros_(self.head.bias)
+        encoder.requires_grad_(False)
+        if tune == "full":
+            encoder.requires_grad_(True)
+        elif tune == "partial":
+            for block in encoder.blocks[depth - tuned_blocks :]:
+                block.requires_grad_(True)
+            encoder.norm.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> Transfer:
+        """A frozen encoder also keeps out of stochastic depth."""
+        super().train(mode)
+        if self.tune == "frozen":
+            self.encoder.eval()
+        return self
+
+    def features(
+        self, signal: Tensor, valid: Bool[Tensor, "batch *axes"] | None
+    ) -> Float[Tensor, "batch width"]:
+        """Pooled features of a batch of prepared signals; nothing is masked."""
+        x, measured = self.front(signal, valid)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != "frozen"):
+            return pool(self.encoder(x, measured), measured, self.pooling)
+
+    def output(self, signal: Tensor, valid: Bool[Tensor, "batch *axes"] | None) -> Float[Tensor, "batch out"]:
+        """What the head gives."""
+        return self.head(self.norm(self.features(signal, valid)))
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return list(self.encoder.blocks)
+
+    def depth_of(self, name: str) -> int | None:
+        parts = name.split(".")
+        if parts[0] != "encoder" or parts[1] == "norm":
+            return None
+        return int(parts[2]) + 1 if parts[1] == "blocks" else 0
+
+    def undecayed(self) -> frozenset[str]:
+        return frozenset({"encoder.cls_token", "encoder.pos_embed"})
+
+
+def pool(
+    tokens: Float[Tensor, "batch token width"], measured: Bool[Tensor, "batch patch"] | None, pooling: Pooling
+) -> Float[Tensor, "batch width"]:
+    """The class token, or the mean over tokens of measured patches."""
+    if pooling == "class":
+        return tokens[:, 0]
+    patches = tokens[:, 1:]
+    if measured is None:
+        return reduce(patches, "batch patch width -> batch width", "mean")
+    counted = torch.where(measured[..., None], patches, 0.0)
+    return reduce(counted, "batch patch width -> batch width", "sum") / measured.sum(1, keepdim=True).clamp(min=1)

@@ -1,0 +1,105 @@
+"""One process or many: what `torchrun` says about this one, and how a task is spread over all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.nn.parallel import DistributedDataParallel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from maekit.tasks.task import Task
+
+Parallel = Literal["ddp", "fsdp2"]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """This process among all, and the device it computes on."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """The one that writes files and speaks."""
+        return self.rank == 0
+
+
+@contextmanager
+def joined(device: str | None = None) -> Iterator[Process]:
+    """Join the processes that `torchrun` started (alone without it); leave them at the end.
+
+    Args:
+        device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
+    """
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if "WORLD_SIZE" not in os.environ:
+        yield Process(0, 1, torch.device(name))
+        return
+    local = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if name == "cuda" else torch.device(name)
+    if local.type == "cuda":
+        torch.cuda.set_device(local)
+    dist.init_process_group("nccl" if local.type == "cuda" else "gloo")
+    try:
+        yield Process(dist.get_rank(), dist.get_world_size(), local)
+    finally:
+        dist.destroy_process_group()
+
+
+def spread(task: Task, process: Process, parallel: Parallel) -> nn.Module:
+    """The module whose call runs the task on all processes (the task itself where there is one)."""
+    if process.world_size == 1:
+        return task
+    if parallel == "fsdp2":
+        for block in task.blocks:
+            fully_shard(block)
+        fully_shard(task)
+        register_fsdp_forward_method(task, "rows")
+        return task
+    return DistributedDataParallel(task, device_ids=None if process.device.type == "cpu" else [process.device])
+
+
+def synchronise_gradients(module: nn.Module, wanted: bool) -> None:
+    """Whether the next backward pass averages gradients over processes: only the last of accumulated ones does."""
+    if isinstance(module, DistributedDataParallel):
+        module.require_backward_grad_sync = wanted
+    elif isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(wanted)
+
+
+def mean_over_processes(value: Tensor, process: Process) -> Tensor:
+    """The mean of a scalar over all processes."""
+    if process.world_size > 1:
+        dist.all_reduce(value)
+        value = value / process.world_size
+    return value
+
+
+def any_process(flag: bool, process: Process) -> bool:
+    """True on all when True on one."""
+    if process.world_size == 1:
+        return flag
+    shared = torch.tensor(float(flag), device=process.device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return bool(shared)
+
+
+def gather_rows(rows: dict[str, Tensor], process: Process) -> dict[str, Tensor]:
+    """The rows of all processes, on the CPU, in the order of `index`, each sample once."""
+    if process.world_size > 1:
+        parts: list[dict[str, Tensor]] = [{} for _ in range(process.world_size)]
+        dist.all_gather_object(parts, rows)
+        parts = [part for part in parts if part]
+        rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    order = rows["index"].argsort(stable=True)
+    return {name: values[order] for name, values in rows.items()}

@@ -1,0 +1,203 @@
+"""The training loop. It knows no task: a task turns a batch into a loss, and rows into metrics."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from maekit.data.loading import loader, to_device
+from maekit.data.sampler import BatchSampler
+from maekit.training.device import autocast, compile_if_wanted
+from maekit.training.distributed import (
+    Process,
+    any_process,
+    gather_rows,
+    mean_over_processes,
+    spread,
+    synchronise_gradients,
+)
+from maekit.training.optimizer import gradient_norm, learning_rate, make_optimizer, set_learning_rate
+from maekit.training.state import restore, save
+from maekit.training.stopping import deferred_signals, interruption, not_finite
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from maekit.data.loading import Batch, Samples
+    from maekit.recipe.schema import Recipe
+    from maekit.tasks.task import Rows, Task
+    from maekit.training.run import Run
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a watcher may show after a step."""
+
+    step: int
+    steps: int
+    epoch: float
+    row: dict[str, Any]
+    eta_s: float
+
+
+Watcher = Callable[[Progress], None]
+
+
+def train(
+    task: Task,
+    training: Samples,
+    validation: Samples | None,
+    *,
+    recipe: Recipe,
+    run: Run,
+    process: Process,
+    identity: dict[str, Any],
+    watch: Watcher | None = None,
+) -> dict[str, float]:
+    """Train `task` to the end of the schedule, going on from the newest sound checkpoint of `run`.
+
+    Args:
+        task: what is trained; moved to the device of `process`.
+        training, validation: prepared samples of the two splits.
+        recipe: its `optimizer`, `schedule`, `training` and `seed` are read here.
+        run: where checkpoints and metrics go; the caller holds it with `run.owned()`.
+        process: this process among all.
+        identity: what a checkpoint must agree on to be continued (recipe and data), by name.
+        watch: called after every logged step.
+
+    Returns:
+        The metrics of the last evaluation (of the last training step where there is no validation split).
+
+    Raises:
+        UserError: a checkpoint of another recipe or other data, or one that is damaged.
+        InterruptedRunError: a signal asked to stop; a checkpoint was written.
+        NotFiniteError: too many steps in a row without a finite loss and gradient.
+    """
+    options, schedule = recipe.training, recipe.schedule
+    sampler = BatchSampler(
+        len(training), options.batch_size, seed=recipe.seed, accumulation=options.accumulation,
+        rank=process.rank, world_size=process.world_size,
+    )  # fmt: skip
+    total = schedule.epochs * sampler.steps
+    task.to(process.device).train()
+    torch.manual_seed(recipe.seed)
+    module = spread(task, process, options.parallel)
+    optimizer = make_optimizer(task, recipe.optimizer)
+    step, bad = restore(task, optimizer, run, identity)
+    compiled = compile_if_wanted(module, options.compile, process.device)
+    precision = autocast(options.precision, process.device)
+    batches = loader(training, sampler, workers=options.workers, pin=process.device.type == "cuda")
+    metrics: dict[str, float] = {}
+
+    with deferred_signals() as caught:
+        while step < total:
+            epoch = step // sampler.steps
+            sampler.start_at(epoch, step % sampler.steps)
+            micro_batches = iter(batches)
+            while step < (epoch + 1) * sampler.steps:
+                began = time.perf_counter()
+                rate = learning_rate(step, steps_per_epoch=sampler.steps, batch_size=options.batch_size,
+                                     base_lr=recipe.optimizer.base_lr, schedule=schedule)  # fmt: skip
+                set_learning_rate(optimizer, rate)
+                # Keyed by the step, so that stochastic depth too goes on as if nothing had interrupted it.
+                torch.manual_seed(hash((recipe.seed, step, process.rank)))
+                loss = torch.zeros((), device=process.device)
+                for micro in range(options.accumulation):
+                    batch = to_device(next(micro_batches), process.device)
+                    synchronise_gradients(module, micro == options.accumulation - 1)
+                    with precision():
+                        part = compiled(batch) / options.accumulation
+                    part.backward()
+                    loss += part.detach()
+                loss = mean_over_processes(loss, process)
+                norm = gradient_norm(task, recipe.optimizer.clip_grad)
+                if math.isfinite(loss.item()) and math.isfinite(norm):
+                    optimizer.step()
+                    bad = 0
+                else:
+                    bad += 1
+                    logger.warning("step %d: loss %g, gradient norm %g; step left out", step, loss.item(), norm)
+                    if bad > options.max_bad_steps:
+                        raise not_finite(run, batch, step=step, bad=bad, loss=loss.item(), norm=norm)
+                optimizer.zero_grad(set_to_none=True)
+                step += 1
+
+                last = step == total
+                epoch_ends = step % sampler.steps == 0
+                if step % options.log_every_steps == 0 or last:
+                    seconds = time.perf_counter() - began
+                    row: dict[str, Any] = {
+                        "kind": "train", "step": step, "epoch": step / sampler.steps,
+                        **observe(task, [batch], process, precision),
+                        "loss": loss.item(), "lr": rate, "grad_norm": norm,
+                        "samples_per_s": options.batch_size / seconds,
+                    }  # fmt: skip
+                    run.log(row)
+                    if watch:
+                        watch(Progress(step, total, step / sampler.steps, row, (total - step) * seconds))
+                if validation and epoch_ends and (step // sampler.steps % options.evaluate_every_epochs == 0 or last):
+                    metrics = evaluate(task, validation, process, batch_size=options.batch_size,
+                                       workers=options.workers, precision=precision)  # fmt: skip
+                    row = {"kind": "validation", "step": step, "epoch": step / sampler.steps, **metrics}
+                    run.log(row)
+                    if watch:
+                        watch(Progress(step, total, step / sampler.steps, row, 0.0))
+                stop = any_process(bool(caught), process)
+                due = epoch_ends and step // sampler.steps % options.save_every_epochs == 0
+                due |= options.save_every_steps is not None and step % options.save_every_steps == 0
+                if due or last or stop:
+                    save(task, optimizer, run, step=step, bad=bad, identity=identity, keep=options.keep_checkpoints)
+                if stop and not last:
+                    raise interruption(caught, step)
+    return metrics or next((row for row in reversed(run.rows()) if row["kind"] == "validation"), {})
+
+
+def evaluate(
+    task: Task,
+    samples: Samples,
+    process: Process,
+    *,
+    batch_size: int,
+    workers: int = 0,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> dict[str, float]:
+    """Metrics of `task` over all `samples`, each counted once however many processes share the work."""
+    task.to(process.device)
+    sampler = BatchSampler(
+        len(samples), batch_size, rank=process.rank, world_size=process.world_size, shuffle=False
+    )
+    batches = loader(samples, sampler, workers=workers)
+    return observe(task, (to_device(batch, process.device) for batch in batches), process, precision)
+
+
+def observe(
+    task: Task, batches: Iterable[Batch], process: Process, precision: Callable[[], AbstractContextManager[Any]]
+) -> dict[str, float]:
+    """Metrics over some batches (this process's share of them), without training on them."""
+    return task.summarize(collect(task, batches, process, precision))
+
+
+@torch.no_grad()
+def collect(
+    task: Task, batches: Iterable[Batch], process: Process, precision: Callable[[], AbstractContextManager[Any]]
+) -> Rows:
+    """The rows of all batches of all processes, on the CPU, in the order of `index`."""
+    training = task.training
+    task.eval()
+    parts: list[dict[str, Tensor]] = []
+    for batch in batches:
+        if len(batch["index"]):
+            with precision():
+                parts.append({name: value.cpu() for name, value in task.rows(batch).items()})
+    task.train(training)
+    return gather_rows({name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}, process)
