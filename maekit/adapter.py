@@ -111,6 +111,10 @@ class Adapter(ABC):
         """A physically valid variation of a prepared training signal. Default: none."""
         return signal, valid
 
+    def training_sample(self, sample: Sample, rng: Generator) -> tuple[Array, NDArray[np.bool_] | None]:
+        """`prepare`, then `augment`; for what must be varied before it is prepared (crops), override this."""
+        return self.augment(*self.prepare(sample), rng)
+
     def estimators(self) -> Mapping[str, Estimator]:
         """No-learning estimates of the label that every learned number is put beside."""
         return {}

@@ -1,1 +1,1 @@
-"""Reading recordings: what a file means (spec), windows of it (hdf5, image_folder), and who is on which side (splits)."""
+"""From files to batches: data specs, sources, splits by group, sampling, conversion and inspection."""

@@ -1,0 +1,92 @@
+"""Heart beats: finding them in an ECG, a rate from their times, and a rate without learning from a spectrum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal as dsp
+
+Array = NDArray[Any]
+
+SLOWEST_BPM, FASTEST_BPM = 30.0, 220.0
+
+
+def r_peaks(ecg: Array, rate_hz: float) -> NDArray[np.float64]:
+    """Times of R peaks in seconds, after Pan & Tompkins (IEEE Trans. Biomed. Eng. 32, 1985).
+
+    5-15 Hz band, derivative, squaring, 150 ms integration; then peaks above an adaptive threshold (0.3 of the local
+    maximum level), at least 250 ms apart, each moved to the largest excursion of the band-passed signal within
+    100 ms. Polarity does not matter. Stretches of NaN hold no beat.
+
+    Args:
+        ecg: (time,) or (time, leads), of which the first is used, in any unit.
+        rate_hz: at least 40 Hz.
+    """
+    ecg = np.asarray(ecg, dtype=np.float64).reshape(len(ecg), -1)[:, 0]
+    missing = ~np.isfinite(ecg)
+    ecg = np.where(missing, np.nanmedian(ecg) if not missing.all() else 0.0, ecg)
+    if len(ecg) < 2 * rate_hz:
+        return np.zeros(0)
+    band = dsp.sosfiltfilt(dsp.butter(2, (5, min(15, 0.45 * rate_hz)), "bandpass", fs=rate_hz, output="sos"), ecg)
+    width = max(1, round(0.15 * rate_hz))
+    energy = np.convolve(np.gradient(band) ** 2, np.ones(width) / width, mode="same")
+    level = dsp.medfilt(_block_maximum(energy, int(2 * rate_hz)), 3)
+    level = np.interp(np.arange(len(ecg)), (np.arange(len(level)) + 0.5) * int(2 * rate_hz), level)
+    found, _ = dsp.find_peaks(energy, height=0.3 * level, distance=max(1, round(0.25 * rate_hz)))
+    reach = round(0.1 * rate_hz)
+    sign = _polarity(band, found, reach)
+    peaks = [low + int(np.argmax(sign * band[low : p + reach + 1])) for p in found for low in [max(0, p - reach)]]
+    peaks = [p for p in sorted(set(peaks)) if not missing[p]]
+    return np.array(peaks, dtype=np.float64) / rate_hz
+
+
+def beat_rate_bpm(times_s: Array, seconds: float) -> float:
+    """Heart rate from the beats inside a window: 60 / median interval; NaN where they do not tell.
+
+    At least three beats, with intervals that fill at least 60 % of the window and lie between 30 and 220 bpm.
+    """
+    intervals = np.diff(times_s)
+    if len(intervals) < 2 or intervals.sum() < 0.6 * seconds:
+        return float("nan")
+    rate = 60.0 / float(np.median(intervals))
+    return rate if SLOWEST_BPM <= rate <= FASTEST_BPM else float("nan")
+
+
+def spectral_peak_bpm(
+    displacement: Array, rate_hz: float, *, band_hz: tuple[float, float] = (0.8, 2.0), difference: bool = True
+) -> float:
+    """Heart rate without learning: the highest peak of the periodogram inside the band of heart rates.
+
+    Args:
+        displacement: (time,) without missing values.
+        rate_hz: its sampling rate.
+        band_hz: where the peak is looked for.
+        difference: take differences first, as for radar phase, where breathing is far larger than the heart.
+    """
+    x = np.diff(displacement) if difference else displacement
+    sos = dsp.butter(2, (band_hz[0], min(band_hz[1], 0.45 * rate_hz)), "bandpass", fs=rate_hz, output="sos")
+    x = dsp.sosfiltfilt(sos, x - x.mean())
+    size = int(2 ** np.ceil(np.log2(max(len(x), 64 * rate_hz))))
+    frequency, power = dsp.periodogram(x, rate_hz, window="hann", nfft=size)
+    inside = np.flatnonzero((frequency >= band_hz[0]) & (frequency <= band_hz[1]))
+    peak = int(inside[np.argmax(power[inside])])
+    offset = 0.0
+    if 0 < peak < len(power) - 1:
+        left, middle, right = np.log(power[peak - 1 : peak + 2] + 1e-300)
+        bend = left - 2 * middle + right
+        offset = 0.5 * (left - right) / bend if bend < 0 else 0.0
+    return 60.0 * (peak + offset) * rate_hz / size
+
+
+def _block_maximum(x: Array, size: int) -> Array:
+    whole = len(x) // size * size
+    return x[:whole].reshape(-1, size).max(axis=1) if whole else np.array([x.max()])
+
+
+def _polarity(band: Array, found: Array, reach: int) -> float:
+    """Whether the sharp excursions point up or down, over the whole recording."""
+    ups = [band[max(0, p - reach) : p + reach + 1].max(initial=0.0) for p in found]
+    downs = [-band[max(0, p - reach) : p + reach + 1].min(initial=0.0) for p in found]
+    return 1.0 if np.sum(ups) >= np.sum(downs) else -1.0

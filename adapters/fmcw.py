@@ -1,0 +1,108 @@
+"""FMCW radar from its parameters: resolutions, and the beat signal of point scatterers.
+
+Formulas as in Richards, Scheer & Holm, Principles of Modern Radar (2010), and Stove, "Linear FMCW radar
+techniques", IEE Proc. F 139 (1992).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPEED_OF_LIGHT = 299_792_458.0
+BOLTZMANN = 1.380649e-23
+
+
+@dataclass(frozen=True, slots=True)
+class FMCW:
+    """A chirp sequence and the radar equation's terms.
+
+    Args:
+        carrier_hz: frequency at the start of a chirp.
+        bandwidth_hz: swept while samples are taken.
+        samples: ADC samples a chirp (complex).
+        sample_rate_hz: of the ADC.
+        chirps: chirps a frame.
+        chirp_interval_s: from chirp to chirp.
+        power_w: transmitted.
+        gain_db: of transmit and receive antenna, each.
+        noise_figure_db: of the receiver.
+        temperature_k: of the receiver.
+    """
+
+    carrier_hz: float = 77e9
+    bandwidth_hz: float = 3.6e9
+    samples: int = 128
+    sample_rate_hz: float = 4e6
+    chirps: int = 64
+    chirp_interval_s: float = 100e-6
+    power_w: float = 0.016
+    gain_db: float = 9.0
+    noise_figure_db: float = 14.0
+    temperature_k: float = 290.0
+
+    @property
+    def wavelength_m(self) -> float:
+        """At the carrier."""
+        return SPEED_OF_LIGHT / self.carrier_hz
+
+    @property
+    def slope_hz_per_s(self) -> float:
+        """Of the chirp."""
+        return self.bandwidth_hz * self.sample_rate_hz / self.samples
+
+    @property
+    def range_resolution_m(self) -> float:
+        """c / 2B; also the width of a range bin."""
+        return SPEED_OF_LIGHT / (2 * self.bandwidth_hz)
+
+    @property
+    def max_range_m(self) -> float:
+        """Of complex samples: all bins of the range FFT."""
+        return self.range_resolution_m * self.samples
+
+    @property
+    def velocity_resolution_mps(self) -> float:
+        """Wavelength / (2 x frame time); also the width of a Doppler bin."""
+        return self.wavelength_m / (2 * self.chirps * self.chirp_interval_s)
+
+    @property
+    def max_velocity_mps(self) -> float:
+        """Unambiguous, to either side."""
+        return self.wavelength_m / (4 * self.chirp_interval_s)
+
+    @property
+    def noise_w(self) -> float:
+        """Thermal noise in the ADC's band: k T B F."""
+        return BOLTZMANN * self.temperature_k * self.sample_rate_hz * 10 ** (self.noise_figure_db / 10)
+
+    def received_w(self, range_m: NDArray[np.float64], rcs_m2: NDArray[np.float64] | float) -> NDArray[np.float64]:
+        """Radar equation: P G^2 lambda^2 sigma / ((4 pi)^3 R^4)."""
+        gain = 10 ** (self.gain_db / 10)
+        return self.power_w * gain**2 * self.wavelength_m**2 * rcs_m2 / ((4 * np.pi) ** 3 * range_m**4)  # type: ignore[no-any-return]
+
+    def beat_signal(self, range_m: NDArray[np.float64], rcs_m2: NDArray[np.float64] | float) -> NDArray[np.complex128]:
+        """Sum of the beat signals of point scatterers, in volts across one ohm, without noise.
+
+        A scatterer at range R gives a tone of frequency slope x 2R/c and phase 4 pi R / wavelength (the residual
+        video phase is left out). A receding scatterer turns its phase forward: positive Doppler is receding.
+
+        Args:
+            range_m: (scatterer, chirp): the range at each chirp, so that it may migrate.
+            rcs_m2: (scatterer, 1) or a number: radar cross section.
+
+        Returns:
+            (chirp, sample).
+        """
+        amplitude = np.sqrt(self.received_w(range_m, rcs_m2))
+        time = np.arange(self.samples) / self.sample_rate_hz
+        delay = 2 * range_m / SPEED_OF_LIGHT
+        start = amplitude * np.exp(2j * np.pi * self.carrier_hz * delay)
+        turn = np.exp(2j * np.pi * self.slope_hz_per_s * delay[..., None] * time)
+        return np.einsum("pc,pcs->cs", start, turn)
+
+    def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.complex128]:
+        """Complex white noise of the thermal power."""
+        return np.sqrt(self.noise_w / 2) * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))

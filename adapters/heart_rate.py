@@ -1,0 +1,172 @@
+"""One-dimensional signals that a heart beats in: radar phase, PPG, ECG, accelerometer; any number of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal as dsp
+
+from maekit.adapter import Adapter, Derivation, Estimator, Reducer
+from maekit.adapters import beats
+from maekit.core.patchify import GridPatchifier
+from maekit.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.random import Generator
+
+    from maekit.data.sample import Sample, SignalInfo
+
+Array = NDArray[Any]
+Valid = NDArray[np.bool_]
+
+
+class HeartRateAdapter(Adapter):
+    """Windows of a 1-D signal at one rate, optionally differenced, filtered and standardised.
+
+    Args:
+        info: of the source; one axis, `time`.
+        patch_s: length of a patch in seconds.
+        rate_hz: resample to this rate; needed where recordings differ in theirs.
+        window_s: length of a sample; the source's own window by default.
+        difference: use the derivative in unit/s (first difference x rate): for radar phase, where breathing is a
+            hundred times the heart (phase difference of Xiang et al., Sensors 2023, 7869).
+        band_hz: zero-phase Butterworth band-pass of order 2.
+        per_window: take out each window's own mean and standard deviation, where amplitude tells nothing (it
+            depends on distance, contact or the phone).
+        despike: limit values to this many robust standard deviations from the window's median (Hampel).
+        gain_jitter: augmentation: random gain within this share.
+        noise_std: augmentation: white noise of this many standard deviations of the window.
+        sign_flip: augmentation: right only where polarity means nothing (radar phase, not an ECG lead).
+        estimate_band_hz: where the no-learning estimator looks for the heart.
+    """
+
+    reducers: Mapping[str, Reducer] = {"beat_rate_bpm": beats.beat_rate_bpm}  # type: ignore[misc]
+    derivations: Mapping[str, Derivation] = {"r_peaks": beats.r_peaks}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        info: SignalInfo,
+        *,
+        patch_s: float = 0.4,
+        rate_hz: float | None = None,
+        window_s: float | None = None,
+        difference: bool = False,
+        band_hz: tuple[float, float] | None = None,
+        per_window: bool = False,
+        despike: float | None = None,
+        gain_jitter: float = 0.0,
+        noise_std: float = 0.0,
+        sign_flip: bool = False,
+        estimate_band_hz: tuple[float, float] = (0.8, 2.0),
+    ) -> None:
+        if [axis.name for axis in info.axes] != ["time"]:
+            raise ValueError(f"heart_rate takes one axis, time; the data spec gives {[a.name for a in info.axes]}")
+        rate = rate_hz or info.rate_hz
+        if rate is None:
+            raise ValueError("recordings differ in sampling rate: give rate_hz, to which all are resampled")
+        seconds = window_s or (info.axes[0].length / info.rate_hz if info.rate_hz else None)
+        if seconds is None:
+            raise ValueError("recordings differ in sampling rate: give window_s, the length of a sample")
+        self.rate_hz, self.points = rate, round(seconds * rate)
+        patch = round(patch_s * rate)
+        if abs(patch - patch_s * rate) > 1e-6 or patch < 1:
+            raise ValueError(f"patch_s {patch_s} is no whole number of samples at {rate:g} Hz; {max(patch, 1) / rate:g} is")
+        super().__init__(info, GridPatchifier((len(info.channels), self.points), (patch,), ("time",)))
+        self.difference, self.band_hz, self.per_window, self.despike = difference, band_hz, per_window, despike
+        self.gain_jitter, self.noise_std, self.sign_flip = gain_jitter, noise_std, sign_flip
+        self.estimate_band_hz = estimate_band_hz
+        unit = f"{info.unit}/s" if difference else info.unit
+        self.unit = f"standard deviations of the window ({unit})" if per_window else unit
+
+    def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
+        """(channels, points) at one rate; missing stretches stay missing whatever is filtered around them."""
+        x, valid = np.asarray(sample.signal, dtype=np.float64), sample.valid
+        if valid is not None:
+            x = _bridge(x, valid)
+        rate = sample.rate_hz or self.rate_hz
+        if self.difference:
+            x = np.diff(x, axis=-1, prepend=x[:, :1]) * rate
+            if valid is not None:
+                valid = valid & np.r_[valid[:1], valid[:-1]]
+        if self.band_hz is not None:
+            sos = dsp.butter(2, self.band_hz, "bandpass", fs=rate, output="sos")
+            x = dsp.sosfiltfilt(sos, x, axis=-1, padlen=min(x.shape[-1] - 1, round(2 * rate)))
+        x, valid = self._resampled(x, valid, rate, sample.place)
+        measured = x if valid is None or not valid.any() else x[:, valid]
+        if self.despike is not None:
+            centre = np.median(measured, axis=-1, keepdims=True)
+            spread = 1.4826 * np.median(np.abs(measured - centre), axis=-1, keepdims=True)
+            x = np.clip(x, centre - self.despike * spread, centre + self.despike * spread)
+            measured = x if valid is None or not valid.any() else x[:, valid]
+        if self.per_window:
+            x = (x - measured.mean(axis=-1, keepdims=True)) / (measured.std(axis=-1, keepdims=True) + 1e-9)
+        return np.ascontiguousarray(x, dtype=np.float32), valid
+
+    def augment(self, signal: Array, valid: Valid | None, rng: Generator) -> tuple[Array, Valid | None]:
+        """Gain, noise and, where asked for, polarity: what mounting and receiver change from day to day."""
+        gain = 1 + self.gain_jitter * rng.uniform(-1, 1)
+        if self.sign_flip and rng.random() < 0.5:
+            gain = -gain
+        noise = self.noise_std * signal.std() * rng.standard_normal(signal.shape)
+        return (gain * signal + noise).astype(np.float32), valid
+
+    def estimators(self) -> Mapping[str, Estimator]:
+        """The peak of the spectrum inside the band of heart rates, of the first channel as it was read."""
+
+        def spectral_peak(sample: Sample) -> float:
+            x = np.asarray(sample.signal, dtype=np.float64)
+            x = x if sample.valid is None else _bridge(x, sample.valid)
+            rate = sample.rate_hz or self.rate_hz
+            return beats.spectral_peak_bpm(x[0], rate, band_hz=self.estimate_band_hz)
+
+        return {"spectral peak": spectral_peak}
+
+    def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
+        """Seconds along, the unit upward, one line a channel."""
+        seconds = np.arange(x.shape[-1]) / self.rate_hz
+        for name, line in zip(self.info.channels, x, strict=True):
+            axes.plot(seconds, line, linewidth=1.2, label=name.replace("$", r"\$"))
+        axes.set_xlim(0, seconds[-1])
+        axes.set_xlabel("time [s]")
+        axes.set_ylabel(self.unit.replace("$", r"\$"))
+        axes.set_title(title)
+        if len(x) > 1:
+            axes.legend(frameon=False, fontsize="small")
+
+    @classmethod
+    def simulate(cls, folder: Path, *, seed: int = 0, **size: Any) -> Path:
+        """FMCW vital signs of a cohort; see `maekit.adapters.vital_signs`."""
+        from maekit.adapters.vital_signs import simulate_vital_signs
+
+        return simulate_vital_signs(folder, seed=seed, **size)
+
+    def _resampled(self, x: Array, valid: Valid | None, rate: float, place: str) -> tuple[Array, Valid | None]:
+        """To `rate_hz` (polyphase, anti-aliased) and `points`; what is too short at the end is missing."""
+        if abs(rate - self.rate_hz) > 1e-6 * rate:
+            ratio = Fraction(self.rate_hz / rate).limit_denominator(1000)
+            x = dsp.resample_poly(x, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
+            if valid is not None:
+                at = np.minimum(np.arange(x.shape[-1]) * rate / self.rate_hz, len(valid) - 1).astype(int)
+                valid = valid[at] & valid[np.minimum(at + 1, len(valid) - 1)]
+        short = self.points - x.shape[-1]
+        if short > 0.1 * self.points:
+            raise UserError("a window shorter than the adapter takes", place=place, value=f"{x.shape[-1] / self.rate_hz:.2f} s",
+                            expected=f"{self.points / self.rate_hz:.2f} s", mend="Make `window` and `window_s` agree.")  # fmt: skip
+        if short > 0:
+            valid = np.r_[np.ones(x.shape[-1], bool) if valid is None else valid, np.zeros(short, bool)]
+            x = np.pad(x, ((0, 0), (0, short)), mode="edge")
+        return x[:, : self.points], None if valid is None else valid[: self.points]
+
+
+def _bridge(x: Array, valid: Valid) -> Array:
+    """Straight lines over what is missing, so that filters do not ring; the mask still says it is missing."""
+    if not valid.any():
+        return np.zeros_like(x)
+    at = np.arange(x.shape[-1])
+    return np.stack([np.interp(at, at[valid], line[valid]) for line in x])

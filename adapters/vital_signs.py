@@ -1,0 +1,153 @@
+"""A cohort before an FMCW radar: chests that breathe and beat, seen through the phase of one range bin.
+
+Displacement is respiration plus heart beats plus body motion. The radar's beat signal is computed from it with
+`maekit.adapters.fmcw` (phase 4 pi d / wavelength, radar equation, clutter, thermal noise), and displacement is got
+back as it is done in practice: range FFT, range bin, circle fit, arctangent, unwrapping.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from maekit.adapters.fmcw import FMCW
+
+Array = NDArray[Any]
+
+SPEC = """\
+name: simulated_vital_signs
+title: Simulated chest displacement before a 77 GHz FMCW radar
+licence: Apache-2.0 (simulated by maekit)
+files: "vital_signs.h5"
+records: "/*"
+signal:
+  path: displacement
+  axes: [time]
+  channels: [displacement]
+  unit: mm
+  rate_hz: {attribute: rate_hz}
+group: {attribute: subject}
+label: {path: beats, events: true, reduce: beat_rate_bpm, unit: bpm}
+window: {axis: time, seconds: 10, hop_seconds: 5}
+"""
+
+
+def simulate_vital_signs(
+    folder: Path,
+    *,
+    people: int = 24,
+    seconds: float = 180.0,
+    rate_hz: float = 50.0,
+    seed: int = 0,
+    snr_db: tuple[float, float] = (5.0, 25.0),
+    motion: bool = True,
+    radar: FMCW | None = None,
+) -> Path:
+    """Write `vital_signs.h5` and, beside it, the data spec `simulated_vital_signs.yaml`.
+
+    Args:
+        folder: made when missing.
+        people: one recording each; mean heart rates differ from 55 to 100 bpm.
+        seconds: length of a recording.
+        rate_hz: frames a second (slow time).
+        seed: the cohort is a function of it.
+        snr_db: in the range bin, drawn for each person between these; it sets the chest's radar cross section
+            by the radar equation.
+        motion: bursts of body motion.
+        radar: chirp and link budget.
+
+    Returns:
+        The data spec.
+    """
+    radar = radar or FMCW()
+    folder.mkdir(parents=True, exist_ok=True)
+    with h5py.File(folder / "vital_signs.h5", "w") as file:
+        for person in range(people):
+            rng = np.random.default_rng((seed, person))
+            chest_mm, beats_s, breathing_bpm = chest(rng, seconds, rate_hz, motion=motion)
+            range_m = rng.uniform(0.5, 2.0)
+            iq = slow_time(radar, rng, range_m, chest_mm, float(rng.uniform(*snr_db)))
+            record = file.create_group(f"person_{person:03d}")
+            record.attrs.update({"subject": f"p{person:03d}", "range_m": range_m, "breathing_bpm": breathing_bpm})
+            data = record.create_dataset("displacement", data=displacement_mm(iq, radar).astype(np.float32))
+            data.attrs.update({"rate_hz": rate_hz, "unit": "mm"})
+            record.create_dataset("true_displacement", data=chest_mm.astype(np.float32))
+            record.create_dataset("beats", data=beats_s)
+    spec = folder / "simulated_vital_signs.yaml"
+    spec.write_text(SPEC)
+    return spec
+
+
+def chest(rng: np.random.Generator, seconds: float, rate_hz: float, *, motion: bool) -> tuple[Array, Array, float]:
+    """Displacement of a chest in mm, the times of its beats in s, and its breathing rate per minute.
+
+    Respiration: 4 to 12 mm peak to peak at 0.15 to 0.35 Hz with two harmonics and a wandering rate. Beats: 0.1 to
+    0.5 mm, each a rise and fall with a damped oscillation, their rate wandering with a memory of half a minute and with
+    respiration (sinus arrhythmia). Motion: a few smooth shifts of up to 10 mm a minute and half.
+    """
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    breathing_hz = rng.uniform(0.15, 0.35)
+    phase = 2 * np.pi * np.cumsum(breathing_hz * (1 + 0.1 * _wander(rng, len(time), 10 * rate_hz))) / rate_hz
+    breath = sum(
+        amplitude * np.sin(n * phase + rng.uniform(0, 2 * np.pi))
+        for n, amplitude in ((1, 1.0), (2, rng.uniform(0.05, 0.2)), (3, rng.uniform(0.005, 0.04)))
+    )
+    x = rng.uniform(2, 6) * np.asarray(breath)
+    mean_bpm = rng.uniform(55, 100)
+    bpm = mean_bpm + 5 * _wander(rng, len(time), 30 * rate_hz) + rng.uniform(1, 4) * np.sin(phase)
+    cycles = np.cumsum(bpm / 60) / rate_hz
+    beats_s = np.interp(np.arange(np.ceil(cycles[0]), np.floor(cycles[-1])), cycles, time)
+    beats_s = np.sort(beats_s + 0.01 * rng.standard_normal(len(beats_s)))
+    strength, ring_hz, damping = rng.uniform(0.1, 0.5), rng.uniform(3, 6), rng.uniform(8, 14)
+    for beat in beats_s:
+        start = int(beat * rate_hz) + 1
+        after = time[start : start + round(0.6 * rate_hz)] - beat
+        x[start : start + len(after)] += 0.5 * strength * np.exp(-damping * after) * np.sin(2 * np.pi * ring_hz * after)
+        x[start : start + len(after)] += strength * np.sin(np.pi * np.clip(after / 0.5, 0, 1)) ** 2
+    if motion:
+        for moment in rng.uniform(0, seconds, rng.poisson(seconds / 90)):
+            x += rng.uniform(-10, 10) / (1 + np.exp(-(time - moment) / rng.uniform(0.1, 0.5)))
+    return x, beats_s, float(60 * breathing_hz)
+
+
+def slow_time(
+    radar: FMCW, rng: np.random.Generator, range_m: float, chest_mm: Array, snr_db: float
+) -> NDArray[np.complex128]:
+    """Complex samples of the chest's range bin, one a frame: chest, static clutter and thermal noise.
+
+    One chirp a frame. The radar cross section is the one for which the radar equation gives `snr_db` in the range
+    bin, after the range FFT's processing gain.
+    """
+    per_metre2 = float(radar.received_w(np.array(range_m), 1.0)) * radar.samples / radar.noise_w
+    rcs_m2 = 10 ** (snr_db / 10) / per_metre2
+    centre = np.round(range_m / radar.range_resolution_m) * radar.range_resolution_m
+    ranges = centre + chest_mm[None] / 1e3
+    # Range bin of the FFT, computed for that bin alone: it stays the same bin, as the chest moves millimetres.
+    steering = np.exp(-2j * np.pi * np.arange(radar.samples) * round(centre / radar.range_resolution_m) / radar.samples)
+    target = np.concatenate(
+        [radar.beat_signal(part, rcs_m2) @ steering for part in np.array_split(ranges, max(1, ranges.shape[1] // 4096), axis=1)]
+    ) / np.sqrt(radar.samples)
+    level = np.sqrt(np.mean(np.abs(target) ** 2))
+    clutter = level * rng.uniform(0.5, 3) * np.exp(2j * np.pi * rng.random())
+    return target + clutter + radar.noise(rng, target.shape)
+
+
+def displacement_mm(iq: Array, radar: FMCW) -> NDArray[np.float64]:
+    """Chest displacement from the samples of a range bin: DC offset by circle fit, arctangent, unwrapping.
+
+    The circle is fitted by least squares (Kasa, IEEE Trans. Instrum. Meas. 25, 1976).
+    """
+    system = np.column_stack([2 * iq.real, 2 * iq.imag, np.ones(len(iq))])
+    real, imaginary, _ = np.linalg.lstsq(system, np.abs(iq) ** 2, rcond=None)[0]
+    phase = np.unwrap(np.angle(iq - (real + 1j * imaginary)))
+    return (phase - phase.mean()) * radar.wavelength_m / (4 * np.pi) * 1e3  # type: ignore[no-any-return]
+
+
+def _wander(rng: np.random.Generator, length: int, memory: float) -> Array:
+    """Standard normal noise with a memory of so many samples, of unit variance."""
+    coarse = rng.standard_normal(int(length / memory) + 3)
+    return np.interp(np.arange(length) / memory, np.arange(len(coarse)), coarse)

@@ -1,0 +1,1 @@
+"""Data specs that come with maekit."""

@@ -1,0 +1,75 @@
+"""How published files become the HDF5 that a data spec reads: the `convert` section, as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat
+
+Format = Literal["csv", "npy", "npz", "mat", "wav"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Stream(_Strict):
+    """One dataset of a recording, and where its numbers come from.
+
+    Args:
+        files: glob below the source folder; with `member`, zip files. One recording a file, joined over streams by
+            the name that `Conversion.record` finds in their paths.
+        member: glob over the members of the zip files.
+        format: taken from the file name where left out.
+        columns: columns of a CSV by name (or by number from 0 where it has no header), side by side as channels.
+        key: variable of an NPZ or MAT file.
+        time: column (CSV) or key of the time stamps, in `time_unit`.
+        time_unit: of the stamps.
+        rate_hz: stated rate; with time stamps, the constant rate that a line is fitted for (quantised or jittering
+            stamps of a device with a steady clock). Left out with time stamps: the median interval, which the
+            stamps must keep to within 1 %, unless `resample_hz` is given.
+        resample_hz: put unevenly sampled data on an even grid of this rate (anti-aliased before where it is lower).
+        offsets: key of row offsets of a ragged array: row i belongs to the recording `offsets[i]:offsets[i+1]`.
+        rate_key: key of one rate a recording, for ragged arrays.
+        optional: a recording without this stream gets an empty dataset.
+    """
+
+    files: str
+    member: str | None = None
+    format: Format | None = None
+    columns: list[str | int] = []
+    key: str | None = None
+    time: str | int | None = None
+    time_unit: Literal["s", "ms", "us"] = "s"
+    rate_hz: PositiveFloat | None = None
+    resample_hz: PositiveFloat | None = None
+    offsets: str | None = None
+    rate_key: str | None = None
+    optional: bool = False
+
+
+class Derived(_Strict):
+    """A dataset derived once a recording by a function that an adapter brings: events in seconds, say."""
+
+    adapter: str
+    function: str
+    source: str
+
+
+class Conversion(_Strict):
+    """From published files to one HDF5 file with one group a recording.
+
+    Args:
+        record: regex over the path of a source file (zip member); its named groups become attributes of the
+            recording, the group `record` (or the whole match) its name.
+        streams: datasets by name; the first one defines the start of the recording.
+        attributes: further attributes by name from keys of the NPZ or MAT file (one entry a recording or row).
+        derived: datasets derived from a stream.
+        unzip: the source is a zip archive of a folder of pictures: only unpack it.
+    """
+
+    record: str = r"(?P<record>[^/]+)\.[^/]+$"
+    streams: dict[str, Stream] = {}
+    attributes: dict[str, str] = {}
+    derived: dict[str, Derived] = {}
+    unzip: str | None = None
