@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from maekit.adapters.fmcw import FMCW
 
@@ -110,7 +111,7 @@ def chest(rng: np.random.Generator, seconds: float, rate_hz: float, *, motion: b
         x[start : start + len(after)] += strength * np.sin(np.pi * np.clip(after / 0.5, 0, 1)) ** 2
     if motion:
         for moment in rng.uniform(0, seconds, rng.poisson(seconds / 90)):
-            x += rng.uniform(-10, 10) / (1 + np.exp(-(time - moment) / rng.uniform(0.1, 0.5)))
+            x += rng.uniform(-10, 10) * expit((time - moment) / rng.uniform(0.1, 0.5))
     return x, beats_s, float(60 * breathing_hz)
 
 

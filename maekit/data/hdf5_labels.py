@@ -144,6 +144,8 @@ class LabelReader:
                 raise UserError("an attribute that is no single label", place=place, value=raw.tolist())
         else:
             raw, place = _read_small(label.path or "", record)
+            if not raw.size and not label.events:  # a recording without any event is one thing, without labels another
+                raise UserError("an empty dataset of labels", place=place, value=raw.shape)
         values = self._numbers(raw, place)
         if label.events:
             return self._from_events(values, windows, rate_hz, place)
@@ -226,8 +228,6 @@ def _read_small(path: str, record: h5py.Group) -> tuple[NDArray[Any], str]:
     dataset = find_dataset(record.file, path, record.name)
     place = f"{record.file.filename}:{dataset.name}"
     check_storage(dataset, place)
-    if dataset.size == 0:
-        raise UserError("an empty dataset of labels or groups", place=place, value=dataset.shape)
     if dataset.size * dataset.dtype.itemsize > BLOCK_LIMIT:
         raise UserError("too large for labels or groups", place=place, value=dataset.shape)
     try:

@@ -30,7 +30,7 @@ class ImageFolderSource:
     16-bit gray scaled by 1/257, transparency laid on black. Sizes vary, so `info.axes` have length 0.
 
     Args:
-        spec: its name, and `label.classes` where not every class folder is wanted.
+        spec: its name, and `folder`, where the pictures lie below `root`.
         root: the folder.
         labels: False where the task needs none.
 
@@ -39,6 +39,7 @@ class ImageFolderSource:
     """
 
     def __init__(self, spec: DataSpec, root: Path, *, labels: bool = True) -> None:
+        root = root / (spec.folder or "")
         if not root.is_dir():
             raise UserError(
                 "no such folder", place=str(root), expected="a folder with pictures",
@@ -47,8 +48,7 @@ class ImageFolderSource:
         self.spec, self.root = spec, root
         sides = [side for side in SIDES if (root / side).is_dir()]
         folders = {side: root / side for side in sides} or {"all": root}
-        named = spec.label.classes if spec.label else None
-        classes = named or sorted({p.name for f in folders.values() for p in f.iterdir() if p.is_dir()})
+        classes = sorted({p.name for f in folders.values() for p in f.iterdir() if p.is_dir()})
         self.paths: list[Path] = []
         groups: list[str] = []
         indices: list[int] = []
@@ -76,7 +76,7 @@ class ImageFolderSource:
 
     def fingerprint(self) -> str:
         """A digest of names, sizes and content."""
-        return fingerprint(self.paths, self.root, self.spec.name)
+        return fingerprint(self.root, self.paths, self.spec.name)
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:

@@ -1,166 +1,232 @@
-"""What a data set means, as a YAML file that pydantic checks: a data spec.
-
-Nothing here opens a data file, so that recipes are checked in well under a second.
-"""
+"""What the files of a data set mean: a data spec is one YAML, checked here, and read without numpy or h5py."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from maekit.data.conversion import Conversion
 from maekit.errors import UserError, nearest
 from maekit.recipe.validate import validate
 from maekit.recipe.yaml import read_yaml
 
-Share = Annotated[float, Field(ge=0, le=1)]
+CHANNEL = "channel"
+TIME = "time"
+BUILT_IN_REDUCERS = ("mean", "median", "majority", "first")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors."""
+    """No unknown keys, no change after reading; a name may be written as a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AttributeName(Strict):
-    """A number or word that stands in an HDF5 attribute of the dataset, or of the record around it."""
-
-    attribute: str
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
 class Window(Strict):
-    """How recordings are cut into samples along one axis.
+    """How a recording is cut into samples along one axis: by seconds of the time axis, or by points.
 
-    `seconds` (with the axis' own rate) or `length` (in points); a length of 1 drops the axis. Hops default to the
-    window. A recording shorter than the window is left out, or with `pad` filled up with missing values.
+    Without a hop, windows follow each other without overlap. `pad` keeps a recording shorter than the window:
+    what is added at its end is marked not valid, and counts as missing.
     """
 
-    axis: str = "time"
-    seconds: PositiveFloat | None = None
-    hop_seconds: PositiveFloat | None = None
-    length: PositiveInt | None = None
-    hop: PositiveInt | None = None
+    axis: Name = TIME
+    seconds: Positive | None = None
+    hop_seconds: Positive | None = None
+    length: Annotated[int, Field(ge=1)] | None = None
+    hop: Annotated[int, Field(ge=1)] | None = None
     pad: bool = False
 
     @model_validator(mode="after")
-    def _one_unit(self) -> Window:
+    def _one_unit(self) -> Self:
         if (self.seconds is None) == (self.length is None):
-            raise ValueError("give either `seconds` or `length` (in points)")
-        if (self.hop is not None and self.length is None) or (self.hop_seconds is not None and self.seconds is None):
-            raise ValueError("`hop` goes with `length`, `hop_seconds` with `seconds`")
+            raise ValueError("give the window as either `seconds` or `length` (points)")
+        if self.seconds is not None and self.hop is not None:
+            raise ValueError("a window in `seconds` has its hop in `hop_seconds`")
+        if self.length is not None and self.hop_seconds is not None:
+            raise ValueError("a window in points (`length`) has its hop in points (`hop`)")
+        if self.seconds is not None and self.axis != TIME:
+            raise ValueError(f"`seconds` are cut along the axis `time`, not {self.axis!r}: give `length` in points")
         return self
 
 
 class Split(Strict):
-    """Groups (persons, drives, sessions) by name; `train: rest` is every group that is not named."""
+    """Which groups train, validate and test. `train: rest` takes every group not named elsewhere."""
 
-    train: list[str] | Literal["rest"] = "rest"
-    validation: list[str] = []
-    test: list[str] = []
+    train: Annotated[list[Name], Field(min_length=1)] | Literal["rest"] = "rest"
+    validation: list[Name] = []
+    test: list[Name] = []
+
+    @model_validator(mode="after")
+    def _nobody_twice(self) -> Self:
+        sides = {"validation": self.validation, "test": self.test}
+        if self.train != "rest":
+            sides["train"] = self.train
+        seen: dict[str, str] = {}
+        for side, names in sides.items():
+            for name in names:
+                if name in seen:
+                    twice = f"twice in {side}" if seen[name] == side else f"in both {seen[name]} and {side}"
+                    raise ValueError(f"the group {name!r} is {twice}; a group belongs to one side only")
+                seen[name] = side
+        return self
 
 
 class Folds(Strict):
-    """Groups dealt into folds: `fold` is the test split, the next `validation_groups` groups the validation split.
+    """Cross-validation by group: fold `fold` tests, `validation_groups` of the others validate, the rest train.
 
-    `folds: leave_one_out` makes every group a fold of its own.
+    Groups in `exclude` take no part.
     """
 
     folds: Annotated[int, Field(ge=2)] | Literal["leave_one_out"]
     fold: Annotated[int, Field(ge=0)] = 0
     validation_groups: Annotated[int, Field(ge=0)] = 1
-    exclude: list[str] = []
-    seed: int = 0
+    exclude: list[Name] = []
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _fold_exists(self) -> Self:
+        if self.folds != "leave_one_out" and self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} of {self.folds}: folds are counted from 0 to {self.folds - 1}")
+        return self
+
+
+class Attribute(Strict):
+    """A number kept as an HDF5 attribute of the dataset, of its record, or of the file."""
+
+    attribute: Name
 
 
 class Step(Strict):
-    """Spacing of an axis for drawing and for units: the first point lies at `start`."""
+    """Spacing of the points along an axis, for drawing."""
 
-    step: float
+    step: Finite
     unit: str = ""
-    start: float = 0.0
+    start: Finite = 0.0
 
 
 class Signal(Strict):
-    """Which dataset holds the signal and what its axes are.
+    """The dataset that holds the measurement.
 
-    `complex` says what becomes of complex data: `keep`, `magnitude`, `phase` (radian); `pairs` reads I and Q from
-    two fields of a compound type, or from a last axis of two, and keeps them complex.
+    Args:
+        path: dataset inside the record.
+        axes: names of its axes in order; `channel` is the channel axis, `time` the one sampled at `rate_hz`.
+        channels: names of the channels.
+        rate_hz: sampling rate of the time axis, stated or read from an attribute.
+        complex: what complex values become. `pairs` builds them from (real, imag) fields or a last, unnamed axis of 2.
     """
 
-    path: str
-    axes: list[str]
+    path: Name
+    axes: Annotated[list[Name], Field(min_length=1)]
     channels: list[str] = []
     unit: str = ""
-    rate_hz: PositiveFloat | AttributeName | None = None
+    rate_hz: Positive | Attribute | None = None
     steps: dict[str, Step] = {}
     complex: Literal["keep", "magnitude", "phase", "pairs"] | None = None
 
+    @model_validator(mode="after")
+    def _axes_agree(self) -> Self:
+        if len(set(self.axes)) < len(self.axes):
+            raise ValueError(f"each axis has a name of its own, got {self.axes}")
+        if self.axes == [CHANNEL]:
+            raise ValueError("a signal has at least one axis beside `channel`")
+        for name in self.steps:
+            if name not in self.axes:
+                raise ValueError(f"`steps` names the axis {name!r}, but axes are {self.axes}. {nearest(name, self.axes)}")
+        if TIME in self.axes and self.rate_hz is None:
+            raise ValueError(
+                "a `time` axis needs `rate_hz`, a number or {attribute: name}; it is never assumed "
+                "(give the axis another name where no rate is known)"
+            )
+        if TIME not in self.axes and self.rate_hz is not None:
+            raise ValueError(f"`rate_hz` is the rate of the axis `time`, but axes are {self.axes}")
+        if CHANNEL not in self.axes and len(self.channels) > 1:
+            raise ValueError(f"{len(self.channels)} channels are named, but no axis is called `channel`")
+        return self
+
 
 class Valid(Strict):
-    """A boolean dataset of the signal's axes (or of its time axis alone): True where really measured."""
+    """A dataset that is nonzero where the signal was really measured: the signal's axes, or the windowed one only."""
 
-    path: str
+    path: Name
 
 
 class Group(Strict):
-    """What splits are made by: an attribute, a dataset (one entry, or one a row), or part of a name by regex."""
+    """Whom a recording belongs to, from exactly one place. A pattern takes its group `group`, else its whole match."""
 
-    attribute: str | None = None
-    path: str | None = None
-    record: str | None = None
-    file: str | None = None
+    attribute: Name | None = None
+    path: Name | None = None
+    record: Name | None = None
+    file: Name | None = None
+
+    @field_validator("record", "file")
+    @classmethod
+    def _pattern(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
 
     @model_validator(mode="after")
-    def _one_source(self) -> Group:
-        given = [value for value in (self.attribute, self.path, self.record, self.file) if value is not None]
-        if len(given) != 1:
-            raise ValueError("give one of `attribute`, `path`, `record` (a regex) or `file` (a regex)")
-        for pattern in (self.record, self.file):
-            if pattern is not None:
-                try:
-                    re.compile(pattern)
-                except re.error as error:
-                    raise ValueError(f"{pattern!r} is no regular expression ({error})") from error
+    def _one_place(self) -> Self:
+        if sum(part is not None for part in (self.attribute, self.path, self.record, self.file)) != 1:
+            raise ValueError("give exactly one of `attribute`, `path`, `record`, `file`")
         return self
 
 
 class Label(Strict):
-    """Where labels stand and how the values inside a window become one.
+    """What is to be learned: a value, or one of `classes`, for each window.
 
-    With `events` the dataset holds times in seconds from the start of the record. `reduce` is `mean`, `median`,
-    `majority`, `first`, or what the adapter brings. With `classes` the task is classification: entries of the file
-    are these names, or indices into them.
+    Args:
+        path: dataset: one value for the record, one for each point of the windowed axis, or event times in seconds.
+        attribute: or an attribute of the record, its signal or the file: one value for the record.
+        events: the dataset holds times of events, in seconds from the start of the record.
+        reduce: how the values in a window become one; default `mean` for values, `majority` for classes.
+        offset_s: added to the label's clock to give the signal's.
     """
 
-    path: str | None = None
-    attribute: str | None = None
+    path: Name | None = None
+    attribute: Name | None = None
     events: bool = False
-    reduce: str = "first"
+    reduce: Name | None = None
     unit: str = ""
-    classes: list[str] | None = None
+    classes: Annotated[list[Name], Field(min_length=2)] | None = None
+    offset_s: Finite = 0.0
 
     @model_validator(mode="after")
-    def _one_source(self) -> Label:
+    def _agrees(self) -> Self:
         if (self.path is None) == (self.attribute is None):
-            raise ValueError("give either `path` (a dataset) or `attribute`")
-        if self.classes is not None and len(set(self.classes)) < 2:
-            raise ValueError("classification needs at least two different classes")
+            raise ValueError("give the label as either `path` or `attribute`")
+        if self.classes is not None and len(set(self.classes)) < len(self.classes):
+            raise ValueError("two classes have the same name")
+        if self.classes is not None and self.reduce in ("mean", "median"):
+            raise ValueError(f"classes have no {self.reduce}: use `majority` or `first`")
+        if self.events and self.path is None:
+            raise ValueError("`events` are times in a dataset: give its `path`")
+        if self.events and (self.reduce is None or self.reduce in BUILT_IN_REDUCERS):
+            raise ValueError("`events` need a `reduce` that the adapter declares: times are not values")
         return self
 
 
 class DataSpec(Strict):
-    """A whole data spec."""
+    """One data set: where its values stand in the files, their units, and what a sample of it is."""
 
-    name: str
+    name: Name
     title: str = ""
     licence: str = ""
     citation: str = ""
     kind: Literal["hdf5", "image_folder"] = "hdf5"
-    files: str = "*.h5"
-    records: Literal["/*"] | None = None
+    files: Name | None = None
+    folder: Name | None = None
+    records: Name | None = None
     signal: Signal | None = None
     valid: Valid | None = None
     missing_budget: Share = 0.5
@@ -170,46 +236,93 @@ class DataSpec(Strict):
     split: Split | Folds | None = None
     convert: Conversion | None = None
 
+    @field_validator("files", "folder")
+    @classmethod
+    def _stays_inside(cls, path: str | None) -> str | None:
+        if path is not None and (PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts):
+            raise ValueError("a path below the root folder, without a leading `/` and without `..`")
+        return path
+
     @model_validator(mode="after")
-    def _complete(self) -> DataSpec:
-        if self.kind == "hdf5":
-            if self.signal is None:
-                raise ValueError("a data spec of kind hdf5 needs `signal`")
-            axes = self.signal.axes
-            if self.window and self.window.axis not in axes:
-                raise ValueError(f"window.axis {self.window.axis!r} is none of the signal's axes {axes}")
+    def _complete(self) -> Self:
+        if self.kind == "image_folder":
+            extra = [
+                key
+                for key in ("files", "records", "signal", "valid", "group", "label", "window")
+                if getattr(self, key) is not None
+            ]
+            if extra:
+                raise ValueError(f"a folder of class folders has no {', '.join(f'`{key}`' for key in extra)}")
+            return self
+        if self.folder is not None:
+            raise ValueError("`folder` goes with `kind: image_folder`; HDF5 files are named by `files`")
+        missing = [key for key in ("files", "signal") if getattr(self, key) is None]
+        if missing:
+            raise ValueError(f"an HDF5 data set needs {', '.join(f'`{key}`' for key in missing)}")
+        if self.signal is not None and self.window is not None:
+            check_window(self.window, self.signal)
         return self
 
 
-def shipped() -> Path:
-    """The folder of the data specs that come with maekit."""
-    import maekit.data_specs
-
-    return Path(maekit.data_specs.__file__).parent
-
-
-def find_spec(name: str, relative_to: Path) -> Path:
-    """The file behind a name in a recipe: a path relative to the recipe, or a spec that comes with maekit.
+def check_window(window: Window, signal: Signal) -> None:
+    """Whether the signal can be cut this way.
 
     Raises:
-        UserError: neither exists.
+        ValueError: an axis the signal does not have, or a cut that leaves no axis.
     """
-    beside = relative_to / name
-    if name.endswith((".yaml", ".yml")) or beside.is_file():
-        return beside
-    known = sorted(path.stem for path in shipped().glob("*.yaml"))
-    if name in known:
-        return shipped() / f"{name}.yaml"
-    raise UserError("no such data spec", place=str(relative_to), value=name, expected="a file, or one of " + ", ".join(known),
-                    mend=nearest(name, known))  # fmt: skip
+    axes = [axis for axis in signal.axes if axis != CHANNEL]
+    if window.axis not in axes:
+        raise ValueError(f"the window's axis {window.axis!r} is none of {axes}. {nearest(window.axis, axes)}".rstrip())
+    if window.length == 1 and axes == [window.axis]:
+        raise ValueError(f"a window of 1 point along {window.axis!r}, the only axis, leaves nothing to cut into patches")
 
 
-def load_spec(path: Path) -> DataSpec:
+def shipped_specs() -> dict[str, Path]:
+    """The specs that come with maekit, by name."""
+    import maekit
+
+    folders = [Path(place) / "data_specs" for place in maekit.__path__]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
+def find_spec(name_or_path: str | Path, relative_to: Path | None = None) -> Path:
+    """The file of a shipped spec (by its name) or of one's own (a path with `/` or `.yaml`, from `relative_to`).
+
+    Raises:
+        UserError: neither is there; names the nearest shipped one.
+    """
+    text = str(name_or_path)
+    if isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml")):
+        path = (relative_to or Path()) / name_or_path
+        if not path.is_file():
+            near = nearest(path.name, (other.name for other in path.parent.glob("*.y*ml")))
+            raise UserError(
+                "no such data spec" if not path.is_dir() else "a folder where a data spec is expected",
+                place=str(path),
+                expected="a YAML file",
+                mend=near or "Give the path of a .yaml relative to the recipe, or the name of a shipped spec.",
+            )
+        return path
+    shipped = shipped_specs()
+    if text not in shipped:
+        raise UserError(
+            "no shipped data spec of this name",
+            value=text,
+            expected="one of " + (", ".join(sorted(shipped)) or "(none is installed)"),
+            mend=nearest(text, shipped) or "A spec of your own is given by its path, ending in .yaml.",
+        )
+    return shipped[text]
+
+
+def load_spec(name_or_path: str | Path, relative_to: Path | None = None) -> DataSpec:
     """Read and check a data spec.
 
+    Args:
+        name_or_path: name of a shipped spec, or path of a YAML file.
+        relative_to: folder that a relative path starts from; default the current one.
+
     Raises:
-        UserError: everything that is wrong with it, at once.
+        UserError: not found, or everything that is wrong with it, each with file:line:column.
     """
-    document = read_yaml(path)
-    data: dict[str, Any] = document.data
-    return validate(DataSpec, data, document.locate)
+    document = read_yaml(find_spec(name_or_path, relative_to))
+    return validate(DataSpec, document.data, document.locate)
