@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +10,23 @@ import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from maekit.adapters.fmcw import FMCW
+from maekit.adapters.range_doppler import range_doppler_map
+from maekit.errors import UserError
 
 Array = NDArray[Any]
 
 CLASSES = ("pedestrian", "cyclist", "car")
+BOX_COLUMNS = ("range_m", "velocity_mps", "class")
 
-STREET_RADAR = FMCW(bandwidth_hz=300e6, samples=64, sample_rate_hz=2e6, chirps=64, chirp_interval_s=60e-6,
+STREET_RADAR = FMCW(bandwidth_hz=300e6, samples=128, sample_rate_hz=4e6, chirps=64, chirp_interval_s=60e-6,
                     gain_db=16.0, power_w=0.016)  # fmt: skip
+"""Maps of 128 range bins of 0.5 m and 64 Doppler bins of 0.5 m/s, to 64 m and to 16 m/s either way."""
+
+NEAREST_M = 3.0
+WIDEST_RAD = np.pi / 3
+CLUTTER_POINTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +36,16 @@ class Kind:
     Args:
         speed_mps: lowest and highest.
         length_m: along its heading.
-        points: scatterers on the body.
-        rcs_m2: of all of them together (order of magnitude as measured at 77 GHz, e.g. Yamada et al., 2005).
+        width_m: across.
+        points: scatterers on it; every second one swings.
+        rcs_m2: of all of them together (orders of magnitude at 77 GHz).
         swing_mps: peak velocity of limbs or pedals against the body.
-        stride_hz: of the swing.
+        stride_hz: of the swing, lowest and highest.
     """
 
     speed_mps: tuple[float, float]
     length_m: float
+    width_m: float
     points: int
     rcs_m2: float
     swing_mps: float
@@ -44,105 +53,151 @@ class Kind:
 
 
 KINDS = {
-    "pedestrian": Kind((0.7, 2.0), 0.4, 4, 0.3, 2.5, (0.8, 1.1)),
-    "cyclist": Kind((3.0, 7.0), 1.7, 6, 1.0, 1.5, (1.0, 1.5)),
-    "car": Kind((4.0, 14.0), 4.3, 12, 10.0, 0.0, (1.0, 1.0)),
+    "pedestrian": Kind((0.7, 2.0), 0.3, 0.5, 5, 0.3, 2.5, (0.8, 1.1)),
+    "cyclist": Kind((3.0, 7.0), 1.7, 0.6, 7, 1.0, 1.5, (1.0, 1.5)),
+    "car": Kind((4.0, 14.0), 4.3, 1.8, 12, 10.0, 0.0, (1.0, 1.0)),
 }
 
 
-def simulate_scenes(
-    folder: Path, *, drives: int = 12, frames: int = 40, frame_interval_s: float = 0.1, seed: int = 0, radar: FMCW = STREET_RADAR
-) -> Path:
-    """Write `scenes.h5` with range-Doppler maps in dB re 1 W and their labels, and the data spec beside it.
+class RoadUser:
+    """One of a kind on a straight line, drawn so that it stays in the radar's view for the whole drive.
 
-    Every drive has one road user of a class of its own choosing moving on a straight line through the view, among
-    static clutter. For each frame: `map` (range, doppler), `label` (class) and `box` (range_m, velocity_mps of the
-    body's centre).
+    The radar stands at the origin and looks along y. Time zero is the middle of the drive.
+
+    Args:
+        kind: what it is.
+        rng: everything about it is drawn from here.
+        duration_s: of the drive.
+        farthest_m: it stays nearer than this, farther than 3 m, and within 60 degrees of straight ahead.
+
+    Raises:
+        ValueError: no such line was found in 1000 draws.
+    """
+
+    def __init__(self, kind: Kind, rng: np.random.Generator, duration_s: float, farthest_m: float) -> None:
+        self.kind = kind
+        when = np.linspace(-duration_s / 2, duration_s / 2, 65)
+        for _ in range(1000):
+            heading = rng.uniform(0, 2 * np.pi)
+            self.direction = np.array([np.cos(heading), np.sin(heading)])
+            self.speed_mps = rng.uniform(*kind.speed_mps)
+            self.middle = farthest_m * np.array([rng.uniform(-0.5, 0.5), rng.uniform(0, 1)])
+            x, y = self._centre(when)
+            distance = np.hypot(x, y)
+            if distance.min() > NEAREST_M and distance.max() < farthest_m and (np.arctan2(abs(x), y) < WIDEST_RAD).all():
+                break
+        else:
+            raise ValueError(f"nobody at {kind.speed_mps} m/s stays within {farthest_m:g} m for {duration_s:g} s")
+        self.along = rng.uniform(-0.5, 0.5, kind.points) * kind.length_m
+        self.across = rng.uniform(-0.5, 0.5, kind.points) * kind.width_m
+        self.stride_hz = rng.uniform(*kind.stride_hz)
+        swinging = np.arange(kind.points) % 2
+        side = np.arange(kind.points) // 2
+        self.swing_mps = kind.swing_mps * swinging * rng.uniform(0.5, 1.0, kind.points)
+        self.swing_phase = rng.uniform(0, 2 * np.pi) + np.pi * side
+
+    def ranges_m(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(scatterer, time): distances from the radar."""
+        turn = 2 * np.pi * self.stride_hz
+        phase = turn * time_s + self.swing_phase[:, None]
+        along = self.along[:, None] + self.swing_mps[:, None] / turn * np.sin(phase)
+        across = np.array([-self.direction[1], self.direction[0]])
+        x, y = (self._centre(time_s)[i] + self.direction[i] * along + across[i] * self.across[:, None] for i in (0, 1))
+        return np.hypot(x, y)
+
+    def range_and_velocity(self, time_s: float) -> tuple[float, float]:
+        """Of the body's centre: range in m, radial velocity in m/s, positive when receding."""
+        centre = self._centre(np.array([time_s]))[:, 0]
+        distance = float(np.hypot(*centre))
+        return distance, float(self.speed_mps * (self.direction @ centre) / distance)
+
+    def _centre(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        return self.middle[:, None] + self.speed_mps * self.direction[:, None] * time_s
+
+
+def simulate_scenes(
+    folder: Path, *, drives: int = 12, frames: int = 40, users: int = 1, frame_interval_s: float = 0.1,
+    seed: int = 0, radar: FMCW = STREET_RADAR,
+) -> Path:  # fmt: skip
+    """Write `scenes.h5` with range-Doppler maps of moving road users, and the data spec beside it.
+
+    One HDF5 group a drive, which is also the group that splits name. The first road user's class takes turns over
+    the drives, further ones are of any class. Each drive has static clutter of its own. For each frame:
+
+    - `map` (range, doppler): power in dB re 1 W, zero Doppler in bin chirps // 2, receding above it;
+    - `label`: index of the class whose road user's echo is strongest, by the radar equation;
+    - `boxes` (user, 3): range_m and velocity_mps of the body's centre, and the class.
 
     Args:
         folder: made when missing.
-        drives: recordings; classes take turns.
+        drives: recordings.
         frames: maps a drive.
+        users: road users a drive.
         frame_interval_s: between maps.
-        seed: everything is a function of it.
+        seed: everything is a function of it and the drive's number.
         radar: chirps and link budget.
 
     Returns:
         The data spec.
+
+    Raises:
+        UserError: nothing to simulate, or a drive that does not fit into the radar's range.
     """
+    if min(drives, frames, users) < 1:
+        raise UserError("nothing to simulate", value={"drives": drives, "frames": frames, "users": users},
+                        expected="at least one of each")  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     with h5py.File(folder / "scenes.h5", "w") as file:
         for drive in range(drives):
             rng = np.random.default_rng((seed, drive))
-            name = CLASSES[drive % len(CLASSES)]
-            adc, boxes = drive_through(radar, rng, KINDS[name], frames, frame_interval_s)
-            maps = range_doppler_map(torch.from_numpy(adc))
+            names = [CLASSES[drive % len(CLASSES)], *rng.choice(CLASSES, users - 1)]
+            try:
+                present = [RoadUser(KINDS[n], rng, frames * frame_interval_s, 0.9 * radar.max_range_m) for n in names]
+            except ValueError as error:
+                raise UserError(str(error), mend="Give fewer `frames` or a shorter `frame_interval_s`.") from error
+            times = (np.arange(frames) - (frames - 1) / 2) * frame_interval_s
+            boxes = np.array([
+                [(*user.range_and_velocity(t), CLASSES.index(name)) for user, name in zip(present, names, strict=True)]
+                for t in times
+            ])  # fmt: skip
+            cross_sections = np.array([KINDS[name].rcs_m2 for name in names])
+            dominant = radar.received_w(boxes[..., 0], cross_sections).argmax(1)
+            maps = range_doppler_map(torch.from_numpy(adc_cubes(radar, present, times, rng)))
             record = file.create_group(f"drive_{drive:03d}")
-            record.attrs.update({"drive": f"drive{drive:03d}", "label": name})
-            record.create_dataset("map", data=maps.numpy().astype(np.float32), chunks=(1, *maps.shape[1:]))
-            record.create_dataset("box", data=boxes.astype(np.float32))
+            record.attrs.update({"drive": f"drive{drive:03d}", "frame_interval_s": frame_interval_s, **asdict(radar)})
+            record.create_dataset("map", data=maps.numpy(), chunks=(1, *maps.shape[1:]))
+            record.create_dataset("label", data=boxes[np.arange(frames), dominant, 2].astype(np.int64))
+            record.create_dataset("boxes", data=boxes.astype(np.float32)).attrs["columns"] = BOX_COLUMNS
     spec = folder / "simulated_scenes.yaml"
     spec.write_text(_spec(radar))
     return spec
 
 
-def drive_through(
-    radar: FMCW, rng: np.random.Generator, kind: Kind, frames: int, frame_interval_s: float
-) -> tuple[NDArray[np.complex64], Array]:
-    """ADC cubes (frame, chirp, sample) of one road user on a straight line, and (frame, 2) of range and velocity."""
-    speed = rng.uniform(*kind.speed_mps)
-    heading = rng.uniform(0, 2 * np.pi)
-    direction = np.array([np.cos(heading), np.sin(heading)])
-    middle = np.array([rng.uniform(-4, 4), rng.uniform(0.35, 0.6) * radar.max_range_m])
-    offsets = rng.uniform(-0.5, 0.5, kind.points) * kind.length_m
-    swing_phase = rng.uniform(0, 2 * np.pi, kind.points)
-    stride = rng.uniform(*kind.stride_hz)
-    swings = np.where(rng.random(kind.points) < 0.5, kind.swing_mps, 0.0)
-    clutter_m = rng.uniform(2, radar.max_range_m, 12)[:, None].repeat(radar.chirps, axis=1)
-    clutter_rcs = rng.exponential(1.0, (12, 1))
-    adc = np.empty((frames, radar.chirps, radar.samples), dtype=np.complex64)
-    boxes = np.empty((frames, 2))
-    for frame in range(frames):
-        time = (frame - frames / 2) * frame_interval_s + np.arange(radar.chirps) * radar.chirp_interval_s
-        along = speed * time + offsets[:, None]
-        swing = swings[:, None] / (2 * np.pi * stride) * np.sin(2 * np.pi * stride * time + swing_phase[:, None])
-        position = middle[:, None, None] + direction[:, None, None] * (along + swing)
-        ranges = np.maximum(np.hypot(*position), 1.0)
-        adc[frame] = (
-            radar.beat_signal(ranges, kind.rcs_m2 / kind.points)
-            + radar.beat_signal(clutter_m, clutter_rcs)
-            + radar.noise(rng, (radar.chirps, radar.samples))
-        )
-        centre = middle[:, None] + direction[:, None] * speed * time[[0, -1]]
-        distance = np.hypot(*centre)
-        boxes[frame] = distance.mean(), (distance[1] - distance[0]) / (time[-1] - time[0])
-    return adc, boxes
-
-
-def range_doppler_map(adc: Tensor) -> Tensor:
-    """ADC cubes to range-Doppler maps (Richards et al., Principles of Modern Radar, 2010, chapter 17).
-
-    Hann windows over fast and slow time, scaled so that a tone in noise keeps its power and white noise gets the
-    windows' processing loss only; FFTs; zero Doppler in the middle, receding targets above it.
+def adc_cubes(
+    radar: FMCW, users: list[RoadUser], times_s: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.complex64]:
+    """Echoes of road users, static clutter and thermal noise: (frame, chirp, sample), volts across one ohm.
 
     Args:
-        adc: (..., chirp, sample) complex.
-
-    Returns:
-        (..., range, doppler) power in dB re 1 W.
+        times_s: middles of the frames.
     """
-    chirps, samples = adc.shape[-2:]
-    fast = torch.hann_window(samples, periodic=False, dtype=torch.float64, device=adc.device)
-    slow = torch.hann_window(chirps, periodic=False, dtype=torch.float64, device=adc.device)
-    x = adc * (fast / fast.sum()) * (slow / slow.sum())[:, None]
-    spectrum = torch.fft.fftshift(torch.fft.fft2(x), dim=-2).transpose(-1, -2)
-    return 10 * torch.log10(spectrum.abs().square() + 1e-30)
+    chirps = (np.arange(radar.chirps) - (radar.chirps - 1) / 2) * radar.chirp_interval_s
+    still = rng.uniform(NEAREST_M, radar.max_range_m, CLUTTER_POINTS)[:, None].repeat(radar.chirps, axis=1)
+    clutter = radar.beat_signal(still, rng.exponential(1.0, (CLUTTER_POINTS, 1)))
+    adc = np.empty((len(times_s), radar.chirps, radar.samples), dtype=np.complex64)
+    for frame, time in enumerate(times_s):
+        echoes = clutter + radar.noise(rng, clutter.shape)
+        for user in users:
+            echoes += radar.beat_signal(user.ranges_m(time + chirps), user.kind.rcs_m2 / user.kind.points)
+        adc[frame] = echoes
+    return adc
 
 
 def _spec(radar: FMCW) -> str:
+    velocity = radar.velocity_resolution_mps
     return f"""\
 name: simulated_scenes
-title: Simulated road users before a 77 GHz FMCW radar
+title: Simulated road users before a {radar.carrier_hz / 1e9:g} GHz FMCW radar
 licence: Apache-2.0 (simulated by maekit)
 files: "scenes.h5"
 records: "/*"
@@ -153,8 +208,8 @@ signal:
   unit: dB re 1 W
   steps:
     range: {{step: {radar.range_resolution_m:.6g}, unit: m}}
-    doppler: {{step: {radar.velocity_resolution_mps:.6g}, unit: m/s, start: {-radar.chirps // 2 * radar.velocity_resolution_mps:.6g}}}
+    doppler: {{step: {velocity:.6g}, unit: m/s, start: {-(radar.chirps // 2) * velocity:.6g}}}
 group: {{attribute: drive}}
-label: {{attribute: label, classes: [{", ".join(CLASSES)}]}}
+label: {{path: label, classes: [{", ".join(CLASSES)}]}}
 window: {{axis: frame, length: 1}}
 """

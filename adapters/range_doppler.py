@@ -7,57 +7,110 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from einops import rearrange
+from jaxtyping import Bool, Complex, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.adapter import Adapter, Front
 from maekit.core.patchify import GridPatchifier
+from maekit.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.random import Generator
 
-    from maekit.data.sample import Sample, SignalInfo
+    from maekit.data.sample import Axis, Sample, SignalInfo
 
 Array = NDArray[Any]
 Valid = NDArray[np.bool_]
 Scale = Literal["complex", "magnitude", "power", "db", "log10", "level"]
+LINEAR = ("complex", "magnitude", "power")
+TOP_LEVEL = 255.0
+FRAMES_DRAWN = 4
+
+
+def range_doppler_map(adc: Complex[Tensor, "*batch chirp sample"]) -> Float[Tensor, "*batch range doppler"]:
+    """ADC cubes to range-Doppler maps (Richards, Scheer & Holm, Principles of Modern Radar, 2010, chapter 17).
+
+    Hann windows over fast and slow time and a two-dimensional FFT, scaled by the windows' sums, so that a target on
+    a bin keeps the power it was received with, and white noise of power n comes out as n * sum(w^2) / sum(w)^2 of
+    each window: the processing gain. Zero Doppler is in bin `chirps // 2`; a target that recedes, whose phase turns
+    forward from chirp to chirp, lies above it.
+
+    Args:
+        adc: volts across one ohm.
+
+    Returns:
+        Power in dB re 1 W, not below -300.
+    """
+    chirps, samples = adc.shape[-2:]
+    fast, slow = (torch.hann_window(n, periodic=False, dtype=adc.real.dtype, device=adc.device)
+                  for n in (samples, chirps))  # fmt: skip
+    windowed = adc * (slow / slow.sum())[:, None] * (fast / fast.sum())
+    spectrum = torch.fft.fftshift(torch.fft.fft2(windowed), dim=-2)
+    power = rearrange(spectrum.abs().square(), "... doppler range -> ... range doppler")
+    return 10 * torch.log10(power.clamp(min=1e-30))
 
 
 class MapFront(Front):
     """Whatever a map is stored in, to decibels (or picture levels), not below a floor."""
 
-    def __init__(self, patchifier: GridPatchifier, *, scale: Scale, floor_db: float | None) -> None:
+    def __init__(
+        self,
+        patchifier: GridPatchifier,
+        *,
+        scale: Scale,
+        floor_db: float | None,
+        level_range_db: tuple[float, float] | None,
+    ) -> None:
         super().__init__(patchifier)
-        self.scale, self.floor_db = scale, floor_db
+        self.scale, self.floor_db, self.level_range_db = scale, floor_db, level_range_db
 
     def transform(
         self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None
     ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch *axes"] | None]:
-        """Decibels as 20 log10 of magnitudes, 10 log10 of powers, 20 x a stored log10 magnitude."""
+        """Decibels; see `RangeDopplerAdapter` for what becomes of each scale."""
         if self.scale in ("complex", "magnitude"):
-            signal = 20 * torch.log10(signal.abs() + 1e-12)
+            signal = 20 * torch.log10(signal.abs())
         elif self.scale == "power":
-            signal = 10 * torch.log10(signal.clamp(min=0) + 1e-24)
+            signal = 10 * torch.log10(signal)
         elif self.scale == "log10":
             signal = 20 * signal
+        elif self.scale == "level" and self.level_range_db is not None:
+            low, high = self.level_range_db
+            signal = low + signal * ((high - low) / TOP_LEVEL)
         return signal if self.floor_db is None else signal.clamp(min=self.floor_db), valid
 
 
 class RangeDopplerAdapter(Adapter):
     """Maps over named axes: (range, doppler), (range, azimuth), or a clip with `time` or `frame` first.
 
+    `scale` says what the stored numbers are, and is never guessed. To decibels re 1 of the stored unit they go by
+
+    - `complex`, `magnitude`: 20 log10 of the magnitude; `power`: 10 log10;
+    - `db`: as they are; `log10` (of a magnitude): times 20;
+    - `level` (0 to 255 of a picture): linearly over `level_range_db`; without it they stay levels, for the decibels
+      that a picture was coloured by are not in it.
+
+    Nothing is cropped: a patch that does not divide its axis is refused. There is no flip of range and no crop and
+    resize, because near and far differ in power and in what a bin covers.
+
     Args:
         info: of the source.
         patch: extent of a patch along each axis, in bins.
-        scale: what the stored numbers are: `complex`, `magnitude`, `power`, `db`, `log10` (of the magnitude), or
-            `level`, the colour levels of a picture, which stay as they are.
-        floor_db: smaller values are lifted to this.
-        notch_bins: Doppler bins to either side of zero that are lifted to the map's median: static clutter.
-        gain_jitter_db: augmentation: one gain for the whole map (transmit power, antenna, distance).
-        noise_db: augmentation: white noise of this standard deviation on the map, in its unit.
-        mirror_doppler: augmentation: approaching becomes receding; only where the label does not depend on it.
+        scale: see above.
+        floor_db: smaller values are lifted to this; needed for linear scales, where zero has no decibels.
+        level_range_db: decibels of levels 0 and 255.
+        notch_bins: Doppler bins to either side of zero that are set to the map's median: static clutter.
+        gain_jitter_db: augmentation: the whole map up or down by at most this much.
+        noise_re_median_db: augmentation: receiver noise is added to the echo in every bin, of this mean power
+            relative to the map's median.
+        mirror_doppler: augmentation: half of the maps have approaching and receding swapped; right only where the
+            label does not depend on it.
+
+    Raises:
+        ValueError: options that do not fit each other or the source's axes.
     """
 
     def __init__(
@@ -67,65 +120,125 @@ class RangeDopplerAdapter(Adapter):
         patch: tuple[int, ...] = (8, 8),
         scale: Scale = "db",
         floor_db: float | None = None,
+        level_range_db: tuple[float, float] | None = None,
         notch_bins: int | None = None,
         gain_jitter_db: float = 0.0,
-        noise_db: float = 0.0,
+        noise_re_median_db: float | None = None,
         mirror_doppler: bool = False,
     ) -> None:
+        names = tuple(axis.name for axis in info.axes)
         if scale not in get_args(Scale):
             raise ValueError(f"scale {scale!r}, expected one of {', '.join(get_args(Scale))}")
         if (scale == "complex") != info.complex:
             raise ValueError(f"scale {scale!r}, but the data spec gives {'complex' if info.complex else 'real'} maps")
-        names = tuple(axis.name for axis in info.axes)
-        if "doppler" not in names and (mirror_doppler or notch_bins is not None):
-            raise ValueError(f"mirror_doppler and notch_bins need an axis called doppler; the data spec gives {names}")
+        if len(names) not in (2, 3):
+            raise ValueError(f"a map has two axes and a clip of maps three, but the data spec gives {names}")
+        if scale in LINEAR and floor_db is None:
+            raise ValueError(f"scale {scale!r} needs a floor_db, because zero has no decibels")
+        if level_range_db is not None and (scale != "level" or level_range_db[0] >= level_range_db[1]):
+            raise ValueError("level_range_db goes with scale 'level' and is (decibels of level 0, larger ones of 255)")
+        self.in_levels = scale == "level" and level_range_db is None
+        if self.in_levels and (floor_db is not None or gain_jitter_db or noise_re_median_db is not None):
+            raise ValueError(
+                "floor_db, gain_jitter_db and noise_re_median_db are in decibels, which levels of a picture have not: "
+                "give level_range_db, or leave them out"
+            )
+        if gain_jitter_db < 0 or (notch_bins is not None and notch_bins < 0):
+            raise ValueError("gain_jitter_db and notch_bins are not below zero")
         patchifier = GridPatchifier(info.shape, tuple(patch), names)
-        super().__init__(info, patchifier, MapFront(patchifier, scale=scale, floor_db=floor_db))
-        self.notch_bins, self.gain_jitter_db, self.noise_db = notch_bins, gain_jitter_db, noise_db
-        self.mirror_doppler, self.scale = mirror_doppler, scale
-        self.doppler = names.index("doppler") + 1 if "doppler" in names else None
-        self.unit = "level" if scale == "level" else "dB"
+        front = MapFront(patchifier, scale=scale, floor_db=floor_db, level_range_db=level_range_db)
+        super().__init__(info, patchifier, front)
+        self.scale, self.level_range_db, self.notch_bins = scale, level_range_db, notch_bins
+        self.gain_jitter_db, self.noise_re_median_db = gain_jitter_db, noise_re_median_db
+        self.mirror_doppler = mirror_doppler
+        if notch_bins is not None or mirror_doppler:
+            if "doppler" not in names:
+                raise ValueError(f"notch_bins and mirror_doppler need an axis called doppler; there are {names}")
+            self.doppler = names.index("doppler")
+            self.twice_zero = _twice_zero(info.axes[self.doppler])
+            if mirror_doppler and abs(self.twice_zero - (info.axes[self.doppler].length - 1)) > 1:
+                raise ValueError(
+                    f"mirror_doppler needs zero Doppler in the middle of the map, it is at bin {self.twice_zero / 2:g} "
+                    f"of {info.axes[self.doppler].length}"
+                )
+        self.unit = "level" if self.in_levels else _decibels(info.unit, scale)
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
-        """(channel, *axes) as stored, the zero-Doppler notch cut."""
+        """(channel, *axes) as stored, static clutter notched out.
+
+        Raises:
+            UserError: values that the stated scale does not have.
+        """
         x = np.array(sample.signal, dtype=np.complex64 if self.info.complex else np.float32)
-        if self.notch_bins is not None and self.doppler is not None:
-            zero = self._zero_doppler()
-            lines = slice(max(0, zero - self.notch_bins), zero + self.notch_bins + 1)
-            where = tuple(lines if axis == self.doppler else slice(None) for axis in range(x.ndim))
-            x[where] = np.median(np.abs(x) if self.info.complex else x)
+        measured = x if sample.valid is None else x[:, sample.valid]
+        if self.scale in ("magnitude", "power", "level") and measured.size:
+            low, high = float(measured.min()), float(measured.max())
+            if low < 0 or (self.scale == "level" and high > TOP_LEVEL):
+                raise UserError(
+                    f"values that are no {self.scale}", place=sample.place, value=(low, high),
+                    expected="0 to 255" if self.scale == "level" else "none below zero",
+                    mend="Set the adapter's `scale` to what is stored; 'db' and 'log10' may be negative.",
+                )  # fmt: skip
+        if self.notch_bins is not None:
+            bins = np.arange(x.shape[self.doppler + 1])
+            static = np.abs(2 * bins - self.twice_zero) <= 2 * self.notch_bins + 1
+            lines = np.moveaxis(x, self.doppler + 1, -1)
+            for channel, line in enumerate(lines):
+                values = np.abs(measured[channel]) if self.info.complex else measured[channel]
+                if values.size:
+                    line[..., static] = np.median(values)
         return x, sample.valid
 
     def augment(self, signal: Array, valid: Valid | None, rng: Generator) -> tuple[Array, Valid | None]:
-        """Gain, noise and (where asked for) Doppler mirroring. Never a range flip: near and far are not alike."""
-        gain_db = self.gain_jitter_db * rng.uniform(-1, 1)
-        if self.scale in ("db", "level"):
-            signal = signal + gain_db + self.noise_db * rng.standard_normal(signal.shape)
-        elif self.scale == "log10":
-            signal = signal + (gain_db + self.noise_db * rng.standard_normal(signal.shape)) / 20
-        else:
-            per = 10 if self.scale == "power" else 20
-            signal = signal * 10 ** ((gain_db + self.noise_db * rng.standard_normal(signal.shape)) / per)
-        if self.mirror_doppler and self.doppler is not None and rng.random() < 0.5:
-            signal = np.flip(signal, axis=self.doppler)
-            valid = None if valid is None else np.flip(valid, axis=self.doppler - 1).copy()
-        kind = np.complex64 if self.info.complex else np.float32
-        return np.ascontiguousarray(signal, dtype=kind), valid
+        """Receiver noise, gain, and (where asked for) Doppler mirroring."""
+        if self.noise_re_median_db is not None:
+            signal = self._with_noise(signal, valid, rng, self.noise_re_median_db)
+        if self.gain_jitter_db:
+            signal = self._amplified(signal, self.gain_jitter_db * rng.uniform(-1, 1))
+        if self.mirror_doppler and rng.random() < 0.5:
+            # Bins wrap: of an even number, the lowest stands for both ends of the unambiguous interval.
+            length = self.info.axes[self.doppler].length
+            mirrored = (self.twice_zero - np.arange(length)) % length
+            signal = signal.take(mirrored, axis=self.doppler + 1)
+            valid = None if valid is None else valid.take(mirrored, axis=self.doppler)
+        return np.ascontiguousarray(signal, dtype=np.complex64 if self.info.complex else np.float32), valid
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
-        """Range upward and Doppler or azimuth along, with their units; of a clip the middle frame; first channel."""
-        across, along = self.info.axes[-2:]
-        frames = x[0].reshape(-1, across.length, along.length)
+        """Range upward, Doppler or azimuth to the right, in their units; first channel; of a clip four frames.
+
+        Bins are drawn around their coordinates. Colours start at the first percentile, and NaN is gray.
+        """
+        from matplotlib import colormaps
+
+        up, along = self.info.axes[-2:]
+        frames = x[0].reshape(-1, up.length, along.length)
+        if along.name == "range":
+            up, along, frames = along, up, frames.swapaxes(1, 2)
+        (left, right), (bottom, top) = _edges(along), _edges(up)
+        shown = np.unique(np.linspace(0, len(frames) - 1, min(FRAMES_DRAWN, len(frames))).round().astype(int))
+        measured = frames[shown][np.isfinite(frames[shown])]
+        low, high = np.percentile(measured, (1, 100)) if measured.size else (0.0, 1.0)
+        colours = colormaps["viridis"].with_extremes(bad="0.75")
+        pitch = 1.06 * (right - left)
+        for place, frame in enumerate(shown):
+            picture = axes.imshow(
+                frames[frame], origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high, interpolation="nearest",
+                extent=(left + place * pitch, right + place * pitch, bottom, top),
+            )  # fmt: skip
+        axes.set_xlim(left, right + (len(shown) - 1) * pitch)
+        axes.set_ylim(bottom, top)
+        axes.set_ylabel(_label(up))
+        axes.set_xlabel(_label(along))
         if len(frames) > 1:
-            title = f"{title} (frame {len(frames) // 2 + 1} of {len(frames)})"
-        (left, right), (bottom, top) = along.coordinates(), across.coordinates()
-        picture = axes.imshow(
-            frames[len(frames) // 2], origin="lower", aspect="auto", cmap="viridis", extent=(left, right, bottom, top)
-        )
-        axes.set_xlabel(f"{along.name} [{along.unit or 'bin'}]")
-        axes.set_ylabel(f"{across.name} [{across.unit or 'bin'}]")
+            clip = self.info.axes[0]
+            middles = [(left + right) / 2 + place * pitch for place in range(len(shown))]
+            axes.set_xticks(middles, [_position(clip, frame) for frame in shown])
+            axes.set_xlabel(f"{_label(along)}: {left:.3g} to {right:.3g} in each")
+            title = f"{title} ({len(shown)} of {len(frames)} along {clip.name})".strip()
+        if len(x) > 1:
+            title = f"{title} ({self.info.channels[0]})".strip()
         axes.set_title(title)
-        axes.figure.colorbar(picture, ax=axes, label=self.unit, fraction=0.05)
+        axes.figure.colorbar(picture, ax=axes, label=self.unit, fraction=0.05, extend="min")
 
     @classmethod
     def simulate(cls, folder: Path, *, seed: int = 0, **size: Any) -> Path:
@@ -134,8 +247,84 @@ class RangeDopplerAdapter(Adapter):
 
         return simulate_scenes(folder, seed=seed, **size)
 
-    def _zero_doppler(self) -> int:
-        axis = self.info.axes[(self.doppler or 1) - 1]
-        if axis.step is None:
-            return axis.length // 2
-        return round(-axis.start / axis.step)
+    def _with_noise(self, signal: Array, valid: Valid | None, rng: Generator, re_median_db: float) -> Array:
+        """Complex white noise added to every bin's complex amplitude.
+
+        Where only the power P is known, |sqrt(P) e^(i phi) + n|^2 has the same distribution for every phase phi,
+        because n is circular, so phi = 0 will do.
+        """
+        amplitude = signal if self.info.complex else np.sqrt(self._power(signal))
+        power = np.abs(amplitude) ** 2
+        medians = [np.median(p if valid is None else p[valid]) if valid is None or valid.any() else 0.0 for p in power]
+        level = np.array(medians).reshape(-1, *[1] * (signal.ndim - 1)) * 10 ** (re_median_db / 10)
+        real, imaginary = rng.standard_normal((2, *signal.shape))
+        noisy = amplitude + np.sqrt(level / 2) * (real + 1j * imaginary)
+        return noisy if self.info.complex else self._stored(np.abs(noisy) ** 2)
+
+    def _amplified(self, signal: Array, gain_db: float) -> Array:
+        if self.scale == "db":
+            return signal + gain_db
+        if self.scale == "log10":
+            return signal + gain_db / 20
+        if self.level_range_db is not None:
+            return np.clip(signal + gain_db * TOP_LEVEL / (self.level_range_db[1] - self.level_range_db[0]), 0, TOP_LEVEL)
+        return signal * 10 ** (gain_db / (10 if self.scale == "power" else 20))
+
+    def _power(self, stored: Array) -> Array:
+        x = stored.astype(np.float64)
+        if self.level_range_db is not None:
+            low, high = self.level_range_db
+            return 10 ** ((low + x * (high - low) / TOP_LEVEL) / 10)
+        powers = {"magnitude": np.square, "db": lambda v: 10 ** (v / 10), "log10": lambda v: 10 ** (2 * v)}
+        return powers[self.scale](x) if self.scale in powers else x
+
+    def _stored(self, power: Array) -> Array:
+        if self.scale == "power":
+            return power
+        if self.scale == "magnitude":
+            return np.sqrt(power)
+        db = 10 * np.log10(np.maximum(power, 1e-300))
+        if self.level_range_db is not None:
+            low, high = self.level_range_db
+            return np.clip((db - low) * TOP_LEVEL / (high - low), 0, TOP_LEVEL)
+        return db / 20 if self.scale == "log10" else db
+
+
+def _twice_zero(doppler: Axis) -> int:
+    """Two times the bin of zero Doppler, which may lie between two bins; the middle where no step is known.
+
+    Raises:
+        ValueError: zero is not on the axis.
+    """
+    if doppler.step is None:
+        return 2 * (doppler.length // 2)
+    twice = round(-2 * doppler.start / doppler.step)
+    if not 0 <= twice <= 2 * (doppler.length - 1):
+        raise ValueError(
+            f"zero Doppler is not on the map: {doppler.length} bins of {doppler.step:g} {doppler.unit} from "
+            f"{doppler.start:g}; correct `signal.steps.doppler` of the data spec"
+        )
+    return twice
+
+
+def _decibels(stored_unit: str, scale: Scale) -> str:
+    if scale in LINEAR and stored_unit:
+        return f"dB re 1 {stored_unit}"
+    return stored_unit if stored_unit.startswith("dB") else "dB"
+
+
+def _edges(axis: Axis) -> tuple[float, float]:
+    """Outer edges of the first and last bin; `axis.start` is the middle of the first."""
+    step = axis.step if axis.step is not None else 1.0
+    return axis.start - step / 2, axis.start + step * (axis.length - 0.5)
+
+
+def _label(axis: Axis) -> str:
+    name = "Doppler" if axis.name == "doppler" else axis.name
+    return f"{name} [{axis.unit or '?'}]" if axis.step is not None else f"{name} [bin]"
+
+
+def _position(axis: Axis, index: int) -> str:
+    if axis.step is None:
+        return f"{axis.name} {index}"
+    return f"{axis.start + index * axis.step:.3g} {axis.unit}".strip()

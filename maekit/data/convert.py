@@ -7,7 +7,6 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,12 +127,10 @@ def _sources(stream: Stream, source: Path) -> Iterator[tuple[str, readers.Arrays
             arrays, rate = readers.read(path, stream.format)
             yield relative, arrays, rate
             continue
-        for name in readers.open_zip(path):
-            if fnmatch(name, stream.member):
-                place = f"{path}!{name}"
-                kind = stream.format or readers.kind_of(name, place)
-                arrays, rate = readers.parse(readers.member(path, name), place, kind)
-                yield name, arrays, rate
+        for name, content in readers.members(path, stream.member):
+            place = f"{path}!{name}"
+            arrays, rate = readers.parse(content, place, stream.format or readers.kind_of(name, place))
+            yield name, arrays, rate
 
 
 def _parts(
@@ -230,8 +227,8 @@ def _one_file(source: Path, pattern: str) -> Path:
 
 
 def _unpack(archive: Path, target: Path) -> Path:
-    for name in readers.open_zip(archive):
+    for name, content in readers.members(archive):
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(readers.member(archive, name))
+        place.write_bytes(content)
     return target

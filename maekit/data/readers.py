@@ -6,6 +6,8 @@ import csv
 import gzip
 import io
 import zipfile
+import zlib
+from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy as np
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -86,31 +88,27 @@ def pick(arrays: Mapping[str, NDArray[Any]], name: str | int, place: str) -> NDA
     return arrays[str(name)]
 
 
-def member(archive: Path, name: str) -> bytes:
-    """One member of a zip archive, if it unpacks to a sane size."""
-    with zipfile.ZipFile(archive) as file:
-        info = file.getinfo(name)
-        if info.file_size > LARGEST or info.file_size > 1000 * max(info.compress_size, 1024):
-            raise UserError("unpacks to an absurd size", place=f"{archive}!{name}", value=f"{info.file_size} bytes")
-        return file.read(name)
-
-
-def open_zip(archive: Path) -> list[str]:
-    """Names of the members of a zip archive.
+def members(archive: Path, pattern: str = "*") -> Iterator[tuple[str, bytes]]:
+    """(name, bytes) of the members of a zip archive that match, each unpacking to a sane size.
 
     Raises:
-        UserError: not a zip archive, or a member that would land outside.
+        UserError: not a zip archive, damaged, a member that would land outside or grows beyond measure.
     """
     try:
         with zipfile.ZipFile(archive) as file:
-            names = [info.filename for info in file.infolist() if not info.is_dir()]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"not a zip archive ({error})", place=str(archive)) from error
-    for name in names:
-        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
-            raise UserError("a member that would be written outside the folder", place=str(archive), value=name,
-                            mend="Do not trust this archive.")  # fmt: skip
-    return names
+            for info in file.infolist():
+                name = info.filename
+                if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+                    raise UserError("a member that would be written outside the folder", place=str(archive), value=name,
+                                    mend="Do not trust this archive.")  # fmt: skip
+                if info.is_dir() or not fnmatch(name, pattern):
+                    continue
+                if info.file_size > LARGEST or info.file_size > 1000 * max(info.compress_size, 1024):
+                    raise UserError("unpacks to an absurd size", place=f"{archive}!{name}", value=f"{info.file_size} bytes",
+                                    expected="at most 4 GiB, and a thousand times its packed size")  # fmt: skip
+                yield name, file.read(info)
+    except (OSError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"not a sound zip archive ({error})", place=str(archive), mend="Copy it again.") from error
 
 
 def _limited(path: Path) -> bytes:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from maekit.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -35,7 +37,7 @@ class BatchSampler:
         shuffle: False takes samples in order and keeps the last, smaller batch (evaluation).
 
     Raises:
-        ValueError: a batch size that does not divide, or fewer samples than one step takes.
+        UserError: a batch size that does not divide, or fewer samples than one step takes.
     """
 
     def __init__(
@@ -50,12 +52,15 @@ class BatchSampler:
         shuffle: bool = True,
     ) -> None:
         if batch_size % (accumulation * world_size):
-            raise ValueError(
-                f"batch_size {batch_size} does not divide into {world_size} processes x {accumulation} accumulated "
-                "micro-batches"
-            )
+            raise UserError(
+                f"the batch does not divide into {world_size} processes x {accumulation} accumulated micro-batches",
+                place="training.batch_size", value=batch_size, expected=f"a multiple of {accumulation * world_size}",
+            )  # fmt: skip
         if shuffle and samples < batch_size:
-            raise ValueError(f"{samples} training samples do not fill one step of batch_size {batch_size}")
+            raise UserError(
+                f"{samples} training samples do not fill one step", place="training.batch_size", value=batch_size,
+                expected=f"at most {samples}", mend="Lower it with `--set training.batch_size=...`.",
+            )  # fmt: skip
         self.samples, self.batch_size, self.seed, self.shuffle = samples, batch_size, seed, shuffle
         self.accumulation, self.rank, self.world_size = accumulation, rank, world_size
         self.epoch, self.first_step = 0, 0

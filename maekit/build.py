@@ -1,0 +1,190 @@
+"""From a recipe to objects: source, split, adapter, task. The one place where the layers meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maekit import plugins
+from maekit.core.autoencoder import Encoder, MaskedAutoencoder
+from maekit.core.transformer import PRESETS, TransformerConfig
+from maekit.data import splits
+from maekit.data.hdf5 import HDF5Windows
+from maekit.data.image_folder import ImageFolderSource
+from maekit.data.loading import Samples
+from maekit.data.spec import DataSpec, load_spec
+from maekit.errors import UserError
+from maekit.options import construct
+from maekit.recipe.schema import Size
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from maekit.adapter import Adapter
+    from maekit.data.sample import Source
+    from maekit.recipe.load import LoadedRecipe
+    from maekit.recipe.schema import Preset, Recipe
+    from maekit.tasks.task import Task
+
+MOST_TO_FIT = 4096
+"""Training samples, drawn by the seed, that the normalisation is estimated from where there are more."""
+LABELLED_TASKS = ("classification", "regression")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything of a recipe but the model: data, split and adapter, whose normalisation is that of the training split.
+
+    Attributes:
+        loaded: the recipe and its origins.
+        spec: the data spec.
+        source: all samples.
+        split: indices of `train`, `validation`, `test`.
+        adapter: of the modality.
+    """
+
+    loaded: LoadedRecipe
+    spec: DataSpec
+    source: Source
+    split: splits.Indices
+    adapter: Adapter
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.loaded.recipe
+
+    def samples(self, side: str, *, augment: bool = False) -> Samples | None:
+        """Prepared samples of one side of the split; None where it is empty."""
+        indices = self.split[side]
+        if not len(indices):
+            return None
+        patches = prod(self.adapter.patchifier.grid_size)
+        return Samples(self.source, indices, self.adapter, patches=patches, seed=self.recipe.seed, augment=augment)
+
+    def some_samples(self, side: str, *, augment: bool = False) -> Samples:
+        """Like `samples`, where there must be some.
+
+        Raises:
+            UserError: an empty side.
+        """
+        found = self.samples(side, augment=augment)
+        if found is None:
+            raise UserError(
+                f"the {side} split is empty", place=self.loaded.locate("data", "split"),
+                expected="at least one group", mend="Name groups for it in `data.split`.",
+            )  # fmt: skip
+        return found
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Labels of all samples.
+
+        Raises:
+            UserError: there are none.
+        """
+        if self.source.labels is None:
+            raise UserError("this data set has no labels", place=self.spec.name, expected="`label` in the data spec")
+        return self.source.labels
+
+
+def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True) -> Setup:
+    """Open the data of a recipe, split it, make its adapter.
+
+    Args:
+        loaded: a recipe.
+        labels: whether labels are read; by default if the task needs them.
+        fit: estimate the normalisation from the training split (False: it comes with weights).
+
+    Raises:
+        UserError: data, split or options that do not fit.
+    """
+    recipe = loaded.recipe
+    if labels is None:
+        labels = recipe.task.name in LABELLED_TASKS
+    kind = plugins.find("adapters", recipe.adapter.name, place=loaded.locate("adapter", "name"))
+    spec = load_spec(recipe.data.spec, loaded.path.parent)
+    root = Path(recipe.data.root)
+    source: Source
+    if spec.kind == "image_folder":
+        source = ImageFolderSource(spec, root, labels=labels)
+    else:
+        source = HDF5Windows(spec, root, window=recipe.data.window, reducers=kind.reducers, with_labels=labels)
+    adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
+    place = loaded.locate("data", "split")
+    split = splits.resolve(source.groups, recipe.data.split or spec.split, place)
+    if labels and source.labels is not None:
+        split["train"] = splits.labelled(
+            split["train"], source.groups, source.labels, wanted=recipe.data.labelled_groups,
+            fraction=recipe.data.label_fraction, classes=source.classes is not None, seed=recipe.seed,
+            place=loaded.locate("data", "labelled_groups"),
+        )  # fmt: skip
+    setup = Setup(loaded, spec, source, split, adapter)
+    if fit:
+        chosen = np.random.default_rng(recipe.seed).permutation(split["train"])[:MOST_TO_FIT]
+        adapter.fit(source[int(i)] for i in np.sort(chosen))
+    return setup
+
+
+def make_autoencoder(setup: Setup) -> MaskedAutoencoder:
+    """The masked autoencoder of a recipe, with new weights.
+
+    Raises:
+        UserError: masking, target or sizes that do not fit the data.
+    """
+    loaded, model, patchifier = setup.loaded, setup.recipe.model, setup.adapter.patchifier
+    masking = construct(
+        plugins.find("maskings", model.masking.name, place=loaded.locate("model", "masking", "name")),
+        model.masking, loaded, ("model", "masking"), patchifier,
+    )  # fmt: skip
+    target = construct(
+        plugins.find("targets", model.target.name, place=loaded.locate("model", "target", "name")),
+        model.target, loaded, ("model", "target"), patchifier,
+    )  # fmt: skip
+    try:
+        return MaskedAutoencoder(
+            patchifier, encoder=size(model.encoder, model.drop_path), decoder=size(model.decoder), masking=masking,
+            mask_ratio=model.mask_ratio, target=target, encoder_mask_tokens=model.encoder_mask_tokens,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UserError(str(error), place=loaded.locate("model", "mask_ratio")) from error
+
+
+def make_task(setup: Setup) -> Task:
+    """The task of a recipe, with new weights; its front is the adapter's.
+
+    Raises:
+        UserError: a task, labels or options that do not fit.
+    """
+    loaded, recipe = setup.loaded, setup.recipe
+    kind = plugins.find("tasks", recipe.task.name, place=loaded.locate("task", "name"))
+    keys = ("task",)
+    front = setup.adapter.front
+    if recipe.task.name not in LABELLED_TASKS:
+        task: Task = construct(kind, recipe.task, loaded, keys, front, make_autoencoder(setup))
+        return task
+    encoder = Encoder(setup.adapter.patchifier, size(recipe.model.encoder, recipe.model.drop_path))
+    if (recipe.task.name == "classification") != (setup.source.classes is not None):
+        raise UserError(
+            f"{recipe.task.name} does not fit the labels", place=loaded.locate("task"),
+            value=f"{'classes' if setup.source.classes else 'values'} in {setup.spec.name}",
+            expected="classification for classes, regression for values",
+        )  # fmt: skip
+    if setup.source.classes is not None:
+        task = construct(kind, recipe.task, loaded, keys, front, encoder, classes=setup.source.classes)
+    else:
+        values = setup.labels[setup.split["train"]].astype(np.float64)
+        spread = float(values.std()) or 1.0
+        task = construct(kind, recipe.task, loaded, keys, front, encoder, mean=float(values.mean()), std=spread)
+    return task
+
+
+def size(given: Preset | Size, drop_path: float = 0.0) -> TransformerConfig:
+    """A transformer's size from a preset's name or from numbers."""
+    if isinstance(given, Size):
+        return TransformerConfig(given.width, given.depth, given.heads, given.mlp_ratio, given.drop_path or drop_path)
+    preset = PRESETS[given]
+    return TransformerConfig(preset.width, preset.depth, preset.heads, preset.mlp_ratio, drop_path)

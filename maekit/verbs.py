@@ -1,0 +1,230 @@
+"""What maekit does, as plain functions; the command line calls these and prints what they return.
+
+Every training verb writes a run folder `RUNS/NAME` and goes on from its newest checkpoint when called again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from maekit.build import Setup, make_task, set_up
+from maekit.data.loading import loader, to_device
+from maekit.data.sampler import BatchSampler
+from maekit.errors import UserError
+from maekit.recipe.load import LoadedRecipe, load_recipe
+from maekit.tasks.transfer import Transfer, pool
+from maekit.training import loop
+from maekit.training.distributed import Process, joined
+from maekit.training.run import Run, environment
+from maekit.weights import load_encoder, load_strictly, read_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from maekit.core.autoencoder import Encoder
+    from maekit.tasks.task import Task
+
+RANDOM = "random"
+"""`--from random`: weights as they are initialised, asked for by name."""
+
+MUST_AGREE = ("seed", "adapter", "data", "model", "task", "optimizer", "schedule")
+"""Sections of a recipe that a checkpoint is tied to; how often it saves or logs may change."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a training verb: where the run is, and its last metrics."""
+
+    folder: Path
+    metrics: dict[str, float]
+
+
+def pretrain(
+    recipe: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    device: str | None = None,
+    watch: loop.Watcher | None = None,
+) -> Outcome:
+    """Pretrain what a recipe describes.
+
+    Raises:
+        UserError: a recipe for another task, and everything that is wrong with recipe or data.
+    """
+    loaded = load_recipe(recipe, overrides)
+    if loaded.recipe.task.name != "pretraining":
+        raise UserError("not a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
+                        expected="pretraining", mend="Use `maekit finetune`.")  # fmt: skip
+    return _train(loaded, None, runs=runs, device=device, watch=watch)
+
+
+def finetune(
+    recipe: str | Path,
+    start: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    device: str | None = None,
+    watch: loop.Watcher | None = None,
+) -> Outcome:
+    """Train a labelled task from a pretrained encoder (`start`: a run, a checkpoint, or `random`).
+
+    Raises:
+        UserError: a pretraining recipe, weights that do not fit, and everything that is wrong with recipe or data.
+    """
+    loaded = load_recipe(recipe, overrides)
+    if loaded.recipe.task.name == "pretraining":
+        raise UserError("a pretraining recipe", place=loaded.locate("task", "name"), value="pretraining",
+                        expected="classification or regression", mend="Use `maekit pretrain`.")  # fmt: skip
+    return _train(loaded, start, runs=runs, device=device, watch=watch)
+
+
+def evaluate(run: Path, *, side: str = "test", overrides: Sequence[str] = (), device: str | None = None) -> dict[str, float]:
+    """Metrics of a finished (or unfinished) run on one side of its split."""
+    metrics, _ = predictions(run, side=side, overrides=overrides, device=device)
+    return metrics
+
+
+def predictions(
+    run: Path, *, side: str = "test", overrides: Sequence[str] = (), device: str | None = None
+) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
+    """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample."""
+    setup, task = open_run(run, overrides=overrides)
+    with joined(device) as process:
+        rows = _rows(task, setup.some_samples(side), process, setup.recipe.training.batch_size)
+        return task.summarize(rows), {name: values.numpy() for name, values in rows.items()}
+
+
+def embed(
+    run: Path, target: Path, *, sides: Sequence[str] = ("train", "validation", "test"), pooling: str = "mean",
+    overrides: Sequence[str] = (), device: str | None = None,
+) -> Path:  # fmt: skip
+    """Write the features of every sample to an HDF5 file: `features`, `group`, `place`, `side`, `label`.
+
+    Nothing is masked. `pooling` is `mean` of the measured patch tokens or the `class` token.
+
+    Raises:
+        UserError: a file that is there already.
+    """
+    import h5py
+
+    if target.exists():
+        raise UserError("would overwrite what is there", place=str(target), mend="Choose another file.")
+    setup, task = open_run(run, overrides=overrides)
+    with joined(device) as process:
+        parts = {side: embeddings(setup, task, side, process, pooling) for side in sides if len(setup.split[side])}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    with h5py.File(unfinished, "w") as file:
+        for side, features in parts.items():
+            group = file.create_group(side)
+            indices = setup.split[side]
+            group["features"] = features
+            group["group"] = setup.source.groups[indices].astype("S")
+            group["place"] = np.array([setup.source[int(i)].place for i in indices], dtype="S")
+            if setup.source.labels is not None:
+                group["label"] = setup.source.labels[indices]
+    unfinished.replace(target)
+    return target
+
+
+def embeddings(setup: Setup, task: Task, side: str, process: Process, pooling: str = "mean") -> NDArray[np.float32]:
+    """(samples, width) features of one side of the split, in its order, from the encoder of a task."""
+    encoder: Encoder = task.encoder if isinstance(task, Transfer) else task.model.encoder  # type: ignore[assignment, union-attr]
+    samples = setup.some_samples(side)
+    task.to(process.device).eval()
+    found = []
+    batches = BatchSampler(len(samples), setup.recipe.training.batch_size, shuffle=False)
+    with torch.inference_mode():
+        for batch in loader(samples, batches):
+            batch = to_device(batch, process.device)
+            x, valid = task.front(batch["signal"], batch.get("valid"))
+            found.append(pool(encoder(x, valid), valid, "class" if pooling == "class" else "mean").float().cpu())
+    return torch.cat(found).numpy()
+
+
+def open_run(run: Path, *, overrides: Sequence[str] = ()) -> tuple[Setup, Task]:
+    """Data and trained task of a run folder.
+
+    Raises:
+        UserError: no run there, or none of its checkpoints is sound.
+    """
+    stated = run / "recipe.yaml"
+    if not stated.is_file():
+        raise UserError(
+            "no run here", place=str(run), expected="the folder of a run, with recipe.yaml and checkpoints",
+            mend="Runs stand below --runs (default `runs`), by the recipe's name.",
+        )  # fmt: skip
+    weights = read_weights(run)
+    setup = set_up(load_recipe(stated, overrides), fit=False)
+    task = make_task(setup)
+    load_strictly(task, weights, run)
+    return setup, task
+
+
+def random_task(recipe: str | Path, *, overrides: Sequence[str] = ()) -> tuple[Setup, Task]:
+    """Data of a recipe and its task with weights as they are initialised by its seed."""
+    setup = set_up(load_recipe(recipe, overrides))
+    torch.manual_seed(setup.recipe.seed)
+    return setup, make_task(setup)
+
+
+def _train(
+    loaded: LoadedRecipe, start: str | Path | None, *, runs: Path, device: str | None, watch: loop.Watcher | None
+) -> Outcome:
+    recipe = loaded.recipe
+    with joined(device) as process:
+        run = Run(runs / recipe.name, writes=process.first)
+        with run.owned():
+            setup = set_up(loaded, fit=start in (None, RANDOM))
+            torch.manual_seed(recipe.seed)
+            task = make_task(setup)
+            if isinstance(task, Transfer) and start is not None and start != RANDOM:
+                load_encoder(setup, task, Path(start))
+            identity = _identity(setup, start)
+            training = setup.some_samples("train", augment=True)
+            _describe(run, setup, process)
+            metrics = loop.train(
+                task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
+                identity=identity, watch=watch,
+            )  # fmt: skip
+    return Outcome(run.folder, metrics)
+
+
+def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
+    """What a checkpoint must agree on with a recipe to be continued: a digest of each section, and of the data."""
+    sections = setup.recipe.model_dump(mode="json")
+    found = {name: hashlib.sha256(json.dumps(sections[name]).encode()).hexdigest()[:16] for name in MUST_AGREE}
+    found["data"] = hashlib.sha256(
+        json.dumps({k: v for k, v in sections["data"].items() if k not in ("root", "spec")}).encode()
+    ).hexdigest()[:16]  # fmt: skip
+    found["data files"] = setup.source.fingerprint()
+    found["batch_size"] = setup.recipe.training.batch_size
+    if start is not None:
+        found["start"] = str(start)
+    return found
+
+
+def _describe(run: Run, setup: Setup, process: Process) -> None:
+    """What the run needs to be opened again without the files that it was started from."""
+    recipe = setup.recipe.model_copy(update={"init": None, "data": setup.recipe.data.model_copy(update={"spec": "data_spec.yaml"})})
+    resolved = LoadedRecipe(recipe, setup.loaded.path, setup.loaded.origins)
+    run.write_text("recipe.yaml", resolved.yaml())
+    run.write_text("data_spec.yaml", json.dumps(setup.spec.model_dump(mode="json", exclude_none=True), indent=1))
+    run.write_text("environment.json", json.dumps(environment(process.device), indent=1))
+
+
+def _rows(task: Task, samples: Any, process: Process, batch_size: int) -> dict[str, torch.Tensor]:
+    task.to(process.device)
+    sampler = BatchSampler(len(samples), batch_size, rank=process.rank, world_size=process.world_size, shuffle=False)
+    batches = (to_device(batch, process.device) for batch in loader(samples, sampler))
+    return loop.collect(task, batches, process, loop.autocast("float32", process.device))
