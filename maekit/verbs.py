@@ -41,10 +41,11 @@ MUST_AGREE = ("seed", "adapter", "data", "model", "task", "optimizer", "schedule
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a training verb: where the run is, and its last metrics."""
+    """Of a training verb: where the run is, its last metrics, and whether this process is the first of all."""
 
     folder: Path
     metrics: dict[str, float]
+    first: bool = True
 
 
 def pretrain(
@@ -197,7 +198,7 @@ def _train(
                 task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
                 identity=identity, watch=watch,
             )  # fmt: skip
-    return Outcome(run.folder, metrics)
+    return Outcome(run.folder, metrics, process.first)
 
 
 def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:

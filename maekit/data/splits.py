@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 Indices = dict[str, "NDArray[np.int64]"]
 
@@ -100,7 +103,8 @@ def _named(present: list[str], split: Split, place: str) -> dict[str, list[str]]
 
 
 def _folds(present: list[str], folds: Folds, place: str) -> dict[str, list[str]]:
-    _check_known(folds.exclude, present, "exclude", place)
+    for name in set(folds.exclude) - set(present):  # it takes no part, as was asked; but was it meant?
+        logger.info("%s: excluded group %r is not in the data. %s", place, name, nearest(name, present))
     order = [name for name in present if name not in folds.exclude]
     if folds.folds != "leave_one_out":
         order = [order[i] for i in np.random.default_rng(folds.seed).permutation(len(order))]

@@ -1,0 +1,340 @@
+"""The command line: `maekit VERB ...`. Everything heavy is imported inside a command, so that help is instant."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from maekit.errors import UserError
+
+if TYPE_CHECKING:
+    from maekit.training.loop import Progress
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False,
+    help="Pretrain masked autoencoders on radar maps, heart signals, spectrograms, images, or a modality of your own.",
+)  # fmt: skip
+recipe_app = typer.Typer(no_args_is_help=True, help="List, show, check and copy recipes.")
+data_app = typer.Typer(no_args_is_help=True, help="Convert, inspect and check recordings; simulate some.")
+app.add_typer(recipe_app, name="recipe")
+app.add_typer(data_app, name="data")
+
+RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or a name from `maekit recipe list`.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")]
+Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")]
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/heart_rate/demo_pretrain.")]
+From = Annotated[str, typer.Option("--from", help="A pretraining run, a checkpoint, or `random`.")]
+
+
+@app.callback()
+def _global(
+    plugin: Annotated[list[Path] | None, typer.Option(help="Python file that registers something; may be repeated.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say more.")] = False,
+) -> None:
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    if plugin:
+        from maekit import plugins
+
+        for path in plugin:
+            plugins.load_file(path)
+
+
+@app.command()
+def pretrain(recipe: RecipeArgument, set_: Sets = None, runs: Runs = Path("runs"), device: Device = None) -> None:
+    """Pretrain without labels, or go on where a run was interrupted; then write its report."""
+    from maekit import verbs
+
+    with _Bar() as bar:
+        outcome = verbs.pretrain(recipe, overrides=set_ or [], runs=runs, device=device, watch=bar.update)
+    _finish(outcome, device)
+
+
+@app.command()
+def finetune(
+    recipe: RecipeArgument, from_: From, set_: Sets = None, runs: Runs = Path("runs"), device: Device = None
+) -> None:
+    """Train a labelled task from a pretrained encoder; then write its report."""
+    from maekit import verbs
+
+    with _Bar() as bar:
+        outcome = verbs.finetune(recipe, from_, overrides=set_ or [], runs=runs, device=device, watch=bar.update)
+    _finish(outcome, device)
+
+
+@app.command()
+def probe(recipe: RecipeArgument, from_: From, set_: Sets = None, device: Device = None) -> None:
+    """A linear model on frozen features, beside one on the raw input and a constant (RECIPE: the labelled task)."""
+    from maekit import study
+
+    _print_table(study.probe_table(recipe, from_, overrides=set_ or [], device=device))
+
+
+@app.command()
+def study(
+    recipe: RecipeArgument, seeds: Annotated[int, typer.Option(min=1)] = 3, set_: Sets = None,
+    runs: Runs = Path("runs"), device: Device = None,
+) -> None:  # fmt: skip
+    """Pretrained against scratch, probes, no learning and a constant, over seeds and folds (RECIPE: the labelled task)."""
+    from maekit import study as studies
+
+    result = studies.study(recipe, seeds=seeds, overrides=set_ or [], runs=runs, device=device, tell=lambda s: err.print(escape(s)))
+    _print_table(studies.table(result))
+
+
+@app.command()
+def evaluate(
+    run: RunArgument, split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    set_: Sets = None, device: Device = None,
+) -> None:  # fmt: skip
+    """Metrics of a run on one side of its split, as JSON."""
+    from maekit import verbs
+
+    out.print_json(json.dumps(verbs.evaluate(run, side=split, overrides=set_ or [], device=device)))
+
+
+@app.command()
+def embed(
+    run: RunArgument, output: Annotated[Path, typer.Argument(help="HDF5 file to write.")],
+    pooling: Annotated[str, typer.Option(help="mean (of the patches) or class (token).")] = "mean",
+    set_: Sets = None, device: Device = None,
+) -> None:  # fmt: skip
+    """Write the features of every sample to an HDF5 file; nothing is masked."""
+    from maekit import verbs
+
+    out.print(f"features in {escape(str(verbs.embed(run, output, pooling=pooling, overrides=set_ or [], device=device)))}")
+
+
+@app.command()
+def reconstruct(
+    run: RunArgument, output: Annotated[Path, typer.Argument(help="Folder for the pictures.")],
+    count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 4,
+    statistics: Annotated[str, typer.Option(help="How a normalised prediction is turned back: true (leaks) or neighbours.")] = "neighbours",
+    set_: Sets = None,
+) -> None:  # fmt: skip
+    """Draw original, masked and reconstructed samples of a pretraining run."""
+    from maekit.reconstruction import reconstruct as draw
+
+    for path in draw(run, output, count=count, statistics=statistics, overrides=set_ or []):
+        out.print(escape(str(path)))
+
+
+@app.command()
+def report(run: RunArgument, set_: Sets = None, device: Device = None) -> None:
+    """Write (again) the report page of a run."""
+    from maekit.reporting import report as write
+
+    out.print(f"report: {escape(str(write(run, overrides=set_ or [], device=device)))}")
+
+
+@app.command()
+def demo(
+    runs: Runs = Path("runs/demo"), quick: Annotated[bool, typer.Option("--quick", help="A minute instead of five; numbers mean little.")] = False
+) -> None:
+    """Simulated radar vital signs, end to end: pretrain, fine-tune with few labels, compare on people never seen."""
+    from maekit.demo import demo as run_demo
+
+    table, page = run_demo(runs, quick=quick, tell=lambda s: err.print(escape(s)))
+    _print_table(table)
+    out.print(f"report: {escape(str(page))}")
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has: versions, devices, compilers, plug-ins."""
+    import shutil
+
+    import torch
+
+    from maekit import plugins
+    from maekit.training.run import environment
+
+    facts = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    facts["bfloat16"] = "yes" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no (float32 is used)"
+    facts["C++ compiler"] = shutil.which("c++") or "none: training.compile falls back"
+    for kind in ("adapters", "maskings", "targets", "tasks"):
+        facts[kind] = ", ".join(plugins.names(kind))  # type: ignore[arg-type]
+    for name, value in facts.items():
+        out.print(f"{name:14}{escape(value)}")
+
+
+@recipe_app.command("list")
+def recipe_list() -> None:
+    """Recipes that come with maekit."""
+    from maekit.recipe.load import header, shipped_recipes
+
+    for name, path in shipped_recipes().items():
+        first = header(path).split("\n")[0]
+        out.print(f"[bold]{escape(name)}[/]  {escape(first)}")
+
+
+@recipe_app.command("show")
+def recipe_show(recipe: RecipeArgument, set_: Sets = None) -> None:
+    """The whole recipe with defaults written out, and where each value came from."""
+    from maekit.recipe.load import load_recipe
+
+    out.print(escape(load_recipe(recipe, set_ or []).yaml(origins=True)), end="")
+
+
+@recipe_app.command("check")
+def recipe_check(
+    recipes: Annotated[list[str] | None, typer.Argument(help="Recipes; by default all that come with maekit.")] = None,
+    set_: Sets = None,
+    data: Annotated[bool, typer.Option("--data", help="Also open the data and build the model (slower).")] = False,
+) -> None:
+    """Check recipes without training."""
+    from maekit.recipe.load import load_recipe, shipped_recipes
+
+    failures = []
+    for name in recipes or list(shipped_recipes()):
+        try:
+            loaded = load_recipe(name, set_ or [])
+            if data:
+                from maekit.build import make_task, set_up
+
+                make_task(set_up(loaded))
+            out.print(f"{escape(name)}: right")
+        except UserError as error:
+            failures.append(error)
+            err.print(escape(str(error)))
+    if failures:
+        raise typer.Exit(2)
+
+
+@recipe_app.command("copy")
+def recipe_copy(recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="File or folder.")]) -> None:
+    """Copy a recipe, and those it builds on, to edit them."""
+    from maekit.recipe.load import copy_recipe
+
+    out.print(escape(str(copy_recipe(recipe, target))))
+
+
+@recipe_app.command("schema")
+def recipe_schema() -> None:
+    """JSON Schema of recipes, for editors."""
+    from maekit.recipe.schema import json_schema
+
+    out.print_json(json.dumps(json_schema()))
+
+
+@data_app.command("convert")
+def data_convert(
+    spec: Annotated[str, typer.Argument(help="A data spec: a YAML file, or the name of one that comes with maekit.")],
+    from_: Annotated[Path, typer.Option("--from", help="Folder of the published files.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder for the HDF5 file.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a result that is there.")] = False,
+) -> None:
+    """CSV, NPY, NPZ, MAT or WAV to HDF5, as a data spec says."""
+    from maekit import plugins
+    from maekit.data.convert import convert
+    from maekit.data.spec import load_spec
+
+    found = load_spec(spec)
+    wanted = {rule.adapter for rule in found.convert.derived.values()} if found.convert else set()
+    derivations = {name: plugins.find("adapters", name, place=spec).derivations for name in wanted}
+    result = convert(found, from_, to, derivations=derivations, overwrite=overwrite)
+    out.print(f"written: {escape(str(result))}")
+
+
+@data_app.command("inspect")
+def data_inspect(file: Annotated[Path, typer.Argument(help="HDF5, CSV, NPY, NPZ, MAT or WAV.")]) -> None:
+    """The tree of a file: shapes, rates, missing share, ranges."""
+    from maekit.data.inspect import inspect
+
+    for line in inspect(file):
+        out.print(escape(line))
+
+
+@data_app.command("check")
+def data_check(
+    spec: Annotated[str, typer.Argument(help="A data spec: a YAML file, or the name of one that comes with maekit.")],
+    root: Annotated[Path, typer.Option(help="Folder with the files.")] = Path(),
+) -> None:
+    """Whether files are what a data spec says: recordings, windows, labels, groups, split."""
+    from maekit.data_check import check
+
+    for line in check(spec, root):
+        out.print(escape(line))
+
+
+@data_app.command("simulate")
+def data_simulate(
+    adapter: Annotated[str, typer.Argument(help="heart_rate, range_doppler, spectrogram, image, or a plug-in's.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write.")], seed: int = 0,
+) -> None:  # fmt: skip
+    """Physically sensible recordings for trying things out, with their data spec."""
+    from maekit import plugins
+
+    out.print(f"data spec: {escape(str(plugins.find('adapters', adapter).simulate(to, seed=seed)))}")
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0; 2 what the person can mend; 3 not finite; 130 Ctrl-C; 143 SIGTERM."""
+    try:
+        app()
+    except UserError as error:
+        err.print(f"[red]error[/] {escape(str(error))}")
+        sys.exit(2)
+    except Exception as error:
+        code = getattr(error, "exit_code", None)
+        if code is None:
+            raise
+        err.print(escape(str(error)))
+        sys.exit(code)
+
+
+def _finish(outcome: Any, device: str | None) -> None:
+    from maekit.reporting import report as write
+
+    if outcome.first:
+        out.print(f"run: {escape(str(outcome.folder))}")
+        out.print(f"report: {escape(str(write(outcome.folder, device=device)))}")
+
+
+def _print_table(table: Any) -> None:
+    from maekit.report.terminal import render_table
+
+    out.print(render_table(table))
+
+
+class _Bar:
+    """Progress with loss, rate and time to go; lines instead of a bar where nobody watches."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err,
+            disable=not err.is_terminal,
+        )  # fmt: skip
+        self.task = self.progress.add_task("starting", total=None)
+
+    def __enter__(self) -> _Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def update(self, step: Progress) -> None:
+        row = step.row
+        text = f"epoch {step.epoch:.2f}  loss {row['loss']:.4f}"
+        for name, label in (("loss_mean_patch", "mean patch"), ("loss_interpolation", "interpolation")):
+            if name in row:
+                text += f"  {label} {row[name]:.4f}"
+        if "samples_per_s" in row:
+            text += f"  {row['samples_per_s']:.0f} samples/s"
+        if err.is_terminal:
+            self.progress.update(self.task, total=step.steps, completed=step.step, description=text)
+        elif row["kind"] == "validation":
+            err.print(f"step {step.step}/{step.steps}  validation {text}")

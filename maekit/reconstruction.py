@@ -1,0 +1,147 @@
+"""Pictures of what a pretrained model sees, and how its predictions were turned back into units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from maekit.build import Setup
+from maekit.data.loading import collate
+from maekit.data.sampler import Key
+from maekit.errors import UserError
+from maekit.report import figures
+from maekit.report.content import Picture
+from maekit.tasks import trivial
+from maekit.tasks.pretraining import Pretraining
+from maekit.verbs import open_run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Statistics = Literal["true", "neighbours"]
+
+EXPLANATION = {
+    "raw": "Predictions are in the unit itself; nothing was added.",
+    "true": "Normalised predictions were turned back with the true mean and spread of each removed patch: this LEAKS what "
+    "the model was not shown, and flatters it.",
+    "neighbours": "Normalised predictions were turned back with mean and spread interpolated from the visible patches: "
+    "nothing of the removed patches was used.",
+}
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """One sample in the unit of its modality, (*sample_shape) each; NaN in `masked` where patches were removed."""
+
+    place: str
+    original: Any
+    masked: Any
+    reconstruction: Any
+    loss: float
+    loss_mean_patch: float
+
+
+@torch.no_grad()
+def reconstruct_samples(
+    setup: Setup, task: Pretraining, count: int, *, statistics: Statistics = "neighbours", side: str = ""
+) -> list[Reconstructed]:
+    """Mask and reconstruct the first samples of a side (test, else validation, else training), spread evenly.
+
+    Visible patches are shown as they are; only removed ones are predictions.
+    """
+    side = side or next(name for name in ("test", "validation", "train") if len(setup.split[name]))
+    samples = setup.some_samples(side)
+    chosen = torch.linspace(0, len(samples) - 1, min(count, len(samples))).long().tolist()
+    batch = collate([samples[Key(0, i)] for i in chosen])
+    task.eval().cpu()
+    x, valid = task.front(batch["signal"], batch.get("valid"))
+    model = task.model
+    output = model(x, valid=valid, noise=batch["noise"])
+    patches = model.patchifier.patchify(x)
+    visible = ~output.mask if valid is None else ~output.mask & valid
+    rows = task.rows(batch)
+    found = []
+    turned = turn_back(task, patches, output.pred, visible, statistics)
+    for i, index in enumerate(chosen):
+        mixed = torch.where(output.mask[i, :, None], turned[i], patches[i])
+        shown = torch.where(visible[i, :, None], patches[i], torch.nan)
+        measured = patches[i] if valid is None else torch.where(valid[i, :, None], patches[i], torch.nan)
+        units = [_in_units(setup, part) for part in (measured, shown, mixed)]
+        removed = rows["removed"][i].clamp(min=1)
+        place = setup.source[int(samples.indices[index])].place
+        found.append(Reconstructed(place, *units, (rows["loss"][i] / removed).item(), (rows["loss_mean_patch"][i] / removed).item()))
+    return found
+
+
+def turn_back(task: Pretraining, patches: Tensor, pred: Tensor, visible: Tensor, statistics: Statistics) -> Tensor:
+    """Predictions as standardised patches.
+
+    Raises:
+        UserError: a target that cannot be turned back into patches.
+    """
+    target = task.model.target
+    own = target.statistics(patches)
+    if own is None:
+        raise UserError("this target cannot be turned back into a sample", value=type(target).__name__)
+    if statistics == "neighbours":
+
+        def from_neighbours(values: Tensor) -> Tensor:
+            spread_out = values.expand_as(patches).contiguous()
+            return trivial.interpolation(task.model.patchifier, spread_out, visible).mean(-1, keepdim=True)
+
+        return pred * from_neighbours(own.scale.log()).exp() + from_neighbours(own.mean)
+    return pred * own.scale + own.mean
+
+
+def explain(task: Pretraining, statistics: Statistics) -> str:
+    """How predictions were turned back, in words."""
+    from maekit.core.targets import RawTarget
+
+    return EXPLANATION["raw" if isinstance(task.model.target, RawTarget) else statistics]
+
+
+def pictures(setup: Setup, task: Pretraining, count: int, statistics: Statistics = "neighbours") -> list[Picture]:
+    """A figure for each sample: original, what the model saw, reconstruction."""
+    how = explain(task, statistics)
+    return [
+        figures.reconstruction(
+            setup.adapter.draw,
+            [("original", one.original), ("visible", one.masked), ("reconstruction", one.reconstruction)],
+            caption=f"{one.place}. Loss {one.loss:.3f}; predicting the mean patch {one.loss_mean_patch:.3f}. {how}",
+            shared=one.original,
+        )
+        for one in reconstruct_samples(setup, task, count, statistics=statistics)
+    ]
+
+
+def reconstruct(
+    run: Path, output: Path, *, count: int = 4, statistics: str = "neighbours", overrides: Sequence[str] = ()
+) -> list[Path]:
+    """Write `reconstruction_N.svg` files for a pretraining run.
+
+    Raises:
+        UserError: no pretraining run, an unknown way to turn back, pictures that are there already.
+    """
+    if statistics not in ("true", "neighbours"):
+        raise UserError("no such way to turn predictions back", place="--statistics", value=statistics, expected="true or neighbours")
+    setup, task = open_run(run, overrides=overrides)
+    if not isinstance(task, Pretraining):
+        raise UserError("not a pretraining run", place=str(run), value=setup.recipe.task.name, expected="pretraining")
+    paths = [output / f"reconstruction_{i}.svg" for i in range(count)]
+    there = [str(path) for path in paths if path.exists()]
+    if there:
+        raise UserError("would overwrite what is there", place=there[0], mend="Choose another folder.")
+    output.mkdir(parents=True, exist_ok=True)
+    made = pictures(setup, task, count, statistics)  # type: ignore[arg-type]
+    for path, picture in zip(paths, made, strict=False):
+        path.write_text(picture.svg)
+    return paths[: len(made)]
+
+
+def _in_units(setup: Setup, patches: Tensor) -> Any:
+    x = setup.adapter.patchifier.unpatchify(patches[None])
+    return setup.adapter.front.to_units(x)[0].numpy()

@@ -1,0 +1,97 @@
+"""From a run folder to its report page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maekit import study, verbs
+from maekit.build import Setup
+from maekit.reconstruction import pictures
+from maekit.report import figures
+from maekit.report.content import Content, Picture, Table
+from maekit.report.html import write_report
+from maekit.tasks.pretraining import Pretraining
+from maekit.training.run import Run
+
+PICTURES = 3
+
+
+def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = None, extra: Sequence[Table] = ()) -> Path:
+    """Write `report.html` into a run folder.
+
+    Args:
+        run: the folder.
+        overrides: where the data are now, say.
+        device: evaluation runs there.
+        extra: tables to put first.
+
+    Raises:
+        UserError: no run there.
+    """
+    setup, task = verbs.open_run(run, overrides=overrides)
+    rows = Run(run).rows()
+    shown: list[Picture] = []
+    tables = list(extra)
+    if isinstance(task, Pretraining):
+        verdict, good = pretraining_verdict(rows)
+        shown = pictures(setup, task, PICTURES)
+    else:
+        verdict, good, tables, shown = _labelled(run, setup, [*tables], overrides, device)
+    content = Content(
+        title=setup.recipe.name, verdict=verdict, good=good, curves=figures.curves(rows), pictures=shown,
+        tables=tables, recipe=(run / "recipe.yaml").read_text(),
+        environment=json.loads((run / "environment.json").read_text()),
+    )  # fmt: skip
+    return write_report(content, run / "report.html")
+
+
+def pretraining_verdict(rows: Sequence[dict[str, Any]]) -> tuple[str, bool | None]:
+    """One sentence: is the loss better than what needs no learning?"""
+    measured = [row for row in rows if row["kind"] == "validation"] or [row for row in rows if "loss_mean_patch" in row]
+    if not measured:
+        return "Nothing was measured yet.", None
+    last = measured[-1]
+    names = {"loss_mean_patch": "the mean patch", "loss_interpolation": "interpolation from visible patches"}
+    trivial = {label: last[name] for name, label in names.items() if name in last}
+    best = min(trivial, key=lambda label: trivial[label])
+    beats = last["loss"] < trivial[best]
+    others = ", ".join(f"{label} {value:.3f}" for label, value in trivial.items())
+    where = "on the validation split" if last["kind"] == "validation" else "on a training batch (there is no validation split)"
+    verb = "beats" if beats else "does NOT beat"
+    return f"The loss of {last['loss']:.3f} {where} {verb} the trivial predictors ({others}).", beats
+
+
+def _labelled(
+    run: Path, setup: Setup, tables: list[Table], overrides: Sequence[str], device: str | None
+) -> tuple[str, bool | None, list[Table], list[Picture]]:
+    side = "test" if len(setup.split["test"]) else "validation"
+    if not len(setup.split[side]):
+        return "There is no test or validation split to judge this run by.", None, tables, []
+    metrics, found = verbs.predictions(run, side=side, overrides=overrides, device=device)
+    output, label = found["output"], found["label"]
+    wanted = ["accuracy", "balanced_accuracy"] if setup.source.classes else ["mae", "rmse", "within", "r"]
+    rows: list[list[Any]] = [["this run", *(metrics[name] for name in wanted)]]
+    truth = setup.labels[setup.split[side]]
+    best: dict[str, float] = {}
+    if side == "test":
+        for name, values in study.without_learning(setup).items():
+            score = study.score(setup, [(values, truth)], 5.0)
+            rows.append([name, *(score[metric] for metric in wanted)])
+            best[name] = score[wanted[0]]
+    unit = setup.spec.label.unit if setup.spec.label else ""
+    tables.append(Table(f"Metrics on the {side} split", ["", *wanted], rows, f"{len(label)} samples of groups never trained on."))
+    if setup.source.classes:
+        counts = np.zeros((len(setup.source.classes),) * 2, dtype=np.int64)
+        np.add.at(counts, (label, output.argmax(1)), 1)
+        picture = figures.confusion(counts, setup.source.classes)
+        good = all(metrics["accuracy"] > value for value in best.values()) if best else None
+    else:
+        picture = figures.agreement(output, label, unit)
+        good = all(metrics["mae"] < value for value in best.values()) if best else None
+    words = {True: "beats", False: "does NOT beat", None: "was not compared with"}[good]
+    return f"{wanted[0]} {metrics[wanted[0]]:.3f} {unit} on the {side} split: {words} the predictors without learning.", good, tables, [picture]
