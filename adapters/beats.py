@@ -17,38 +17,51 @@ def r_peaks(ecg: Array, rate_hz: float) -> NDArray[np.float64]:
     """Times of R peaks in seconds, after Pan & Tompkins (IEEE Trans. Biomed. Eng. 32, 1985).
 
     5-15 Hz band, derivative, squaring, 150 ms integration; then peaks above an adaptive threshold (0.3 of the local
-    maximum level), at least 250 ms apart, each moved to the largest excursion of the band-passed signal within
-    100 ms. Polarity does not matter. Stretches of NaN hold no beat.
+    maximum level, of which a twentieth of the recording's own is the least), at least 250 ms apart, each moved to the
+    largest excursion of the band-passed signal within 100 ms. Polarity does not matter. Stretches of NaN, and of one
+    value for half a second or longer (a lead that is off, an amplifier at its rail), hold no beat.
 
     Args:
         ecg: (time,) or (time, leads), of which the first is used, in any unit.
         rate_hz: at least 40 Hz.
+
+    Raises:
+        ValueError: a sampling rate too low for the band.
     """
+    if rate_hz < 40:
+        raise ValueError(f"an ECG at {rate_hz:g} Hz does not hold the 5-15 Hz band of QRS complexes; 40 Hz or more does")
     ecg = np.asarray(ecg, dtype=np.float64).reshape(len(ecg), -1)[:, 0]
-    missing = ~np.isfinite(ecg)
-    ecg = np.where(missing, np.nanmedian(ecg) if not missing.all() else 0.0, ecg)
-    if len(ecg) < 2 * rate_hz:
+    silent = ~np.isfinite(ecg)
+    if len(ecg) < 2 * rate_hz or silent.all():
+        return np.zeros(0)
+    at = np.arange(len(ecg))
+    ecg = np.interp(at, at[~silent], ecg[~silent])
+    silent |= _constant(ecg, round(0.5 * rate_hz))
+    if silent.all():
         return np.zeros(0)
     band = dsp.sosfiltfilt(dsp.butter(2, (5, min(15, 0.45 * rate_hz)), "bandpass", fs=rate_hz, output="sos"), ecg)
     width = max(1, round(0.15 * rate_hz))
     energy = np.convolve(np.gradient(band) ** 2, np.ones(width) / width, mode="same")
+    energy[silent] = 0
     level = dsp.medfilt(_block_maximum(energy, int(2 * rate_hz)), 3)
+    level = np.maximum(level, 0.05 * np.median(level[level > 0])) if (level > 0).any() else level + energy.max()
     level = np.interp(np.arange(len(ecg)), (np.arange(len(level)) + 0.5) * int(2 * rate_hz), level)
     found, _ = dsp.find_peaks(energy, height=0.3 * level, distance=max(1, round(0.25 * rate_hz)))
     reach = round(0.1 * rate_hz)
     sign = _polarity(band, found, reach)
     peaks = [low + int(np.argmax(sign * band[low : p + reach + 1])) for p in found for low in [max(0, p - reach)]]
-    peaks = [p for p in sorted(set(peaks)) if not missing[p]]
+    peaks = [p for p in sorted(set(peaks)) if not silent[p]]
     return np.array(peaks, dtype=np.float64) / rate_hz
 
 
 def beat_rate_bpm(times_s: Array, seconds: float) -> float:
     """Heart rate from the beats inside a window: 60 / median interval; NaN where they do not tell.
 
-    At least three beats, with intervals that fill at least 60 % of the window and lie between 30 and 220 bpm.
+    At least three beats, with intervals that fill at least 60 % of the window and lie between 30 and 220 bpm. One
+    missed beat does not move the median; a gap of more than 2.5 medians means that several were missed.
     """
-    intervals = np.diff(times_s)
-    if len(intervals) < 2 or intervals.sum() < 0.6 * seconds:
+    intervals = np.diff(np.asarray(times_s, dtype=np.float64))
+    if len(intervals) < 2 or intervals.sum() < 0.6 * seconds or intervals.max() > 2.5 * np.median(intervals):
         return float("nan")
     rate = 60.0 / float(np.median(intervals))
     return rate if SLOWEST_BPM <= rate <= FASTEST_BPM else float("nan")
@@ -59,17 +72,22 @@ def spectral_peak_bpm(
 ) -> float:
     """Heart rate without learning: the highest peak of the periodogram inside the band of heart rates.
 
+    Rectangular window, second-order zero-phase band-pass, zero-padded to a grid finer than 1 bpm, and a parabola
+    through the logarithm of the peak. NaN for a signal that never changes or is shorter than one period.
+
     Args:
         displacement: (time,) without missing values.
         rate_hz: its sampling rate.
         band_hz: where the peak is looked for.
         difference: take differences first, as for radar phase, where breathing is far larger than the heart.
     """
-    x = np.diff(displacement) if difference else displacement
+    x = np.diff(displacement) if difference else np.asarray(displacement)
+    if len(x) < rate_hz / band_hz[0] or np.ptp(x) <= 1e-12 * np.abs(displacement).max():
+        return float("nan")
     sos = dsp.butter(2, (band_hz[0], min(band_hz[1], 0.45 * rate_hz)), "bandpass", fs=rate_hz, output="sos")
     x = dsp.sosfiltfilt(sos, x - x.mean())
     size = int(2 ** np.ceil(np.log2(max(len(x), 64 * rate_hz))))
-    frequency, power = dsp.periodogram(x, rate_hz, window="hann", nfft=size)
+    frequency, power = dsp.periodogram(x, rate_hz, nfft=size)
     inside = np.flatnonzero((frequency >= band_hz[0]) & (frequency <= band_hz[1]))
     peak = int(inside[np.argmax(power[inside])])
     offset = 0.0
@@ -83,6 +101,16 @@ def spectral_peak_bpm(
 def _block_maximum(x: Array, size: int) -> Array:
     whole = len(x) // size * size
     return x[:whole].reshape(-1, size).max(axis=1) if whole else np.array([x.max()])
+
+
+def _constant(x: Array, shortest: int) -> NDArray[np.bool_]:
+    """Samples inside runs of one value that are at least so long."""
+    still = np.diff(x) == 0
+    edges = np.flatnonzero(np.diff(np.r_[False, still, False])).reshape(-1, 2)
+    inside = np.zeros(len(x), dtype=np.bool_)
+    for start, stop in edges[np.ptp(edges, axis=1) >= shortest]:
+        inside[start : stop + 1] = True
+    return inside
 
 
 def _polarity(band: Array, found: Array, reach: int) -> float:

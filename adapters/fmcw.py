@@ -6,7 +6,7 @@ techniques", IEE Proc. F 139 (1992).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ class FMCW:
         gain_db: of transmit and receive antenna, each.
         noise_figure_db: of the receiver.
         temperature_k: of the receiver.
+
+    Raises:
+        ValueError: a frequency, time, count, power or temperature that is not positive.
     """
 
     carrier_hz: float = 77e9
@@ -43,10 +46,24 @@ class FMCW:
     noise_figure_db: float = 14.0
     temperature_k: float = 290.0
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not field.name.endswith("_db") and not value > 0:
+                raise ValueError(f"{field.name} {value!r} must be positive")
+
+    @property
+    def centre_hz(self) -> float:
+        """Frequency in the middle of the samples of a chirp."""
+        return self.carrier_hz + self.slope_hz_per_s * (self.samples - 1) / (2 * self.sample_rate_hz)
+
     @property
     def wavelength_m(self) -> float:
-        """At the carrier."""
-        return SPEED_OF_LIGHT / self.carrier_hz
+        """At the centre of the sweep, not at its start: the phase of a range bin is an average over the samples.
+
+        With 3.6 GHz swept from 77 GHz, displacement from the wavelength at the start would be 2.3 % too large.
+        """
+        return SPEED_OF_LIGHT / self.centre_hz
 
     @property
     def slope_hz_per_s(self) -> float:
@@ -81,13 +98,16 @@ class FMCW:
     def received_w(self, range_m: NDArray[np.float64], rcs_m2: NDArray[np.float64] | float) -> NDArray[np.float64]:
         """Radar equation: P G^2 lambda^2 sigma / ((4 pi)^3 R^4)."""
         gain = 10 ** (self.gain_db / 10)
-        return self.power_w * gain**2 * self.wavelength_m**2 * rcs_m2 / ((4 * np.pi) ** 3 * range_m**4)  # type: ignore[no-any-return]
+        watts = self.power_w * gain**2 * self.wavelength_m**2 * rcs_m2 / ((4 * np.pi) ** 3 * range_m**4)
+        return np.asarray(watts, dtype=np.float64)
 
     def beat_signal(self, range_m: NDArray[np.float64], rcs_m2: NDArray[np.float64] | float) -> NDArray[np.complex128]:
         """Sum of the beat signals of point scatterers, in volts across one ohm, without noise.
 
-        A scatterer at range R gives a tone of frequency slope x 2R/c and phase 4 pi R / wavelength (the residual
-        video phase is left out). A receding scatterer turns its phase forward: positive Doppler is receding.
+        A scatterer at range R gives a tone of frequency slope x 2R/c that starts at phase 2 pi carrier 2R/c (the
+        residual video phase is left out), so that the phase of its range bin is 4 pi R / `wavelength_m` and a
+        constant. A receding scatterer turns its phase forward: positive Doppler is receding. Amplitude falls with
+        the square of range.
 
         Args:
             range_m: (scatterer, chirp): the range at each chirp, so that it may migrate.

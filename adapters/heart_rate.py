@@ -31,19 +31,28 @@ class HeartRateAdapter(Adapter):
 
     Args:
         info: of the source; one axis, `time`.
-        patch_s: length of a patch in seconds.
+        patch_s: length of a patch in seconds; a whole number of samples.
         rate_hz: resample to this rate; needed where recordings differ in theirs.
-        window_s: length of a sample; the source's own window by default.
+        window_s: length of a sample; the source's own window by default, and no longer than that.
         difference: use the derivative in unit/s (first difference x rate): for radar phase, where breathing is a
             hundred times the heart (phase difference of Xiang et al., Sensors 2023, 7869).
         band_hz: zero-phase Butterworth band-pass of order 2.
         per_window: take out each window's own mean and standard deviation, where amplitude tells nothing (it
             depends on distance, contact or the phone).
-        despike: limit values to this many robust standard deviations from the window's median (Hampel).
+        despike: limit values to this many robust standard deviations from the window's median (Hampel), before
+            the band-pass, in which a spike would ring.
         gain_jitter: augmentation: random gain within this share.
-        noise_std: augmentation: white noise of this many standard deviations of the window.
-        sign_flip: augmentation: right only where polarity means nothing (radar phase, not an ECG lead).
+        noise_snr_db: augmentation: white noise this far below the power of the window.
+        wander_std: augmentation: a slow sine (0.05-0.5 Hz: electrodes, breathing) of up to this many standard
+            deviations of the window; of use only without `band_hz`.
+        sign_flip: augmentation: right only where polarity means nothing (radar phase, whose sign is a convention,
+            not an ECG lead or a PPG).
         estimate_band_hz: where the no-learning estimator looks for the heart.
+        estimate_difference: the estimator takes differences first: right for displacement or phase, wrong for a PPG.
+
+    Raises:
+        ValueError: not the one axis `time`; lengths or rates missing or that do not divide; a band outside what
+            the rate holds.
     """
 
     reducers: Mapping[str, Reducer] = {"beat_rate_bpm": beats.beat_rate_bpm}  # type: ignore[misc]
@@ -61,9 +70,11 @@ class HeartRateAdapter(Adapter):
         per_window: bool = False,
         despike: float | None = None,
         gain_jitter: float = 0.0,
-        noise_std: float = 0.0,
+        noise_snr_db: float | None = None,
+        wander_std: float = 0.0,
         sign_flip: bool = False,
         estimate_band_hz: tuple[float, float] = (0.8, 2.0),
+        estimate_difference: bool = True,
     ) -> None:
         if [axis.name for axis in info.axes] != ["time"]:
             raise ValueError(f"heart_rate takes one axis, time; the data spec gives {[a.name for a in info.axes]}")
@@ -73,48 +84,70 @@ class HeartRateAdapter(Adapter):
         seconds = window_s or (info.axes[0].length / info.rate_hz if info.rate_hz else None)
         if seconds is None:
             raise ValueError("recordings differ in sampling rate: give window_s, the length of a sample")
+        if info.rate_hz and seconds > info.axes[0].length / info.rate_hz + 1 / info.rate_hz:
+            window = info.axes[0].length / info.rate_hz
+            raise ValueError(f"window_s {seconds:g} is longer than the window of the data, {window:g} s")
         self.rate_hz, self.points = rate, round(seconds * rate)
         patch = round(patch_s * rate)
         if abs(patch - patch_s * rate) > 1e-6 or patch < 1:
-            raise ValueError(f"patch_s {patch_s} is no whole number of samples at {rate:g} Hz; {max(patch, 1) / rate:g} is")
+            near = " or ".join(f"{n / rate:g}" for n in (int(patch_s * rate), int(patch_s * rate) + 1) if n)
+            raise ValueError(f"patch_s {patch_s} is no whole number of samples at {rate:g} Hz; {near} is")
+        for name, band in (("band_hz", band_hz), ("estimate_band_hz", estimate_band_hz)):
+            if band is not None and not 0 < band[0] < band[1] < rate / 2:
+                raise ValueError(f"{name} {tuple(band)} must rise, between 0 and {rate / 2:g} Hz (half of rate_hz)")
         super().__init__(info, GridPatchifier((len(info.channels), self.points), (patch,), ("time",)))
         self.difference, self.band_hz, self.per_window, self.despike = difference, band_hz, per_window, despike
-        self.gain_jitter, self.noise_std, self.sign_flip = gain_jitter, noise_std, sign_flip
-        self.estimate_band_hz = estimate_band_hz
+        self.gain_jitter, self.noise_snr_db, self.wander_std = gain_jitter, noise_snr_db, wander_std
+        self.sign_flip = sign_flip
+        self.estimate_band_hz, self.estimate_difference = estimate_band_hz, estimate_difference
         unit = f"{info.unit}/s" if difference else info.unit
         self.unit = f"standard deviations of the window ({unit})" if per_window else unit
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
-        """(channels, points) at one rate; missing stretches stay missing whatever is filtered around them."""
+        """(channels, points) at one rate; missing stretches stay missing whatever is filtered around them.
+
+        Raises:
+            UserError: a recording too short, or of a rate too low for `band_hz`.
+        """
         x, valid = np.asarray(sample.signal, dtype=np.float64), sample.valid
         if valid is not None:
             x = _bridge(x, valid)
         rate = sample.rate_hz or self.rate_hz
         if self.difference:
-            x = np.diff(x, axis=-1, prepend=x[:, :1]) * rate
+            x = np.diff(x, axis=-1) * rate
+            x = np.concatenate([x[:, :1], x], axis=-1)
             if valid is not None:
-                valid = valid & np.r_[valid[:1], valid[:-1]]
+                both = valid[1:] & valid[:-1]
+                valid = np.r_[both[:1], both]
+        if self.despike is not None:
+            x = _despiked(x, valid, self.despike)
         if self.band_hz is not None:
+            if self.band_hz[1] >= rate / 2:
+                raise UserError(
+                    "a sampling rate too low for the adapter's band_hz", place=sample.place, value=f"{rate:g} Hz",
+                    expected=f"more than {2 * self.band_hz[1]:g} Hz", mend="Lower `band_hz` or leave the recording out.",
+                )  # fmt: skip
             sos = dsp.butter(2, self.band_hz, "bandpass", fs=rate, output="sos")
             x = dsp.sosfiltfilt(sos, x, axis=-1, padlen=min(x.shape[-1] - 1, round(2 * rate)))
         x, valid = self._resampled(x, valid, rate, sample.place)
-        measured = x if valid is None or not valid.any() else x[:, valid]
-        if self.despike is not None:
-            centre = np.median(measured, axis=-1, keepdims=True)
-            spread = 1.4826 * np.median(np.abs(measured - centre), axis=-1, keepdims=True)
-            x = np.clip(x, centre - self.despike * spread, centre + self.despike * spread)
-            measured = x if valid is None or not valid.any() else x[:, valid]
         if self.per_window:
+            measured = _measured(x, valid)
             x = (x - measured.mean(axis=-1, keepdims=True)) / (measured.std(axis=-1, keepdims=True) + 1e-9)
         return np.ascontiguousarray(x, dtype=np.float32), valid
 
     def augment(self, signal: Array, valid: Valid | None, rng: Generator) -> tuple[Array, Valid | None]:
-        """Gain, noise and, where asked for, polarity: what mounting and receiver change from day to day."""
+        """Gain, noise, wander and, where asked for, polarity: what mounting and receiver change from day to day."""
         gain = 1 + self.gain_jitter * rng.uniform(-1, 1)
         if self.sign_flip and rng.random() < 0.5:
             gain = -gain
-        noise = self.noise_std * signal.std() * rng.standard_normal(signal.shape)
-        return (gain * signal + noise).astype(np.float32), valid
+        varied = gain * signal
+        spread = _measured(signal, valid).std(axis=-1, keepdims=True)
+        if self.noise_snr_db is not None:
+            varied = varied + 10 ** (-self.noise_snr_db / 20) * spread * rng.standard_normal(signal.shape)
+        if self.wander_std:
+            turns = rng.uniform(0.05, 0.5) * np.arange(signal.shape[-1]) / self.rate_hz + rng.random()
+            varied = varied + self.wander_std * rng.random() * spread * np.sin(2 * np.pi * turns)
+        return varied.astype(np.float32), valid
 
     def estimators(self) -> Mapping[str, Estimator]:
         """The peak of the spectrum inside the band of heart rates, of the first channel as it was read."""
@@ -122,8 +155,8 @@ class HeartRateAdapter(Adapter):
         def spectral_peak(sample: Sample) -> float:
             x = np.asarray(sample.signal, dtype=np.float64)
             x = x if sample.valid is None else _bridge(x, sample.valid)
-            rate = sample.rate_hz or self.rate_hz
-            return beats.spectral_peak_bpm(x[0], rate, band_hz=self.estimate_band_hz)
+            rate, band, difference = sample.rate_hz or self.rate_hz, self.estimate_band_hz, self.estimate_difference
+            return beats.spectral_peak_bpm(x[0], rate, band_hz=band, difference=difference)
 
         return {"spectral peak": spectral_peak}
 
@@ -156,12 +189,28 @@ class HeartRateAdapter(Adapter):
                 valid = valid[at] & valid[np.minimum(at + 1, len(valid) - 1)]
         short = self.points - x.shape[-1]
         if short > 0.1 * self.points:
-            raise UserError("a window shorter than the adapter takes", place=place, value=f"{x.shape[-1] / self.rate_hz:.2f} s",
-                            expected=f"{self.points / self.rate_hz:.2f} s", mend="Make `window` and `window_s` agree.")  # fmt: skip
+            raise UserError(
+                "a window shorter than the adapter takes", place=place, value=f"{x.shape[-1] / self.rate_hz:.2f} s",
+                expected=f"{self.points / self.rate_hz:.2f} s", mend="Make `window` and `window_s` agree.",
+            )  # fmt: skip
         if short > 0:
             valid = np.r_[np.ones(x.shape[-1], bool) if valid is None else valid, np.zeros(short, bool)]
             x = np.pad(x, ((0, 0), (0, short)), mode="edge")
         return x[:, : self.points], None if valid is None else valid[: self.points]
+
+
+def _measured(x: Array, valid: Valid | None) -> Array:
+    return x if valid is None or not valid.any() else x[:, valid]
+
+
+def _despiked(x: Array, valid: Valid | None, limit: float) -> Array:
+    """Values no further from the median than so many robust standard deviations."""
+    measured = _measured(x, valid)
+    centre = np.median(measured, axis=-1, keepdims=True)
+    spread = 1.4826 * np.median(np.abs(measured - centre), axis=-1, keepdims=True)
+    # More than half of a coarsely quantised channel may be one value: then this spread is zero and tells nothing.
+    reach = np.where(spread > 0, limit * spread, np.inf)
+    return np.clip(x, centre - reach, centre + reach)
 
 
 def _bridge(x: Array, valid: Valid) -> Array:

@@ -6,30 +6,26 @@ radial velocity 2 pi f L cos(2 pi f t); a reflector at radius r of that blade a 
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from maekit.adapters.fmcw import SPEED_OF_LIGHT
+from maekit.data.spec import find_spec
 
 CLASSES = {"one blade": 1, "two blades": 2, "three blades": 3}
 
-SPEC = """\
-name: simulated_micro_doppler
-title: Simulated rotors before a 10 GHz continuous-wave radar
-licence: Apache-2.0 (simulated by maekit)
-files: "micro_doppler.h5"
-records: "/*"
-signal: {path: iq, axes: [time], channels: [iq], unit: V, complex: keep, rate_hz: {attribute: rate_hz}}
-group: {attribute: drone}
-label: {attribute: label, classes: [one blade, two blades, three blades]}
-window: {axis: time, seconds: 0.25, hop_seconds: 0.25}
-"""
-
 
 def simulate_micro_doppler(
-    folder: Path, *, drones: int = 6, seconds: float = 2.0, rate_hz: float = 16_000.0, carrier_hz: float = 10e9, seed: int = 0
+    folder: Path,
+    *,
+    drones: int = 6,
+    seconds: float = 2.0,
+    rate_hz: float = 16_000.0,
+    carrier_hz: float = 10e9,
+    seed: int = 0,
 ) -> Path:
     """Write `micro_doppler.h5` (one recording for each drone and number of blades) and its data spec.
 
@@ -62,8 +58,9 @@ def simulate_micro_doppler(
                 noise = 10 ** (-rng.uniform(10, 20) / 20) / np.sqrt(2)
                 iq = iq + noise * (rng.standard_normal(len(time)) + 1j * rng.standard_normal(len(time)))
                 record = file.create_group(f"drone_{drone:02d}_{blades}")
-                record.attrs.update({"drone": f"d{drone:02d}", "label": name, "blade_m": length_m, "turns_hz": turns_hz})
+                record.attrs.update({"drone": f"d{drone:02d}", "label": name})
+                record.attrs.update({"blade_m": length_m, "turns_hz": turns_hz})
                 record.create_dataset("iq", data=iq.astype(np.complex64)).attrs["rate_hz"] = rate_hz
     spec = folder / "simulated_micro_doppler.yaml"
-    spec.write_text(SPEC)
+    shutil.copyfile(find_spec("simulated_micro_doppler"), spec)
     return spec

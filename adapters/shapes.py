@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-CLASSES = ("disc", "square", "cross", "ring")
+from maekit.data.spec import find_spec
 
-SPEC = """\
-name: simulated_shapes
-title: Simulated shapes on textured ground
-licence: Apache-2.0 (simulated by maekit)
-files: "shapes.h5"
-signal: {path: pictures, axes: [picture, channel, height, width], channels: [red, green, blue]}
-group: {path: painter}
-label: {path: label, classes: [disc, square, cross, ring]}
-window: {axis: picture, length: 1}
-"""
+CLASSES = ("disc", "square", "cross", "ring")
 
 
 def simulate_shapes(folder: Path, *, pictures: int = 400, painters: int = 8, size: int = 32, seed: int = 0) -> Path:
@@ -51,5 +43,5 @@ def simulate_shapes(folder: Path, *, pictures: int = 400, painters: int = 8, siz
         file.create_dataset("label", data=label)
         file.create_dataset("painter", data=np.array([f"painter{p}" for p in painter], dtype="S"))
     spec = folder / "simulated_shapes.yaml"
-    spec.write_text(SPEC)
+    shutil.copyfile(find_spec("simulated_shapes"), spec)
     return spec

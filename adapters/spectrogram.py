@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.adapter import Adapter, Front
+from maekit.adapters.fmcw import SPEED_OF_LIGHT
 from maekit.core.patchify import GridPatchifier
 
 if TYPE_CHECKING:
@@ -26,20 +27,35 @@ Valid = NDArray[np.bool_]
 
 
 class SpectrogramFront(Front):
-    """Short-time Fourier transform to power in decibels.
+    """Short-time Fourier transform with a Hann window, to power in decibels.
 
     Frames are not padded: frame t covers samples t*hop to t*hop + n_fft, and is measured where all of them are.
     Real signals give bins 0 to n_fft/2 - 1 (the Nyquist bin is left out, so that patches divide); complex ones all
-    n_fft bins, negative frequencies first.
+    n_fft bins, negative frequencies first. A tone of amplitude A, real or complex, has the power A^2 in its bin.
+
+    Args:
+        patchifier: of (channel, frequency, frame).
+        n_fft: samples in a frame.
+        hop: samples from frame to frame.
+        two_sided: of a complex signal.
+        floor_db: smaller values are lifted to this.
+        reference: amplitude of 0 dB; None for the largest of each sample's measured frames.
     """
 
     window: Tensor
 
     def __init__(
-        self, patchifier: GridPatchifier, *, n_fft: int, hop: int, two_sided: bool, floor_db: float, relative: bool
+        self,
+        patchifier: GridPatchifier,
+        *,
+        n_fft: int,
+        hop: int,
+        two_sided: bool,
+        floor_db: float,
+        reference: float | None,
     ) -> None:
         super().__init__(patchifier)
-        self.n_fft, self.hop, self.two_sided, self.floor_db, self.relative = n_fft, hop, two_sided, floor_db, relative
+        self.n_fft, self.hop, self.two_sided, self.floor_db, self.reference = n_fft, hop, two_sided, floor_db, reference
         self.frames = patchifier.sample_shape[2]
         self.register_buffer("window", torch.hann_window(n_fft))
 
@@ -55,18 +71,28 @@ class SpectrogramFront(Front):
                 rearrange(signal, "batch channel time -> (batch channel) time"), self.n_fft, self.hop,
                 window=self.window, center=False, onesided=not self.two_sided, return_complex=True,
             )  # fmt: skip
-            power = spectrum.abs().square() / self.window.sum().square()
-        spectrum = rearrange(power, "(batch channel) bin frame -> batch channel bin frame", batch=len(signal))
-        spectrum = spectrum[..., : self.frames]
-        spectrum = spectrum.roll(self.n_fft // 2, dims=2) if self.two_sided else spectrum[:, :, : self.n_fft // 2]
-        decibel = 10 * torch.log10(spectrum + 1e-20)
-        if self.relative:
-            decibel = decibel - decibel.amax(dim=(1, 2, 3), keepdim=True)
-        decibel = decibel.clamp(min=self.floor_db)
-        if valid is None:
+            amplitude = spectrum.abs() / self.window.sum()
+            amplitude = rearrange(amplitude, "(batch channel) bin frame -> batch channel bin frame", batch=len(signal))
+            amplitude = amplitude[..., : self.frames]
+            if self.two_sided:
+                amplitude = amplitude.roll(self.n_fft // 2, dims=2)
+            else:  # a real tone has half of its amplitude at the negative frequency; a constant has no such half
+                amplitude = torch.cat([amplitude[:, :, :1], 2 * amplitude[:, :, 1 : self.n_fft // 2]], dim=2)
+            whole = None if valid is None else valid.unfold(1, self.n_fft, self.hop).all(-1)[:, : self.frames]
+            # A ratio before the logarithm, so that volts of a radar and counts of a sound card do equally well.
+            ratio = amplitude / self._zero(amplitude, whole)
+            decibel = 20 * torch.log10(ratio.clamp(min=10 ** (self.floor_db / 20)))
+        if whole is None:
             return decibel, None
-        whole = valid.unfold(1, self.n_fft, self.hop).all(-1)[:, : self.frames]
-        return decibel, whole[:, None].expand(-1, decibel.shape[2], -1)
+        return decibel, repeat(whole, "batch frame -> batch bin frame", bin=decibel.shape[2])
+
+    def _zero(self, amplitude: Tensor, whole: Tensor | None) -> Tensor | float:
+        """Amplitude of 0 dB; of a silent sample any, since all of it then lies at the floor."""
+        if self.reference is not None:
+            return self.reference
+        if whole is not None:
+            amplitude = torch.where(whole[:, None, None], amplitude, 0.0)
+        return amplitude.amax(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(amplitude.dtype).tiny)
 
 
 class SpectrogramAdapter(Adapter):
@@ -78,12 +104,16 @@ class SpectrogramAdapter(Adapter):
         hop: samples from frame to frame.
         patch: (frequency bins, frames) of a patch. Frames beyond the last whole patch are not computed.
         floor_db: smaller values are lifted to this.
-        reference: decibels relative to the `sample`'s own maximum (where its level depends on distance or gain), or
-            to `full_scale`, amplitude 1 in the unit of the signal.
-        carrier_hz: of a continuous-wave or FMCW radar: the frequency axis is then drawn in m/s.
+        reference: decibels relative to each `sample`'s own maximum (where its level depends on distance or gain), or
+            to a tone of this amplitude in the unit of the signal (32768 is full scale of int16).
+        carrier_hz: of a continuous-wave or FMCW radar: the frequency axis is then drawn in m/s, Doppler frequency
+            times half a wavelength; which sign is approaching is the receiver's convention.
         gain_jitter_db: augmentation, of no effect with the reference `sample`.
         shift_s: augmentation: a recording that is padded moves within its window by up to this.
-        noise_db: augmentation: white noise this far below the sample's mean power.
+        noise_snr_db: augmentation: white noise this far below the mean power of what was measured.
+
+    Raises:
+        ValueError: not the one axis `time` at one rate, or sizes that do not fit.
     """
 
     def __init__(
@@ -94,30 +124,35 @@ class SpectrogramAdapter(Adapter):
         hop: int = 64,
         patch: tuple[int, int] = (16, 4),
         floor_db: float = -80.0,
-        reference: Literal["sample", "full_scale"] = "sample",
+        reference: Literal["sample"] | float = "sample",
         carrier_hz: float | None = None,
         gain_jitter_db: float = 0.0,
         shift_s: float = 0.0,
-        noise_db: float | None = None,
+        noise_snr_db: float | None = None,
     ) -> None:
         if [axis.name for axis in info.axes] != ["time"] or info.rate_hz is None:
             raise ValueError("spectrogram takes one axis, time, at one sampling rate (`resample_hz` in the conversion)")
         if n_fft < 2 or n_fft % 2 or hop < 1:
             raise ValueError(f"n_fft {n_fft} must be even and hop {hop} at least 1")
-        if reference not in ("sample", "full_scale"):
-            raise ValueError(f"reference {reference!r}, expected 'sample' or 'full_scale'")
-        frames = (info.axes[0].length - n_fft) // hop + 1
+        if reference != "sample" and not (isinstance(reference, int | float) and reference > 0):
+            raise ValueError(f"reference {reference!r} is neither 'sample' nor a positive amplitude")
+        if min(patch) < 1 or floor_db >= 0:
+            raise ValueError(f"patch {tuple(patch)} must be positive and floor_db {floor_db:g} negative")
+        length = info.axes[0].length
+        frames = (length - n_fft) // hop + 1
         frames -= frames % patch[1]
-        if frames < 1:
-            raise ValueError(f"a window of {info.axes[0].length} samples has no {patch[1]} frames of {n_fft} every {hop}")
+        if length < n_fft or frames < 1:
+            raise ValueError(f"a window of {length} samples has no {patch[1]} frames of {n_fft} samples every {hop}")
         bins = n_fft if info.complex else n_fft // 2
         patchifier = GridPatchifier((len(info.channels), bins, frames), tuple(patch), ("frequency", "time"))
-        front = SpectrogramFront(patchifier, n_fft=n_fft, hop=hop, two_sided=info.complex, floor_db=floor_db,
-                                 relative=reference == "sample")  # fmt: skip
+        zero = None if isinstance(reference, str) else float(reference)
+        front = SpectrogramFront(
+            patchifier, n_fft=n_fft, hop=hop, two_sided=info.complex, floor_db=floor_db, reference=zero
+        )
         super().__init__(info, patchifier, front)
-        self.rate_hz, self.hop, self.carrier_hz = info.rate_hz, hop, carrier_hz
-        self.gain_jitter_db, self.shift_s, self.noise_db = gain_jitter_db, shift_s, noise_db
-        self.unit = "dB below the sample's peak" if reference == "sample" else "dB re full scale"
+        self.rate_hz, self.n_fft, self.hop, self.carrier_hz = info.rate_hz, n_fft, hop, carrier_hz
+        self.gain_jitter_db, self.shift_s, self.noise_snr_db = gain_jitter_db, shift_s, noise_snr_db
+        self.unit = "dB re the sample's peak" if zero is None else f"dB re {zero:g} {info.unit}".rstrip()
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
         """(channel, time) as read, complex64 or float32."""
@@ -128,9 +163,12 @@ class SpectrogramAdapter(Adapter):
     def augment(self, signal: Array, valid: Valid | None, rng: Generator) -> tuple[Array, Valid | None]:
         """Level, receiver noise, and where in the window a short recording lies."""
         signal = signal * 10 ** (self.gain_jitter_db * rng.uniform(-1, 1) / 20)
-        if self.noise_db is not None:
-            power = np.mean(np.abs(signal) ** 2) * 10 ** (self.noise_db / 10)
-            signal = signal + np.sqrt(power) * rng.standard_normal(signal.shape)
+        if self.noise_snr_db is not None:
+            measured = signal if valid is None or not valid.any() else signal[:, valid]
+            noise = rng.standard_normal(signal.shape)
+            if self.info.complex:
+                noise = (noise + 1j * rng.standard_normal(signal.shape)) / np.sqrt(2)
+            signal = signal + np.sqrt(np.mean(np.abs(measured) ** 2)) * 10 ** (-self.noise_snr_db / 20) * noise
         if valid is not None and not valid[-1]:
             room = int(np.argmax(valid[::-1]))
             shift = rng.integers(0, min(room, round(self.shift_s * self.rate_hz)) + 1)
@@ -139,14 +177,18 @@ class SpectrogramAdapter(Adapter):
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Seconds along, frequency (or velocity) upward, decibels in colour; the first channel."""
-        top = self.rate_hz / 2
-        bottom, label = (-top if self.info.complex else 0.0), "frequency [Hz]"
+        # Edges of pixels, whose centres are the bins' frequencies and the middles of the frames.
+        bin_hz = self.rate_hz / self.n_fft
+        bottom = -bin_hz / 2 - (self.rate_hz / 2 if self.info.complex else 0.0)
+        top, label = bottom + x.shape[1] * bin_hz, "frequency [Hz]"
         if self.carrier_hz is not None:
-            half_wavelength = 299_792_458.0 / self.carrier_hz / 2
+            half_wavelength = SPEED_OF_LIGHT / self.carrier_hz / 2
             bottom, top, label = bottom * half_wavelength, top * half_wavelength, "velocity [m/s]"
+        left = (self.n_fft - self.hop) / 2 / self.rate_hz
         picture = axes.imshow(
-            x[0], origin="lower", aspect="auto", cmap="magma", extent=(0, x.shape[2] * self.hop / self.rate_hz, bottom, top)
-        )
+            x[0], origin="lower", aspect="auto", cmap="magma", interpolation="nearest",
+            extent=(left, left + x.shape[2] * self.hop / self.rate_hz, bottom, top),
+        )  # fmt: skip
         axes.set_xlabel("time [s]")
         axes.set_ylabel(label)
         axes.set_title(title)
@@ -154,7 +196,7 @@ class SpectrogramAdapter(Adapter):
 
     @classmethod
     def simulate(cls, folder: Path, *, seed: int = 0, **size: Any) -> Path:
-        """Micro-Doppler of swinging targets before a continuous-wave radar; see `maekit.adapters.micro_doppler`."""
+        """Micro-Doppler of rotors before a continuous-wave radar; see `maekit.adapters.micro_doppler`."""
         from maekit.adapters.micro_doppler import simulate_micro_doppler
 
         return simulate_micro_doppler(folder, seed=seed, **size)

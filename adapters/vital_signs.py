@@ -7,6 +7,7 @@ back as it is done in practice: range FFT, range bin, circle fit, arctangent, un
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from maekit.adapters.fmcw import FMCW
+from maekit.data.spec import find_spec
 
 Array = NDArray[Any]
-
-SPEC = """\
-name: simulated_vital_signs
-title: Simulated chest displacement before a 77 GHz FMCW radar
-licence: Apache-2.0 (simulated by maekit)
-files: "vital_signs.h5"
-records: "/*"
-signal:
-  path: displacement
-  axes: [time]
-  channels: [displacement]
-  unit: mm
-  rate_hz: {attribute: rate_hz}
-group: {attribute: subject}
-label: {path: beats, events: true, reduce: beat_rate_bpm, unit: bpm}
-window: {axis: time, seconds: 10, hop_seconds: 5}
-"""
 
 
 def simulate_vital_signs(
@@ -63,23 +48,30 @@ def simulate_vital_signs(
 
     Returns:
         The data spec.
+
+    Raises:
+        ValueError: nobody, or a recording too short or too coarse to hold heart beats.
     """
+    if people < 1 or seconds < 10 or rate_hz < 10:
+        raise ValueError(f"at least 1 person, 10 s and 10 frames a second; got {people}, {seconds:g} s, {rate_hz:g} Hz")
     radar = radar or FMCW()
     folder.mkdir(parents=True, exist_ok=True)
     with h5py.File(folder / "vital_signs.h5", "w") as file:
         for person in range(people):
             rng = np.random.default_rng((seed, person))
             chest_mm, beats_s, breathing_bpm = chest(rng, seconds, rate_hz, motion=motion)
-            range_m = rng.uniform(0.5, 2.0)
-            iq = slow_time(radar, rng, range_m, chest_mm, float(rng.uniform(*snr_db)))
+            range_m = round(rng.uniform(0.5, 2.0) / radar.range_resolution_m) * radar.range_resolution_m
+            snr = float(rng.uniform(*snr_db))
+            iq = slow_time(radar, rng, range_m, chest_mm, snr)
             record = file.create_group(f"person_{person:03d}")
-            record.attrs.update({"subject": f"p{person:03d}", "range_m": range_m, "breathing_bpm": breathing_bpm})
+            record.attrs.update({"subject": f"p{person:03d}", "range_m": range_m, "snr_db": snr,
+                                 "breathing_bpm": breathing_bpm, "heart_bpm": 60 / np.median(np.diff(beats_s))})  # fmt: skip
             data = record.create_dataset("displacement", data=displacement_mm(iq, radar).astype(np.float32))
             data.attrs.update({"rate_hz": rate_hz, "unit": "mm"})
             record.create_dataset("true_displacement", data=chest_mm.astype(np.float32))
             record.create_dataset("beats", data=beats_s)
     spec = folder / "simulated_vital_signs.yaml"
-    spec.write_text(SPEC)
+    shutil.copyfile(find_spec("simulated_vital_signs"), spec)
     return spec
 
 
@@ -87,8 +79,9 @@ def chest(rng: np.random.Generator, seconds: float, rate_hz: float, *, motion: b
     """Displacement of a chest in mm, the times of its beats in s, and its breathing rate per minute.
 
     Respiration: 4 to 12 mm peak to peak at 0.15 to 0.35 Hz with two harmonics and a wandering rate. Beats: 0.1 to
-    0.5 mm, each a rise and fall with a damped oscillation, their rate wandering with a memory of half a minute and with
-    respiration (sinus arrhythmia). Motion: a few smooth shifts of up to 10 mm a minute and half.
+    0.5 mm, each a rise and fall of half a second with a damped oscillation, their rate wandering with a memory of half
+    a minute and with respiration (sinus arrhythmia), 10 ms from beat to beat besides. Motion: a smooth shift of up to
+    10 mm every minute and a half.
     """
     time = np.arange(round(seconds * rate_hz)) / rate_hz
     breathing_hz = rng.uniform(0.15, 0.35)
@@ -100,9 +93,9 @@ def chest(rng: np.random.Generator, seconds: float, rate_hz: float, *, motion: b
     x = rng.uniform(2, 6) * np.asarray(breath)
     mean_bpm = rng.uniform(55, 100)
     bpm = mean_bpm + 5 * _wander(rng, len(time), 30 * rate_hz) + rng.uniform(1, 4) * np.sin(phase)
-    cycles = np.cumsum(bpm / 60) / rate_hz
-    beats_s = np.interp(np.arange(np.ceil(cycles[0]), np.floor(cycles[-1])), cycles, time)
-    beats_s = np.sort(beats_s + 0.01 * rng.standard_normal(len(beats_s)))
+    cycles = rng.random() + np.cumsum(bpm / 60) / rate_hz
+    beats_s = np.interp(np.arange(np.ceil(cycles[0]), np.floor(cycles[-1]) + 1), cycles, time)
+    beats_s = np.sort(np.clip(beats_s + 0.01 * rng.standard_normal(len(beats_s)), 0, time[-1]))
     strength, ring_hz, damping = rng.uniform(0.1, 0.5), rng.uniform(3, 6), rng.uniform(8, 14)
     for beat in beats_s:
         start = int(beat * rate_hz) + 1
@@ -125,13 +118,11 @@ def slow_time(
     """
     per_metre2 = float(radar.received_w(np.array(range_m), 1.0)) * radar.samples / radar.noise_w
     rcs_m2 = 10 ** (snr_db / 10) / per_metre2
-    centre = np.round(range_m / radar.range_resolution_m) * radar.range_resolution_m
-    ranges = centre + chest_mm[None] / 1e3
+    ranges = range_m + chest_mm[None] / 1e3
     # Range bin of the FFT, computed for that bin alone: it stays the same bin, as the chest moves millimetres.
-    steering = np.exp(-2j * np.pi * np.arange(radar.samples) * round(centre / radar.range_resolution_m) / radar.samples)
-    target = np.concatenate(
-        [radar.beat_signal(part, rcs_m2) @ steering for part in np.array_split(ranges, max(1, ranges.shape[1] // 4096), axis=1)]
-    ) / np.sqrt(radar.samples)
+    steering = np.exp(-2j * np.pi * np.arange(radar.samples) * round(range_m / radar.range_resolution_m) / radar.samples)
+    blocks = np.array_split(ranges, max(1, ranges.shape[1] // 4096), axis=1)
+    target = np.concatenate([radar.beat_signal(block, rcs_m2) @ steering for block in blocks]) / np.sqrt(radar.samples)
     level = np.sqrt(np.mean(np.abs(target) ** 2))
     clutter = level * rng.uniform(0.5, 3) * np.exp(2j * np.pi * rng.random())
     return target + clutter + radar.noise(rng, target.shape)
@@ -145,10 +136,10 @@ def displacement_mm(iq: Array, radar: FMCW) -> NDArray[np.float64]:
     system = np.column_stack([2 * iq.real, 2 * iq.imag, np.ones(len(iq))])
     real, imaginary, _ = np.linalg.lstsq(system, np.abs(iq) ** 2, rcond=None)[0]
     phase = np.unwrap(np.angle(iq - (real + 1j * imaginary)))
-    return (phase - phase.mean()) * radar.wavelength_m / (4 * np.pi) * 1e3  # type: ignore[no-any-return]
+    return np.asarray((phase - phase.mean()) * radar.wavelength_m / (4 * np.pi) * 1e3, dtype=np.float64)
 
 
 def _wander(rng: np.random.Generator, length: int, memory: float) -> Array:
-    """Standard normal noise with a memory of so many samples, of unit variance."""
+    """Normal noise, straight from one draw to the next so many samples later; of 0.7 to 1 standard deviation."""
     coarse = rng.standard_normal(int(length / memory) + 3)
     return np.interp(np.arange(length) / memory, np.arange(len(coarse)), coarse)

@@ -261,9 +261,12 @@ def data_check(
     root: Annotated[Path, typer.Option(help="Folder with the files.")] = Path(),
 ) -> None:
     """Whether files are what a data spec says: recordings, windows, labels, groups, split."""
-    from maekit.data_check import check
+    from maekit import plugins
+    from maekit.data.check import check
+    from maekit.data.spec import load_spec
 
-    for line in check(spec, root):
+    reducers = {k: v for name in plugins.names("adapters") for k, v in plugins.find("adapters", name).reducers.items()}
+    for line in check(load_spec(spec), root, reducers):
         out.print(escape(line))
 
 

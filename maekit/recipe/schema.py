@@ -127,6 +127,13 @@ class Training(Strict):
     max_bad_steps: Annotated[int, Field(ge=0)] = 10
 
 
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe, for editors; a recipe file may also have `extends`."""
+    schema = Recipe.model_json_schema()
+    schema["properties"]["extends"] = {"type": "string", "description": "Another recipe, relative to this one."}
+    return schema
+
+
 class Recipe(Strict):
     """A whole recipe: data, model, task and how it is trained."""
 

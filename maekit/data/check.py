@@ -1,0 +1,49 @@
+"""Whether files are what a data spec says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maekit.data.hdf5 import HDF5Windows
+from maekit.data.image_folder import ImageFolderSource
+from maekit.data.sample import Source
+from maekit.data.spec import DataSpec
+from maekit.data.splits import resolve
+
+
+def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, float], float]]) -> Iterator[str]:
+    """Lines that say what was found; every file is opened and every floating-point value looked at once.
+
+    Args:
+        spec: the data spec.
+        root: the folder with the files.
+        reducers: those of all adapters, since a spec does not name its own.
+
+    Raises:
+        UserError: the first thing that is not as the spec says.
+    """
+    source: Source
+    if spec.kind == "image_folder":
+        source = ImageFolderSource(spec, root)
+    else:
+        source = HDF5Windows(spec, root, reducers=reducers)
+        yield f"{len(source.recordings)} recordings, {len(source)} usable windows"
+        for reason, count in source.dropped.items():
+            yield f"  left out: {count} ({reason})"
+    yield f"a sample: {source.info.shape} of {', '.join(('channel', *(axis.name for axis in source.info.axes)))}" + (
+        f", {source.info.rate_hz:g} Hz" if source.info.rate_hz else ""
+    )
+    counts = Counter(source.groups.tolist())
+    yield f"{len(counts)} groups: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:12]) + (" ..." if len(counts) > 12 else "")
+    if source.labels is not None and source.classes:
+        yield "labels: " + ", ".join(f"{name} {int((source.labels == i).sum())}" for i, name in enumerate(source.classes))
+    elif source.labels is not None:
+        values = np.asarray(source.labels, dtype=np.float64)
+        yield f"labels: {values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g} {spec.label.unit if spec.label else ''}"
+    split = resolve(source.groups, spec.split, spec.name)
+    yield "split: " + ", ".join(f"{side} {len(indices)}" for side, indices in split.items()) + " (no group on two sides)"
