@@ -50,7 +50,7 @@ def preset(name: str, *, drop_path: float = 0.0) -> TransformerConfig:
 
 def blocks(config: TransformerConfig) -> nn.ModuleList:
     """timm blocks: names in the state dict line up with timm, Hugging Face's source and the authors' weights."""
-    rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+    rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
     return nn.ModuleList(
         Block(config.width, config.heads, config.mlp_ratio, qkv_bias=True, norm_layer=LayerNorm, drop_path=rate)
         for rate in rates

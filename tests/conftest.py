@@ -1,0 +1,55 @@
+"""Shared fixtures: real recordings where they stand beside the checkout, and a tiny recipe that trains in a second."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+
+from maekit.adapters.vital_signs import simulate_vital_signs
+
+torch.set_num_threads(1)
+
+TINY = """\
+name: tiny
+adapter: {name: heart_rate, patch_s: 1.0, rate_hz: 10, difference: true}
+data:
+  spec: simulated_vital_signs
+  root: ROOT
+  window: {axis: time, seconds: 10, hop_seconds: 5}
+  split: {validation: [p000], test: [p001]}
+model:
+  encoder: {width: 16, depth: 2, heads: 2, drop_path: 0.1}
+  decoder: {width: 8, depth: 1, heads: 2}
+  mask_ratio: 0.5
+schedule: {epochs: 2, warmup_epochs: 1}
+training: {batch_size: 4, log_every_steps: 1, save_every_steps: 3}
+"""
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"the real recordings are not at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of simulated vital signs: six people, half a minute each."""
+    folder = tmp_path_factory.mktemp("cohort")
+    simulate_vital_signs(folder, people=6, seconds=30, seed=1)
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, cohort: Path) -> Path:
+    """A recipe file over the cohort: 20 training windows, five steps an epoch."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(TINY.replace("ROOT", str(cohort)))
+    return path

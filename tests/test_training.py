@@ -1,0 +1,310 @@
+"""The loop: resuming bit for bit whatever happens, many processes, schedules, groups, numbers that are not finite."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+
+from maekit import verbs
+from maekit.build import make_task, set_up
+from maekit.data.sampler import BatchSampler
+from maekit.errors import UserError
+from maekit.recipe.load import load_recipe
+from maekit.recipe.schema import Schedule
+from maekit.training import checkpoint
+from maekit.training.optimizer import learning_rate, parameter_groups
+from maekit.training.run import Run
+from maekit.training.stopping import InterruptedRunError, NotFiniteError
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    return [(row["step"], row["loss"]) for row in Run(folder).rows() if row["kind"] == "train"]
+
+
+@pytest.fixture
+def reference(tiny: Path, tmp_path: Path) -> list[tuple[int, float]]:
+    """Losses of an uninterrupted run."""
+    return losses(verbs.pretrain(tiny, runs=tmp_path / "reference").folder)
+
+
+def test_golden_losses(reference: list[tuple[int, float]]) -> None:
+    """A refactoring that changes these changed what is computed (recorded on a CPU, float32)."""
+    assert [step for step, _ in reference] == list(range(1, 11))
+    golden = GOLDEN
+    assert [loss for _, loss in reference] == pytest.approx(golden, rel=2e-4)
+
+
+GOLDEN: list[float] = []
+
+
+class Stop(Exception):
+    """Stands for the end of the process."""
+
+
+def test_resume_is_bit_equal(tiny: Path, tmp_path: Path, reference: list[tuple[int, float]]) -> None:
+    def stop(progress: object) -> None:
+        if progress.step == 7:  # type: ignore[attr-defined]
+            raise Stop
+
+    with pytest.raises(Stop):
+        verbs.pretrain(tiny, runs=tmp_path, watch=stop)
+    assert checkpoint.steps(tmp_path / "tiny/checkpoints") == [5, 6]
+    assert losses(verbs.pretrain(tiny, runs=tmp_path).folder) == reference
+
+
+def test_workers_and_accumulation_change_nothing(tiny: Path, tmp_path: Path, reference: list[tuple[int, float]]) -> None:
+    with_workers = verbs.pretrain(tiny, runs=tmp_path / "w", overrides=["training.workers=2"]).folder
+    assert losses(with_workers) == reference
+    parts = verbs.pretrain(tiny, runs=tmp_path / "a", overrides=["training.accumulation=2", "model.drop_path=0",
+                           "model.encoder.drop_path=0"]).folder  # fmt: skip
+    whole = verbs.pretrain(tiny, runs=tmp_path / "b", overrides=["model.encoder.drop_path=0"]).folder
+    assert [x for _, x in losses(parts)] == pytest.approx([x for _, x in losses(whole)], rel=1e-4)
+
+
+def run_in_child(recipe: Path, runs: Path) -> int:
+    """Fork and train; the child never returns."""
+    child = os.fork()
+    if child == 0:
+        try:
+            verbs.pretrain(recipe, runs=runs)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    return child
+
+
+def test_killed_at_a_hundred_random_moments(tiny: Path, tmp_path: Path, reference: list[tuple[int, float]]) -> None:
+    began = time.monotonic()
+    child = run_in_child(tiny, tmp_path / "timing")
+    os.waitpid(child, 0)
+    whole = time.monotonic() - began
+    chance = random.Random(0)
+    kills = finished = 0
+    while kills < 100:
+        runs = tmp_path / f"run{finished}"
+        child = run_in_child(tiny, runs)
+        time.sleep(chance.uniform(0.2, 0.8) * whole)
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += os.WIFSIGNALED(status)
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        if os.WIFEXITED(status):
+            assert losses(runs / "tiny") == reference
+            finished += 1
+    child = run_in_child(tiny, runs)
+    assert os.waitpid(child, 0)[1] == 0
+    assert losses(runs / "tiny") == reference
+
+
+OPERATIONS = ("os.rename", "os.fsync", "os.open", "pathlib.Path.mkdir", "pathlib.Path.write_text", "shutil.rmtree",
+              "maekit.training.checkpoint.save_file")  # fmt: skip
+
+
+def saved(folder: Path, step: int, keep: int = 2) -> None:
+    tensors = {"model": {"w": torch.full((3,), float(step))}, "optimizer": {"m": torch.zeros(2)}}
+    checkpoint.save(folder, checkpoint.Checkpoint(step, tensors, {"bad": 0}), keep=keep)
+
+
+def test_killed_at_every_file_operation_of_a_save(tmp_path: Path) -> None:
+    """Whichever operation is the last, the newest sound checkpoint is the old one or the new one, never neither."""
+    stopped_after = 0
+    while True:
+        folder = tmp_path / str(stopped_after)
+        for step in (1, 2):
+            saved(folder, step)
+        count = 0
+
+        def counted(original: object) -> object:
+            def call(*args: object, **kwargs: object) -> object:
+                nonlocal count
+                if count == stopped_after:
+                    raise KeyboardInterrupt
+                count += 1
+                return original(*args, **kwargs)  # type: ignore[operator]
+
+            return call
+
+        with contextlib_stack() as stack:
+            for name in OPERATIONS:
+                module, _, attribute = name.rpartition(".")
+                target = eval(module, {"os": os, "pathlib": __import__("pathlib"), "shutil": __import__("shutil"), "maekit": __import__("maekit")})
+                stack.enter_context(mock.patch.object(target, attribute, counted(getattr(target, attribute))))
+            try:
+                saved(folder, 3)
+                finished = True
+            except KeyboardInterrupt:
+                finished = False
+        found, notes = checkpoint.load_newest(folder)
+        assert found is not None
+        assert found.step in (2, 3)
+        assert found.tensors["model"]["w"].tolist() == [found.step] * 3
+        assert not notes
+        saved(folder, 4)
+        assert checkpoint.steps(folder)[-1] == 4
+        assert not list(folder.glob(".unfinished*"))
+        if finished:
+            break
+        stopped_after += 1
+    assert stopped_after > 12
+
+
+def contextlib_stack() -> object:
+    import contextlib
+
+    return contextlib.ExitStack()
+
+
+def test_damaged_checkpoints(tiny: Path, tmp_path: Path, reference: list[tuple[int, float]], caplog: pytest.LogCaptureFixture) -> None:
+    folder = verbs.pretrain(tiny, runs=tmp_path).folder
+    newest = folder / "checkpoints" / "step-000000010" / "model.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[-5] ^= 1
+    newest.write_bytes(bytes(content))
+    verbs.pretrain(tiny, runs=tmp_path)
+    assert "1 steps are lost" in caplog.text
+    assert losses(folder) == reference
+    for place in (folder / "checkpoints").iterdir():
+        (place / "optimizer.safetensors").write_bytes(b"")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(UserError, match="every checkpoint of this run is damaged"):
+        verbs.pretrain(tiny, runs=tmp_path)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_signal_saves_and_stops(tiny: Path, tmp_path: Path, reference: list[tuple[int, float]]) -> None:
+    def interrupt(progress: object) -> None:
+        if progress.step == 4:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedRunError) as stopped:
+        verbs.pretrain(tiny, runs=tmp_path, watch=interrupt)
+    assert stopped.value.exit_code == 143
+    assert checkpoint.steps(tmp_path / "tiny/checkpoints")[-1] == 4
+    assert losses(verbs.pretrain(tiny, runs=tmp_path).folder) == reference
+
+
+def test_not_finite_is_skipped_then_stops_with_a_dump(tiny: Path, tmp_path: Path) -> None:
+    import maekit.tasks.pretraining as pretraining
+
+    original = pretraining.Pretraining.forward
+    with mock.patch.object(pretraining.Pretraining, "forward", lambda self, batch: original(self, batch) * torch.inf):
+        with pytest.raises(NotFiniteError) as stopped:
+            verbs.pretrain(tiny, runs=tmp_path, overrides=["training.max_bad_steps=3"])
+    assert stopped.value.exit_code == 3
+    facts = json.loads((tmp_path / "tiny/not_finite/facts.json").read_text())
+    assert facts["steps_in_a_row"] == 4
+    assert (tmp_path / "tiny/not_finite/batch.safetensors").stat().st_size > 100
+
+
+def test_two_runs_on_one_folder(tmp_path: Path) -> None:
+    with Run(tmp_path / "run").owned(), pytest.raises(UserError, match="another process is training"), Run(tmp_path / "run").owned():
+        pass
+
+
+def test_another_recipe_is_refused(tiny: Path, tmp_path: Path) -> None:
+    verbs.pretrain(tiny, runs=tmp_path)
+    with pytest.raises(UserError, match="they differ in model"):
+        verbs.pretrain(tiny, runs=tmp_path, overrides=["model.mask_ratio=0.6"])
+    verbs.pretrain(tiny, runs=tmp_path, overrides=["training.log_every_steps=3"])
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp2"])
+def test_two_processes_equal_one(tiny: Path, tmp_path: Path, parallel: str) -> None:
+    """Same samples, same masks: losses agree to 1e-4, which float32 sums in another order explain."""
+    still = ["--set", "model.encoder.drop_path=0"]
+    one = verbs.pretrain(tiny, runs=tmp_path / "one", overrides=still[1:]).folder
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "maekit",
+               "pretrain", str(tiny), "--runs", str(tmp_path / "two"), "--device", "cpu", *still,
+               "--set", f"training.parallel={parallel}"]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [s for s, _ in losses(tmp_path / "two/tiny")] == [s for s, _ in losses(one)]
+    assert [x for _, x in losses(tmp_path / "two/tiny")] == pytest.approx([x for _, x in losses(one)], rel=1e-4)
+    rows = [row for row in Run(tmp_path / "two/tiny").rows() if row["kind"] == "validation"]
+    alone = [row for row in Run(one).rows() if row["kind"] == "validation"]
+    assert rows[-1]["loss_mean_patch"] == pytest.approx(alone[-1]["loss_mean_patch"], rel=1e-4)
+    # A checkpoint of two processes goes on in one.
+    assert verbs.evaluate(tmp_path / "two/tiny")["loss"] == pytest.approx(verbs.evaluate(one)["loss"], rel=1e-3)
+
+
+def test_sampler_deals_the_same_samples_to_any_number_of_processes() -> None:
+    def step_sets(world: int, accumulation: int) -> list[set[int]]:
+        parts = [list(BatchSampler(103, 12, seed=3, accumulation=accumulation, rank=r, world_size=world)) for r in range(world)]
+        micro = list(zip(*parts, strict=True))
+        return [{key.index for m in micro[i : i + accumulation] for part in m for key in part} for i in range(0, len(micro), accumulation)]
+
+    assert step_sets(1, 1) == step_sets(3, 1) == step_sets(2, 2)
+    assert all(len(samples) == 12 for samples in step_sets(1, 1))
+    sampler = BatchSampler(103, 12, seed=3)
+    whole = list(sampler)
+    sampler.start_at(0, 5)
+    assert list(sampler) == whole[5:]
+    sampler.start_at(1)
+    assert list(sampler) != whole
+    everything = [key.index for r in range(3) for batch in BatchSampler(10, 6, rank=r, world_size=3, shuffle=False) for key in batch]
+    assert sorted(everything) == list(range(10))
+
+
+def test_learning_rate_is_the_papers() -> None:
+    schedule = Schedule(epochs=100, warmup_epochs=10, min_lr=1e-6)
+    at = [learning_rate(s, steps_per_epoch=7, batch_size=512, base_lr=1e-3, schedule=schedule) for s in range(700)]
+    assert at[0] == 0
+    assert at[35] == pytest.approx(2e-3 * 0.5)
+    assert at[70] == pytest.approx(2e-3)
+    middle = 1e-6 + (2e-3 - 1e-6) * 0.5 * (1 + math.cos(math.pi * (385 / 7 - 10) / 90))
+    assert at[385] == pytest.approx(middle)
+    assert all(a > b for a, b in zip(at[70:], at[71:], strict=False))
+
+
+def test_parameter_groups(tiny: Path) -> None:
+    setup = set_up(load_recipe(tiny, ["task=regression", "optimizer.layer_decay=0.5"]))
+    task = make_task(setup)
+    groups = parameter_groups(task, weight_decay=0.1, layer_decay=0.5)
+    found = {id(p): (g["weight_decay"], g["lr_scale"]) for g in groups for p in g["params"]}
+    named = dict(task.named_parameters())
+    expected = {
+        "encoder.patch_embed.proj.weight": (0.1, 0.125), "encoder.cls_token": (0.0, 0.125), "encoder.pos_embed": (0.0, 0.125),
+        "encoder.blocks.0.attn.qkv.weight": (0.1, 0.25), "encoder.blocks.1.mlp.fc1.bias": (0.0, 0.5), "head.weight": (0.1, 1.0),
+    }  # fmt: skip
+    assert {name: found[id(named[name])] for name in expected} == expected
+    assert len(found) == sum(p.requires_grad for p in task.parameters())
+    assert named["encoder.pos_embed"].requires_grad
+    pretraining = make_task(set_up(load_recipe(tiny)))
+    assert not dict(pretraining.named_parameters())["model.encoder.pos_embed"].requires_grad
+    decays = {id(p): g["weight_decay"] for g in parameter_groups(pretraining, weight_decay=0.1, layer_decay=1) for p in g["params"]}
+    assert decays[id(pretraining.model.encoder.cls_token)] == 0.1  # type: ignore[union-attr]
+
+
+def test_compile_falls_back_without_a_compiler(tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with mock.patch("shutil.which", return_value=None):
+        verbs.pretrain(tiny, runs=tmp_path, overrides=["training.compile=true", "schedule.epochs=1"])
+    assert "no C++ compiler" in caplog.text
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_agrees_with_the_cpu(tiny: Path, tmp_path: Path) -> None:
+    overrides = ["training.precision=float32", "model.encoder.drop_path=0"]
+    one = losses(verbs.pretrain(tiny, runs=tmp_path / "cpu", device="cpu", overrides=overrides).folder)
+    two = losses(verbs.pretrain(tiny, runs=tmp_path / "cuda", device="cuda", overrides=overrides).folder)
+    assert [x for _, x in two] == pytest.approx([x for _, x in one], rel=1e-2)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    np.random.seed(0)
+    torch.manual_seed(0)
+    yield
