@@ -29,7 +29,9 @@ def r_peaks(ecg: Array, rate_hz: float) -> NDArray[np.float64]:
         ValueError: a sampling rate too low for the band.
     """
     if rate_hz < 40:
-        raise ValueError(f"an ECG at {rate_hz:g} Hz does not hold the 5-15 Hz band of QRS complexes; 40 Hz or more does")
+        raise ValueError(
+            f"an ECG at {rate_hz:g} Hz does not hold the 5-15 Hz band of QRS complexes; 40 Hz or more does"
+        )
     ecg = np.asarray(ecg, dtype=np.float64).reshape(len(ecg), -1)[:, 0]
     silent = ~np.isfinite(ecg)
     if len(ecg) < 2 * rate_hz or silent.all():

@@ -84,7 +84,11 @@ class RoadUser:
             self.middle = farthest_m * np.array([rng.uniform(-0.5, 0.5), rng.uniform(0, 1)])
             x, y = self._centre(when)
             distance = np.hypot(x, y)
-            if distance.min() > NEAREST_M and distance.max() < farthest_m and (np.arctan2(abs(x), y) < WIDEST_RAD).all():
+            if (
+                distance.min() > NEAREST_M
+                and distance.max() < farthest_m
+                and (np.arctan2(abs(x), y) < WIDEST_RAD).all()
+            ):
                 break
         else:
             raise ValueError(f"nobody at {kind.speed_mps} m/s stays within {farthest_m:g} m for {duration_s:g} s")

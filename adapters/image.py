@@ -146,7 +146,9 @@ class ImageAdapter(Adapter):
         else:
             x = self._picture(sample)
             crop = random_crop(rng, x.shape[1], x.shape[2], self.scale)
-            signal = self._in_range(F.resized_crop(x, *crop, list(self.size), InterpolationMode.BICUBIC, antialias=True))
+            signal = self._in_range(
+                F.resized_crop(x, *crop, list(self.size), InterpolationMode.BICUBIC, antialias=True)
+            )
         if self.flip and rng.random() < 0.5:
             signal = signal[:, :, ::-1]
         return np.ascontiguousarray(signal), None

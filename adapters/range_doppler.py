@@ -267,7 +267,9 @@ class RangeDopplerAdapter(Adapter):
         if self.scale == "log10":
             return signal + gain_db / 20
         if self.level_range_db is not None:
-            return np.clip(signal + gain_db * TOP_LEVEL / (self.level_range_db[1] - self.level_range_db[0]), 0, TOP_LEVEL)
+            return np.clip(
+                signal + gain_db * TOP_LEVEL / (self.level_range_db[1] - self.level_range_db[0]), 0, TOP_LEVEL
+            )
         return signal * 10 ** (gain_db / (10 if self.scale == "power" else 20))
 
     def _power(self, stored: Array) -> Array:

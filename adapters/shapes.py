@@ -36,7 +36,9 @@ def simulate_shapes(folder: Path, *, pictures: int = 400, painters: int = 8, siz
             abs(distance - 0.8 * r) < 0.25 * r,
         )[label[i]]
         texture = 0.15 * np.sin(styles[1][painter[i], 0] * x + styles[1][painter[i], 1] * y + rng.uniform(0, 6))
-        colour = np.where(inside[None], styles[0][painter[i], 0, :, None, None], styles[0][painter[i], 1, :, None, None])
+        colour = np.where(
+            inside[None], styles[0][painter[i], 0, :, None, None], styles[0][painter[i], 1, :, None, None]
+        )
         values[i] = (255 * np.clip(colour + texture + 0.03 * rng.standard_normal(x.shape), 0, 1)).astype(np.uint8)
     with h5py.File(folder / "shapes.h5", "w") as file:
         file.create_dataset("pictures", data=values, chunks=(1, 3, size, size))

@@ -120,7 +120,9 @@ def slow_time(
     rcs_m2 = 10 ** (snr_db / 10) / per_metre2
     ranges = range_m + chest_mm[None] / 1e3
     # Range bin of the FFT, computed for that bin alone: it stays the same bin, as the chest moves millimetres.
-    steering = np.exp(-2j * np.pi * np.arange(radar.samples) * round(range_m / radar.range_resolution_m) / radar.samples)
+    steering = np.exp(
+        -2j * np.pi * np.arange(radar.samples) * round(range_m / radar.range_resolution_m) / radar.samples
+    )
     blocks = np.array_split(ranges, max(1, ranges.shape[1] // 4096), axis=1)
     target = np.concatenate([radar.beat_signal(block, rcs_m2) @ steering for block in blocks]) / np.sqrt(radar.samples)
     level = np.sqrt(np.mean(np.abs(target) ** 2))

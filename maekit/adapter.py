@@ -141,12 +141,16 @@ class Adapter(ABC):
             raise UserError("no measured value in the training split", place=place, mend="Check the split and `valid`.")
         mean = torch.as_tensor(total) / count
         variance = torch.as_tensor(squares) / count - mean**2
-        flat = [self.info.channels[i] if i < len(self.info.channels) else str(i)
-                for i in torch.where(variance <= 1e-12 * mean**2)[0].tolist()]
+        flat = [
+            self.info.channels[i] if i < len(self.info.channels) else str(i)
+            for i in torch.where(variance <= 1e-12 * mean**2)[0].tolist()
+        ]
         if flat:
             raise UserError(
                 "a channel that never changes in the training split",
-                place=place, value=", ".join(flat), expected="values that vary",
+                place=place,
+                value=", ".join(flat),
+                expected="values that vary",
                 mend="Drop the channel from the data spec or look at the recording with `maekit data inspect`.",
             )
         self.front.mean.copy_(mean)

@@ -30,7 +30,9 @@ app.add_typer(recipe_app, name="recipe")
 app.add_typer(data_app, name="data")
 
 RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or a name from `maekit recipe list`.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
+]
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/heart_rate/demo_pretrain.")]
@@ -39,7 +41,9 @@ From = Annotated[str, typer.Option("--from", help="A pretraining run, a checkpoi
 
 @app.callback()
 def _global(
-    plugin: Annotated[list[Path] | None, typer.Option(help="Python file that registers something; may be repeated.")] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="Python file that registers something; may be repeated.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more.")] = False,
 ) -> None:
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
@@ -88,7 +92,9 @@ def study(
     """Pretrained against scratch, probes, no learning and a constant, over seeds and folds (RECIPE: the labelled task)."""
     from maekit import study as studies
 
-    result = studies.study(recipe, seeds=seeds, overrides=set_ or [], runs=runs, device=device, tell=lambda s: err.print(escape(s)))
+    result = studies.study(
+        recipe, seeds=seeds, overrides=set_ or [], runs=runs, device=device, tell=lambda s: err.print(escape(s))
+    )
     _print_table(studies.table(result))
 
 
@@ -112,7 +118,9 @@ def embed(
     """Write the features of every sample to an HDF5 file; nothing is masked."""
     from maekit import verbs
 
-    out.print(f"features in {escape(str(verbs.embed(run, output, pooling=pooling, overrides=set_ or [], device=device)))}")
+    out.print(
+        f"features in {escape(str(verbs.embed(run, output, pooling=pooling, overrides=set_ or [], device=device)))}"
+    )
 
 
 @app.command()
@@ -139,7 +147,8 @@ def report(run: RunArgument, set_: Sets = None, device: Device = None) -> None:
 
 @app.command()
 def demo(
-    runs: Runs = Path("runs/demo"), quick: Annotated[bool, typer.Option("--quick", help="A minute instead of five; numbers mean little.")] = False
+    runs: Runs = Path("runs/demo"),
+    quick: Annotated[bool, typer.Option("--quick", help="A minute instead of five; numbers mean little.")] = False,
 ) -> None:
     """Simulated radar vital signs, end to end: pretrain, fine-tune with few labels, compare on people never seen."""
     from maekit.demo import demo as run_demo
@@ -160,7 +169,9 @@ def doctor() -> None:
     from maekit.training.run import environment
 
     facts = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    facts["bfloat16"] = "yes" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no (float32 is used)"
+    facts["bfloat16"] = (
+        "yes" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no (float32 is used)"
+    )
     facts["C++ compiler"] = shutil.which("c++") or "none: training.compile falls back"
     for kind in ("adapters", "maskings", "targets", "tasks"):
         facts[kind] = ", ".join(plugins.names(kind))  # type: ignore[arg-type]

@@ -37,7 +37,12 @@ def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambd
     if not spec.exists():
         simulate_vital_signs(cohort, seed=0, **size)  # type: ignore[arg-type]
     common = [f"data.root={cohort}"]
-    short = ["schedule.epochs=2", "schedule.warmup_epochs=1", "data.window={seconds: 10, hop_seconds: 5}", "training.batch_size=16"]
+    short = [
+        "schedule.epochs=2",
+        "schedule.warmup_epochs=1",
+        "data.window={seconds: 10, hop_seconds: 5}",
+        "training.batch_size=16",
+    ]
     common += short if quick else []
     tell("2/4  pretraining without labels")
     base = verbs.pretrain(PRETRAIN, overrides=[*common, f"name=pretrain_{name}"], runs=runs).folder

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from maekit.recipe.schema import Choice
 
 
-def construct(kind: type, choice: Choice, loaded: LoadedRecipe, keys: tuple[str, ...], *given: Any, **known: Any) -> Any:
+def construct(
+    kind: type, choice: Choice, loaded: LoadedRecipe, keys: tuple[str, ...], *given: Any, **known: Any
+) -> Any:
     """`kind(*given, **known, **options)`, where the options are those of a recipe.
 
     Args:

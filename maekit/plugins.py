@@ -107,7 +107,9 @@ def load_file(path: Path) -> None:
     except SyntaxError as error:
         raise UserError(f"not valid Python ({error.msg})", place=f"{path}:{error.lineno}:{error.offset}") from error
     except Exception as error:  # whatever a user's file may raise while it is imported
-        line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0)
+        line = next(
+            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
+        )
         raise UserError(f"the plug-in failed ({type(error).__name__}: {error})", place=f"{path}:{line}") from error
     if len(_registered) == before:
         raise UserError(

@@ -73,7 +73,11 @@ def reconstruct_samples(
         units = [_in_units(setup, part) for part in (measured, shown, mixed)]
         removed = rows["removed"][i].clamp(min=1)
         place = setup.source[int(samples.indices[index])].place
-        found.append(Reconstructed(place, *units, (rows["loss"][i] / removed).item(), (rows["loss_mean_patch"][i] / removed).item()))
+        found.append(
+            Reconstructed(
+                place, *units, (rows["loss"][i] / removed).item(), (rows["loss_mean_patch"][i] / removed).item()
+            )
+        )
     return found
 
 
@@ -127,7 +131,12 @@ def reconstruct(
         UserError: no pretraining run, an unknown way to turn back, pictures that are there already.
     """
     if statistics not in ("true", "neighbours"):
-        raise UserError("no such way to turn predictions back", place="--statistics", value=statistics, expected="true or neighbours")
+        raise UserError(
+            "no such way to turn predictions back",
+            place="--statistics",
+            value=statistics,
+            expected="true or neighbours",
+        )
     setup, task = open_run(run, overrides=overrides)
     if not isinstance(task, Pretraining):
         raise UserError("not a pretraining run", place=str(run), value=setup.recipe.task.name, expected="pretraining")

@@ -61,7 +61,11 @@ def pretraining_verdict(rows: Sequence[dict[str, Any]]) -> tuple[str, bool | Non
     best = min(trivial, key=lambda label: trivial[label])
     beats = last["loss"] < trivial[best]
     others = ", ".join(f"{label} {value:.3f}" for label, value in trivial.items())
-    where = "on the validation split" if last["kind"] == "validation" else "on a training batch (there is no validation split)"
+    where = (
+        "on the validation split"
+        if last["kind"] == "validation"
+        else "on a training batch (there is no validation split)"
+    )
     verb = "beats" if beats else "does NOT beat"
     return f"The loss of {last['loss']:.3f} {where} {verb} the trivial predictors ({others}).", beats
 
@@ -84,7 +88,9 @@ def _labelled(
             rows.append([name, *(score[metric] for metric in wanted)])
             best[name] = score[wanted[0]]
     unit = setup.spec.label.unit if setup.spec.label else ""
-    tables.append(Table(f"Metrics on the {side} split", ["", *wanted], rows, f"{len(label)} samples of groups never trained on."))
+    tables.append(
+        Table(f"Metrics on the {side} split", ["", *wanted], rows, f"{len(label)} samples of groups never trained on.")
+    )
     if setup.source.classes:
         counts = np.zeros((len(setup.source.classes),) * 2, dtype=np.int64)
         np.add.at(counts, (label, output.argmax(1)), 1)
@@ -94,4 +100,9 @@ def _labelled(
         picture = figures.agreement(output, label, unit)
         good = all(metrics["mae"] < value for value in best.values()) if best else None
     words = {True: "beats", False: "does NOT beat", None: "was not compared with"}[good]
-    return f"{wanted[0]} {metrics[wanted[0]]:.3f} {unit} on the {side} split: {words} the predictors without learning.", good, tables, [picture]
+    return (
+        f"{wanted[0]} {metrics[wanted[0]]:.3f} {unit} on the {side} split: {words} the predictors without learning.",
+        good,
+        tables,
+        [picture],
+    )

@@ -95,7 +95,11 @@ def study(
         raise UserError("a study needs a recipe that starts from another", place=str(loaded.path),
                         expected="`init: {recipe: PRETRAINING.yaml}`")  # fmt: skip
     pretraining = loaded.path.parent / loaded.recipe.init.recipe
-    shared = [o for o in overrides if o.startswith(("data.root", "data.window", "data.split", "adapter.", "training.batch_size"))]
+    shared = [
+        o
+        for o in overrides
+        if o.startswith(("data.root", "data.window", "data.split", "adapter.", "training.batch_size"))
+    ]
     setup = set_up(loaded, fit=False)
     split = loaded.recipe.data.split or setup.spec.split
     folds = fold_count(setup.source.groups, split) if isinstance(split, Folds) else 1
@@ -108,7 +112,10 @@ def study(
             if isinstance(split, Folds) and loaded.recipe.data.split is None:
                 common[1:] = [f"data.split={json.dumps(split.model_dump() | {'fold': fold})}"]
             base = verbs.pretrain(
-                pretraining, overrides=[*shared, *common, f"name={loaded.recipe.name}/{place}/pretrain"], runs=runs, device=device
+                pretraining,
+                overrides=[*shared, *common, f"name={loaded.recipe.name}/{place}/pretrain"],
+                runs=runs,
+                device=device,
             ).folder
             for start, name in ((base, "pretrained"), (verbs.RANDOM, "random weights")):
                 tuned = verbs.finetune(
@@ -120,7 +127,10 @@ def study(
                 label = "from scratch" if start == verbs.RANDOM else "pretrained"
                 outputs[f"{label}, fine-tuned", seed].append((output, rows["label"]))
             own = set_up(load_recipe(recipe, [*overrides, *common]))
-            starts = (("pretrained", verbs.open_run(base)), ("random weights", verbs.random_task(pretraining, overrides=[*shared, *common])))
+            starts = (
+                ("pretrained", verbs.open_run(base)),
+                ("random weights", verbs.random_task(pretraining, overrides=[*shared, *common])),
+            )
             process = Process(0, 1, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
             for name, (_, task) in starts:
                 found = probe(own, lambda side, task=task: verbs.embeddings(own, task, side, process))  # type: ignore[misc]
@@ -132,7 +142,9 @@ def study(
     within = float(loaded.recipe.task.options.get("within", 5.0))
     arms = [Arm(name, [score(setup, outputs[name, seed], within) for seed in range(seeds)]) for name in names]
     tested = sum(len(label) for _, label in outputs[names[0], 0])
-    result = Study(loaded.recipe.name, arms, _metrics(setup), len(set(setup.source.groups.tolist())), tested, seeds, folds)
+    result = Study(
+        loaded.recipe.name, arms, _metrics(setup), len(set(setup.source.groups.tolist())), tested, seeds, folds
+    )
     folder = runs / loaded.recipe.name
     (folder / "study.json").write_text(json.dumps({arm.name: arm.per_seed for arm in arms}, indent=1))
     return result
@@ -142,12 +154,15 @@ def table(result: Study) -> Table:
     """Mean and spread over seeds of every arm; the best learned or unlearned of each metric is marked."""
     rows: list[list[Any]] = []
     for arm in result.arms:
-        cells = [f"{cell(arm.mean(m))} ± {cell(arm.spread(m))}" if arm.spread(m) else cell(arm.mean(m)) for m in result.metrics]
+        cells = [
+            f"{cell(arm.mean(m))} ± {cell(arm.spread(m))}" if arm.spread(m) else cell(arm.mean(m))
+            for m in result.metrics
+        ]
         rows.append([arm.name, *cells])
     best = set()
     for column, metric in enumerate(result.metrics, start=1):
         pick = min if metric in LOWER_IS_BETTER else max
-        best.add((pick(range(len(rows)), key=lambda i: result.arms[i].mean(metric)), column))  # noqa: B023
+        best.add((pick(range(len(rows)), key=lambda i: result.arms[i].mean(metric)), column))
     note = (
         f"{result.samples} held-out samples, {result.groups} groups, {result.folds} fold(s), {result.seeds} seed(s): "
         "mean ± standard deviation over seeds."

@@ -89,7 +89,9 @@ def finetune(
     return _train(loaded, start, runs=runs, device=device, watch=watch)
 
 
-def evaluate(run: Path, *, side: str = "test", overrides: Sequence[str] = (), device: str | None = None) -> dict[str, float]:
+def evaluate(
+    run: Path, *, side: str = "test", overrides: Sequence[str] = (), device: str | None = None
+) -> dict[str, float]:
     """Metrics of a finished (or unfinished) run on one side of its split."""
     metrics, _ = predictions(run, side=side, overrides=overrides, device=device)
     return metrics
@@ -217,7 +219,9 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
 
 def _describe(run: Run, setup: Setup, process: Process) -> None:
     """What the run needs to be opened again without the files that it was started from."""
-    recipe = setup.recipe.model_copy(update={"init": None, "data": setup.recipe.data.model_copy(update={"spec": "data_spec.yaml"})})
+    recipe = setup.recipe.model_copy(
+        update={"init": None, "data": setup.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
+    )
     resolved = LoadedRecipe(recipe, setup.loaded.path, setup.loaded.origins)
     run.write_text("recipe.yaml", resolved.yaml())
     run.write_text("data_spec.yaml", json.dumps(setup.spec.model_dump(mode="json", exclude_none=True), indent=1))

@@ -35,7 +35,9 @@ def read_weights(source: Path) -> Weights:
         try:
             return checkpoint.load(source).tensors["model"]
         except checkpoint.DamagedError as error:
-            raise UserError(f"a damaged checkpoint ({error})", place=str(source), mend="Use an older one of the run.") from error
+            raise UserError(
+                f"a damaged checkpoint ({error})", place=str(source), mend="Use an older one of the run."
+            ) from error
     if not source.is_file():
         raise UserError(
             "no checkpoint here", place=str(source), value="a folder" if source.is_dir() else "nothing",
@@ -52,7 +54,9 @@ def read_weights(source: Path) -> Weights:
     try:
         return load_file(source)
     except (SafetensorError, OSError) as error:
-        raise UserError(f"not a safetensors file ({error})", place=str(source), expected="a file whole and as it was written") from error
+        raise UserError(
+            f"not a safetensors file ({error})", place=str(source), expected="a file whole and as it was written"
+        ) from error
 
 
 def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
@@ -75,7 +79,11 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
     encoder = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
     # Fine-tuning on pooled patches has no last norm, a probe of the ablation no mask token.
     wanted = dict(module.encoder.state_dict())  # type: ignore[operator, union-attr]
-    encoder = {name: value for name, value in encoder.items() if name in wanted or name.split(".")[0] not in ("norm", "mask_token")}
+    encoder = {
+        name: value
+        for name, value in encoder.items()
+        if name in wanted or name.split(".")[0] not in ("norm", "mask_token")
+    }
     load_strictly(module.encoder, encoder, source)  # type: ignore[arg-type]
     front = {name.removeprefix("front."): value for name, value in weights.items() if name.startswith("front.")}
     load_strictly(module.front, front, source)  # type: ignore[arg-type]
@@ -95,7 +103,11 @@ def load_strictly(module: nn.Module, weights: Weights, source: Path) -> None:
         "unexpected": [name for name in weights if name not in own],
         "of another shape": differing,
     }
-    problems = [f"{len(names)} {what} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" for what, names in found.items() if names]
+    problems = [
+        f"{len(names)} {what} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
+        for what, names in found.items()
+        if names
+    ]
     if problems:
         raise UserError(
             "weights that do not fit: " + "; ".join(problems), place=str(source), expected="weights of this very model",

@@ -143,7 +143,9 @@ def test_positions_interpolate_like_bicubic() -> None:
 def test_parameter_counts(name: str, patch: int, trainable: int, whole: int) -> None:
     patchifier = GridPatchifier((3, 224, 224), (patch, patch), ("height", "width"))
     with torch.device("meta"):
-        model = MaskedAutoencoder(patchifier, encoder=PRESETS[name], decoder=PAPER_DECODER, masking=RandomMasking(patchifier))
+        model = MaskedAutoencoder(
+            patchifier, encoder=PRESETS[name], decoder=PAPER_DECODER, masking=RandomMasking(patchifier)
+        )
     counts = [p.numel() for p in model.parameters() if p.requires_grad], [p.numel() for p in model.parameters()]
     assert (sum(counts[0]), sum(counts[1])) == (trainable, whole)
 

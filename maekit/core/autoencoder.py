@@ -124,7 +124,9 @@ class Decoder(nn.Module):
         cls, patches = tokens[:, :1], tokens[:, 1:]
         if mask is not None:
             missing = mask.ids_restore.shape[1] - patches.shape[1]
-            filler = repeat(self.mask_token.to(patches.dtype), "1 1 width -> batch n width", batch=len(patches), n=missing)
+            filler = repeat(
+                self.mask_token.to(patches.dtype), "1 1 width -> batch n width", batch=len(patches), n=missing
+            )
             if mask.padding is not None:
                 patches = torch.where(mask.padding[..., None], self.mask_token.to(patches.dtype), patches)
             patches = gather(torch.cat([patches, filler], dim=1), mask.ids_restore)

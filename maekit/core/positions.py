@@ -15,9 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def sincos_positions(
-    grid_size: Sequence[int], width: int, *, prefix_tokens: int = 1
-) -> Float[Tensor, "1 token width"]:
+def sincos_positions(grid_size: Sequence[int], width: int, *, prefix_tokens: int = 1) -> Float[Tensor, "1 token width"]:
     """Sine and cosine of each coordinate at geometrically spaced frequencies (Vaswani et al., 2017).
 
     Each axis takes an equal part of the width, the last axis first (so in two dimensions the width coordinate

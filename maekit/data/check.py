@@ -39,11 +39,19 @@ def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, floa
         f", {source.info.rate_hz:g} Hz" if source.info.rate_hz else ""
     )
     counts = Counter(source.groups.tolist())
-    yield f"{len(counts)} groups: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:12]) + (" ..." if len(counts) > 12 else "")
+    yield (
+        f"{len(counts)} groups: "
+        + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:12])
+        + (" ..." if len(counts) > 12 else "")
+    )
     if source.labels is not None and source.classes:
-        yield "labels: " + ", ".join(f"{name} {int((source.labels == i).sum())}" for i, name in enumerate(source.classes))
+        yield "labels: " + ", ".join(
+            f"{name} {int((source.labels == i).sum())}" for i, name in enumerate(source.classes)
+        )
     elif source.labels is not None:
         values = np.asarray(source.labels, dtype=np.float64)
         yield f"labels: {values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g} {spec.label.unit if spec.label else ''}"
     split = resolve(source.groups, spec.split, spec.name)
-    yield "split: " + ", ".join(f"{side} {len(indices)}" for side, indices in split.items()) + " (no group on two sides)"
+    yield (
+        "split: " + ", ".join(f"{side} {len(indices)}" for side, indices in split.items()) + " (no group on two sides)"
+    )

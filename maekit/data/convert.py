@@ -97,7 +97,9 @@ def _collect(spec: DataSpec, source: Path) -> dict[str, _Recording]:
             found = re.search(spec.convert.record, path)
             if found is None:
                 continue
-            attributes = {key: value for key, value in found.groupdict().items() if key != "record" and value is not None}
+            attributes = {
+                key: value for key, value in found.groupdict().items() if key != "record" and value is not None
+            }
             record = found.groupdict().get("record") or found.group(0)
             for suffix, part, row in _parts(stream, arrays, rate, path):
                 recording = recordings.setdefault(record + suffix, _Recording())
@@ -198,7 +200,9 @@ def _derive(spec: DataSpec, recording: _Recording, derivations: Mapping[str, Map
                             expected="one of " + ", ".join(known), mend=nearest(rule.function, known))  # fmt: skip
         part = recording.streams.get(rule.source)
         if part is None or part.rate_hz is None:
-            raise UserError("a derivation needs a stream with a rate", place=f"convert.derived.{name}", value=rule.source)
+            raise UserError(
+                "a derivation needs a stream with a rate", place=f"convert.derived.{name}", value=rule.source
+            )
         events = known[rule.function](part.values, part.rate_hz) if len(part.values) else np.zeros(0)
         # Events count from the start of the recording, which is the first value of its first stream.
         recording.streams[name] = _Part(np.asarray(events, dtype=np.float64) + part.start_s - origin, None)
@@ -222,7 +226,9 @@ def _write(group: h5py.Group, recording: _Recording) -> None:
 def _one_file(source: Path, pattern: str) -> Path:
     found = sorted(source.glob(pattern))
     if len(found) != 1:
-        raise UserError("not one archive", place=str(source), value=[p.name for p in found], expected=f"one file like {pattern}")
+        raise UserError(
+            "not one archive", place=str(source), value=[p.name for p in found], expected=f"one file like {pattern}"
+        )
     return found[0]
 
 

@@ -101,4 +101,6 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise UserError("a picture too large to decode safely", place=str(path), expected="at most 50 megapixels",
                         mend="Scale it down or remove it.") from error  # fmt: skip
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(f"cannot be read as a picture ({error})", place=str(path), mend="Remove or replace the file.") from error
+        raise UserError(
+            f"cannot be read as a picture ({error})", place=str(path), mend="Remove or replace the file."
+        ) from error

@@ -84,7 +84,10 @@ class BatchSampler:
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
             for micro in range(self.accumulation):
                 part = micro * self.world_size + self.rank
-                yield [Key(self.epoch, int(i)) for i in batch[part::parts]]
+                # Every process makes every step: where its share of the last one is empty it repeats a sample, which
+                # evaluation counts once.
+                share = batch[part::parts] if part < len(batch) else batch[:1]
+                yield [Key(self.epoch, int(i)) for i in share]
 
     def _order(self) -> NDArray[np.int64]:
         if not self.shuffle:

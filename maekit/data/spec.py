@@ -138,7 +138,9 @@ class Signal(Strict):
             raise ValueError("a signal has at least one axis beside `channel`")
         for name in self.steps:
             if name not in self.axes:
-                raise ValueError(f"`steps` names the axis {name!r}, but axes are {self.axes}. {nearest(name, self.axes)}")
+                raise ValueError(
+                    f"`steps` names the axis {name!r}, but axes are {self.axes}. {nearest(name, self.axes)}"
+                )
         if TIME in self.axes and self.rate_hz is None:
             raise ValueError(
                 "a `time` axis needs `rate_hz`, a number or {attribute: name}; it is never assumed "
@@ -274,7 +276,9 @@ def check_window(window: Window, signal: Signal) -> None:
     if window.axis not in axes:
         raise ValueError(f"the window's axis {window.axis!r} is none of {axes}. {nearest(window.axis, axes)}".rstrip())
     if window.length == 1 and axes == [window.axis]:
-        raise ValueError(f"a window of 1 point along {window.axis!r}, the only axis, leaves nothing to cut into patches")
+        raise ValueError(
+            f"a window of 1 point along {window.axis!r}, the only axis, leaves nothing to cut into patches"
+        )
 
 
 def shipped_specs() -> dict[str, Path]:

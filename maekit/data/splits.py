@@ -40,7 +40,9 @@ def resolve(groups: NDArray[np.str_], split: Split | Folds | None, place: str) -
             raise UserError(f"a group stands in both {one} and {other}", place=place, value=both[0],
                             expected="every group on one side", mend="Remove it from one of the two.")  # fmt: skip
     if not names["train"]:
-        raise UserError("no group is left for training", place=place, value=split, mend=f"Groups: {', '.join(present)}.")
+        raise UserError(
+            "no group is left for training", place=place, value=split, mend=f"Groups: {', '.join(present)}."
+        )
     return {side: np.flatnonzero(np.isin(groups, members)) for side, members in names.items()}
 
 

@@ -125,7 +125,11 @@ def _relatives(path: Path) -> set[Path]:
     for relative in (data.get("extends"), (data.get("init") or {}).get("recipe"), (data.get("data") or {}).get("spec")):
         other = path.parent / relative if isinstance(relative, str) else None
         if other and other.is_file():
-            found |= {other} | (_relatives(other) if other.suffix == ".yaml" and relative != (data.get("data") or {}).get("spec") else set())
+            found |= {other} | (
+                _relatives(other)
+                if other.suffix == ".yaml" and relative != (data.get("data") or {}).get("spec")
+                else set()
+            )
     return found
 
 
@@ -139,7 +143,9 @@ def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Key
         return data, origins
     place = origins[("extends",)]
     if not isinstance(parent_name, str) or Path(parent_name).is_absolute():
-        raise UserError("extends names one file", place=place, value=parent_name, expected="a path relative to this file")
+        raise UserError(
+            "extends names one file", place=place, value=parent_name, expected="a path relative to this file"
+        )
     parent = path.parent / parent_name
     # A recipe and what it builds on travel together: one folder of recipes, at most one level up.
     if not parent.resolve().is_relative_to(chain[0].parent.parent):
@@ -149,7 +155,9 @@ def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Key
         )  # fmt: skip
     if parent.resolve() in chain:
         circle = " -> ".join(p.name for p in (*chain, parent.resolve()))
-        raise UserError("recipes extend each other in a circle", place=place, value=circle, mend="Remove one `extends`.")
+        raise UserError(
+            "recipes extend each other in a circle", place=place, value=circle, mend="Remove one `extends`."
+        )
     if not parent.is_file():
         near = nearest(parent.name, [p.name for p in parent.parent.glob("*.yaml")] if parent.parent.is_dir() else [])
         raise UserError("extends a file that does not exist", place=place, value=parent_name, mend=near)
@@ -165,7 +173,11 @@ def _merge(
     for key, value in over.items():
         here = (*keys, key)
         before = merged.get(key)
-        if isinstance(before, dict) and isinstance(value, dict) and before.get("name") == value.get("name", before.get("name")):
+        if (
+            isinstance(before, dict)
+            and isinstance(value, dict)
+            and before.get("name") == value.get("name", before.get("name"))
+        ):
             merged[key] = _merge(before, value, origins, over_origins, here)
             origins[here] = over_origins[here]
             continue
@@ -191,7 +203,9 @@ def _override(data: dict[str, Any], origins: dict[Keys, str], override: str) -> 
         if below is None:
             below = {}
         if not isinstance(below, dict):
-            raise UserError(f"{key} holds no keys", place=place, value=below, expected="a key that stands in the recipe")
+            raise UserError(
+                f"{key} holds no keys", place=place, value=below, expected="a key that stands in the recipe"
+            )
         node[str(key)] = below
         node = below
     node[str(keys[-1])] = value

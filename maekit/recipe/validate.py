@@ -82,7 +82,9 @@ def _explain(model: type[BaseModel], data: Any, error: ErrorDetails, locate: Cal
             mend=nearest(str(error["input"]), choices),
         )  # fmt: skip
     if error["type"] == "value_error":
-        return UserError(f"{name}: {context['error']}" if name else str(context["error"]), place=place, value=error["input"])
+        return UserError(
+            f"{name}: {context['error']}" if name else str(context["error"]), place=place, value=error["input"]
+        )
     mend = ""
     if isinstance(error["input"], str) and (match := _UNIT.fullmatch(error["input"])):
         mend = f"Write the number alone ({match[1]}), in the unit that the key's name or its documentation gives."

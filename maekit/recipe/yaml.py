@@ -56,9 +56,13 @@ def read_yaml(path: Path) -> Document:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "nothing"
         beside = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise UserError("no such file", place=str(path), value=found, expected="a YAML file", mend=nearest(path.name, beside))
+        raise UserError(
+            "no such file", place=str(path), value=found, expected="a YAML file", mend=nearest(path.name, beside)
+        )
     if path.stat().st_size > LARGEST_FILE:
-        raise UserError("file too large", place=str(path), value=f"{path.stat().st_size} bytes", expected="under 1 MiB of YAML")
+        raise UserError(
+            "file too large", place=str(path), value=f"{path.stat().st_size} bytes", expected="under 1 MiB of YAML"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -153,7 +157,9 @@ class _Builder:
                 raise UserError("a key that is no word", place=place, expected="`key: value`")
             key = key_node.value
             if key_node.tag.endswith(":merge"):
-                raise UserError("a merge key", place=place, value="<<", mend="Use `extends: other.yaml`, or write the keys out.")
+                raise UserError(
+                    "a merge key", place=place, value="<<", mend="Use `extends: other.yaml`, or write the keys out."
+                )
             if key in first:
                 raise UserError("a key given twice", place=place, value=key, expected="each key once",
                                 mend=f"The first is at {first[key]}; remove one.")  # fmt: skip

@@ -103,7 +103,15 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Picture:
         share = counts / counts.sum(axis=1, keepdims=True).clip(1)
         axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
         for (r, c), value in _enumerate(counts):
-            axes.text(c, r, str(value), ha="center", va="center", color="#ffffff" if share[r, c] > 0.5 else "#30343a", fontsize=8)
+            axes.text(
+                c,
+                r,
+                str(value),
+                ha="center",
+                va="center",
+                color="#ffffff" if share[r, c] > 0.5 else "#30343a",
+                fontsize=8,
+            )
         axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
         axes.set_yticks(range(len(classes)), classes)
         axes.set_xlabel("predicted")
@@ -123,7 +131,14 @@ def agreement(predicted: NDArray[np.float64], label: NDArray[np.float64], unit: 
         axes.plot((predicted + label) / 2, difference, ".", markersize=3, alpha=0.5, color=BLUE)
         for level, name in ((bias, "bias"), (bias - 1.96 * spread, "-1.96 sd"), (bias + 1.96 * spread, "+1.96 sd")):
             axes.axhline(level, color=ORANGE, linewidth=1, linestyle="-" if name == "bias" else "--")
-            axes.annotate(f"{name} {level:.1f}", (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
+            axes.annotate(
+                f"{name} {level:.1f}",
+                (1, level),
+                xycoords=("axes fraction", "data"),
+                ha="right",
+                va="bottom",
+                fontsize=8,
+            )
         axes.set_xlabel(f"mean of prediction and label [{unit}]")
         axes.set_ylabel(f"prediction - label [{unit}]")
         axes.set_title("Agreement on the test split")
@@ -138,7 +153,9 @@ def _line(axes: Axes, rows: Sequence[dict[str, Any]], name: str, label: str, col
     x, y = zip(*points, strict=True)
     axes.plot(x, y, color=colour, linewidth=1.6, marker="o" if len(points) == 1 else None, markersize=3, **style)
     if label:  # beside the line's end, so that no legend has to be read
-        axes.annotate(label, (x[-1], y[-1]), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, color=colour)
+        axes.annotate(
+            label, (x[-1], y[-1]), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, color=colour
+        )
 
 
 def _picture(draw: Callable[[Axes], None], alt: str, size: tuple[float, float] = (5.4, 2.9)) -> Picture:
@@ -163,7 +180,9 @@ def _svg(figure: Figure) -> str:
     # Many figures share one page: ids must differ, and size comes from the page.
     mark = f"f{zlib.crc32(text.encode()):08x}-"
     text = re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda m: m[0] + mark, text)
-    return re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1)
+    return re.sub(
+        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
+    )
 
 
 def _enumerate(values: NDArray[np.int64]) -> list[tuple[tuple[int, int], int]]:

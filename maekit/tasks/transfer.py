@@ -78,9 +78,7 @@ class Transfer(Task):
             self.encoder.eval()
         return self
 
-    def features(
-        self, signal: Tensor, valid: Bool[Tensor, "batch *axes"] | None
-    ) -> Float[Tensor, "batch width"]:
+    def features(self, signal: Tensor, valid: Bool[Tensor, "batch *axes"] | None) -> Float[Tensor, "batch width"]:
         """Pooled features of a batch of prepared signals; nothing is masked."""
         x, measured = self.front(signal, valid)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != "frozen"):

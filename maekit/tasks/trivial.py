@@ -58,7 +58,5 @@ def _along(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     share = ((here - left) / (right - left).clamp(min=1)).to(x.dtype)
     between = left_value + (right_value - left_value) * share
     value = torch.where(has_left & has_right, between, torch.where(has_left, left_value, right_value))
-    nearest = torch.minimum(
-        torch.where(has_left, here - left, n), torch.where(has_right, right - here, n)
-    ).to(x.dtype)
+    nearest = torch.minimum(torch.where(has_left, here - left, n), torch.where(has_right, right - here, n)).to(x.dtype)
     return value, torch.where(has_left | has_right, 1 / (1 + nearest), 0.0)

@@ -101,5 +101,7 @@ def gather_rows(rows: dict[str, Tensor], process: Process) -> dict[str, Tensor]:
         dist.all_gather_object(parts, rows)
         parts = [part for part in parts if part]
         rows = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    order = rows["index"].argsort(stable=True)
-    return {name: values[order] for name, values in rows.items()}
+    index, order = rows["index"].sort(stable=True)
+    first = torch.ones_like(index, dtype=torch.bool)
+    first[1:] = index[1:] != index[:-1]
+    return {name: values[order[first]] for name, values in rows.items()}

@@ -173,9 +173,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics of `task` over all `samples`, each counted once however many processes share the work."""
     task.to(process.device)
-    sampler = BatchSampler(
-        len(samples), batch_size, rank=process.rank, world_size=process.world_size, shuffle=False
-    )
+    sampler = BatchSampler(len(samples), batch_size, rank=process.rank, world_size=process.world_size, shuffle=False)
     batches = loader(samples, sampler, workers=workers)
     return observe(task, (to_device(batch, process.device) for batch in batches), process, precision)
 
@@ -196,8 +194,7 @@ def collect(
     task.eval()
     parts: list[dict[str, Tensor]] = []
     for batch in batches:
-        if len(batch["index"]):
-            with precision():
-                parts.append({name: value.cpu() for name, value in task.rows(batch).items()})
+        with precision():
+            parts.append({name: value.cpu() for name, value in task.rows(batch).items()})
     task.train(training)
-    return gather_rows({name: torch.cat([part[name] for part in parts]) for name in parts[0]} if parts else {}, process)
+    return gather_rows({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, process)

@@ -38,9 +38,7 @@ def parameter_groups(task: Task, *, weight_decay: float, layer_decay: float) -> 
         decay = 0.0 if parameter.ndim == 1 or name in undecayed else weight_decay
         depth = task.depth_of(name)
         scale = layer_decay ** (last - (last if depth is None else depth))
-        group = groups.setdefault(
-            (decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale}
-        )
+        group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale})
         group["params"].append(parameter)
     return list(groups.values())
 

@@ -58,9 +58,7 @@ def restore(task: Task, optimizer: Optimizer, run: Run, identity: dict[str, Any]
             mend="Give the new run a name of its own with `--set name=...`; nothing was changed.",
         )
     optim = checkpoint.unflatten(found.tensors["optimizer"], found.state["optimizer"])
-    set_state_dict(
-        task, optimizer, model_state_dict=found.tensors["model"], optim_state_dict=optim, options=WHOLE
-    )
+    set_state_dict(task, optimizer, model_state_dict=found.tensors["model"], optim_state_dict=optim, options=WHOLE)
     run.rewind(found.step)
     logger.info("going on from step %d", found.step)
     return found.step, found.state["bad"]

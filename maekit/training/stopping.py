@@ -65,9 +65,7 @@ def interruption(caught: Sequence[int], step: int) -> InterruptedRunError:
     )
 
 
-def not_finite(
-    run: Run, batch: dict[str, Tensor], *, step: int, bad: int, loss: float, norm: float
-) -> NotFiniteError:
+def not_finite(run: Run, batch: dict[str, Tensor], *, step: int, bad: int, loss: float, norm: float) -> NotFiniteError:
     """Dump the last batch and what was computed from it, and name the place."""
     dump = run.folder / "not_finite"
     if run.writes:

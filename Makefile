@@ -1,0 +1,35 @@
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= $(shell nproc)
+
+.PHONY: help demo test lint clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+demo: .venv/.ready  ## simulate, pretrain, fine-tune, compare: about five minutes on two cores
+	$(BIN)/maekit demo
+
+test: .venv/.ready  ## all tests but the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+
+lint: .venv/.ready  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy maekit
+	$(BIN)/mypy adapters --explicit-package-bases
+
+clean:  ## remove the environment and caches
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Plain Debian has no ensurepip, so pip is borrowed from the interpreter that makes the environment.
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "maekit needs Python 3.11 or later; say which: make PYTHON=/path/to/python3.11"; exit 1; }
+	if command -v uv >/dev/null; then \
+		test -x $(BIN)/python || uv venv --python $(PYTHON) .venv; \
+		uv pip install --python $(BIN)/python -c constraints.txt -e '.[test]'; \
+	else \
+		test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv; \
+		$(PYTHON) -m pip --python $(BIN)/python install -q -c constraints.txt -e '.[test]'; \
+	fi
+	touch $@
