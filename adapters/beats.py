@@ -32,9 +32,12 @@ def r_peaks(ecg: Array, rate_hz: float) -> NDArray[np.float64]:
         raise ValueError(
             f"an ECG at {rate_hz:g} Hz does not hold the 5-15 Hz band of QRS complexes; 40 Hz or more does"
         )
-    ecg = np.asarray(ecg, dtype=np.float64).reshape(len(ecg), -1)[:, 0]
+    ecg = np.asarray(ecg, dtype=np.float64)
+    if len(ecg) < 2 * rate_hz:
+        return np.zeros(0)
+    ecg = ecg.reshape(len(ecg), -1)[:, 0]
     silent = ~np.isfinite(ecg)
-    if len(ecg) < 2 * rate_hz or silent.all():
+    if silent.all():
         return np.zeros(0)
     at = np.arange(len(ecg))
     ecg = np.interp(at, at[~silent], ecg[~silent])

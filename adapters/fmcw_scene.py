@@ -166,7 +166,7 @@ def simulate_scenes(
             ])  # fmt: skip
             cross_sections = np.array([KINDS[name].rcs_m2 for name in names])
             dominant = radar.received_w(boxes[..., 0], cross_sections).argmax(1)
-            maps = range_doppler_map(torch.from_numpy(adc_cubes(radar, present, times, rng)))
+            maps = range_doppler_map(torch.from_numpy(adc_cubes(radar, present, times.astype(np.float64), rng)))
             record = file.create_group(f"drive_{drive:03d}")
             record.attrs.update({"drive": f"drive{drive:03d}", "frame_interval_s": frame_interval_s, **asdict(radar)})
             record.create_dataset("map", data=maps.numpy(), chunks=(1, *maps.shape[1:]))

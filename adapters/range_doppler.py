@@ -277,8 +277,9 @@ class RangeDopplerAdapter(Adapter):
         if self.level_range_db is not None:
             low, high = self.level_range_db
             return 10 ** ((low + x * (high - low) / TOP_LEVEL) / 10)
-        powers = {"magnitude": np.square, "db": lambda v: 10 ** (v / 10), "log10": lambda v: 10 ** (2 * v)}
-        return powers[self.scale](x) if self.scale in powers else x
+        if self.scale == "magnitude":
+            return np.square(x)
+        return 10 ** (x / 10) if self.scale == "db" else 10 ** (2 * x) if self.scale == "log10" else x
 
     def _stored(self, power: Array) -> Array:
         if self.scale == "power":

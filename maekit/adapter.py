@@ -125,7 +125,8 @@ class Adapter(ABC):
         Raises:
             UserError: a channel that never changes, or nothing measured at all.
         """
-        count, total, squares = 0.0, 0.0, 0.0
+        channels = self.patchifier.sample_shape[0]
+        count, total, squares = 0, torch.zeros(channels).double(), torch.zeros(channels).double()
         place = ""
         for sample in samples:
             place = place or sample.place
@@ -139,8 +140,8 @@ class Adapter(ABC):
             squares = squares + reduce(values**2, "channel n -> channel", "sum")
         if not count:
             raise UserError("no measured value in the training split", place=place, mend="Check the split and `valid`.")
-        mean = torch.as_tensor(total) / count
-        variance = torch.as_tensor(squares) / count - mean**2
+        mean = total / count
+        variance = squares / count - mean**2
         flat = [
             self.info.channels[i] if i < len(self.info.channels) else str(i)
             for i in torch.where(variance <= 1e-12 * mean**2)[0].tolist()

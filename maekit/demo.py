@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from maekit import verbs
-from maekit.adapters.vital_signs import simulate_vital_signs
+from maekit import plugins, verbs
 from maekit.build import set_up
 from maekit.recipe.load import load_recipe
 from maekit.report.content import Table, cell
@@ -35,7 +34,7 @@ def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambd
     tell(f"1/4  simulating {size['people']} people before an FMCW radar, {size['seconds']:g} s each")
     spec = cohort / "simulated_vital_signs.yaml"
     if not spec.exists():
-        simulate_vital_signs(cohort, seed=0, **size)  # type: ignore[arg-type]
+        plugins.find("adapters", "heart_rate").simulate(cohort, seed=0, **size)
     common = [f"data.root={cohort}"]
     short = [
         "schedule.epochs=2",
@@ -47,7 +46,7 @@ def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambd
     tell("2/4  pretraining without labels")
     base = verbs.pretrain(PRETRAIN, overrides=[*common, f"name=pretrain_{name}"], runs=runs).folder
     tell("3/4  fine-tuning heart rate with the labels of four people, from the pretrained and from random weights")
-    starts = {"pretrained": base, "from scratch": verbs.RANDOM}
+    starts: dict[str, str | Path] = {"pretrained": base, "from scratch": verbs.RANDOM}
     scores: dict[str, dict[str, float]] = {}
     for label, start in starts.items():
         overrides = [*common, f"name=finetune_{name}_{label.replace(' ', '_')}"]

@@ -70,14 +70,10 @@ def reconstruct_samples(
         mixed = torch.where(output.mask[i, :, None], turned[i], patches[i])
         shown = torch.where(visible[i, :, None], patches[i], torch.nan)
         measured = patches[i] if valid is None else torch.where(valid[i, :, None], patches[i], torch.nan)
-        units = [_in_units(setup, part) for part in (measured, shown, mixed)]
+        original, masked, whole = (_in_units(setup, part) for part in (measured, shown, mixed))
         removed = rows["removed"][i].clamp(min=1)
-        place = setup.source[int(samples.indices[index])].place
-        found.append(
-            Reconstructed(
-                place, *units, (rows["loss"][i] / removed).item(), (rows["loss_mean_patch"][i] / removed).item()
-            )
-        )
+        losses = {name: (rows[name][i] / removed).item() for name in ("loss", "loss_mean_patch")}
+        found.append(Reconstructed(setup.source[int(samples.indices[index])].place, original, masked, whole, **losses))
     return found
 
 

@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ from maekit.weights import load_encoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from maekit.tasks.task import Task
 
 
 Array = Any
@@ -127,15 +130,10 @@ def study(
                 label = "from scratch" if start == verbs.RANDOM else "pretrained"
                 outputs[f"{label}, fine-tuned", seed].append((output, rows["label"]))
             own = set_up(load_recipe(recipe, [*overrides, *common]))
-            starts = (
-                ("pretrained", verbs.open_run(base)),
-                ("random weights", verbs.random_task(pretraining, overrides=[*shared, *common])),
-            )
-            process = Process(0, 1, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-            for name, (_, task) in starts:
-                found = probe(own, lambda side, task=task: verbs.embeddings(own, task, side, process))  # type: ignore[misc]
-                outputs[f"{name}, linear probe", seed].append(found)
-            outputs["raw input, linear model", seed].append(probe(own, lambda side: raw(own, side)))
+            random_weights = verbs.random_task(pretraining, overrides=[*shared, *common])
+            for name, (_, task) in (("pretrained", verbs.open_run(base)), ("random weights", random_weights)):
+                outputs[f"{name}, linear probe", seed].append(probe(own, partial(embed, own, task, device)))
+            outputs["raw input, linear model", seed].append(probe(own, partial(raw, own)))
             for name, values in without_learning(own).items():
                 outputs[name, seed].append((values, own.labels[own.split["test"]]))
     names = list(dict.fromkeys(name for name, _ in outputs))
@@ -154,15 +152,12 @@ def table(result: Study) -> Table:
     """Mean and spread over seeds of every arm; the best learned or unlearned of each metric is marked."""
     rows: list[list[Any]] = []
     for arm in result.arms:
-        cells = [
-            f"{cell(arm.mean(m))} ± {cell(arm.spread(m))}" if arm.spread(m) else cell(arm.mean(m))
-            for m in result.metrics
-        ]
-        rows.append([arm.name, *cells])
+        spreads = {m: f" ± {cell(arm.spread(m))}" if result.seeds > 1 else "" for m in result.metrics}
+        rows.append([arm.name, *(cell(arm.mean(m)) + spreads[m] for m in result.metrics)])
     best = set()
     for column, metric in enumerate(result.metrics, start=1):
-        pick = min if metric in LOWER_IS_BETTER else max
-        best.add((pick(range(len(rows)), key=lambda i: result.arms[i].mean(metric)), column))
+        means = [arm.mean(metric) for arm in result.arms]
+        best.add((means.index(min(means) if metric in LOWER_IS_BETTER else max(means)), column))
     note = (
         f"{result.samples} held-out samples, {result.groups} groups, {result.folds} fold(s), {result.seeds} seed(s): "
         "mean ± standard deviation over seeds."
@@ -186,10 +181,9 @@ def probe_table(
                         value=loaded.recipe.task.name, expected="classification or regression")  # fmt: skip
     if start != verbs.RANDOM:
         load_encoder(setup, task, Path(start))
-    process = Process(0, 1, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
     found = {
-        f"linear probe of {start}": probe(setup, lambda side: verbs.embeddings(setup, task, side, process)),
-        "raw input, linear model": probe(setup, lambda side: raw(setup, side)),
+        f"linear probe of {start}": probe(setup, partial(embed, setup, task, device)),
+        "raw input, linear model": probe(setup, partial(raw, setup)),
     }
     found |= {n: (v, setup.labels[setup.split["test"]]) for n, v in without_learning(setup).items()}
     arms = [Arm(name, [score(setup, [pair], 5.0)]) for name, pair in found.items()]
@@ -217,6 +211,12 @@ def probe(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]
     model = make_pipeline(StandardScaler(), head)
     model.fit(features("train"), setup.labels[setup.split["train"]])
     return model.predict(features("test")), setup.labels[setup.split["test"]]
+
+
+def embed(setup: Setup, task: Task, device: str | None, side: str) -> NDArray[np.float32]:
+    """Features of one side of a split, on one process."""
+    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return verbs.embeddings(setup, task, side, Process(0, 1, torch.device(name)))
 
 
 def raw(setup: Setup, side: str) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,7 +207,9 @@ def _train(
 def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
     """What a checkpoint must agree on with a recipe to be continued: a digest of each section, and of the data."""
     sections = setup.recipe.model_dump(mode="json")
-    found = {name: hashlib.sha256(json.dumps(sections[name]).encode()).hexdigest()[:16] for name in MUST_AGREE}
+    found: dict[str, Any] = {
+        name: hashlib.sha256(json.dumps(sections[name]).encode()).hexdigest()[:16] for name in MUST_AGREE
+    }
     found["data"] = hashlib.sha256(
         json.dumps({k: v for k, v in sections["data"].items() if k not in ("root", "spec")}).encode()
     ).hexdigest()[:16]  # fmt: skip
@@ -232,4 +235,4 @@ def _rows(task: Task, samples: Any, process: Process, batch_size: int) -> dict[s
     task.to(process.device)
     sampler = BatchSampler(len(samples), batch_size, rank=process.rank, world_size=process.world_size, shuffle=False)
     batches = (to_device(batch, process.device) for batch in loader(samples, sampler))
-    return loop.collect(task, batches, process, loop.autocast("float32", process.device))
+    return loop.collect(task, batches, process, nullcontext)

@@ -76,9 +76,9 @@ def test_signal_to_noise_ratio_is_the_one_asked_for() -> None:
     iq = slow_time(radar, np.random.default_rng(1), at_m, still, snr_db=10.0)
     # A chest at rest and clutter are one constant; what varies is the receiver's noise.
     assert np.var(iq) == pytest.approx(radar.noise_w, rel=0.03)
-    moving = slow_time(
-        radar, np.random.default_rng(1), at_m, np.linspace(0, 200 * radar.wavelength_m * 1e3, 20_000), 10.0
-    )
+    # Four whole turns of phase, so that the echo's mean is zero, and far less way than a range bin.
+    turning_mm = np.linspace(-1, 1, 20_000) * radar.wavelength_m * 1e3
+    moving = slow_time(radar, np.random.default_rng(1), at_m, turning_mm, 10.0)
     assert np.var(moving) / radar.noise_w == pytest.approx(11.0, rel=0.03)
 
 

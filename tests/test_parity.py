@@ -22,7 +22,7 @@ transformers = pytest.importorskip("transformers")
 def pair(shape: tuple[int, int, int], patch: int, target: type) -> tuple[MaskedAutoencoder, torch.nn.Module]:
     """Our model and theirs with one set of weights; theirs on the square grid it insists on, or with tables replaced."""
     torch.manual_seed(0)
-    channels, height, width = shape
+    channels, height, _ = shape
     patchifier = GridPatchifier(shape, (patch, patch), ("height", "width"))
     ours = MaskedAutoencoder(
         patchifier, encoder=TransformerConfig(48, 3, 4), decoder=TransformerConfig(32, 2, 4),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
@@ -11,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -112,7 +112,7 @@ def test_killed_at_a_hundred_random_moments(tiny: Path, tmp_path: Path, referenc
     assert losses(runs / "tiny") == reference
 
 
-OPERATIONS = ("os.rename", "os.fsync", "os.open", "pathlib.Path.mkdir", "pathlib.Path.write_text", "shutil.rmtree",
+OPERATIONS = ("pathlib.Path.rename", "os.fsync", "os.open", "pathlib.Path.mkdir", "pathlib.Path.write_text", "shutil.rmtree",
               "maekit.training.checkpoint.save_file")  # fmt: skip
 
 
@@ -130,17 +130,17 @@ def test_killed_at_every_file_operation_of_a_save(tmp_path: Path) -> None:
             saved(folder, step)
         count = 0
 
-        def counted(original: object) -> object:
+        def counted(original: object, limit: int = stopped_after) -> object:
             def call(*args: object, **kwargs: object) -> object:
                 nonlocal count
-                if count == stopped_after:
+                if count == limit:
                     raise KeyboardInterrupt
                 count += 1
                 return original(*args, **kwargs)  # type: ignore[operator]
 
             return call
 
-        with contextlib_stack() as stack:
+        with contextlib.ExitStack() as stack:
             for name in OPERATIONS:
                 module, _, attribute = name.rpartition(".")
                 target = eval(
@@ -170,12 +170,6 @@ def test_killed_at_every_file_operation_of_a_save(tmp_path: Path) -> None:
             break
         stopped_after += 1
     assert stopped_after > 12
-
-
-def contextlib_stack() -> object:
-    import contextlib
-
-    return contextlib.ExitStack()
 
 
 def test_damaged_checkpoints(
@@ -213,9 +207,9 @@ def test_not_finite_is_skipped_then_stops_with_a_dump(tiny: Path, tmp_path: Path
     import maekit.tasks.pretraining as pretraining
 
     original = pretraining.Pretraining.forward
-    with mock.patch.object(pretraining.Pretraining, "forward", lambda self, batch: original(self, batch) * torch.inf):
-        with pytest.raises(NotFiniteError) as stopped:
-            verbs.pretrain(tiny, runs=tmp_path, overrides=["training.max_bad_steps=3"])
+    endless = mock.patch.object(pretraining.Pretraining, "forward", lambda self, b: original(self, b) * torch.inf)
+    with endless, pytest.raises(NotFiniteError) as stopped:
+        verbs.pretrain(tiny, runs=tmp_path, overrides=["training.max_bad_steps=3"])
     assert stopped.value.exit_code == 3
     facts = json.loads((tmp_path / "tiny/not_finite/facts.json").read_text())
     assert facts["steps_in_a_row"] == 4
@@ -243,7 +237,8 @@ def test_two_processes_equal_one(tiny: Path, tmp_path: Path, parallel: str) -> N
     """Same samples, same masks: losses agree to 1e-4, which float32 sums in another order explain."""
     still = ["--set", "model.encoder.drop_path=0"]
     one = verbs.pretrain(tiny, runs=tmp_path / "one", overrides=still[1:]).folder
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--local-addr", "127.0.0.1", "-m", "maekit",
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone",
+               "--local-addr", "127.0.0.1", "-m", "maekit",
                "pretrain", str(tiny), "--runs", str(tmp_path / "two"), "--device", "cpu", *still,
                "--set", f"training.parallel={parallel}"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
@@ -265,7 +260,7 @@ def test_sampler_deals_the_same_samples_to_any_number_of_processes() -> None:
         ]
         micro = list(zip(*parts, strict=True))
         return [
-            {key.index for m in micro[i : i + accumulation] for part in m for key in part}
+            {key.position for m in micro[i : i + accumulation] for part in m for key in part}
             for i in range(0, len(micro), accumulation)
         ]
 
@@ -336,7 +331,6 @@ def test_cuda_agrees_with_the_cpu(tiny: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> Iterator[None]:
+def _seeded() -> None:
     np.random.seed(0)
     torch.manual_seed(0)
-    yield

@@ -152,7 +152,7 @@ class SpanMasking:
 
 
 class AxisMasking:
-    """Whole lines along one axis are removed together: along `range`, say, all range patches of one Doppler patch.
+    """Whole lines along one axis are removed together: along `frequency`, say, all frequencies of one moment.
 
     Args:
         patchifier: gives the grid and the names of its axes.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
+from timm.layers import Attention
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -68,8 +70,9 @@ def run(
     # Measured on two Zen 5 cores: up to a few hundred tokens plain softmax attention beats the fused one on a CPU.
     fused = x.is_cuda or x.shape[1] > LONGEST_PLAIN_ATTENTION
     for block in stack:
-        if block.attn.fused_attn != fused:
-            block.attn.fused_attn = fused
+        attention = cast(Attention, block.attn)
+        if attention.fused_attn != fused:
+            attention.fused_attn = fused  # type: ignore[misc]  # Final for TorchScript alone
         x = block(x, attn_mask=bias)
     return x
 

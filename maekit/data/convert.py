@@ -7,6 +7,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,7 +151,7 @@ def _parts(
         return
     offsets = readers.pick(arrays, stream.offsets, place)
     rates = readers.pick(arrays, stream.rate_key, place) if stream.rate_key else None
-    for row, (start, stop) in enumerate(zip(offsets[:-1], offsets[1:], strict=True)):
+    for row, (start, stop) in enumerate(pairwise(offsets)):
         own = float(rates[row]) if rates is not None else stream.rate_hz
         yield f"_{row:05d}", _Part(values[start:stop], own), row
 

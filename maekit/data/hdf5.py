@@ -135,7 +135,7 @@ class HDF5Windows:
                 signal = np.pad(signal, [(0, 0), *widths], constant_values=np.nan)
             valid = np.pad(valid, widths, constant_values=False)
         if self._drops_axis():
-            signal, valid = signal.take(0, axis + 1), valid.take(0, axis)
+            signal, valid = np.take(signal, 0, axis + 1), np.asarray(np.take(valid, 0, axis))
         timed = self.row_axis == TIME and recording.rate_hz is not None
         label = None if self.labels is None else self.labels[index].item()
         where = f"{start / recording.rate_hz:g}s" if timed and recording.rate_hz else str(start)
@@ -245,7 +245,8 @@ class HDF5Windows:
             return rows
         if window.length is not None:
             return window.length
-        assert window.seconds is not None and rate_hz is not None
+        assert window.seconds is not None
+        assert rate_hz is not None
         length = round(window.seconds * rate_hz)
         if length < 2:
             raise UserError(

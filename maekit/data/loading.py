@@ -60,13 +60,13 @@ class Samples(Dataset[dict[str, Any]]):
         return len(self.indices)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        index = int(self.indices[key.index])
+        index = int(self.indices[key.position])
         sample = self.source[index]
         rng = np.random.default_rng((self.seed, key.epoch, index))
         noise = rng.random(self.patches, dtype=np.float32)
         prepare = self.adapter
         signal, valid = prepare.training_sample(sample, rng) if self.augment else prepare.prepare(sample)
-        item = {"signal": signal, "valid": valid, "noise": noise, "index": index}
+        item: dict[str, Any] = {"signal": signal, "valid": valid, "noise": noise, "index": index}
         if sample.label is not None:
             item["label"] = sample.label
         return item

@@ -68,7 +68,7 @@ class Sample:
 
 
 class Source(Protocol):
-    """Random access to samples: HDF5 windows, an image folder, or what a user brings.
+    """Random access to samples: HDF5 windows, a folder of files, or what a user brings.
 
     `groups` and `labels` are known for every sample without reading signals, so splits and class balance cost
     nothing. `labels` is float64 (a value), int64 (an index into `classes`) or None.

@@ -18,7 +18,7 @@ class Key(NamedTuple):
     """Everything that decides what one drawn sample looks like, beside the seed of the run."""
 
     epoch: int
-    index: int
+    position: int
 
 
 class BatchSampler:

@@ -283,10 +283,9 @@ def check_window(window: Window, signal: Signal) -> None:
 
 def shipped_specs() -> dict[str, Path]:
     """The specs that come with maekit, by name."""
-    import maekit
+    import maekit.data_specs
 
-    folders = [Path(place) / "data_specs" for place in maekit.__path__]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    return {path.stem: path for path in sorted(Path(maekit.data_specs.__file__).parent.glob("*.yaml"))}
 
 
 def find_spec(name_or_path: str | Path, relative_to: Path | None = None) -> Path:

@@ -210,6 +210,8 @@ def _override(data: dict[str, Any], origins: dict[Keys, str], override: str) -> 
         node = below
     node[str(keys[-1])] = value
     origins[keys] = place
+    for length in range(1, len(keys)):
+        origins.setdefault(keys[:length], place)
 
 
 def _locate(origins: dict[Keys, str], keys: Keys, otherwise: str) -> str:
@@ -249,4 +251,5 @@ def _scalar(value: Any) -> str:
         return "[" + ", ".join(map(_scalar, value)) + "]"
     if isinstance(value, str) and _WORD.fullmatch(value) and parse_value(value, "") == value:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)

@@ -47,10 +47,12 @@ def _distinct(errors: list[ErrorDetails]) -> list[ErrorDetails]:
     kept: dict[Keys, ErrorDetails] = {}
     for error in errors:
         keys = _keys(error)
-        if error["type"] in ("string_type", "none_required", "literal_error") and any(
-            other is not error and _keys(other)[: len(keys)] == keys for other in errors
-        ):
-            continue
+        rivals = [other for other in errors if other is not error and _keys(other)[: len(keys)] == keys]
+        word = isinstance(error["input"], str)
+        if error["type"] in ("string_type", "literal_error") and rivals and not word:
+            continue  # a mapping was meant, and the branch for mappings says more
+        if error["type"] == "model_type" and word and any(other["type"] == "literal_error" for other in rivals):
+            continue  # a name was meant
         kept.setdefault(keys, error)
     return list(kept.values()) or errors[:1]
 

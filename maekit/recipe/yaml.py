@@ -146,6 +146,7 @@ class _Builder:
                             mend="Remove the tag: a recipe is data and runs nothing.")  # fmt: skip
         if isinstance(node, SequenceNode):
             return [self.build(child, (*keys, i), inside) for i, child in enumerate(node.value)]
+        assert isinstance(node, MappingNode)
         return self._mapping(node, keys, inside)
 
     def _mapping(self, node: MappingNode, keys: Keys, around: tuple[int, ...]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     _sync(unfinished)
     if place.exists():  # saved before, and found damaged or outrun since
         shutil.rmtree(place)
-    os.rename(unfinished, place)
+    unfinished.rename(place)
     _sync(folder)
     for old in steps(folder)[:-keep]:
         shutil.rmtree(folder / f"step-{old:09d}")

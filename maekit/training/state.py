@@ -25,12 +25,13 @@ def save(
     task: Task, optimizer: Optimizer, run: Run, *, step: int, bad: int, identity: dict[str, Any], keep: int
 ) -> None:
     """Write a checkpoint of the whole run, whatever the number of processes that hold its parts."""
+    model: dict[str, Any]
     model, optim = get_state_dict(task, optimizer, options=WHOLE)
     if not run.writes:
         return
     tensors, rest = checkpoint.flatten(optim)
     state = {"bad": bad, "identity": identity, "optimizer": rest}
-    saved = checkpoint.Checkpoint(step, {"model": model, "optimizer": tensors}, state)
+    saved = checkpoint.Checkpoint(step, {"model": dict[str, Any](model), "optimizer": tensors}, state)
     checkpoint.save(run.checkpoints, saved, keep=keep)
 
 
@@ -58,7 +59,9 @@ def restore(task: Task, optimizer: Optimizer, run: Run, identity: dict[str, Any]
             mend="Give the new run a name of its own with `--set name=...`; nothing was changed.",
         )
     optim = checkpoint.unflatten(found.tensors["optimizer"], found.state["optimizer"])
-    set_state_dict(task, optimizer, model_state_dict=found.tensors["model"], optim_state_dict=optim, options=WHOLE)
+    set_state_dict(
+        task, optimizer, model_state_dict=dict[str, Any](found.tensors["model"]), optim_state_dict=optim, options=WHOLE
+    )
     run.rewind(found.step)
     logger.info("going on from step %d", found.step)
     return found.step, found.state["bad"]

@@ -1,0 +1,437 @@
+"""Reading: what a spec means, and what every kind of broken file gets (value, expectation, place, mend; nothing lost)."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from maekit.data.convert import convert
+from maekit.data.hdf5 import HDF5Windows
+from maekit.data.image_folder import ImageFolderSource, read_picture
+from maekit.data.inspect import inspect
+from maekit.data.spec import DataSpec, Folds, Split, Window, load_spec
+from maekit.data.splits import labelled, resolve
+from maekit.errors import UserError
+
+SPEC = """\
+name: mine
+files: "*.h5"
+records: "/*"
+signal: {path: x, axes: [time], rate_hz: {attribute: rate_hz}}
+group: {attribute: subject}
+label: {path: y, classes: [rest, walk]}
+window: {axis: time, length: 10}
+missing_budget: 0.2
+"""
+
+
+def spec_of(folder: Path, text: str = SPEC) -> DataSpec:
+    (folder / "spec.yaml").write_text(text)
+    return load_spec(folder / "spec.yaml")
+
+
+def good(file: h5py.File) -> None:
+    for i, name in enumerate("ab"):
+        group = file.create_group(name)
+        group.attrs.update({"rate_hz": 10.0, "subject": name})
+        group["x"] = np.arange(40.0) + i
+        group["y"] = np.r_[np.zeros(20), np.ones(20)]
+
+
+def write(folder: Path, change: Callable[[h5py.File], object] = lambda file: None) -> Path:
+    with h5py.File(folder / "data.h5", "w") as file:
+        good(file)
+        change(file)
+    return folder
+
+
+def replace(path: str, **dataset: object) -> Callable[[h5py.File], object]:
+    def change(file: h5py.File) -> None:
+        del file[path]
+        file.create_dataset(path, **dataset)
+
+    return change
+
+
+def link(path: str, target: object) -> Callable[[h5py.File], object]:
+    def change(file: h5py.File) -> None:
+        del file[path]
+        file[path] = target
+
+    return change
+
+
+def virtual(file: h5py.File) -> None:
+    del file["a/x"]
+    layout = h5py.VirtualLayout((40,), "f8")
+    layout[:] = h5py.VirtualSource("other.h5", "x", (40,))
+    file.create_virtual_dataset("a/x", layout)
+
+
+def outside(file: h5py.File) -> None:
+    del file["a/x"]
+    Path(file.filename).with_name("raw.bin").write_bytes(bytes(320))
+    file.create_dataset("a/x", (40,), "f8", external=[("raw.bin", 0, 320)])
+
+
+def unwritten(file: h5py.File) -> None:
+    del file["a/x"]
+    file.create_dataset("a/x", (40,), "f8", chunks=(10,))[:10] = 1
+
+
+FULL = np.full(40, np.nan)
+
+BAD = {
+    "external link": (link("a/x", h5py.ExternalLink("other.h5", "/x")), ["data.h5:/a/x", "external link", "other.h5"]),
+    "dangling link": (link("a/x", h5py.SoftLink("/gone")), ["a soft link to nothing"]),
+    "circular link": (link("a/x", h5py.SoftLink("/a/x")), ["round in a circle"]),
+    "virtual": (virtual, ["a virtual dataset"]),
+    "external storage": (outside, ["external storage", "raw.bin"]),
+    "unwritten chunks": (unwritten, ["never written", "1 of 4 chunks"]),
+    "never written": (replace("a/x", shape=(40,), dtype="f8"), ["never written"]),
+    "declared far beyond": (replace("a/x", shape=(1 << 40,), dtype="f8", chunks=(1 << 20,)), ["declares 8192.0 GiB"]),
+    "strings": (replace("a/x", data=np.array([b"a"] * 40)), ["data.h5:/a/x"]),
+    "objects": (replace("a/x", data=["a"] * 40, dtype=h5py.string_dtype()), ["data.h5:/a/x"]),
+    "compound": (replace("a/x", data=np.zeros(40, dtype=[("u", "f4"), ("v", "f4")])), ["data.h5:/a/x"]),
+    "complex": (replace("a/x", data=np.ones(40, dtype=complex)), ["complex"]),
+    "no rows": (replace("a/x", data=np.zeros(0)), ["zero rows"]),
+    "all missing": (lambda f: (replace("a/x", data=FULL)(f), replace("b/x", data=FULL)(f)), ["no window is left", "missing"]),
+    "axes": (replace("a/x", data=np.zeros((40, 3))), ["(40, 3)"]),
+    "missing dataset": (lambda f: f.move("a/x", "a/xx"), ["data.h5:/a/x", "a/xx"]),
+    "no labels": (lambda f: f.__delitem__("a/y"), ["data.h5:/a/y"]),
+    "few labels": (replace("a/y", data=np.zeros(39)), ["fewer labels than samples", "(40,)"]),
+    "one class": (lambda f: (replace("a/y", data=np.zeros(40))(f), replace("b/y", data=np.zeros(40))(f)), ["only one class", "rest"]),
+    "unknown class": (replace("a/y", data=np.full(40, 2.0)), ["an unknown class", "2.0"]),
+    "no rate": (lambda f: f["a"].attrs.__delitem__("rate_hz"), ["rate_hz"]),
+    "bad rate": (lambda f: f["a"].attrs.__setitem__("rate_hz", -3.0), ["-3.0"]),
+    "no group": (lambda f: f["a"].attrs.__delitem__("subject"), ["subject"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files(name: str, tmp_path: Path) -> None:
+    change, expected = BAD[name]
+    write(tmp_path, change)
+    with pytest.raises(UserError) as error:
+        HDF5Windows(spec_of(tmp_path), tmp_path)
+    for part in expected:
+        assert part in str(error.value), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"time,value\n1,2\n", "not an HDF5 file"), (b"", "not an HDF5 file"), (None, "no file matches|an empty folder")],
+)
+def test_files_that_are_no_hdf5(content: bytes | None, message: str, tmp_path: Path) -> None:
+    spec = spec_of(tmp_path)
+    root = tmp_path / "data"
+    root.mkdir()
+    if content is not None:
+        (root / "data.h5").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        HDF5Windows(spec, root)
+    with pytest.raises(UserError, match="no such folder"):
+        HDF5Windows(spec, tmp_path / "gone")
+
+
+def test_truncated_and_folder(tmp_path: Path) -> None:
+    spec, root = spec_of(tmp_path), tmp_path / "data"
+    root.mkdir()
+    write(root)
+    whole = (root / "data.h5").read_bytes()
+    (root / "data.h5").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="damaged or truncated"):
+        HDF5Windows(spec, root)
+    (root / "data.h5").unlink()
+    (root / "data.h5").mkdir()
+    with pytest.raises(UserError, match="a folder where"):
+        HDF5Windows(spec, root)
+
+
+@given(
+    dtype=st.sampled_from(["i1", "u1", "<i2", ">i2", "<u4", ">i8", "<f4", ">f4", "<f8", ">f8", "?"]),
+    points=st.integers(10, 60), length=st.integers(1, 20), hop=st.integers(1, 20),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_windows_of_any_type(
+    dtype: str, points: int, length: int, hop: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("types")
+    values = (
+        np.arange(points * 2).reshape(points, 2) % 2 if dtype == "?" else np.arange(points * 2).reshape(points, 2) % 120
+    ).astype(dtype)
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["x"] = values
+    text = "name: t\nfiles: '*.h5'\nsignal: {path: x, axes: [row, channel]}\n"
+    spec = spec_of(folder, text + f"window: {{axis: row, length: {max(length, 2)}, hop: {hop}}}\n")
+    length = max(length, 2)
+    if points < length:
+        return
+    source = HDF5Windows(spec, folder)
+    assert len(source) == (points - length) // hop + 1
+    for i in (0, len(source) - 1):
+        sample = source[i]
+        assert np.array_equal(sample.signal, values[i * hop : i * hop + length].T.astype(np.float32))
+        assert sample.signal.dtype in (np.float32, np.float64)  # float64 where float32 would round whole numbers
+        assert sample.signal.dtype.isnative
+        assert sample.valid is None
+
+
+def test_missing_is_carried_and_over_budget_is_dropped(tmp_path: Path) -> None:
+    def change(file: h5py.File) -> None:
+        file["a/x"][3:5] = np.nan
+        file["b/x"][10:13] = np.inf
+
+    source = HDF5Windows(spec_of(tmp_path), write(tmp_path, change))
+    assert len(source) == 7
+    assert list(source.dropped.values()) == [1]
+    valid = source[0].valid
+    assert valid is not None
+    assert np.flatnonzero(~valid).tolist() == [3, 4]
+    assert source[1].valid is None
+
+
+def test_padding_is_missing(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path, SPEC.replace("length: 10", "length: 50, pad: true").replace("budget: 0.2", "budget: 0.3"))
+    source = HDF5Windows(spec, write(tmp_path, lambda f: f["a/y"].__setitem__(slice(None), 1)))
+    assert source.info.shape == (1, 50)
+    valid = source[0].valid
+    assert valid is not None
+    assert valid.sum() == 40
+    assert not valid[40:].any()
+
+
+def test_files_are_opened_by_each_process(tmp_path: Path) -> None:
+    source = HDF5Windows(spec_of(tmp_path), write(tmp_path))
+    first = source[0].signal.copy()
+    child = os.fork()
+    if child == 0:
+        same = all(np.array_equal(source[0].signal, first) for _ in range(20))
+        os._exit(0 if same else 1)
+    assert all(np.array_equal(source[0].signal, first) for _ in range(20))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_fingerprint_follows_content(tmp_path: Path) -> None:
+    spec = spec_of(tmp_path)
+    one = HDF5Windows(spec, write(tmp_path)).fingerprint()
+    other = tmp_path / "copy"
+    other.mkdir()
+    (other / "data.h5").write_bytes((tmp_path / "data.h5").read_bytes())
+    assert HDF5Windows(spec, other).fingerprint() == one
+    with h5py.File(other / "data.h5", "r+") as file:
+        file["a/x"][0] = 99
+    assert HDF5Windows(spec, other).fingerprint() != one
+
+
+def test_splits() -> None:
+    groups = np.array(list("aabbccddee"))
+    found = resolve(groups, Split(validation=["a"], test=["b", "c"]), "here")
+    assert {side: sorted(set(groups[i])) for side, i in found.items()} == {
+        "train": ["d", "e"],
+        "validation": ["a"],
+        "test": ["b", "c"],
+    }
+    tests = [set(groups[resolve(groups, Folds(folds="leave_one_out", fold=f), "here")["test"]]) for f in range(5)]
+    assert sorted(map(min, tests)) == list("abcde")
+    for fold in range(2):
+        parts = [set(groups[i]) for i in resolve(groups, Folds(folds=2, fold=fold), "here").values()]
+        assert not parts[0] & parts[1]
+        assert not parts[0] & parts[2]
+        assert set.union(*parts) == set("abcde")
+    for split, message in ((Split(test=["f"]), "not in the data"), (Split(test=list("abcde")), "no group is left")):
+        with pytest.raises(UserError, match=message):
+            resolve(groups, split, "here")
+    with pytest.raises(ValueError, match="in both"):
+        Split(validation=["a"], test=["a"])
+    few = labelled(np.arange(10), groups, np.arange(10) % 2, wanted=2, fraction=0.5, classes=True, seed=1, place="")
+    assert len(set(groups[few])) <= 2
+    assert set(few % 2) == {0, 1}
+
+
+def test_pictures(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for side in ("train", "test"):
+        for label in ("cat", "<b>dog"):
+            (tmp_path / side / label).mkdir(parents=True)
+            Image.fromarray(rng.integers(0, 255, (9, 7, 3), dtype=np.uint8)).save(tmp_path / side / label / "a.png")
+    spec = DataSpec(name="p", kind="image_folder")
+    source = ImageFolderSource(spec, tmp_path)
+    assert source.classes == ("<b>dog", "cat")
+    assert source[0].signal.shape == (3, 9, 7)
+    assert sorted(set(source.groups)) == ["test", "train"]
+    gray = rng.integers(0, 255, (5, 6), dtype=np.uint8)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
+    assert np.array_equal(read_picture(tmp_path / "gray.png"), np.stack([gray] * 3))
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    assert np.array_equal(read_picture(tmp_path / "deep.png"), np.stack([gray] * 3))
+    Image.fromarray(np.stack([gray] * 4, axis=-1), mode="CMYK").save(tmp_path / "cmyk.jpg")
+    assert read_picture(tmp_path / "cmyk.jpg").shape == (3, 5, 6)
+    Image.new("1", (10_001, 10_001)).save(tmp_path / "giant.png")
+    (tmp_path / "torn.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
+    for name, message in (("giant.png", "at most 50 megapixels"), ("torn.jpg", "cannot be read as a picture")):
+        with pytest.raises(UserError, match=message):
+            read_picture(tmp_path / name)
+    (tmp_path / "train/empty").mkdir()
+    with pytest.raises(UserError, match="a class folder without pictures"):
+        ImageFolderSource(spec, tmp_path)
+
+
+CONVERT = """\
+name: mine
+files: "*.h5"
+records: "/*"
+signal: {path: x, axes: [time], rate_hz: {attribute: rate_hz}}
+convert:
+  record: "(?P<record>[a-z0-9]+)[.]"
+  streams: {x: STREAM}
+"""
+
+
+def converted(folder: Path, stream: str, name: str, content: bytes) -> HDF5Windows:
+    source = folder / "source"
+    source.mkdir()
+    (source / name).write_bytes(content)
+    spec = spec_of(folder, CONVERT.replace("STREAM", stream))
+    convert(spec, source, folder / "out")
+    return HDF5Windows(spec, folder / "out")
+
+
+def npy(values: object) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.save(buffer, values)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def wav(values: object) -> bytes:
+    import io
+
+    from scipy.io import wavfile
+
+    buffer = io.BytesIO()
+    wavfile.write(buffer, 50, values)
+    return buffer.getvalue()
+
+
+def mat(values: object) -> bytes:
+    import io
+
+    from scipy.io import savemat
+
+    buffer = io.BytesIO()
+    savemat(buffer, {"sig": values})
+    return buffer.getvalue()
+
+
+TABLE = "t;a;b\n" + "".join(f"{i * 20};{i};{i if i != 3 else ''}\n" for i in range(30))
+
+
+@pytest.mark.parametrize(
+    ("stream", "name", "content"),
+    [
+        ('{files: "*", columns: [b], time: t, time_unit: ms}', "one.csv", TABLE.encode()),
+        ('{files: "*", columns: [b], time: t, time_unit: ms}', "one.csv.gz", gzip.compress(TABLE.encode())),
+        ('{files: "*", rate_hz: 50}', "one.npy", npy(np.where(np.arange(30) == 3, np.nan, np.arange(30.0)))),
+        ('{files: "*"}', "one.wav", wav(np.arange(30, dtype=np.int16))),
+        ('{files: "*", key: sig, rate_hz: 50}', "one.mat", mat(np.arange(30.0).ravel()[:, None])),
+    ],
+)  # fmt: skip
+def test_every_format_converts(stream: str, name: str, content: bytes, tmp_path: Path) -> None:
+    if name.endswith("mat"):
+        with pytest.raises(UserError, match=r"2 axes|\(30, 1\)|axes"):
+            converted(tmp_path, stream, name, content)
+        return
+    source = converted(tmp_path, stream, name, content)
+    sample = source[0]
+    assert sample.rate_hz == pytest.approx(50)
+    assert sample.signal.shape == (1, 30)
+    expected = np.arange(30)
+    measured = sample.valid if sample.valid is not None else np.ones(30, bool)
+    assert np.array_equal(sample.signal[0][measured], expected[measured])
+    assert measured.sum() >= 29
+
+
+@pytest.mark.parametrize(
+    ("stream", "name", "content", "message"),
+    [
+        ('{files: "*", columns: [c], rate_hz: 1}', "one.csv", TABLE.encode(), "no such column"),
+        ('{files: "*", columns: [a], rate_hz: 1}', "one.csv", TABLE.replace(";7;", ";seven;").encode(), r"one.csv:9.*seven"),
+        ('{files: "*", columns: [a], rate_hz: 1}', "one.csv", b"a,b\n1,2\n3\n", "a row of another length"),
+        ('{files: "*", columns: [a], time: t}', "one.csv", TABLE.replace("\n60;", "\n75;").encode(), "not evenly spaced"),
+        ('{files: "*", columns: [a], rate_hz: 1}', "one.csv", b"", "an empty file"),
+        ('{files: "*", rate_hz: 1}', "one.npy", npy(np.array([{}], dtype=object)), "pickles are not read"),
+        ('{files: "*", rate_hz: 1}', "one.npy", b"\x93NUMPY torn", "cannot be read as NPY"),
+        ('{files: "*.csv", rate_hz: 1}', "one.npy", npy(np.zeros(3)), "no source file matches"),
+        ('{files: "*", columns: [a], rate_hz: 1}', "one.csv.gz", gzip.compress(TABLE.encode())[:40], "cut off"),
+    ],
+)  # fmt: skip
+def test_bad_sources_leave_nothing_behind(stream: str, name: str, content: bytes, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        converted(tmp_path, stream, name, content)
+    assert not list((tmp_path / "out").glob("*"))
+
+
+def test_conversion_never_overwrites_and_zip_stays_inside(tmp_path: Path) -> None:
+    converted(tmp_path, '{files: "*.npy", rate_hz: 50}', "one.npy", npy(np.arange(30.0)))
+    spec = load_spec(tmp_path / "spec.yaml")
+    with pytest.raises(UserError, match="a result already"):
+        convert(spec, tmp_path / "source", tmp_path / "out")
+    with zipfile.ZipFile(tmp_path / "source/evil.zip", "w") as archive:
+        archive.writestr("../../evil.npy", npy(np.zeros(3)))
+    inside = CONVERT.replace("STREAM", '{files: "*.zip", member: "*.npy", rate_hz: 50}')
+    with pytest.raises(UserError, match="outside the folder"):
+        convert(spec_of(tmp_path, inside), tmp_path / "source", tmp_path / "elsewhere")
+    assert not (tmp_path / "evil.npy").exists()
+
+
+def test_real_radar_recording_converts(real_data: Path, tmp_path: Path) -> None:
+    """One person: 50 Hz displacement, and a heart rate from the ECG in every window."""
+    from maekit.adapters.heart_rate import HeartRateAdapter
+
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/subject04").symlink_to(real_data / "radar_phase_ecg/subject04")
+    spec = load_spec("radar_phase_ecg")
+    convert(spec, tmp_path / "source", tmp_path / "out", derivations={"heart_rate": HeartRateAdapter.derivations})
+    source = HDF5Windows(spec, tmp_path / "out", reducers=HeartRateAdapter.reducers)
+    assert source.info.rate_hz == 50
+    assert len(source) > 180
+    assert source.labels is not None
+    assert 55 < np.median(source.labels.astype(float)) < 100
+    assert np.std(source.labels.astype(float)) < 8
+
+
+def test_inspect(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        lambda f: (
+            f["a/x"].__setitem__(slice(0, 4), np.nan),
+            f["b"].__setitem__("far", h5py.ExternalLink("o.h5", "/x")),
+        ),
+    )
+    text = "\n".join(inspect(tmp_path / "data.h5"))
+    assert "10.00% missing" in text
+    assert "rate_hz=10.0" in text
+    assert "not followed" in text
+    (tmp_path / "t.csv").write_text(TABLE)
+    assert "0 to 29" in "\n".join(inspect(tmp_path / "t.csv"))
+    (tmp_path / "picture.gif").write_bytes(b"GIF89a")
+    with pytest.raises(UserError, match="a format that is not read"):
+        list(inspect(tmp_path / "picture.gif"))
+
+
+def test_windows_say_one_unit() -> None:
+    for options in ({}, {"seconds": 1, "length": 3}, {"seconds": 1, "hop": 3}):
+        with pytest.raises(ValueError, match="window"):
+            Window(**options)  # type: ignore[arg-type]
