@@ -60,10 +60,9 @@ def imports(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            one_deeper = (
-                {f"{node.module}.{alias.name}" for alias in node.names} if node.module == "maekit" else {node.module}
-            )
-            found |= one_deeper
+            for alias in node.names:
+                deeper = f"{node.module}.{alias.name}"
+                found.add(deeper if (ROOT / f"{deeper.replace('.', '/')}.py").is_file() else node.module)
     return {name for name in found if name.split(".")[0] == "maekit"}
 
 

@@ -65,7 +65,7 @@ class Conversion(_Strict):
         streams: datasets by name; the first one defines the start of the recording.
         attributes: further attributes by name from keys of the NPZ or MAT file (one entry a recording or row).
         derived: datasets derived from a stream.
-        unzip: the source is a zip archive of a folder of pictures: only unpack it.
+        unzip: the source is a zip archive of a folder of files: only unpack it.
     """
 
     record: str = r"(?P<record>[^/]+)\.[^/]+$"

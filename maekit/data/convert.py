@@ -54,12 +54,12 @@ def convert(
     Args:
         spec: with a `convert` section.
         source: folder of the published files.
-        target: folder for the result; `<spec name>.h5` is written there (pictures: the folder itself).
+        target: folder for the result; `<spec name>.h5` is written there (with `unzip`, the folder itself).
         derivations: functions by adapter and name, for `convert.derived`.
         overwrite: replace a result that is there already.
 
     Returns:
-        The file (for pictures, the folder) that was written.
+        The file (with `unzip`, the folder) that was written.
 
     Raises:
         UserError: files, columns or keys that are missing or damaged. Nothing half-written stays.
