@@ -36,6 +36,9 @@ Sets = Annotated[
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/heart_rate/demo_pretrain.")]
+ResumeOption = Annotated[
+    str, typer.Option("--resume", help="auto: go on from the newest checkpoint; never: refuse a folder with one.")
+]
 From = Annotated[str, typer.Option("--from", help="A pretraining run, a checkpoint, or `random`.")]
 
 
@@ -55,24 +58,39 @@ def _global(
 
 
 @app.command()
-def pretrain(recipe: RecipeArgument, set_: Sets = None, runs: Runs = Path("runs"), device: Device = None) -> None:
+def pretrain(
+    recipe: RecipeArgument,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    device: Device = None,
+    resume: ResumeOption = "auto",
+) -> None:
     """Pretrain without labels, or go on where a run was interrupted; then write its report."""
     from maekit import verbs
 
     with _Bar() as bar:
-        outcome = verbs.pretrain(recipe, overrides=set_ or [], runs=runs, device=device, watch=bar.update)
+        outcome = verbs.pretrain(
+            recipe, overrides=set_ or [], runs=runs, device=device, resume=_resume(resume), watch=bar.update
+        )
     _finish(outcome, device)
 
 
 @app.command()
 def finetune(
-    recipe: RecipeArgument, from_: From, set_: Sets = None, runs: Runs = Path("runs"), device: Device = None
+    recipe: RecipeArgument,
+    from_: From,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    device: Device = None,
+    resume: ResumeOption = "auto",
 ) -> None:
     """Train a labelled task from a pretrained encoder; then write its report."""
     from maekit import verbs
 
     with _Bar() as bar:
-        outcome = verbs.finetune(recipe, from_, overrides=set_ or [], runs=runs, device=device, watch=bar.update)
+        outcome = verbs.finetune(
+            recipe, from_, overrides=set_ or [], runs=runs, device=device, resume=_resume(resume), watch=bar.update
+        )
     _finish(outcome, device)
 
 
@@ -305,6 +323,12 @@ def main() -> None:
             raise
         err.print(escape(str(error)))
         sys.exit(code)
+
+
+def _resume(value: str) -> Any:
+    if value not in ("auto", "never"):
+        raise UserError("no such way to resume", place="--resume", value=value, expected="auto or never")
+    return value
 
 
 def _finish(outcome: Any, device: str | None) -> None:

@@ -228,18 +228,20 @@ def raw(setup: Setup, side: str) -> NDArray[np.float32]:
 
 
 def without_learning(setup: Setup) -> dict[str, Array]:
-    """Predictions on the test split that nothing was learned for: the adapter's estimators, and a constant."""
+    """Predictions on the test split that nothing was learned for: the adapter's estimators, and a constant.
+
+    Where an estimator gives none (NaN), the constant stands in.
+    """
     test, labels = setup.split["test"], setup.labels[setup.split["train"]]
-    found = {
-        name: np.array([estimate(setup.source[int(i)]) for i in test])
-        for name, estimate in setup.adapter.estimators().items()
-    }
     if setup.source.classes:
         values, counts = np.unique(labels, return_counts=True)
-        found["constant (most frequent class)"] = np.full(len(test), values[counts.argmax()])
-    else:
-        found["constant (median of training)"] = np.full(len(test), float(np.median(labels)))
-    return found
+        return {"constant (most frequent class)": np.full(len(test), values[counts.argmax()])}
+    constant = np.full(len(test), float(np.median(labels)))
+    found = {}
+    for name, estimate in setup.adapter.estimators().items():
+        values = np.array([estimate(setup.source[int(i)]) for i in test])
+        found[name] = np.where(np.isfinite(values), values, constant)
+    return found | {"constant (median of training)": constant}
 
 
 def score(setup: Setup, parts: list[tuple[Array, Array]], within: float) -> dict[str, float]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.recipe.load import LoadedRecipe, load_recipe
 from maekit.tasks.transfer import Transfer, pool
-from maekit.training import loop
+from maekit.training import checkpoint, loop
 from maekit.training.distributed import Process, joined
 from maekit.training.run import Run, environment
 from maekit.weights import load_encoder, load_strictly, read_weights
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from maekit.core.autoencoder import Encoder
     from maekit.tasks.task import Task
+
+Resume: TypeAlias = Literal["auto", "never"]
 
 RANDOM = "random"
 """`--from random`: weights as they are initialised, asked for by name."""
@@ -55,9 +57,12 @@ def pretrain(
     overrides: Sequence[str] = (),
     runs: Path = Path("runs"),
     device: str | None = None,
+    resume: Resume = "auto",
     watch: loop.Watcher | None = None,
 ) -> Outcome:
     """Pretrain what a recipe describes.
+
+    With `resume="auto"` it goes on from the newest checkpoint of the run folder; `never` refuses a folder with one.
 
     Raises:
         UserError: a recipe for another task, and everything that is wrong with recipe or data.
@@ -66,7 +71,7 @@ def pretrain(
     if loaded.recipe.task.name != "pretraining":
         raise UserError("not a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
                         expected="pretraining", mend="Use `maekit finetune`.")  # fmt: skip
-    return _train(loaded, None, runs=runs, device=device, watch=watch)
+    return _train(loaded, None, runs=runs, device=device, resume=resume, watch=watch)
 
 
 def finetune(
@@ -76,6 +81,7 @@ def finetune(
     overrides: Sequence[str] = (),
     runs: Path = Path("runs"),
     device: str | None = None,
+    resume: Resume = "auto",
     watch: loop.Watcher | None = None,
 ) -> Outcome:
     """Train a labelled task from a pretrained encoder (`start`: a run, a checkpoint, or `random`).
@@ -87,7 +93,7 @@ def finetune(
     if loaded.recipe.task.name == "pretraining":
         raise UserError("a pretraining recipe", place=loaded.locate("task", "name"), value="pretraining",
                         expected="classification or regression", mend="Use `maekit pretrain`.")  # fmt: skip
-    return _train(loaded, start, runs=runs, device=device, watch=watch)
+    return _train(loaded, start, runs=runs, device=device, resume=resume, watch=watch)
 
 
 def evaluate(
@@ -183,12 +189,25 @@ def random_task(recipe: str | Path, *, overrides: Sequence[str] = ()) -> tuple[S
 
 
 def _train(
-    loaded: LoadedRecipe, start: str | Path | None, *, runs: Path, device: str | None, watch: loop.Watcher | None
+    loaded: LoadedRecipe,
+    start: str | Path | None,
+    *,
+    runs: Path,
+    device: str | None,
+    resume: Resume,
+    watch: loop.Watcher | None,
 ) -> Outcome:
     recipe = loaded.recipe
     with joined(device) as process:
-        run = Run(runs / recipe.name, writes=process.first)
+        run = Run(runs / recipe.name, writes=process.first, tensorboard=recipe.training.tensorboard)
         with run.owned():
+            if resume == "never" and checkpoint.steps(run.checkpoints):
+                raise UserError(
+                    "this run folder holds checkpoints",
+                    place=str(run.folder),
+                    expected="a new folder with --resume never",
+                    mend="Give the run another name with `--set name=...`, or move the folder away.",
+                )
             setup = set_up(loaded, fit=start in (None, RANDOM))
             torch.manual_seed(recipe.seed)
             task = make_task(setup)

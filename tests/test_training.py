@@ -44,11 +44,10 @@ def reference(tiny: Path, tmp_path: Path) -> list[tuple[int, float]]:
 def test_golden_losses(reference: list[tuple[int, float]]) -> None:
     """A refactoring that changes these changed what is computed (recorded on a CPU, float32)."""
     assert [step for step, _ in reference] == list(range(1, 11))
-    golden = GOLDEN
-    assert [loss for _, loss in reference] == pytest.approx(golden, rel=2e-4)
+    assert [loss for _, loss in reference] == pytest.approx(GOLDEN, rel=2e-4)
 
 
-GOLDEN: list[float] = []
+GOLDEN = [1.46371, 1.87005, 1.82894, 1.5759, 1.7868, 1.60165, 1.9285, 1.50224, 1.89376, 1.66741]
 
 
 class Stop(Exception):
@@ -223,6 +222,13 @@ def test_two_runs_on_one_folder(tmp_path: Path) -> None:
         Run(tmp_path / "run").owned(),
     ):
         pass
+
+
+def test_never_resume_and_tensorboard(tiny: Path, tmp_path: Path) -> None:
+    folder = verbs.pretrain(tiny, runs=tmp_path, overrides=["training.tensorboard=true"], resume="never").folder
+    assert list((folder / "tensorboard").glob("events*"))
+    with pytest.raises(UserError, match="holds checkpoints"):
+        verbs.pretrain(tiny, runs=tmp_path, resume="never")
 
 
 def test_another_recipe_is_refused(tiny: Path, tmp_path: Path) -> None:

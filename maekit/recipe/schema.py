@@ -111,7 +111,10 @@ class Schedule(Strict):
 
 
 class Training(Strict):
-    """How the loop runs. `batch_size` is the effective one: over all processes and accumulated micro-batches."""
+    """How the loop runs. `batch_size` is the effective one: over all processes and accumulated micro-batches.
+
+    `tensorboard` writes event files beside the metrics (extra `maekit[tensorboard]`); the JSON lines are the record.
+    """
 
     batch_size: PositiveInt = 64
     accumulation: PositiveInt = 1
@@ -125,6 +128,7 @@ class Training(Strict):
     log_every_steps: PositiveInt = 10
     evaluate_every_epochs: PositiveInt = 1
     max_bad_steps: Annotated[int, Field(ge=0)] = 10
+    tensorboard: bool = False
 
 
 def json_schema() -> dict[str, Any]:

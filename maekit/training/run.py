@@ -30,10 +30,12 @@ class Run:
     Args:
         folder: made when missing.
         writes: True in the process that owns the folder.
+        tensorboard: also write event files.
     """
 
-    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+    def __init__(self, folder: Path, *, writes: bool = True, tensorboard: bool = False) -> None:
         self.folder, self.writes = folder, writes
+        self.events = _event_writer(folder) if tensorboard and writes else None
         self.checkpoints = folder / "checkpoints"
         self.metrics = folder / "metrics.jsonl"
 
@@ -84,6 +86,10 @@ class Run:
         if self.writes:
             with self.metrics.open("a") as file:
                 file.write(json.dumps(row) + "\n")
+        if self.events is not None:
+            for name, value in row.items():
+                if isinstance(value, float):
+                    self.events.add_scalar(f"{row['kind']}/{name}", value, row["step"])
 
     def rows(self) -> list[dict[str, Any]]:
         """The metrics so far; a last line that was cut off by a crash is passed over."""
@@ -120,6 +126,19 @@ def environment(device: torch.device) -> dict[str, str]:
         "device": accelerator,
         **versions,
     }
+
+
+def _event_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError(
+            "TensorBoard is not installed",
+            place="training.tensorboard",
+            value=True,
+            mend="pip install 'maekit[tensorboard]', or leave it out: the metrics are in metrics.jsonl.",
+        ) from error
+    return SummaryWriter(str(folder / "tensorboard"))
 
 
 def _processor() -> str:
