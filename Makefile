@@ -11,7 +11,7 @@ demo: .venv/.ready  ## simulate, pretrain, fine-tune, compare: about five minute
 	$(BIN)/maekit demo
 
 test: .venv/.ready  ## all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --jaxtyping-packages=maekit.core,beartype.beartype
 
 lint: .venv/.ready  ## style and types
 	$(BIN)/ruff check .
