@@ -10,9 +10,10 @@ from __future__ import annotations
 import importlib.util
 import sys
 import traceback
+import zlib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from maekit.errors import UserError, nearest
 
@@ -22,23 +23,34 @@ if TYPE_CHECKING:
 Kind = Literal["adapters", "maskings", "targets", "tasks"]
 T = TypeVar("T", bound=type)
 
-_registered: dict[tuple[str, str], type] = {}
+
+class _Registered(NamedTuple):
+    cls: type
+    file: str
+
+
+_registered: dict[tuple[str, str], _Registered] = {}
 
 
 def register(kind: Kind, name: str) -> Callable[[T], T]:
     """Decorator for a class in a plug-in file: `@register("adapters", "temperature")`.
 
     Raises:
-        UserError: an installed package has that name already.
+        UserError: an installed package or another plug-in file has that name already.
     """
 
     def note(cls: T) -> T:
-        if name in _installed(kind):
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
+        earlier = _registered.get((kind, name))
+        taken = f"the installed {kind}" if name in _installed(kind) else ""
+        if earlier and earlier.file != file:
+            taken = f"the {kind} of {earlier.file}"
+        if taken:
             raise UserError(
-                f"the name {name!r} is taken among the installed {kind}", place=cls.__module__, value=name,
+                f"the name {name!r} is taken among {taken}", place=file, value=name,
                 expected="a name of its own", mend="Rename the plug-in's class in `register`.",
             )  # fmt: skip
-        _registered[kind, name] = cls
+        _registered[kind, name] = _Registered(cls, file)
         return cls
 
     return note
@@ -61,7 +73,7 @@ def find(kind: Kind, name: str, *, place: str = "") -> Any:
         UserError: nobody declares it, two packages do, or its import fails.
     """
     if (kind, name) in _registered:
-        return _registered[kind, name]
+        return _registered[kind, name].cls
     declared = _installed(kind).get(name, [])
     if not declared:
         known = names(kind)
@@ -78,9 +90,10 @@ def find(kind: Kind, name: str, *, place: str = "") -> Any:
         )  # fmt: skip
     try:
         return declared[0].load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # whatever somebody's package may raise while it is imported
         raise UserError(
-            f"the {kind.removesuffix('s')} {name!r} cannot be imported ({error})", place=declared[0].value,
+            f"the {kind.removesuffix('s')} {name!r} cannot be imported ({type(error).__name__}: {error})",
+            place=declared[0].value,
             mend="Reinstall the package that declares it.",
         ) from error  # fmt: skip
 
@@ -93,29 +106,42 @@ def load_file(path: Path) -> None:
     """
     if not path.is_file():
         raise UserError("no such plug-in file", place=str(path), expected="a Python file")
-    name = f"maekit_plugin_{path.stem}"
-    module_spec = importlib.util.spec_from_file_location(name, path)
+    file = path.resolve()
+    # Two files of one name in two folders are two modules.
+    name = f"maekit_plugin_{path.stem}_{zlib.crc32(bytes(file)):08x}"
+    module_spec = importlib.util.spec_from_file_location(name, file)
     if module_spec is None or module_spec.loader is None:
         raise UserError("not a Python file", place=str(path), expected="a file ending in .py")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[name] = module
-    before = len(_registered)
+    before = dict(_registered)
     try:
+        module = sys.modules[name] = importlib.util.module_from_spec(module_spec)
         module_spec.loader.exec_module(module)
-    except UserError:
-        raise
-    except SyntaxError as error:
-        raise UserError(f"not valid Python ({error.msg})", place=f"{path}:{error.lineno}:{error.offset}") from error
-    except Exception as error:  # whatever a user's file may raise while it is imported
-        line = next(
-            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
-        )
-        raise UserError(f"the plug-in failed ({type(error).__name__}: {error})", place=f"{path}:{line}") from error
-    if len(_registered) == before:
-        raise UserError(
-            "the plug-in registers nothing", place=str(path),
-            mend='Put `@register("adapters", "NAME")` from maekit.plugins above its class.',
-        )  # fmt: skip
+        if _registered == before:
+            raise UserError(
+                "the plug-in registers nothing", place=str(path),
+                mend='Put `@register("adapters", "NAME")` from maekit.plugins above its class.',
+            )  # fmt: skip
+    except BaseException as error:
+        # A file that fails leaves nothing half registered.
+        _registered.clear()
+        _registered.update(before)
+        sys.modules.pop(name, None)
+        if isinstance(error, UserError | KeyboardInterrupt):
+            raise
+        raise _failure(error, path, file) from error
+
+
+def _failure(error: BaseException, path: Path, file: Path) -> UserError:
+    """The message for what a plug-in raised; `path` as the person typed it, `file` as Python knows it."""
+    if isinstance(error, SyntaxError):
+        # The broken file may be another one, which the plug-in imports.
+        where = path if error.filename in (None, str(file)) else error.filename
+        return UserError(f"not valid Python ({error.msg})", place=f"{where}:{error.lineno}:{error.offset}")
+    frames = traceback.extract_tb(error.__traceback__)
+    line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(file)), None)
+    return UserError(
+        f"the plug-in failed ({type(error).__name__}: {error})", place=f"{path}:{line}" if line else str(path)
+    )
 
 
 def _installed(kind: Kind) -> dict[str, list[EntryPoint]]:

@@ -97,7 +97,8 @@ def reconstruction(
 
 
 def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Picture:
-    """Which class was taken for which; rows are the truth."""
+    """Which class was taken for which; rows are the truth. Long names are cut."""
+    names = [name if len(name) <= 20 else f"{name[:19]}…" for name in classes]
 
     def draw(axes: Axes) -> None:
         share = counts / counts.sum(axis=1, keepdims=True).clip(1)
@@ -112,13 +113,13 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Picture:
                 color="#ffffff" if share[r, c] > 0.5 else "#30343a",
                 fontsize=8,
             )
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-        axes.set_yticks(range(len(classes)), classes)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+        axes.set_yticks(range(len(names)), names)
         axes.set_xlabel("predicted")
         axes.set_ylabel("true")
         axes.set_title("Confusion on the test split")
 
-    side = 1.8 + 0.42 * len(classes)
+    side = 1.8 + 0.42 * len(names) + 0.08 * max(map(len, names))
     return _picture(draw, "Confusion matrix", size=(side + 0.6, side))
 
 
