@@ -43,7 +43,8 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
     else:
         verdict, good, tables, shown = _labelled(run, setup, [*tables], overrides, device)
     content = Content(
-        title=setup.recipe.name, verdict=verdict, good=good, curves=figures.curves(rows), pictures=shown,
+        title=setup.recipe.name, verdict=verdict, good=good, curves=figures.curves(rows),
+        pictures_title="Reconstructions" if isinstance(task, Pretraining) else "Predictions", pictures=shown,
         tables=tables, recipe=(run / "recipe.yaml").read_text(),
         environment=json.loads((run / "environment.json").read_text()),
     )  # fmt: skip

@@ -19,11 +19,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG figure with a caption, and `alt` for those who cannot see it."""
+    """An SVG figure with a caption, and `alt` for those who cannot see it; a `wide` one scrolls on a phone."""
 
     svg: str
     alt: str
     caption: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Content:
     verdict: str
     good: bool | None
     curves: list[Picture] = field(default_factory=list)
+    pictures_title: str = "Reconstructions"
     pictures: list[Picture] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     recipe: str = ""

@@ -93,7 +93,7 @@ def reconstruction(
                     image.set_clim(low, high)
             if axes.lines:
                 axes.set_ylim(low - margin, high + margin)
-        return Picture(_svg(figure), "Original, masked and reconstructed sample", caption)
+        return Picture(_svg(figure), "Original, masked and reconstructed sample", caption, wide=True)
 
 
 def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Picture:
