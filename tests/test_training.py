@@ -279,7 +279,7 @@ def test_sampler_deals_the_same_samples_to_any_number_of_processes() -> None:
     sampler.start_at(1)
     assert list(sampler) != whole
     everything = [
-        key.index
+        key.position
         for r in range(3)
         for batch in BatchSampler(10, 6, rank=r, world_size=3, shuffle=False)
         for key in batch

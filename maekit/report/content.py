@@ -35,11 +35,11 @@ class Content:
     verdict: str
     good: bool | None
     curves: list[Picture] = field(default_factory=list)
-    pictures_title: str = "Reconstructions"
     pictures: list[Picture] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     recipe: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    pictures_title: str = "Reconstructions"
 
 
 def cell(value: Any) -> str:
