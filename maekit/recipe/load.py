@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit.errors import UserError, nearest
-from maekit.recipe.schema import Recipe
+from maekit.recipe.merge import merge, names_file, override, rebase, spell_out
+from maekit.recipe.schema import NAMED, Recipe
 from maekit.recipe.validate import validate
-from maekit.recipe.yaml import Keys, parse_value, read_yaml
+from maekit.recipe.yaml import Keys, is_file, is_folder, parse_value, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,12 @@ class LoadedRecipe:
     def yaml(self, *, origins: bool = False) -> str:
         """The resolved recipe, defaults written out; it loads as a recipe. With `origins`, a comment on each line."""
         data = self.recipe.model_dump(mode="json", exclude_none=True)
+        whole = self.recipe.model_dump(mode="json")
+        for section, *inner in NAMED:  # an option set to null differs from one left out
+            if inner:
+                data[section][inner[0]] = whole[section][inner[0]]
+            else:
+                data[section] = whole[section]
         lines: list[str] = []
         _write(data, (), self.origins if origins else None, lines)
         return "\n".join(lines) + "\n"
@@ -50,7 +57,7 @@ def shipped_folder() -> Path:
 def shipped_recipes() -> dict[str, Path]:
     """Recipes that come with maekit, by name."""
     folder = shipped_folder()
-    return {str(p.relative_to(folder).with_suffix("")): p for p in sorted(folder.rglob("*.yaml"))}
+    return {p.relative_to(folder).with_suffix("").as_posix(): p for p in sorted(folder.rglob("*.yaml"))}
 
 
 def header(path: Path) -> str:
@@ -72,10 +79,11 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     known = shipped_recipes()
     plain = name.removesuffix(".yaml")
-    if not path.exists() and plain in known:
+    there = is_file(path) or is_folder(path)
+    if not is_file(path) and plain in known:
         return known[plain]
-    if not path.exists():
-        near = [str(p) for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    if not there:
+        near = [str(p) for p in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
         raise UserError(
             "no such recipe", place=name, expected="a YAML file, or a name from `maekit recipe list`",
             mend=nearest(plain, known) or nearest(name, near),
@@ -91,8 +99,8 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe
     """
     path = find_recipe(str(name))
     data, origins = _read(path, ())
-    for override in overrides:
-        _override(data, origins, override)
+    for setting in overrides:
+        override(data, origins, setting)
     recipe = validate(Recipe, data, lambda keys: _locate(origins, keys, str(path)))
     return LoadedRecipe(recipe, path, origins)
 
@@ -100,37 +108,65 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe
 def copy_recipe(name: str, target: Path) -> Path:
     """Copy a recipe, its comments and the recipes it extends or starts from, to edit them.
 
+    Files in several folders keep their places relative to each other.
+
+    Args:
+        name: of a recipe, or its file.
+        target: a folder; or a `.yaml` file, beside which the others are put.
+
+    Returns:
+        The copy of the named recipe.
+
     Raises:
-        UserError: one of the files is there already; nothing is written then.
+        UserError: the recipe is wrong, or one of the files is there already; nothing is written then.
     """
-    source = find_recipe(name)
-    files = sorted({source, *_relatives(source)})
-    folder = target.parent if target.suffix in (".yaml", ".yml") else target
-    places = {file: folder / file.name for file in files}
-    if target.suffix in (".yaml", ".yml"):
+    source = find_recipe(name).resolve()
+    files = sorted(_with_relatives(source, set()))
+    top = Path(os.path.commonpath([file.parent for file in files]))
+    renamed = target.suffix in (".yaml", ".yml")
+    if renamed and source.parent != top:
+        raise UserError(
+            "this recipe builds on files in other folders", place=str(target),
+            value=", ".join(str(file.relative_to(top)) for file in files), mend="Copy it into a folder, not to a file.",
+        )  # fmt: skip
+    folder = target.parent if renamed else target
+    places = {file: folder / file.relative_to(top) for file in files}
+    if renamed:
         places[source] = target
-    there = [str(place) for place in places.values() if place.exists()]
+    if len(set(places.values())) < len(places):
+        raise UserError("a recipe that it builds on has that name", place=str(target), mend="Choose another file name.")
+    there = [str(place) for place in places.values() if os.path.lexists(place)]
     if there:
         raise UserError("would overwrite what is there", place=", ".join(there), mend="Choose another folder or file.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, place in places.items():
-        shutil.copyfile(file, place)
+    try:
+        for file, place in places.items():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("xb") as written:
+                written.write(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", place=str(error.filename or folder)) from error
     return places[source]
 
 
-def _relatives(path: Path) -> set[Path]:
-    """Files a recipe names: what it extends, the recipe it starts from, a data spec beside it."""
-    data = read_yaml(path).data
-    found: set[Path] = set()
-    for relative in (data.get("extends"), (data.get("init") or {}).get("recipe"), (data.get("data") or {}).get("spec")):
-        other = path.parent / relative if isinstance(relative, str) else None
-        if other and other.is_file():
-            found |= {other} | (
-                _relatives(other)
-                if other.suffix == ".yaml" and relative != (data.get("data") or {}).get("spec")
-                else set()
-            )
-    return found
+def _with_relatives(path: Path, seen: set[Path]) -> set[Path]:
+    """A recipe that loads, and the files it names: what it extends, the recipe it starts from, a data spec beside it."""
+    if path in seen:
+        return seen
+    seen.add(path)
+    load_recipe(path)
+    while True:
+        data = read_yaml(path).data
+        init, section = data.get("init"), data.get("data")
+        start = init.get("recipe") if isinstance(init, dict) else None
+        spec = section.get("spec") if isinstance(section, dict) else None
+        if isinstance(start, str) and is_file(path.parent / start):
+            _with_relatives((path.parent / start).resolve(), seen)
+        if isinstance(spec, str) and names_file(spec) and is_file(path.parent / spec):
+            seen.add((path.parent / spec).resolve())
+        if data.get("extends") is None:
+            return seen
+        path = (path.parent / data["extends"]).resolve()
+        seen.add(path)
 
 
 def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Keys, str]]:
@@ -139,6 +175,7 @@ def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Key
     data, origins = document.data, dict(document.places)
     chain = (*chain, path.resolve())
     parent_name = data.pop("extends", None)
+    spell_out(data, origins)
     if parent_name is None:
         return data, origins
     place = origins[("extends",)]
@@ -147,8 +184,13 @@ def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Key
             "extends names one file", place=place, value=parent_name, expected="a path relative to this file"
         )
     parent = path.parent / parent_name
-    # A recipe and what it builds on travel together: one folder of recipes, at most one level up.
-    if not parent.resolve().is_relative_to(chain[0].parent.parent):
+    if not is_file(parent):
+        near = nearest(parent.name, [p.name for p in parent.parent.glob("*.yaml")] if is_folder(parent.parent) else [])
+        what = "a folder" if is_folder(parent) else "a file that does not exist"
+        # A file outside is refused before anything is said about it.
+        if is_folder(parent) or _inside(parent, chain[0]):
+            raise UserError(f"extends {what}", place=place, value=parent_name, mend=near)
+    if not _inside(parent, chain[0]):
         raise UserError(
             "extends leaves the folder of the recipes", place=place, value=parent_name,
             expected=f"a file below {chain[0].parent.parent}", mend="Copy that recipe here and extend the copy.",
@@ -158,60 +200,17 @@ def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Key
         raise UserError(
             "recipes extend each other in a circle", place=place, value=circle, mend="Remove one `extends`."
         )
-    if not parent.is_file():
-        near = nearest(parent.name, [p.name for p in parent.parent.glob("*.yaml")] if parent.parent.is_dir() else [])
-        raise UserError("extends a file that does not exist", place=place, value=parent_name, mend=near)
     base, base_origins = _read(parent, chain)
-    return _merge(base, data, base_origins, origins, ()), base_origins
+    rebase(base, parent.parent, path.parent)
+    return merge(base, data, base_origins, origins), base_origins
 
 
-def _merge(
-    base: dict[str, Any], over: dict[str, Any], origins: dict[Keys, str], over_origins: dict[Keys, str], keys: Keys
-) -> dict[str, Any]:
-    """Mappings merge key by key; everything else is replaced, and so is a choice of another `name`."""
-    merged = dict(base)
-    for key, value in over.items():
-        here = (*keys, key)
-        before = merged.get(key)
-        if (
-            isinstance(before, dict)
-            and isinstance(value, dict)
-            and before.get("name") == value.get("name", before.get("name"))
-        ):
-            merged[key] = _merge(before, value, origins, over_origins, here)
-            origins[here] = over_origins[here]
-            continue
-        for stale in [k for k in origins if k[: len(here)] == here]:
-            del origins[stale]
-        origins |= {k: place for k, place in over_origins.items() if k[: len(here)] == here}
-        merged[key] = value
-    return merged
-
-
-def _override(data: dict[str, Any], origins: dict[Keys, str], override: str) -> None:
-    place = f"--set {override}"
-    name, equals, text = override.partition("=")
-    if not equals or not name.strip():
-        raise UserError("not a setting", place=place, expected="--set key.key=value")
-    keys: Keys = tuple(name.strip().split("."))
-    value = parse_value(text, place)
-    node = data
-    for key in keys[:-1]:
-        below = node.get(str(key))
-        if isinstance(below, str):  # the short form of a choice
-            below = {"name": below}
-        if below is None:
-            below = {}
-        if not isinstance(below, dict):
-            raise UserError(
-                f"{key} holds no keys", place=place, value=below, expected="a key that stands in the recipe"
-            )
-        node[str(key)] = below
-        node = below
-    node[str(keys[-1])] = value
-    origins[keys] = place
-    for length in range(1, len(keys)):
-        origins.setdefault(keys[:length], place)
+def _inside(parent: Path, child: Path) -> bool:
+    """A recipe and what it builds on travel together: one folder of recipes, at most one level up."""
+    try:
+        return parent.resolve().is_relative_to(child.parent.parent)
+    except (OSError, ValueError):
+        return True  # no file can have this path; that it does not exist says more
 
 
 def _locate(origins: dict[Keys, str], keys: Keys, otherwise: str) -> str:
@@ -226,30 +225,33 @@ def _write(data: dict[str, Any], keys: Keys, origins: dict[Keys, str] | None, li
     for key, value in data.items():
         here = (*keys, key)
         if isinstance(value, dict) and value:
-            lines.append(f"{indent}{key}:")
+            lines.append(f"{indent}{_scalar(key)}:")
             _write(value, here, origins, lines)
             continue
-        text = f"{indent}{key}: {_scalar(value)}"
+        text = f"{indent}{_scalar(key)}: {_scalar(value)}"
         if origins is not None:
-            text = f"{text:<56}# {_origin(origins, here)}"
+            text = f"{text:<55} # {_printable(origins.get(here, 'default'))}"
         lines.append(text)
-
-
-def _origin(origins: dict[Keys, str], keys: Keys) -> str:
-    if keys in origins:
-        return origins[keys]
-    # A list or a short form is written as a whole: its own place is that of the key around it.
-    parent = origins.get(keys[:-1], "") if keys[-1] == "name" else ""
-    return parent or "default"
 
 
 def _scalar(value: Any) -> str:
     """One value in flow style, words without quotes where they can stand so."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {_scalar(below)}" for key, below in value.items()) + "}"
+        return "{" + ", ".join(f"{_scalar(key)}: {_scalar(below)}" for key, below in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_scalar, value)) + "]"
-    if isinstance(value, str) and _WORD.fullmatch(value) and parse_value(value, "") == value:
+    if isinstance(value, str) and _WORD.fullmatch(value) and _reads_back(value):
         return value
-    text = json.dumps(value, ensure_ascii=False)
+    return _printable(json.dumps(value, ensure_ascii=False))
+
+
+def _reads_back(word: str) -> bool:
+    try:
+        return bool(parse_value(word, "") == word)
+    except UserError:  # `nan`: a word only in quotes
+        return False
+
+
+def _printable(text: str) -> str:
+    """Without characters that would end a line or a comment."""
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)

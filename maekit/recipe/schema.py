@@ -5,14 +5,32 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)  # fmt: skip
 from pydantic.functional_validators import BeforeValidator
 
-from maekit.data.spec import Folds, Share, Split, Strict, Window
+from maekit.data.spec import Folds, Split, Strict, Window
 
 PRESET_NAMES = ("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge")
 Preset = Literal["vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"]
-_NAME = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+LONGEST_NAME = 200
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
+
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(Strict):
+    """A part of a recipe; its numbers are finite, also where they come as text."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 def _name_alone(value: Any) -> Any:
@@ -36,7 +54,7 @@ Named = Annotated[Choice, BeforeValidator(_name_alone)]
 """`{name: span, length: 4}`, or the name alone."""
 
 
-class Data(Strict):
+class Data(Section):
     """Which data, cut and split how; what is left out comes from the data spec.
 
     `root` is the folder with the files, relative to the current directory. `labelled_groups` (a number, or names)
@@ -51,7 +69,7 @@ class Data(Strict):
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
 
 
-class Size(Strict):
+class Size(Section):
     """A transformer's size; `drop_path` is the stochastic depth rate of the last block."""
 
     width: PositiveInt
@@ -60,14 +78,24 @@ class Size(Strict):
     mlp_ratio: PositiveFloat = 4.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Size:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
-        return self
+    @field_validator("heads")
+    @classmethod
+    def _divides(cls, heads: int, info: ValidationInfo) -> int:
+        width = info.data.get("width")
+        if width is not None and width % heads:
+            raise ValueError(f"width {width} does not divide into {heads} heads")
+        return heads
+
+    @field_validator("mlp_ratio")
+    @classmethod
+    def _leaves_units(cls, ratio: float, info: ValidationInfo) -> float:
+        width = info.data.get("width")
+        if width is not None and int(width * ratio) < 1:
+            raise ValueError(f"width {width} times {ratio} leaves no hidden unit")
+        return ratio
 
 
-class Model(Strict):
+class Model(Section):
     """The masked autoencoder. `drop_path` applies to an encoder named by its preset."""
 
     encoder: Preset | Size = "vit_base"
@@ -79,38 +107,40 @@ class Model(Strict):
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class Init(Strict):
+class Init(Section):
     """Where a fine-tuning recipe gets its encoder: the pretraining recipe, relative to this one."""
 
     recipe: str
 
 
-class Optimizer(Strict):
+class Optimizer(Section):
     """AdamW. The learning rate is base_lr * batch_size / 256."""
 
     name: Literal["adamw"] = "adamw"
     base_lr: PositiveFloat = 1.5e-4
-    betas: tuple[Share, Share] = (0.9, 0.95)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     weight_decay: NonNegativeFloat = 0.05
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     clip_grad: PositiveFloat | None = None
 
 
-class Schedule(Strict):
+class Schedule(Section):
     """Linear warm-up, then half a cosine, stepped at every iteration."""
 
     epochs: PositiveInt
     warmup_epochs: NonNegativeFloat = 0.0
     min_lr: NonNegativeFloat = 0.0
 
-    @model_validator(mode="after")
-    def _warmup_fits(self) -> Schedule:
-        if self.warmup_epochs > self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs} is longer than the {self.epochs} epochs")
-        return self
+    @field_validator("warmup_epochs")
+    @classmethod
+    def _fits(cls, warmup: float, info: ValidationInfo) -> float:
+        epochs = info.data.get("epochs")
+        if epochs is not None and warmup > epochs:
+            raise ValueError(f"{warmup:g} is longer than the {epochs} epochs")
+        return warmup
 
 
-class Training(Strict):
+class Training(Section):
     """How the loop runs. `batch_size` is the effective one: over all processes and accumulated micro-batches.
 
     `tensorboard` writes event files beside the metrics (extra `maekit[tensorboard]`); the JSON lines are the record.
@@ -130,15 +160,16 @@ class Training(Strict):
     max_bad_steps: Annotated[int, Field(ge=0)] = 10
     tensorboard: bool = False
 
+    @field_validator("accumulation")
+    @classmethod
+    def _divides(cls, accumulation: int, info: ValidationInfo) -> int:
+        batch = info.data.get("batch_size")
+        if batch is not None and batch % accumulation:
+            raise ValueError(f"a batch of {batch} does not divide into {accumulation} micro-batches")
+        return accumulation
 
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of a recipe, for editors; a recipe file may also have `extends`."""
-    schema = Recipe.model_json_schema()
-    schema["properties"]["extends"] = {"type": "string", "description": "Another recipe, relative to this one."}
-    return schema
 
-
-class Recipe(Strict):
+class Recipe(Section):
     """A whole recipe: data, model, task and how it is trained."""
 
     name: str
@@ -153,10 +184,38 @@ class Recipe(Strict):
     schedule: Schedule
     training: Training = Training()
 
-    @model_validator(mode="after")
-    def _safe_name(self) -> Recipe:
-        if not _NAME.fullmatch(self.name) or any(set(part) == {"."} for part in self.name.split("/")):
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder(cls, name: str) -> str:
+        if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
             raise ValueError(
-                f"name {self.name!r} becomes a folder: letters, digits, `_`, `-`, `.` and single `/` between words"
+                "the name becomes a folder: letters, digits, `_`, `-`, `.` and single `/` between words, none of "
+                f"which begins with `.` or `-`; at most {LONGEST_NAME} characters"
             )
-        return self
+        return name
+
+
+NAMED = (("adapter",), ("task",), ("model", "masking"), ("model", "target"))
+"""Where a recipe has a choice by name."""
+
+EXCLUSIVE: dict[tuple[str | int, ...], tuple[set[str], set[str]]] = {
+    ("data", "window"): ({"seconds", "hop_seconds"}, {"length", "hop"}),
+    ("data", "split"): (set(Split.model_fields), set(Folds.model_fields)),
+}
+"""Keys that do not go together: a recipe that gives one side replaces the other side of what it extends."""
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe file, for editors.
+
+    A file with `extends` may leave out anything, at any depth; so only a file without it must have the sections
+    that every recipe has. What else is missing, `maekit recipe check` says.
+    """
+    schema = Recipe.model_json_schema()
+    required = schema.pop("required")
+    for definition in schema["$defs"].values():
+        definition.pop("required", None)
+    schema["$defs"]["Choice"] = {"anyOf": [{"type": "string"}, schema["$defs"]["Choice"]]}
+    schema["properties"]["extends"] = {"type": "string", "description": "Another recipe, relative to this one."}
+    schema["anyOf"] = [{"required": ["extends"]}, {"required": required}]
+    return schema

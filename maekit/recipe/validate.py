@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from maekit.errors import UserError, nearest
+from maekit.recipe.branches import Problem, described, known_keys, paths_of, settle
+from maekit.recipe.units import advice_on_key, advice_on_value
 
 if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
-
     from maekit.recipe.yaml import Keys
 
 M = TypeVar("M", bound=BaseModel)
 
-_UNIT = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Zµ%/]+)\s*")
+_KINDS = {
+    "float": "a number", "int": "a whole number", "bool": "true or false", "string": "text", "list": "a list",
+    "tuple": "a list", "model": "a mapping of keys to values", "dict": "a mapping of keys to values",
+}  # fmt: skip
 
 
 def validate(model: type[M], data: Any, locate: Callable[[Keys], str]) -> M:
@@ -32,87 +35,100 @@ def validate(model: type[M], data: Any, locate: Callable[[Keys], str]) -> M:
         UserError: one message that lists every problem.
     """
     try:
-        return model.model_validate(data)
+        made = model.model_validate(data)
     except ValidationError as error:
-        problems = _distinct(error.errors())
-        single = [_explain(model, data, problem, locate) for problem in problems]
-        if len(single) == 1:
-            raise single[0] from None
-        listing = "\n".join(f"  {problem}" for problem in single)
-        raise UserError(f"{len(single)} things to mend:\n{listing}\n") from None
+        found = [_explain(model, problem, locate) for problem in settle(model, data, error.errors())]
+    else:
+        found = [
+            UserError(problem, place=locate(keys), value=value, expected=expected)
+            for keys, value, problem, expected in _slips(data, made, ())
+        ]
+        if not found:
+            return made
+    if len(found) == 1:
+        raise found[0]
+    raise UserError(f"{len(found)} things to mend", mend="".join(f"\n  {problem}" for problem in found))
 
 
-def _distinct(errors: list[ErrorDetails]) -> list[ErrorDetails]:
-    """One error a place: of the branches of a union, the one that got furthest into the data."""
-    kept: dict[Keys, ErrorDetails] = {}
-    for error in errors:
-        keys = _keys(error)
-        rivals = [other for other in errors if other is not error and _keys(other)[: len(keys)] == keys]
-        word = isinstance(error["input"], str)
-        if error["type"] in ("string_type", "literal_error") and rivals and not word:
-            continue  # a mapping was meant, and the branch for mappings says more
-        if error["type"] == "model_type" and word and any(other["type"] == "literal_error" for other in rivals):
-            continue  # a name was meant
-        kept.setdefault(keys, error)
-    return list(kept.values()) or errors[:1]
+def _slips(data: Any, made: Any, keys: Keys) -> Iterator[tuple[Keys, Any, str, str]]:
+    """What pydantic lets pass: True, which counts as 1 for it, and NUL, which no path or HDF5 name can hold."""
+    if isinstance(data, bool) and isinstance(made, (int, float)) and not isinstance(made, bool):
+        yield keys, data, f"{_dotted(keys)} is a number", "a number, not true or false"
+    elif isinstance(data, str) and "\0" in data:
+        yield keys, data, f"{_dotted(keys)} holds a NUL character", "text without it"
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield from _slips(key, key, keys)
+            below = made.get(key) if isinstance(made, dict) else getattr(made, str(key), None)
+            yield from _slips(value, below, (*keys, key))
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            below = made[i] if isinstance(made, (list, tuple)) and i < len(made) else None
+            yield from _slips(value, below, (*keys, i))
 
 
-def _keys(error: ErrorDetails) -> Keys:
-    """The path of keys without pydantic's names for the branches of a union."""
-    return tuple(part for part in error["loc"] if isinstance(part, int) or not _is_branch(part))
-
-
-def _is_branch(part: str) -> bool:
-    return "[" in part or part[:1].isupper() or part in ("str", "int", "float", "list", "bool")
-
-
-def _explain(model: type[BaseModel], data: Any, error: ErrorDetails, locate: Callable[[Keys], str]) -> UserError:
-    keys = _keys(error)
-    place = locate(keys)
-    name = ".".join(map(str, keys))
-    context = error.get("ctx", {})
+def _explain(model: type[BaseModel], problem: Problem, locate: Callable[[Keys], str]) -> UserError:
+    keys, error, value = problem.keys, problem.error, problem.error["input"]
+    place, name, context = locate(keys), _dotted(keys), error.get("ctx", {})
+    last = str(keys[-1]) if keys else ""
+    if problem.instead:
+        return UserError(
+            f"{name} cannot be this",
+            place=place,
+            value=value,
+            expected=problem.instead,
+            mend=advice_on_value(last, value),
+        )
     if error["type"] == "extra_forbidden":
-        known = _fields(model, keys[:-1])
-        mend = nearest(str(keys[-1]), known) or f"Keys known here: {', '.join(known)}."
-        return UserError(f"unknown key {name}", place=place, value=error["input"], mend=mend)
+        known = known_keys(problem.owner)
+        mend = (
+            _other_form(problem) or advice_on_key(last, value, known) or nearest(last.lower(), known)
+            or _elsewhere(model, last)
+        )  # fmt: skip
+        return UserError(
+            f"unknown key {name}", place=place, value=value, mend=mend or f"Keys known here: {', '.join(known)}."
+        )
     if error["type"] == "missing":
-        return UserError(f"{name} is missing", place=locate(keys[:-1]), mend=f"Add `{keys[-1]}: ...`.")
+        return UserError(f"{name} is missing", place=locate(keys[:-1]), mend=f"Add `{last}: ...`.")
     if error["type"] == "literal_error":
         choices = [choice.strip("' ") for choice in re.split(r",| or ", context["expected"])]
         return UserError(
-            f"{name} has no such choice", place=place, value=error["input"], expected=context["expected"],
-            mend=nearest(str(error["input"]), choices),
+            f"{name} has no such choice", place=place, value=value, expected=context["expected"],
+            mend=nearest(str(value).lower(), choices),
         )  # fmt: skip
     if error["type"] == "value_error":
+        text = str(context["error"])
+        return UserError(f"{name}: {text}" if name else text, place=place, value=value)
+    kind = error["type"].split("_")[0]
+    if kind in ("model", "dict"):
+        holds = described(problem.child) if known_keys(problem.child) else _KINDS[kind]
+        mend = "Write its keys below it, or leave it out." if value is None else ""
         return UserError(
-            f"{name}: {context['error']}" if name else str(context["error"]), place=place, value=error["input"]
+            f"{name or 'the file'} holds keys of its own", place=place, value=value, expected=holds, mend=mend
         )
-    mend = ""
-    if isinstance(error["input"], str) and (match := _UNIT.fullmatch(error["input"])):
-        mend = f"Write the number alone ({match[1]}), in the unit that the key's name or its documentation gives."
     message = error["msg"][0].lower() + error["msg"][1:]
-    return UserError(f"{name}: {message.removeprefix('input ')}", place=place, value=error["input"],
-                     expected=_expected(error), mend=mend)  # fmt: skip
+    message = message.removeprefix("input ").replace("tuple", "list").replace(" after validation", "")
+    return UserError(
+        f"{name}: {message}", place=place, value=value, expected=_KINDS.get(kind, ""), mend=advice_on_value(last, value)
+    )
 
 
-def _expected(error: ErrorDetails) -> str:
-    kinds = {"float": "a number", "int": "a whole number", "bool": "true or false", "string": "text", "list": "a list",
-             "tuple": "a list", "model": "a mapping of keys to values", "dict": "a mapping of keys to values"}  # fmt: skip
-    return kinds.get(error["type"].split("_")[0], "")
+def _other_form(problem: Problem) -> str:
+    """For a key of the alternative that was not chosen."""
+    *_, choice = (None, *problem.choices)
+    if choice is None or choice.depth != len(problem.keys) - 1:
+        return ""
+    last = str(problem.keys[-1])
+    other = next((known_keys(a) for a in choice.alternatives if last in known_keys(a)), [])
+    mine = ", ".join(known_keys(problem.owner))
+    return f"{', '.join(other)} do not go together with {mine}; keep one kind." if other else ""
 
 
-def _fields(model: type[BaseModel], keys: Keys) -> list[str]:
-    """The keys that are known at a path inside a model."""
-    current: type[BaseModel] | None = model
-    for key in keys:
-        if current is None or isinstance(key, int):
-            continue
-        info = current.model_fields.get(key)
-        current = _model_in(info.annotation) if info else None
-    return [field.alias or name for name, field in current.model_fields.items()] if current else []
+def _elsewhere(model: type[BaseModel], key: str) -> str:
+    """Where a key that does not belong here does."""
+    paths = [".".join(path) for path in paths_of(model, key)]
+    return f"Did you mean {' or '.join(repr(path) for path in paths)}?" if 0 < len(paths) <= 3 else ""
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for arg in get_args(annotation) if (found := _model_in(arg))), None)
+def _dotted(keys: Keys) -> str:
+    return ".".join(map(str, keys))

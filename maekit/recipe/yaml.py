@@ -1,7 +1,8 @@
 """YAML with positions: plain data, and for every value the file, line and column it came from.
 
 Only what a recipe needs is read. Tags (which run code elsewhere), duplicate keys, merge keys, several documents,
-infinities and alias bombs are refused; `1e-4` is a number and `yes` a word, as in YAML 1.2.
+infinities and alias bombs are refused; `1e-4` is a number and `yes` a word, as in YAML 1.2. Beyond YAML 1.2, digits
+that begin with a zero stay a word: `001` is how somebody names a person, never how somebody writes one.
 """
 
 from __future__ import annotations
@@ -17,18 +18,24 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    from yaml.error import Mark
 
 LARGEST_FILE = 1 << 20
 MOST_NODES = 20_000
+MOST_DIGITS = 18
 
 Keys = tuple[str | int, ...]
 
 _NULL = re.compile(r"(|~|null|Null|NULL)")
 _BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)")
-_INT = re.compile(r"[-+]?[0-9]+")
+_INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"([-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))")
+_NOT_FINITE = re.compile(r"[-+]?\.?(inf|infinity|nan)", re.IGNORECASE)
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 
 
 @dataclass
@@ -53,9 +60,9 @@ def read_yaml(path: Path) -> Document:
     Raises:
         UserError: no such file, not text, not YAML, or YAML of a kind that is refused.
     """
-    if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing"
-        beside = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+    if not is_file(path):
+        found = "a folder" if is_folder(path) else "nothing"
+        beside = [p.name for p in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
         raise UserError(
             "no such file", place=str(path), value=found, expected="a YAML file", mend=nearest(path.name, beside)
         )
@@ -75,75 +82,119 @@ def read_yaml(path: Path) -> Document:
     return parse(text, str(path))
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file stands there; a path that no file can have (too long, a forbidden character) is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder stands there; like `is_file`."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def parse(text: str, name: str) -> Document:
     """Parse one YAML mapping; `name` stands for the file in places."""
-    root = _compose(text, name)
+
+    def at(mark: Mark) -> str:
+        return f"{name}:{mark.line + 1}:{mark.column + 1}"
+
+    root = _compose(text, name, at)
     if root is None:
         raise UserError("empty file", place=name, expected="a mapping of keys to values")
     if not isinstance(root, MappingNode):
         raise UserError(
-            "the top level is no mapping", place=_place(name, root), expected="lines of the form `key: value`"
+            "the top level is no mapping", place=at(root.start_mark), expected="lines of the form `key: value`"
         )
     document = Document(name, {})
-    _Builder(document).build(root, (), ())
+    _Builder(document, at).build(root, (), ())
     return document
 
 
 def parse_value(text: str, name: str) -> Any:
-    """Parse one value as it would stand in a file (`--set key=VALUE`)."""
-    root = _compose(text, name)
+    """Parse one value as it would stand in a file (`--set key=VALUE`); every mistake is placed at `name`."""
+
+    def at(mark: Mark) -> str:
+        return name
+
+    root = _compose(text, name, at)
     if root is None:
         return None
-    return _Builder(Document(name, {})).build(root, (), ())
+    return _Builder(Document(name, {}), at).build(root, (), ())
 
 
-def _compose(text: str, name: str) -> Node | None:
+class _Loader(yaml.SafeLoader):
+    """PyYAML's reader, which stops at what a recipe has no use for before it has read it all."""
+
+    at: Callable[[Mark], str]
+    nodes = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        self.nodes += 1
+        if self.nodes > MOST_NODES:
+            raise _too_much(self.at(event.start_mark))
+        if getattr(event, "tag", None) is not None:  # written out, not inferred from the value
+            raise UserError("a YAML tag", place=self.at(event.start_mark), value=_short(event.tag), expected="plain values",
+                            mend="Remove the tag: a recipe is data and runs nothing.")  # fmt: skip
+        return super().compose_node(parent, index)
+
+
+def _compose(text: str, name: str, at: Callable[[Mark], str]) -> Node | None:
     try:
-        node: Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _Loader(text)
+        loader.at = at
+        return loader.get_single_node()
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
+        mark: Mark | None = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        line = text.splitlines()[mark.line] if mark and mark.line < len(text.splitlines()) else ""
+        lines = text.splitlines()
+        line = lines[mark.line] if mark and mark.line < len(lines) else ""
         mend = "Check the indentation and the colons around this line."
-        if "\t" in line[: mark.column + 1 if mark else None]:
+        if "\t" in line[: len(line) - len(line.lstrip())]:
             problem, mend = "a tab in the indentation", "Indent with spaces."
+        elif mark and line[mark.column : mark.column + 1] == "\t":
+            problem, mend = "a tab between words", "Put a space there."
         elif "but found another document" in problem:
             problem, mend = "more than one document in the file", "Keep one, and remove the `---` line."
+        place = at(mark) if mark else name
         raise UserError(f"not valid YAML ({problem})", place=place, value=line.strip(), mend=mend) from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"not valid YAML ({type(error).__name__})", place=name) from error
-    return node
-
-
-def _place(name: str, node: Node) -> str:
-    return f"{name}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+    except RecursionError as error:
+        raise UserError("brackets nested without end", place=name, mend="Close them.") from error
+    except (ValueError, OverflowError) as error:
+        raise UserError(
+            "not valid YAML (an escape for a character that does not exist)", place=name,
+            mend="Write the character itself, or put the text in single quotes.",
+        ) from error  # fmt: skip
 
 
 class _Builder:
     """Nodes to plain data, noting positions and refusing what a recipe has no use for."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, at: Callable[[Mark], str]) -> None:
         self.document = document
+        self.at = at
         self.count = 0
+        self.letters = 0
 
     def build(self, node: Node, keys: Keys, around: tuple[int, ...]) -> Any:
-        place = _place(self.document.name, node)
+        place = self.at(node.start_mark)
         self.document.places[keys] = place
         self.count += 1
-        if self.count > MOST_NODES or len(around) > 50:
-            raise UserError(
-                "too much in one file", place=place, value="aliases or nesting that expand without end",
-                expected=f"at most {MOST_NODES} values, nested at most 50 deep", mend="Write the values out.",
-            )  # fmt: skip
+        # A long text behind many aliases costs no memory here, but would in the first message that shows it.
+        self.letters += len(node.value) if isinstance(node, ScalarNode) else 0
+        if self.count > MOST_NODES or len(around) > 50 or self.letters > LARGEST_FILE:
+            raise _too_much(place)
         if id(node) in around:
             raise UserError("an alias that contains itself", place=place, mend="Write the values out.")
         inside = (*around, id(node))
         if isinstance(node, ScalarNode):
             return self._scalar(node, place)
-        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.rsplit(":", 1)[1] not in ("map", "seq"):
-            raise UserError("a YAML tag", place=place, value=_short(node.tag), expected="plain values",
-                            mend="Remove the tag: a recipe is data and runs nothing.")  # fmt: skip
         if isinstance(node, SequenceNode):
             return [self.build(child, (*keys, i), inside) for i, child in enumerate(node.value)]
         assert isinstance(node, MappingNode)
@@ -153,10 +204,10 @@ class _Builder:
         data = self.document.data if not keys else {}
         first: dict[str, str] = {}
         for key_node, value_node in node.value:
-            place = _place(self.document.name, key_node)
+            place = self.at(key_node.start_mark)
             if not isinstance(key_node, ScalarNode):
                 raise UserError("a key that is no word", place=place, expected="`key: value`")
-            key = key_node.value
+            key = _text(key_node, place)
             if key_node.tag.endswith(":merge"):
                 raise UserError(
                     "a merge key", place=place, value="<<", mend="Use `extends: other.yaml`, or write the keys out."
@@ -170,21 +221,41 @@ class _Builder:
         return data
 
     def _scalar(self, node: ScalarNode, place: str) -> Any:
-        text: str = node.value
-        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.endswith((":binary", ":python")):
-            raise UserError("a YAML tag", place=place, value=_short(node.tag), expected="plain values",
-                            mend="Remove the tag: a recipe is data and runs nothing.")  # fmt: skip
-        if node.style is not None:
+        text = _text(node, place)
+        if node.style is not None or _LEADING_ZERO.fullmatch(text):
             return text
         if _NULL.fullmatch(text):
             return None
         if _BOOL.fullmatch(text):
             return text.lower() == "true"
-        if _INT.fullmatch(text) and len(text) < 20:
+        if _INT.fullmatch(text):
+            if len(text.lstrip("+-")) > MOST_DIGITS:
+                raise UserError("a number too long to be exact", place=place, value=text, expected=f"at most {MOST_DIGITS} digits",
+                                mend="Put it in quotes if it is a name.")  # fmt: skip
             return int(text)
         if _NOT_FINITE.fullmatch(text) or (_FLOAT.fullmatch(text) and math.isinf(float(text))):
-            raise UserError("a number that is not finite", place=place, value=text, expected="a finite number")
+            raise UserError("a number that is not finite", place=place, value=text, expected="a finite number",
+                            mend="Put it in quotes if it is a name.")  # fmt: skip
         return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _text(node: ScalarNode, place: str) -> str:
+    text: str = node.value
+    if _HALF_CHARACTER.search(text):
+        raise UserError(
+            "a character that no text holds",
+            place=place,
+            value=text,
+            expected="whole characters, not halves of a surrogate pair",
+        )
+    return text
+
+
+def _too_much(place: str) -> UserError:
+    return UserError(
+        "too much in one file", place=place, value="aliases or nesting that expand without end",
+        expected=f"at most {MOST_NODES} values, nested at most 50 deep", mend="Write the values out.",
+    )  # fmt: skip
 
 
 def _short(tag: str) -> str:
