@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= $(shell nproc)
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-demo: .venv/.ready  ## simulate, pretrain, fine-tune, compare: about five minutes on two cores
+demo: .venv/.ready  ## simulate, pretrain, fine-tune, compare: about two minutes on two cores
 	$(BIN)/maekit demo
 
 test: .venv/.ready  ## all tests but the slow ones

@@ -166,7 +166,7 @@ def report(run: RunArgument, set_: Sets = None, device: Device = None) -> None:
 @app.command()
 def demo(
     runs: Runs = Path("runs/demo"),
-    quick: Annotated[bool, typer.Option("--quick", help="A minute instead of five; numbers mean little.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Seconds instead of minutes; numbers mean little.")] = False,
 ) -> None:
     """Simulated radar vital signs, end to end: pretrain, fine-tune with few labels, compare on people never seen."""
     from maekit.demo import demo as run_demo

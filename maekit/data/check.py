@@ -15,6 +15,8 @@ from maekit.data.sample import Source
 from maekit.data.spec import DataSpec
 from maekit.data.splits import resolve
 
+LOOKED_AT = 1000
+
 
 def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, float], float]]) -> Iterator[str]:
     """Lines that say what was found; every file is opened and every floating-point value looked at once.
@@ -38,6 +40,7 @@ def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, floa
     yield f"a sample: {source.info.shape} of {', '.join(('channel', *(axis.name for axis in source.info.axes)))}" + (
         f", {source.info.rate_hz:g} Hz" if source.info.rate_hz else ""
     )
+    yield _missing(source)
     counts = Counter(source.groups.tolist())
     yield (
         f"{len(counts)} groups: "
@@ -55,3 +58,11 @@ def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, floa
     yield (
         "split: " + ", ".join(f"{side} {len(indices)}" for side, indices in split.items()) + " (no group on two sides)"
     )
+
+
+def _missing(source: Source) -> str:
+    """The share of values that were not measured, over at most `LOOKED_AT` evenly spread samples."""
+    picked = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).round().astype(int))
+    shares = [0.0 if (valid := source[int(i)].valid) is None else float(1 - np.mean(valid)) for i in picked]
+    some = sum(share > 0 for share in shares)
+    return f"missing: {np.mean(shares):.2%} of the values, in {some} of {len(picked)} samples looked at"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,30 +18,38 @@ import h5py
 import numpy as np
 
 from maekit.data import readers
+from maekit.data.timing import Timed, check_rows, timed
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    import zipfile
 
-    from maekit.data.conversion import Stream
+    from maekit.data.conversion import Conversion, Stream
     from maekit.data.spec import DataSpec
 
 Derivation = Callable[[Any, float], Any]
 
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
-@dataclass
-class _Part:
-    """One dataset of one recording: values, rate, and the time of its first value (0 where there are no stamps)."""
 
-    values: NDArray[Any]
-    rate_hz: float | None
-    start_s: float = 0.0
+@dataclass(frozen=True)
+class _Source:
+    """A file (or zip member) that holds one stream of a recording, or of several."""
+
+    place: str
+    read: Callable[[], readers.Content]
+    attributes: dict[str, str]
 
 
 @dataclass
 class _Recording:
-    streams: dict[str, _Part] = field(default_factory=dict)
+    streams: dict[str, Timed] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> float:
+        """When the recording starts: at the first value of its first stream (0 without stamps)."""
+        return next(iter(self.streams.values())).start_s or 0.0
 
 
 def convert(
@@ -72,154 +83,223 @@ def convert(
     result = target if spec.convert.unzip else target / f"{spec.name}.h5"
     if result.exists() and not overwrite and (result.is_file() or any(result.iterdir())):
         raise UserError("there is a result already", place=str(result), mend="Remove it, or convert with --overwrite.")
-    target.mkdir(parents=True, exist_ok=True)
     if spec.convert.unzip:
         return _unpack(_one_file(source, spec.convert.unzip), target)
-    recordings = _collect(spec, source)
-    for recording in recordings.values():
-        _derive(spec, recording, derivations or {})
-    handle, unfinished = tempfile.mkstemp(suffix=".h5", dir=target)
-    os.close(handle)
-    try:
-        with h5py.File(unfinished, "w") as file:
-            for name, recording in sorted(recordings.items()):
-                _write(file if spec.records is None else file.create_group(name), recording)
-        Path(unfinished).replace(result)
-    finally:
-        Path(unfinished).unlink(missing_ok=True)
+    with ExitStack() as archives:
+        index = _index(spec.convert, source, archives)
+        target.mkdir(parents=True, exist_ok=True)
+        unfinished = target / f".{result.name}.{os.getpid()}.unfinished"
+        try:
+            with h5py.File(unfinished, "w") as file:
+                for record in sorted(index):
+                    for name, recording in _read(spec.convert, record, index[record]).items():
+                        _derive(spec.convert, recording, derivations or {}, name)
+                        _write(_place(file, name, spec), recording, name)
+            unfinished.replace(result)
+        finally:
+            unfinished.unlink(missing_ok=True)
     return result
 
 
-def _collect(spec: DataSpec, source: Path) -> dict[str, _Recording]:
-    assert spec.convert is not None
-    recordings: dict[str, _Recording] = {}
-    for name, stream in spec.convert.streams.items():
-        for path, arrays, rate in _sources(stream, source):
-            found = re.search(spec.convert.record, path)
+def _index(rules: Conversion, source: Path, archives: ExitStack) -> dict[str, dict[str, _Source]]:
+    """Which file holds which stream, by recording; nothing but names is looked at."""
+    index: dict[str, dict[str, _Source]] = {}
+    for stream, rule in rules.streams.items():
+        for path, place, read in _files(rule, source, archives):
+            found = re.search(rules.record, path)
             if found is None:
-                continue
-            attributes = {
-                key: value for key, value in found.groupdict().items() if key != "record" and value is not None
-            }
-            record = found.groupdict().get("record") or found.group(0)
-            for suffix, part, row in _parts(stream, arrays, rate, path):
-                recording = recordings.setdefault(record + suffix, _Recording())
-                recording.attributes |= attributes
-                recording.streams[name] = part
-                for attribute, key in spec.convert.attributes.items():
-                    values = readers.pick(arrays, key, path)
-                    recording.attributes[attribute] = values if row is None else values[row]
-    if not recordings:
-        raise UserError("no source file matches", place=str(source), value=[s.files for s in spec.convert.streams.values()],
-                        expected=f"paths that match {spec.convert.record!r}", mend="Is this the right folder?")  # fmt: skip
-    for record, recording in list(recordings.items()):
-        for name, stream in spec.convert.streams.items():
-            if name not in recording.streams:
-                if not stream.optional:
-                    raise UserError("a recording without one of its streams", place=str(source), value=record, expected=name,
-                                    mend="Set `optional: true` on that stream if this is so.")  # fmt: skip
-                recording.streams[name] = _Part(np.zeros(0, dtype=np.float32), stream.rate_hz)
+                raise UserError(
+                    "a file that the pattern of recordings does not match", place=place, value=path,
+                    expected=f"a path that holds {rules.record!r}",
+                    mend="Change `convert.record`, or narrow `files` if it is none of the recordings.",
+                )  # fmt: skip
+            named = found.groupdict()
+            record = (named.pop("record", None) or found.group(0)).replace("/", "_")
+            streams = index.setdefault(record, {})
+            if stream in streams:
+                raise UserError(
+                    f"two files for {stream!r} of the recording {record!r}", place=place, value=streams[stream].place,
+                    expected="one", mend="Let the group `record` of `convert.record` take in what tells them apart.",
+                )  # fmt: skip
+            streams[stream] = _Source(place, read, {key: value for key, value in named.items() if value is not None})
+    if not index:
+        raise UserError("no source file matches", place=str(source), value=[s.files for s in rules.streams.values()],
+                        expected="the published files", mend="Is this the right folder?")  # fmt: skip
+    for record, streams in index.items():
+        for stream, rule in rules.streams.items():
+            if stream not in streams and not rule.optional:
+                raise UserError("a recording without one of its streams", place=str(source), value=record, expected=stream,
+                                mend="Set `optional: true` on that stream if this is so.")  # fmt: skip
+    return index
+
+
+def _files(rule: Stream, source: Path, archives: ExitStack) -> Iterator[tuple[str, str, Callable[[], readers.Content]]]:
+    """(path for the pattern, place for messages, reading) of every file or zip member of a stream."""
+    options: dict[str, Any] = {"delimiter": rule.delimiter, "decimal": rule.decimal}
+    for path in sorted(path for path in source.glob(rule.files) if path.is_file()):
+        if rule.member is None:
+            yield path.relative_to(source).as_posix(), str(path), partial(readers.read, path, rule.format, **options)
+            continue
+        archive = archives.enter_context(readers.open_zip(path))
+        for name in fnmatch.filter(archive.namelist(), rule.member):
+            if not name.endswith("/"):
+                place = f"{path}!{name}"
+                kind = rule.format or readers.kind_of(name, place)
+                yield name, place, partial(_read_member, archive, name, place, kind, options)
+
+
+def _read_member(
+    archive: zipfile.ZipFile, name: str, place: str, kind: str, options: dict[str, Any]
+) -> readers.Content:
+    return readers.parse(readers.read_member(archive, name), place, kind, **options)
+
+
+def _read(rules: Conversion, record: str, sources: Mapping[str, _Source]) -> dict[str, _Recording]:
+    """The recordings of one name: one, or as many as a ragged array holds."""
+    recordings: dict[str, _Recording] = {}
+    wanted = set(rules.attributes.values())
+    seen: set[str] = set()
+    for stream, rule in rules.streams.items():
+        if stream not in sources:
+            continue
+        source = sources[stream]
+        content = source.read()
+        extra = {name: content.numbers_or_text(key) for name, key in rules.attributes.items() if key in content.arrays}
+        seen |= wanted & set(content.arrays)
+        for suffix, part, row in _parts(rule, content):
+            recording = recordings.setdefault(record + suffix, _Recording())
+            recording.attributes |= source.attributes
+            recording.streams[stream] = part
+            for name, values in extra.items():
+                recording.attributes[name] = _attribute(values, part, row, f"{source.place}:{rules.attributes[name]}")
+    if missing := wanted - seen:
+        key = min(missing)
+        raise UserError("no such column or key", place=sources[next(iter(sources))].place, value=key,
+                        expected="a name in one of the recording's files, for `convert.attributes`",
+                        mend=nearest(key, content.arrays))  # fmt: skip
+    for name, recording in recordings.items():
+        _complete(rules, recording, name)
     return recordings
 
 
-def _sources(stream: Stream, source: Path) -> Iterator[tuple[str, readers.Arrays, float | None]]:
-    """(path below the source folder, arrays, rate in the file) of every file or zip member of a stream."""
-    for path in sorted(source.glob(stream.files)):
-        relative = str(path.relative_to(source))
-        if stream.member is None:
-            arrays, rate = readers.read(path, stream.format)
-            yield relative, arrays, rate
-            continue
-        for name, content in readers.members(path, stream.member):
-            place = f"{path}!{name}"
-            arrays, rate = readers.parse(content, place, stream.format or readers.kind_of(name, place))
-            yield name, arrays, rate
-
-
-def _parts(
-    stream: Stream, arrays: readers.Arrays, rate: float | None, place: str
-) -> Iterator[tuple[str, _Part, int | None]]:
-    """(suffix of the record's name, dataset, row among several recordings of one file)."""
-    names = stream.columns or [stream.key or next(iter(arrays))]
-    columns = [readers.numbers(readers.pick(arrays, name, place), place) for name in names]
+def _parts(rule: Stream, content: readers.Content) -> Iterator[tuple[str, Timed, int | None]]:
+    """(suffix of the recording's name, dataset, row among several recordings of one file)."""
+    names = rule.columns or [rule.key or next(iter(content.arrays))]
+    columns = [content.numbers(name) for name in names]
     values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
-    if np.iscomplexobj(values) is False and values.dtype == np.float64:
+    if values.dtype == np.float64:
         values = values.astype(np.float32)
-    if stream.offsets is None:
-        part = _timed(stream, values, arrays, rate, place)
-        yield "", part, None
+    stamps = None
+    if rule.time is not None:
+        stamps = content.numbers(rule.time).astype(np.float64).ravel() * _SECONDS[rule.time_unit]
+        check_rows(stamps, len(values), content.place)
+    if rule.offsets is None:
+        if content.rate_hz is not None and rule.rate_hz not in (None, content.rate_hz):
+            raise UserError("a rate other than the stated one", place=content.place, value=content.rate_hz,
+                            expected=f"{rule.rate_hz:g} Hz", mend="Leave `rate_hz` out: the file states it.")  # fmt: skip
+        yield "", timed(values, stamps, rule.rate_hz or content.rate_hz, rule.resample_hz, content.place), None
         return
-    offsets = readers.pick(arrays, stream.offsets, place)
-    rates = readers.pick(arrays, stream.rate_key, place) if stream.rate_key else None
+    offsets = content.numbers(rule.offsets).ravel()
+    if not (
+        offsets.dtype.kind in "iu"
+        and len(offsets) > 1
+        and offsets[0] == 0
+        and offsets[-1] == len(values)
+        and (offsets[1:] >= offsets[:-1]).all()
+    ):
+        raise UserError("not row offsets of these values", place=f"{content.place}:{rule.offsets}",
+                        value=offsets.tolist() if len(offsets) < 9 else [*offsets[:4].tolist(), "...", offsets[-1].item()],
+                        expected=f"whole numbers that rise from 0 to {len(values)}")  # fmt: skip
+    rates = None
+    if rule.rate_key is not None:
+        rates = content.numbers(rule.rate_key).ravel()
+        if len(rates) != len(offsets) - 1 or not (np.isfinite(rates) & (rates > 0)).all():
+            raise UserError("not one rate a recording", place=f"{content.place}:{rule.rate_key}", value=f"{len(rates)} values",
+                            expected=f"{len(offsets) - 1} rates above 0 Hz")  # fmt: skip
     for row, (start, stop) in enumerate(pairwise(offsets)):
-        own = float(rates[row]) if rates is not None else stream.rate_hz
-        yield f"_{row:05d}", _Part(values[start:stop], own), row
+        rate = rule.rate_hz if rates is None else float(rates[row])
+        own = None if stamps is None else stamps[start:stop]
+        yield f"_{row:05d}", timed(values[start:stop], own, rate, rule.resample_hz, f"{content.place}:{row}"), row
 
 
-def _timed(stream: Stream, values: NDArray[Any], arrays: readers.Arrays, rate: float | None, place: str) -> _Part:
-    rate = stream.rate_hz or rate
-    if stream.time is None:
-        return _Part(values, rate)
-    unit = {"s": 1.0, "ms": 1e-3, "us": 1e-6}[stream.time_unit]
-    stamps = readers.numbers(readers.pick(arrays, stream.time, place), place).astype(np.float64) * unit
-    if stream.resample_hz is not None:
-        return _Part(_resample(stamps, values, stream.resample_hz), stream.resample_hz, float(stamps[0]))
-    steps = np.diff(stamps)
-    if stream.rate_hz is not None:
-        # A steady clock behind quantised stamps: of all lines with this slope, the one through the median stamp.
-        start = float(np.median(stamps - np.arange(len(stamps)) / stream.rate_hz))
-        return _Part(values, stream.rate_hz, start)
-    interval = float(np.median(steps))
-    if interval <= 0 or np.abs(steps - interval).max() > 0.01 * interval:
-        raise UserError(
-            "time stamps that are not evenly spaced", place=place,
-            value=f"intervals of {steps.min():.6g} to {steps.max():.6g} s", expected="a steady rate to within 1 %",
-            mend="Give `rate_hz` if the device's clock is steady, or `resample_hz` to put the data on an even grid.",
-        )  # fmt: skip
-    return _Part(values, 1 / interval, float(stamps[0]))
+def _attribute(values: Any, part: Timed, row: int | None, place: str) -> Any:
+    """One value, or one a row of the stream: those of the rows that a stream on another grid took."""
+    if values.dtype.kind not in readers.NUMERIC + "US":
+        raise UserError("neither numbers nor text", place=place, value=str(values.dtype))
+    if row is not None:
+        if row >= len(values):
+            raise UserError("fewer entries than recordings", place=place, value=len(values))
+        return values[row]
+    if values.size == 1:
+        return values.reshape(())[()]
+    if part.rows is not None and len(values) > part.rows.max():
+        return values[part.rows]
+    return values
 
 
-def _resample(stamps: NDArray[Any], values: NDArray[Any], rate_hz: float) -> NDArray[Any]:
-    """Linear interpolation on a fine even grid, low-pass filtered and decimated to `rate_hz`."""
-    from scipy.signal import resample_poly
+def _complete(rules: Conversion, recording: _Recording, name: str) -> None:
+    """Empty datasets for optional streams; one clock for all, or none."""
+    clocks = {stream: part.start_s is not None for stream, part in recording.streams.items()}
+    if len(set(clocks.values())) > 1:
+        raise UserError("streams with and without time stamps in one recording", place=name, value=clocks,
+                        mend="Their common start is unknown: give each its `time`, or none of them.")  # fmt: skip
+    found = recording.streams
+    recording.streams = {
+        stream: found.get(stream, Timed(np.zeros(0, dtype=np.float32), rule.rate_hz or rule.resample_hz))
+        for stream, rule in rules.streams.items()
+    }
+    if not len(next(iter(recording.streams.values())).values):
+        raise UserError("a recording without its first stream", place=name, value=next(iter(rules.streams)),
+                        expected="values, which start the recording")  # fmt: skip
 
-    factor = max(1, int(np.ceil(1 / (np.median(np.diff(stamps)) * rate_hz))))
-    fine = np.arange(stamps[0], stamps[-1], 1 / (rate_hz * factor))
-    columns = values.reshape(len(values), -1)
-    even = np.stack([np.interp(fine, stamps, column) for column in columns.T], axis=-1)
-    slow = resample_poly(even, 1, factor, axis=0, padtype="line") if factor > 1 else even
-    return slow.reshape(len(slow), *values.shape[1:]).astype(np.float32)
 
-
-def _derive(spec: DataSpec, recording: _Recording, derivations: Mapping[str, Mapping[str, Derivation]]) -> None:
-    assert spec.convert is not None
-    origin = next(iter(recording.streams.values())).start_s
-    for name, rule in spec.convert.derived.items():
+def _derive(
+    rules: Conversion, recording: _Recording, derivations: Mapping[str, Mapping[str, Derivation]], name: str
+) -> None:
+    for derived, rule in rules.derived.items():
+        place = f"convert.derived.{derived}"
         known = derivations.get(rule.adapter, {})
         if rule.function not in known:
-            raise UserError("no such derivation", place=f"convert.derived.{name}", value=f"{rule.adapter}.{rule.function}",
+            raise UserError("no such derivation", place=place, value=f"{rule.adapter}.{rule.function}",
                             expected="one of " + ", ".join(known), mend=nearest(rule.function, known))  # fmt: skip
         part = recording.streams.get(rule.source)
         if part is None or part.rate_hz is None:
+            raise UserError("a derivation needs a stream with a rate", place=place, value=rule.source)
+        try:
+            events = known[rule.function](part.values, part.rate_hz) if len(part.values) else np.zeros(0)
+        except ValueError as error:
             raise UserError(
-                "a derivation needs a stream with a rate", place=f"convert.derived.{name}", value=rule.source
-            )
-        events = known[rule.function](part.values, part.rate_hz) if len(part.values) else np.zeros(0)
-        # Events count from the start of the recording, which is the first value of its first stream.
-        recording.streams[name] = _Part(np.asarray(events, dtype=np.float64) + part.start_s - origin, None)
+                f"{rule.function} cannot use this stream ({error})", place=f"{name}/{rule.source}"
+            ) from error
+        # Events count from the start of the recording, which is not that of the stream they were found in.
+        shift = part.start_s - recording.origin if part.start_s is not None else 0.0
+        recording.streams[derived] = Timed(np.asarray(events, dtype=np.float64) + shift, None)
 
 
-def _write(group: h5py.Group, recording: _Recording) -> None:
-    origin = next(iter(recording.streams.values())).start_s
+def _place(file: h5py.File, name: str, spec: DataSpec) -> h5py.Group:
+    if spec.records is not None:
+        if name in file:
+            raise UserError("two recordings of one name", place=spec.name, value=name,
+                            mend="Let the group `record` of `convert.record` take in what tells them apart.")  # fmt: skip
+        return file.create_group(name)
+    if len(file):
+        raise UserError("several recordings, but no groups to hold them", place=spec.name, value=name,
+                        expected="one recording", mend='Set `records: "/*"` in the data spec.')  # fmt: skip
+    return file
+
+
+def _write(group: h5py.Group, recording: _Recording, record: str) -> None:
     for name, part in recording.streams.items():
-        data = group.create_dataset(name, data=part.values, compression="gzip" if part.values.size > 4096 else None,
-                                    shuffle=part.values.size > 4096)  # fmt: skip
+        large = part.values.size > 4096
+        data = group.create_dataset(name, data=part.values, compression="gzip" if large else None, shuffle=large)
         if part.rate_hz is not None:
             data.attrs["rate_hz"] = part.rate_hz
-            data.attrs["start_s"] = part.start_s - origin
+            data.attrs["start_s"] = 0.0 if part.start_s is None else part.start_s - recording.origin
     for name, value in recording.attributes.items():
+        if name in recording.streams:
+            raise UserError("an attribute with the name of a stream", place=record, value=name)
         if isinstance(value, np.ndarray) and value.ndim:
-            group.create_dataset(name, data=value.astype("S") if value.dtype.kind == "U" else value)
+            group.create_dataset(name, data=np.char.encode(value, "utf-8") if value.dtype.kind == "U" else value)
         else:
             group.attrs[name] = value.item() if isinstance(value, np.generic) else value
 
@@ -233,9 +313,28 @@ def _one_file(source: Path, pattern: str) -> Path:
     return found[0]
 
 
-def _unpack(archive: Path, target: Path) -> Path:
-    for name, content in readers.members(archive):
-        place = target / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(content)
+def _unpack(source: Path, target: Path) -> Path:
+    """A zip archive as files; what it does not hold stays as it is in `target`."""
+    with readers.open_zip(source) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        target.mkdir(parents=True, exist_ok=True)
+        size, free = sum(info.file_size for info in archive.infolist()), shutil.disk_usage(target).free
+        if size > free:
+            raise UserError(
+                "not enough space", place=str(target), value=f"{free >> 20} MiB", expected=f"{size >> 20} MiB"
+            )
+        unfinished = target / f".{os.getpid()}.unfinished"
+        try:
+            for name in names:
+                place = unfinished / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(readers.read_member(archive, name))
+            for name in sorted({name.split("/")[0] for name in names}):
+                if (target / name).is_dir():
+                    shutil.rmtree(target / name)
+                (unfinished / name).replace(target / name)
+        except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+            raise UserError(f"a name is both file and folder ({error})", place=str(source)) from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return target

@@ -15,76 +15,151 @@ from maekit.errors import UserError
 
 MOST_CHILDREN = 12
 MOST_BYTES = 256 << 20
+BLOCK_BYTES = 16 << 20
 
 
 def inspect(path: Path) -> Iterator[str]:
     """Lines that describe a file.
 
-    Groups of many children show the first twelve. Ranges are taken from the first 256 MiB of a dataset.
+    Groups of many children show the first twelve. Ranges are taken from the first 256 MiB of a dataset, and say so.
 
     Raises:
         UserError: missing, damaged, or of a format that is not read.
     """
-    if path.is_file() and path.suffix.lower() not in (".h5", ".hdf5", ".he5", ".hdf") and not h5py.is_hdf5(path):
-        arrays, rate = readers.read(path)
-        yield f"{path}  {readers.kind_of(path.name, str(path)).upper()}" + (f", {rate:g} Hz" if rate else "")
-        for name, values in arrays.items():
-            yield f"  {name}  {_facts(values)}"
-        return
-    load_filters()
-    with open_hdf5(path) as file:
-        yield f"{path}  HDF5, {path.stat().st_size / 1e6:.1f} MB{_attributes(file)}"
-        yield from _group(file, "  ")
+    if path.suffix.lower() == ".zip" and path.is_file():
+        yield from _zip(path)
+    elif path.is_file() and path.suffix.lower() not in (".h5", ".hdf5", ".he5", ".hdf") and not h5py.is_hdf5(path):
+        yield from _content(readers.read(path), readers.kind_of(path.name, str(path)), "")
+    else:
+        load_filters()
+        with open_hdf5(path) as file:
+            yield f"{_plain(path)}  HDF5, {path.stat().st_size / 1e6:.1f} MB{_attributes(file)}"
+            yield from _group(file, "  ", {})
 
 
-def _group(group: h5py.Group, indent: str) -> Iterator[str]:
+def _zip(path: Path) -> Iterator[str]:
+    """How many members of what kind, and what is in the first that can be read."""
+    with readers.open_zip(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        yield f"{_plain(path)}  ZIP, {path.stat().st_size / 1e6:.1f} MB, {len(names)} files"
+        for name in names[:MOST_CHILDREN]:
+            yield f"  {_plain(name)}  {archive.getinfo(name).file_size} bytes"
+        if len(names) > MOST_CHILDREN:
+            yield f"  ... and {len(names) - MOST_CHILDREN} more"
+        for name in names:
+            try:
+                kind = readers.kind_of(name, name)
+            except UserError:
+                continue
+            yield from _content(readers.parse(readers.read_member(archive, name), f"{path}!{name}", kind), kind, "")
+            return
+
+
+def _content(content: readers.Content, kind: str, indent: str) -> Iterator[str]:
+    yield f"{indent}{_plain(content.place)}  {kind.upper()}" + (f", {content.rate_hz:g} Hz" if content.rate_hz else "")
+    for name in content.arrays:
+        try:
+            yield f"{indent}  {_plain(name)}  {_facts(content.numbers_or_text(name))}"
+        except UserError as error:
+            yield f"{indent}  {_plain(name)}  REFUSED: {_plain(error.problem)}"
+
+
+def _group(group: h5py.Group, indent: str, above: dict[Any, str]) -> Iterator[str]:
+    """`above`: the groups that lead here, since a hard link may lead back to one of them."""
+    above = {**above, h5py.h5o.get_info(group.id).addr: group.name}
     names = list(group)
     for name in names[:MOST_CHILDREN]:
-        link = group.get(name, getlink=True)
+        link, shown = group.get(name, getlink=True), f"{indent}{_plain(name)}"
         if isinstance(link, h5py.ExternalLink):
-            yield f"{indent}{name}  -> another file, {link.filename}:{link.path} (not followed; maekit refuses it)"
-        elif isinstance(link, h5py.SoftLink):
-            yield f"{indent}{name}  -> {link.path}"
-        elif isinstance(group[name], h5py.Dataset):
-            yield f"{indent}{name}  {_dataset(group[name])}{_attributes(group[name])}"
+            yield f"{shown}  -> another file, {_plain(link.filename)}:{_plain(link.path)} (not followed; maekit refuses it)"
+            continue
+        if isinstance(link, h5py.SoftLink):
+            yield f"{shown}  -> {_plain(link.path)}"
+            continue
+        item = group[name]
+        if isinstance(item, h5py.Dataset):
+            yield f"{shown}  {_dataset(item)}{_attributes(item)}"
+        elif not isinstance(item, h5py.Group):
+            yield f"{shown}  a named type"
+        elif (again := above.get(h5py.h5o.get_info(item.id).addr)) is not None:
+            yield f"{shown}/  -> {_plain(again)} (a link back to a group above)"
         else:
-            yield f"{indent}{name}/{_attributes(group[name])}"
-            yield from _group(group[name], indent + "  ")
+            yield f"{shown}/{_attributes(item)}"
+            yield from _group(item, indent + "  ", above)
     if len(names) > MOST_CHILDREN:
         yield f"{indent}... and {len(names) - MOST_CHILDREN} more"
 
 
 def _dataset(data: h5py.Dataset) -> str:
+    text = f"{data.shape} {data.dtype}"
     try:
         check_storage(data, data.name)
     except UserError as error:
-        return f"{data.shape} {data.dtype}  REFUSED: {error.problem}"
-    if data.dtype.kind not in "iufbc" or not data.size:
-        return f"{data.shape} {data.dtype}"
-    rows = max(1, MOST_BYTES // max(1, data.dtype.itemsize * data.size // max(1, len(data) if data.shape else 1)))
-    return _facts(np.asarray(data[:rows] if data.shape else data[()]), data.shape)
-
-
-def _facts(values: Any, shape: tuple[int, ...] | None = None) -> str:
-    text = f"{shape or values.shape} {values.dtype}"
-    if values.dtype.kind == "U":
-        try:
-            values = readers.numbers(values, "")
-            text = f"{values.shape} numbers"
-        except UserError:
-            return f"{values.shape} text, e.g. {values.flat[0]!r}"
-    if values.dtype.kind not in "iufbc" or not values.size:
+        return f"{text}  REFUSED: {_plain(error.problem)}"
+    if data.dtype.kind not in readers.NUMERIC or not data.size:
         return text
-    finite = np.isfinite(values)
-    if not finite.any():
-        return f"{text}  all missing"
-    known = np.abs(values[finite]) if values.dtype.kind == "c" else values[finite]
-    label = "magnitude " if values.dtype.kind == "c" else ""
-    text += f"  {label}{known.min():.6g} to {known.max():.6g}, mean {known.mean():.6g}"
-    missing = 1 - finite.mean()
-    return text + (f", {missing:.2%} missing" if missing else "")
+    if not data.shape:
+        return f"{text}  {_plain(data[()])}"
+    row_bytes = data.dtype.itemsize * data.size // len(data)
+    if row_bytes > MOST_BYTES:
+        return f"{text}  (rows of {row_bytes >> 20} MiB, not looked into)"
+    rows, block = min(len(data), MOST_BYTES // row_bytes), max(1, BLOCK_BYTES // row_bytes)
+    found = _Range()
+    for start in range(0, rows, block):
+        found.add(data[start : min(start + block, rows)])
+    return f"{text}{found}" + (f" (of the first {rows} of {len(data)} rows)" if rows < len(data) else "")
+
+
+def _facts(values: Any) -> str:
+    if values.dtype.kind == "U" and values.size:
+        return f"{values.shape} text, e.g. {_plain(values.flat[0])}"
+    text = f"{values.shape} {values.dtype}"
+    if values.dtype.kind not in readers.NUMERIC or not values.size:
+        return text
+    found = _Range()
+    found.add(values)
+    if values.ndim == 1 and values.dtype.kind == "f" and len(values) > 2 and (steps := np.diff(values)).min() >= 0:
+        median = float(np.median(steps))  # time stamps, perhaps: what a data spec needs is their interval
+        return f"{text}{found}, rising by {median:.6g} (median; {steps.min():.6g} to {steps.max():.6g})"
+    return f"{text}{found}"
+
+
+class _Range:
+    """Least, largest and mean of finite values, and the share of others, block by block."""
+
+    def __init__(self) -> None:
+        self.low, self.high, self.total, self.finite, self.size = np.inf, -np.inf, 0.0, 0, 0
+        self.label = ""
+
+    def add(self, values: Any) -> None:
+        self.size += values.size
+        if values.dtype.kind == "c":
+            values, self.label = np.abs(values), "magnitude "
+        known = values[np.isfinite(values)]
+        if known.size:
+            self.low, self.high = min(self.low, known.min().item()), max(self.high, known.max().item())
+            self.total += float(known.sum(dtype=np.float64))
+            self.finite += known.size
+
+    def __str__(self) -> str:
+        if not self.finite:
+            return "  all missing"
+        missing = 1 - self.finite / self.size
+        return f"  {self.label}{self.low:.6g} to {self.high:.6g}, mean {self.total / self.finite:.6g}" + (
+            f", {missing:.2%} missing" if missing else ""
+        )
 
 
 def _attributes(item: Any) -> str:
-    shown = [f"{name}={str(value)[:40]}" for name, value in item.attrs.items()]
+    shown = []
+    for name in item.attrs:
+        try:
+            shown.append(f"{_plain(name)}={_plain(item.attrs[name])[:40]}")
+        except (OSError, TypeError, ValueError):
+            shown.append(f"{_plain(name)}: unreadable")
     return f"  [{', '.join(shown)}]" if shown else ""
+
+
+def _plain(text: object) -> str:
+    """Names from a file in print: what would steer the terminal is written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))

@@ -5,64 +5,131 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import warnings
 import zipfile
 import zlib
-from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 LARGEST = 4 << 30
-Arrays = dict[str, "NDArray[Any]"]
+"""Bytes that a file may have, unpacked."""
+
+HARMLESS = 256 << 20
+"""Bytes below which no ratio of packing is absurd; above, a file may be 500 times its packed size."""
+
+NUMERIC = "biufc"
+_BLANK = ("", "NA", "N/A", "null", "None")
 
 
-def read(path: Path, kind: str | None = None) -> tuple[Arrays, float | None]:
-    """All arrays of a file by name, and its sampling rate where the format holds one.
+@dataclass(frozen=True)
+class Content:
+    """What is in a file.
 
-    The columns of a CSV are named by its header, or by number ("0", "1", ...) where it has none; the one array of
-    an NPY or WAV file is named "data".
+    Args:
+        place: the file, for messages.
+        arrays: by name: columns of a CSV (text) by its header, or by number ("0", "1", ...) where it has none; keys
+            of an NPZ (read when asked for) or MAT; the one array of an NPY or WAV is "data".
+        rate_hz: sampling rate, where the format holds one.
+        lines: of the rows of a CSV, in the file.
+        decimal: what stands before the fraction in a CSV.
+    """
+
+    place: str
+    arrays: Mapping[str, NDArray[Any]]
+    rate_hz: float | None = None
+    lines: Sequence[int] = ()
+    decimal: str = "."
+
+    def pick(self, name: str | int) -> NDArray[Any]:
+        """One array by name.
+
+        Raises:
+            UserError: none of that name (the nearest is named), or one that only a pickle could hold.
+        """
+        if str(name) not in self.arrays:
+            raise UserError("no such column or key", place=self.place, value=name,
+                            expected="one of " + ", ".join(self.arrays), mend=nearest(str(name), self.arrays))  # fmt: skip
+        try:
+            return self.arrays[str(name)]
+        except (ValueError, EOFError, OSError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+            raise _damaged(error, f"{self.place}:{name}", "NPZ") from error
+
+    def numbers(self, name: str | int) -> NDArray[Any]:
+        """One array as numbers: cells of text become float64, blank ones NaN.
+
+        Raises:
+            UserError: text or objects; for a CSV, with the line of the first cell that is no number.
+        """
+        values = self.pick(name)
+        if values.dtype.kind in NUMERIC:
+            return values
+        if not self.lines:
+            raise UserError("no numbers", place=f"{self.place}:{name}", value=f"{values.dtype} {values.shape}",
+                            expected="an array of numbers")  # fmt: skip
+        try:
+            return np.array([_number(cell, self.decimal) for cell in values.tolist()])
+        except ValueError:
+            wrong = next(i for i, cell in enumerate(values.tolist()) if not _is_number(cell, self.decimal))
+            raise UserError(
+                "a cell that is no number", place=f"{self.place}:{self.lines[wrong]}", value=str(values[wrong]),
+                expected=f"a number or nothing in column {name!r}",
+                mend='A unit or a date? Change the file or name another column. A decimal comma: `decimal: ","`.',
+            ) from None  # fmt: skip
+
+    def numbers_or_text(self, name: str) -> NDArray[Any]:
+        """One array; a CSV's column as numbers where all its cells are."""
+        values = self.pick(name)
+        if self.lines and all(_is_number(cell, self.decimal) for cell in values.tolist()):
+            return self.numbers(name)
+        return values
+
+
+def read(path: Path, kind: str | None = None, *, delimiter: str | None = None, decimal: str = ".") -> Content:
+    """A file, gzipped or not.
+
+    Args:
+        path: of the file.
+        kind: csv, npy, npz, mat or wav; told by the name where left out.
+        delimiter: between the cells of a CSV; found by looking where left out.
+        decimal: what stands before the fraction in a CSV.
 
     Raises:
         UserError: missing, damaged, too large, or not of the format.
     """
     if not path.is_file():
         raise UserError("no such file", place=str(path))
-    return parse(_limited(path), str(path), kind or kind_of(path.name, str(path)))
+    return parse(_limited(path), str(path), kind or kind_of(path.name, str(path)), delimiter=delimiter, decimal=decimal)
 
 
-def parse(content: bytes, place: str, kind: str) -> tuple[Arrays, float | None]:
+def parse(content: bytes, place: str, kind: str, *, delimiter: str | None = None, decimal: str = ".") -> Content:
     """The same from the bytes of a file."""
     try:
         if kind == "csv":
-            return _csv(content, place), None
+            return _csv(content, place, delimiter, decimal)
         if kind == "npy":
-            return {"data": np.load(io.BytesIO(content), allow_pickle=False)}, None
+            return Content(place, {"data": np.load(io.BytesIO(content), allow_pickle=False)})
         if kind == "npz":
-            with np.load(io.BytesIO(content), allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}, None
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                _check_members(archive, place, [info.filename for info in archive.infolist()])
+            return Content(place, np.load(io.BytesIO(content), allow_pickle=False))
         if kind == "mat":
-            return _mat(content), None
-        from scipy.io import wavfile
-
-        rate, samples = wavfile.read(io.BytesIO(content))
-        return {"data": samples}, float(rate)
-    except UserError:
-        raise
-    except ImportError:
+            return Content(place, _mat(content))
+        return _wav(content, place)
+    except (UserError, ImportError):
         raise
     except Exception as error:  # each format's reader has exceptions of its own
-        raise UserError(
-            f"cannot be read as {kind.upper()} ({str(error).splitlines()[0] if str(error) else type(error).__name__})",
-            place=place, mend="Is it damaged or of another format? Object arrays and pickles are not read.",
-        ) from error  # fmt: skip
+        raise _damaged(error, place, kind.upper()) from error
 
 
 def kind_of(name: str, place: str) -> str:
@@ -76,107 +143,151 @@ def kind_of(name: str, place: str) -> str:
                     mend="State `format` in the data spec where the name does not tell.")  # fmt: skip
 
 
-def pick(arrays: Mapping[str, NDArray[Any]], name: str | int, place: str) -> NDArray[Any]:
-    """One array by name.
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """A zip archive of which no member would land outside the folder it is unpacked to.
 
     Raises:
-        UserError: none of that name; the nearest is named.
-    """
-    if str(name) not in arrays:
-        raise UserError("no such column or key", place=place, value=name, expected="one of " + ", ".join(arrays),
-                        mend=nearest(str(name), arrays))  # fmt: skip
-    return arrays[str(name)]
-
-
-def members(archive: Path, pattern: str = "*") -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of the members of a zip archive that match, each unpacking to a sane size.
-
-    Raises:
-        UserError: not a zip archive, damaged, a member that would land outside or grows beyond measure.
+        UserError: not a zip archive, damaged, or such a member.
     """
     try:
-        with zipfile.ZipFile(archive) as file:
-            for info in file.infolist():
-                name = info.filename
-                if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
-                    raise UserError("a member that would be written outside the folder", place=str(archive), value=name,
-                                    mend="Do not trust this archive.")  # fmt: skip
-                if info.is_dir() or not fnmatch(name, pattern):
-                    continue
-                if info.file_size > LARGEST or info.file_size > 1000 * max(info.compress_size, 1024):
-                    raise UserError("unpacks to an absurd size", place=f"{archive}!{name}", value=f"{info.file_size} bytes",
-                                    expected="at most 4 GiB, and a thousand times its packed size")  # fmt: skip
-                yield name, file.read(info)
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"not a sound zip archive ({error})", place=str(archive), mend="Copy it again.") from error
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"not a sound zip archive ({error})", place=str(path), mend="Copy it again.") from error
+    for name in archive.namelist():
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+            archive.close()
+            raise UserError("a member that would be written outside the folder", place=str(path), value=name,
+                            mend="Do not trust this archive.")  # fmt: skip
+    return archive
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The bytes of a member of a zip archive.
+
+    Raises:
+        UserError: damaged, encrypted, or growing beyond measure.
+    """
+    place = str(archive.filename)
+    _check_members(archive, place, [name])
+    try:
+        return archive.read(name)
+    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"cannot be unpacked ({error})", place=f"{place}!{name}",
+                        mend="Is it damaged or encrypted? Copy it again, or unpack it yourself.") from error  # fmt: skip
+
+
+def _check_members(archive: zipfile.ZipFile, place: str, names: Sequence[str]) -> None:
+    for name in names:
+        info = archive.getinfo(name)
+        _check_size(info.file_size, info.compress_size, f"{place}!{name}")
+
+
+def _check_size(unpacked: int, packed: int, place: str) -> None:
+    if unpacked > LARGEST or unpacked > max(HARMLESS, 500 * packed):
+        raise UserError("unpacks to an absurd size", place=place, value=f"more than {unpacked >> 20} MiB from {packed >> 10} KiB",
+                        expected=f"at most {LARGEST >> 30} GiB, and above {HARMLESS >> 20} MiB at most 500 times the packed size",
+                        mend="Unpack it yourself if it is sound.")  # fmt: skip
 
 
 def _limited(path: Path) -> bytes:
-    """The bytes of a file, unpacked where it is gzipped, up to 4 GiB."""
+    """The bytes of a file, unpacked where it is gzipped."""
+    packed = path.stat().st_size
     try:
-        if path.suffix == ".gz":
-            with gzip.open(path) as file:
-                content = file.read(LARGEST + 1)
-        else:
-            with path.open("rb") as plain:
-                content = plain.read(LARGEST + 1)
-    except (OSError, EOFError) as error:
+        if path.suffix != ".gz":
+            _check_size(packed, packed, str(path))
+            return path.read_bytes()
+        blocks, size = [], 0
+        with gzip.open(path) as file:
+            while block := file.read(16 << 20):
+                size += len(block)
+                _check_size(size, packed, str(path))
+                blocks.append(block)
+        return b"".join(blocks)
+    except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"cannot be read ({error})", place=str(path), mend="Is it cut off? Copy it again.") from error
-    if len(content) > LARGEST:
-        raise UserError("too large", place=str(path), expected="at most 4 GiB unpacked")
-    return content
 
 
-def _csv(content: bytes, place: str) -> Arrays:
-    """Columns as text; `numbers` turns those that are wanted into numbers."""
+def _csv(content: bytes, place: str, delimiter: str | None, decimal: str) -> Content:
     text = content.decode("utf-8-sig")
-    try:
-        dialect: Any = csv.Sniffer().sniff(text[:8192], delimiters=",;\t ")
-    except csv.Error:  # one column
-        dialect = csv.excel
-    rows = [row for row in csv.reader(io.StringIO(text), dialect) if row]
+    dialect: Any = csv.excel
+    if delimiter is None:
+        with suppress(csv.Error):  # one column
+            dialect = csv.Sniffer().sniff(text[:8192], delimiters=";\t " if decimal == "," else ",;\t ")
+    reader = csv.reader(io.StringIO(text, newline=""), dialect, delimiter=delimiter or dialect.delimiter)
+    rows, lines = [], []
+    for row in reader:
+        if row:
+            rows.append(row)
+            lines.append(reader.line_num)
     if not rows:
         raise UserError("an empty file", place=place, expected="rows of numbers")
-    has_header = not any(_is_number(cell) for cell in rows[0])
-    names = [name.strip() for name in rows[0]] if has_header else [str(i) for i in range(len(rows[0]))]
-    body = rows[1:] if has_header else rows
-    if not body:
+    # A blank name (the index column of a data frame) is no number, though a blank cell counts as a missing one.
+    if not any(cell.strip() and _is_number(cell, decimal) for cell in rows[0]):
+        names = [name.strip() for name in rows.pop(0)]
+        lines.pop(0)
+    else:
+        names = [str(i) for i in range(len(rows[0]))]
+    if not rows:
         raise UserError("a header and no rows", place=place, expected="rows of numbers")
-    for number, row in enumerate(body, start=2 if has_header else 1):
+    if twice := next((name for i, name in enumerate(names) if name and name in names[:i]), None):
+        raise UserError("two columns of one name", place=place, value=twice, mend="Rename one of them in the file.")
+    for line, row in zip(lines, rows, strict=True):
         if len(row) != len(names):
-            raise UserError("a row of another length", place=f"{place}:{number}", value=f"{len(row)} cells",
-                            expected=f"{len(names)}, as the first row has")  # fmt: skip
-    return {name: np.array(column) for name, column in zip(names, zip(*body, strict=True), strict=True)}
+            raise UserError("a row of another length", place=f"{place}:{line}", value=f"{len(row)} cells",
+                            expected=f"{len(names)}, as the first row has",
+                            mend="Give `delimiter` if it was taken for another one.")  # fmt: skip
+    columns = zip(names, zip(*rows, strict=True), strict=True)
+    return Content(place, {name: np.array(column) for name, column in columns if name}, None, lines, decimal)
 
 
-def numbers(values: NDArray[Any], place: str) -> NDArray[Any]:
-    """Text cells as float64, blank ones as NaN; numbers as they are.
+def _number(cell: str, decimal: str) -> float:
+    cell = cell.strip()
+    return float("nan") if cell in _BLANK else float(cell.replace(",", ".") if decimal == "," else cell)
 
-    Raises:
-        UserError: a cell that is no number, with its line.
-    """
-    if values.dtype.kind != "U":
-        return values
-    cells = np.char.strip(values)
-    cells = np.where(np.isin(cells, ["", "NA", "N/A", "null", "None"]), "nan", cells)
+
+def _is_number(cell: str, decimal: str) -> bool:
     try:
-        return cells.astype(np.float64)
+        _number(cell, decimal)
     except ValueError:
-        wrong = next(i for i, cell in enumerate(cells.tolist()) if not _is_number(cell))
-        raise UserError("a cell that is no number", place=f"{place}:{wrong + 2}", value=str(values[wrong]), expected="a number or nothing",
-                        mend="A decimal comma, a unit or a date? Change the file or name another column.") from None  # fmt: skip
+        return False
+    return True
 
 
-def _mat(content: bytes) -> Arrays:
+def _mat(content: bytes) -> dict[str, NDArray[Any]]:
     from scipy.io import loadmat
 
     found = loadmat(io.BytesIO(content))
     return {name: value for name, value in found.items() if not name.startswith("__")}
 
 
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return cell.strip() == ""
-    return True
+def _wav(content: bytes, place: str) -> Content:
+    from scipy.io import wavfile
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks beside the samples
+        rate, samples = wavfile.read(io.BytesIO(content))
+    _check_complete(content, place)
+    return Content(place, {"data": samples}, float(rate))
+
+
+def _check_complete(content: bytes, place: str) -> None:
+    """SciPy returns what there is of a WAV file that was cut off, and says nothing."""
+    order: Literal["big", "little"] = "big" if content[:4] == b"RIFX" else "little"
+    at = 12
+    while at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        if content[at : at + 4] == b"data":
+            # A recorder that writes into a pipe cannot know the size and states the largest.
+            if size != 0xFFFFFFFF and at + 8 + size > len(content):
+                raise UserError("cut off", place=place, value=f"{len(content)} bytes", expected=f"{at + 8 + size} bytes",
+                                mend="Copy it again.")  # fmt: skip
+            return
+        at += 8 + size + size % 2
+
+
+def _damaged(error: Exception, place: str, kind: str) -> UserError:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    mend = "Is it damaged or of another format? Object arrays and pickles are not read."
+    if "matlab v7.3" in text:
+        mend = "It is an HDF5 file: name it in `files` of the data spec and read it without converting."
+    return UserError(f"cannot be read as {kind} ({text})", place=place, mend=mend)

@@ -1,0 +1,174 @@
+"""From time stamps to an even grid: a steady clock behind imprecise stamps, pauses, and uneven sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maekit.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PAUSE = 5
+"""Intervals that stamps must be apart for the rows between them to count as left out."""
+
+_NEIGHBOURS = 50
+_MOST_ROWS = 10_000_000
+
+
+@dataclass
+class Timed:
+    """Values on an even grid.
+
+    Args:
+        values: (time, ...); NaN where nothing was measured.
+        rate_hz: of the grid; None where there is no time.
+        start_s: time of the first value; None without stamps.
+        rows: the row of the source that each value comes from or is nearest to; None where they are the same.
+    """
+
+    values: NDArray[Any]
+    rate_hz: float | None
+    start_s: float | None = None
+    rows: NDArray[np.intp] | None = None
+
+
+def timed(
+    values: NDArray[Any],
+    stamps: NDArray[np.float64] | None,
+    rate_hz: float | None,
+    resample_hz: float | None,
+    place: str,
+) -> Timed:
+    """Values on an even grid, by what is known of their times.
+
+    Args:
+        values: (time, ...).
+        stamps: seconds of every value, or None.
+        rate_hz: stated, of a steady clock.
+        resample_hz: of the grid wanted, which the stamps need not keep.
+        place: for messages.
+
+    Raises:
+        UserError: stamps that are too few, missing, going back, uneven, or of another rate.
+    """
+    if stamps is None:
+        if resample_hz is not None:
+            raise UserError("nothing to resample by", place=place, expected="`time` with `resample_hz`")
+        return Timed(values, rate_hz)
+    check_stamps(stamps, place)
+    if resample_hz is not None:
+        _check_length((stamps[-1] - stamps[0]) * resample_hz, len(values), place)
+        return resample(values, stamps, resample_hz)
+    return steady(values, stamps, place) if rate_hz is None else clocked(values, stamps, rate_hz, place)
+
+
+def check_rows(stamps: NDArray[np.float64], rows: int, place: str) -> None:
+    """Refuse another number of stamps than there are rows."""
+    if len(stamps) != rows:
+        raise UserError("not one time stamp a row", place=place, value=len(stamps), expected=f"{rows}")
+
+
+def check_stamps(stamps: NDArray[np.float64], place: str) -> None:
+    """Refuse stamps that give no time to every row.
+
+    Raises:
+        UserError: fewer than two, missing ones, or a step back.
+    """
+    if len(stamps) < 2:
+        raise UserError("too few time stamps for a rate", place=place, value=len(stamps), expected="two rows or more",
+                        mend="Leave `time` out and state `rate_hz`.")  # fmt: skip
+    if not np.isfinite(stamps).all():
+        raise UserError("a time stamp is missing", place=place, value=f"row {int(np.argmin(np.isfinite(stamps)))}",
+                        expected="a time in every row")  # fmt: skip
+    if (back := np.diff(stamps) < 0).any():
+        row = int(np.argmax(back)) + 1
+        raise UserError("time stamps that go back", place=place, value=f"{stamps[row]:.6f} after {stamps[row - 1]:.6f} (row {row})",
+                        expected="stamps in order", mend="Two recordings in one file? Split them. Out of order? Sort them.")  # fmt: skip
+
+
+def _check_length(length: float, rows: int, place: str) -> None:
+    """Refuse a grid that is nearly empty: stamps in another unit, or recordings that lie far apart."""
+    if length > max(_MOST_ROWS, 100 * rows):
+        raise UserError("time stamps that span far more than was measured", place=place, value=f"{rows} rows",
+                        expected=f"most of {length:.0f} points in time",
+                        mend="Is `time_unit` right? Two recordings in one file? Split them.")  # fmt: skip
+
+
+def steady(values: NDArray[Any], stamps: NDArray[np.float64], place: str) -> Timed:
+    """Values whose stamps are even as they are.
+
+    Raises:
+        UserError: an interval that is more than 1 % from the mean one.
+    """
+    steps = np.diff(stamps)
+    interval = float(stamps[-1] - stamps[0]) / len(steps)
+    if interval <= 0 or np.abs(steps - interval).max() > 0.01 * interval:
+        raise UserError(
+            "time stamps that are not evenly spaced", place=place,
+            value=f"intervals of {steps.min():.6g} to {steps.max():.6g} s", expected="a steady rate to within 1 %",
+            mend="Give `rate_hz` if the device's clock is steady, or `resample_hz` to put the data on an even grid.",
+        )  # fmt: skip
+    return Timed(values, 1 / interval, float(stamps[0]))
+
+
+def clocked(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float, place: str) -> Timed:
+    """Values of a device with a steady clock of known rate and imprecise stamps.
+
+    A stamp may come late and be caught up; where the stamps stay behind after a pause, rows were left out, and as
+    many are put there as NaN. What remains must keep the rate to within 0.2 %.
+
+    Raises:
+        UserError: stamps that keep another rate.
+    """
+    lateness = stamps - np.arange(len(stamps)) / rate_hz
+    pauses = np.flatnonzero(np.diff(stamps) > PAUSE / rate_hz) + 1
+    edges = [0, *pauses.tolist(), len(stamps)]
+    position = np.arange(len(stamps))
+    for before, at, after in zip(edges, edges[1:], edges[2:], strict=False):
+        left = np.median(lateness[max(before, at - _NEIGHBOURS) : at])
+        right = np.median(lateness[at : min(after, at + _NEIGHBOURS)])
+        position[at:] += max(0, round(float(right - left) * rate_hz))
+    residual = stamps - position / rate_hz
+    start = float(np.median(residual))
+    seconds = position[-1] / rate_hz
+    drift = float(np.polyfit(position / position[-1], residual - start, 1)[0])
+    if abs(drift) > 0.002 * seconds + 2 / rate_hz:
+        raise UserError(
+            "time stamps that do not keep the stated rate", place=place, value=f"{drift:+.3f} s in {seconds:.0f} s",
+            expected=f"{rate_hz:g} Hz to within 0.2 %",
+            mend="Correct `rate_hz`, or give `resample_hz` alone if there is no steady clock.",
+        )  # fmt: skip
+    if position[-1] == len(stamps) - 1:
+        return Timed(values, rate_hz, start)
+    length = int(position[-1]) + 1
+    _check_length(length, len(values), place)
+    full = np.full((length, *values.shape[1:]), np.nan, dtype=np.result_type(values.dtype, np.float32))
+    full[position] = values
+    rows = np.maximum(np.searchsorted(position, np.arange(length), side="right") - 1, 0)
+    return Timed(full, rate_hz, start, rows)
+
+
+def resample(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float) -> Timed:
+    """Unevenly sampled values on an even grid: interpolated linearly on a fine one, low-pass filtered, decimated.
+
+    Where stamps are more than `PAUSE` usual intervals apart (and more than one of the grid), nothing is made up.
+    """
+    from scipy.signal import resample_poly
+
+    usual = float(np.median(np.diff(stamps)))
+    factor = max(1, int(np.ceil(1 / (usual * rate_hz)))) if usual > 0 else 1
+    fine = stamps[0] + np.arange(int((stamps[-1] - stamps[0]) * rate_hz * factor + 1e-6) + 1) / (rate_hz * factor)
+    columns = values.reshape(len(values), -1)
+    even = np.stack([np.interp(fine, stamps, column) for column in columns.T], axis=-1)
+    slow = resample_poly(even, 1, factor, axis=0, padtype="line") if factor > 1 else even
+    grid = fine[::factor]
+    after = np.clip(np.searchsorted(stamps, grid), 1, len(stamps) - 1)
+    between = (grid > stamps[after - 1]) & (grid < stamps[after])
+    slow[between & (stamps[after] - stamps[after - 1] > max(PAUSE * usual, 1 / rate_hz))] = np.nan
+    nearest = np.where(grid - stamps[after - 1] < stamps[after] - grid, after - 1, after)
+    kind = np.complex64 if np.iscomplexobj(slow) else np.float32
+    return Timed(slow.reshape(len(slow), *values.shape[1:]).astype(kind), rate_hz, float(stamps[0]), nearest)

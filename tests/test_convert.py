@@ -1,0 +1,380 @@
+"""Converting: time is never made up, nothing is dropped without a word, and nothing half-written stays."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import stat
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.io import savemat, wavfile
+
+from maekit.data import readers
+from maekit.data.convert import convert
+from maekit.data.spec import load_spec
+from maekit.data.timing import clocked, resample, steady
+from maekit.errors import UserError
+
+SPEC = """\
+name: mine
+files: "*.h5"
+RECORDS
+signal: {path: x, axes: [time], rate_hz: {attribute: rate_hz}}
+convert:
+  record: "PATTERN"
+  streams: STREAMS
+MORE
+"""
+ONE = "(?P<record>[a-z0-9]+)[.]"
+
+
+def run(
+    folder: Path, files: Mapping[str, bytes], streams: str, *, pattern: str = ONE, more: str = "",
+    records: str = 'records: "/*"', **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Every dataset and attribute of what a conversion writes."""
+    for name, content in files.items():
+        (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "source" / name).write_bytes(content)
+    if not streams.startswith("{x:"):
+        streams = f"{{x: {{files: '**/*', {streams}}}}}"
+    text = SPEC.replace("STREAMS", streams).replace("PATTERN", pattern).replace("MORE", more)
+    (folder / "spec.yaml").write_text(text.replace("RECORDS", records))
+    found: dict[str, Any] = {}
+
+    def note(name: str, item: Any) -> None:
+        found.update({f"{name}@{key}": value for key, value in item.attrs.items()})
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[()]
+
+    with h5py.File(convert(load_spec(folder / "spec.yaml"), folder / "source", folder / "out", **options)) as file:
+        file.visititems(note)
+    return found
+
+
+def npy(values: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+def npz(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def mat(**arrays: Any) -> bytes:
+    buffer = io.BytesIO()
+    savemat(buffer, arrays)
+    return buffer.getvalue()
+
+
+def wav(values: Any, rate: int = 50) -> bytes:
+    buffer = io.BytesIO()
+    wavfile.write(buffer, rate, values)
+    return buffer.getvalue()
+
+
+def table(times: Any, values: Any = None) -> bytes:
+    rows = zip(times, times if values is None else values, strict=True)
+    return ("t,a\n" + "".join(f"{t:.9f},{v}\n" for t, v in rows)).encode()
+
+
+RAMP = np.arange(30)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "stream"),
+    [
+        ("x.csv", table(RAMP / 50, RAMP), "columns: [a], time: t"),
+        ("x.csv", b",a\n" + b"".join(b"%d,%d\n" % (9, i) for i in RAMP), "columns: [a], rate_hz: 50"),
+        ("x.csv", b"".join(b"%d,9\n" % i for i in RAMP), "columns: [0], rate_hz: 50"),
+        ("x.csv", b"a;b\n" + b"".join(b"%d,0;9\n" % i for i in RAMP), 'columns: [a], rate_hz: 50, decimal: ","'),
+        ("x.csv", b"a|b\n" + b"".join(b"%d|9\n" % i for i in RAMP), 'columns: [a], rate_hz: 50, delimiter: "|"'),
+        ("x.csv.gz", gzip.compress(table(RAMP / 50, RAMP)), "columns: [a], time: t"),
+        ("x.npy", npy(RAMP.astype(">i2")), "rate_hz: 50"),
+        ("x.npz", npz(a=RAMP, t=RAMP * 20, other=np.array([{}], dtype=object)), "key: a, time: t, time_unit: ms"),
+        ("x.mat", mat(a=RAMP[:, None], t=RAMP[None] / 50), "key: a, time: t"),
+        ("x.wav", wav(RAMP.astype(np.int16)), "rate_hz: 50"),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_formats(name: str, content: bytes, stream: str, zipped: bool, tmp_path: Path) -> None:
+    files = {name: content}
+    if zipped:
+        if name.endswith(".gz"):
+            pytest.skip("a zip packs its members itself")
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"folder/{name}", content)
+        files, stream = {"all.zip": buffer.getvalue()}, f"member: 'folder/*', {stream}"
+    found = run(tmp_path, files, stream)
+    assert np.array_equal(found["x/x"].ravel(), RAMP)
+    assert found["x/x@rate_hz"] == pytest.approx(50)
+
+
+BOMB = gzip.compress(bytes(1 << 20))
+
+BAD: dict[str, tuple[dict[str, bytes], str, str]] = {
+    "two files for one": ({"a/x.npy": npy(RAMP), "b/x.npy": npy(RAMP)}, "rate_hz: 1", "two files for 'x'"),
+    "pattern": ({"x.npy": npy(RAMP), "X_.npy": npy(RAMP)}, "rate_hz: 1", "X_.npy.*does not match"),
+    "cut WAV": ({"x.wav": wav(RAMP.astype(np.int16))[:60]}, "", "cut off.*expected 104 bytes"),
+    "other rate": ({"x.wav": wav(RAMP.astype(np.int16))}, "rate_hz: 100", "50.*expected 100 Hz"),
+    "stamp missing": ({"x.csv": b"t,a\n0,1\n,2\n2,3\n"}, "columns: [a], time: t", "time stamp is missing.*row 1"),
+    "one stamp": ({"x.csv": b"t,a\n0,1\n"}, "columns: [a], time: t", "too few time stamps"),
+    "back": ({"x.csv": table([0, 1, 2, 1.5, 3])}, "columns: [a], time: t, resample_hz: 1", r"go back.*row 3"),
+    "uneven": ({"x.csv": table([0, 1, 2, 3.5])}, "columns: [a], time: t", "not evenly spaced.*resample_hz"),
+    "rate not kept": ({"x.csv": table(np.arange(99) / 10)}, "columns: [a], time: t, rate_hz: 11", "do not keep"),
+    "a year apart": ({"x.csv": table([*RAMP, *(RAMP + 3e7)])}, "columns: [a], time: t, rate_hz: 1", "span far more"),
+    "unit": ({"x.csv": table(RAMP * 20e3)}, "columns: [a], time: t, resample_hz: 50", "time_unit"),
+    "no time": ({"x.npy": npy(RAMP)}, "resample_hz: 5", "nothing to resample by"),
+    "rows of time": ({"x.npz": npz(a=RAMP, t=RAMP[:5])}, "key: a, time: t", "not one time stamp a row"),
+    "twice a column": ({"x.csv": b"a,a\n1,2\n"}, "columns: [a], rate_hz: 1", "two columns of one name"),
+    "line": ({"x.csv": b"a,b\n\n1,2\n3,4\nx,4\n"}, "columns: [a], rate_hz: 1", r"x.csv:5: a cell.*'x'"),
+    "no header": ({"x.csv": b"1,2\nx,4\n"}, "columns: [0], rate_hz: 1", r"x.csv:2: a cell"),
+    "decimal comma": ({"x.csv": b"a;b\n1,5;2\n"}, "columns: [a], rate_hz: 1", "decimal"),
+    "struct": ({"x.mat": mat(s={"f": 1})}, "key: s, rate_hz: 1", "no numbers"),
+    "text": ({"x.npy": npy(np.array(["a"]))}, "rate_hz: 1", "no numbers"),
+    "objects": ({"x.npz": npz(a=np.array([{}], dtype=object))}, "key: a, rate_hz: 1", "pickles are not read"),
+    "torn": ({"x.npz": npz(a=RAMP)[:90]}, "key: a, rate_hz: 1", "cannot be read as NPZ"),
+    "offsets": ({"x.npz": npz(a=RAMP, o=[0, 9, 99])}, "key: a, offsets: o, rate_hz: 1", "not row offsets"),
+    "rates": ({"x.npz": npz(a=RAMP, o=[0, 9, 30], r=[1.0])}, "key: a, offsets: o, rate_key: r", "one rate a rec"),
+    "zip": ({"x.zip": b"PK no"}, "member: '*', rate_hz: 1", "not a sound zip"),
+    "empty": ({"README": b""}, "rate_hz: 1", "pattern of recordings"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_files_leave_nothing_behind(name: str, tmp_path: Path) -> None:
+    files, stream, message = BAD[name]
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, files, stream)
+    assert not list(tmp_path.glob("out/*")) + list(tmp_path.glob("out/.*"))
+
+
+def test_one_bad_file_of_many_loses_no_earlier_result(tmp_path: Path) -> None:
+    run(tmp_path, {"x.npy": npy(RAMP)}, "rate_hz: 1")
+    before = (tmp_path / "out/mine.h5").read_bytes()
+    with pytest.raises(UserError, match="a result already"):
+        run(tmp_path, {}, "rate_hz: 1")
+    with pytest.raises(UserError, match=r"y\.npy.*cannot be read"):
+        run(tmp_path, {"y.npy": b"torn"}, "rate_hz: 1", overwrite=True)
+    assert (tmp_path / "out/mine.h5").read_bytes() == before
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.h5"]
+    assert len(run(tmp_path, {"y.npy": npy(RAMP)}, "rate_hz: 1", overwrite=True)) == 6
+
+
+def test_others_may_read_the_result(tmp_path: Path) -> None:
+    run(tmp_path, {"x.npy": npy(RAMP)}, "rate_hz: 1")
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert stat.S_IMODE((tmp_path / "out/mine.h5").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(60, 400), st.integers(60, 400), st.integers(6, 500), st.integers(0, 2**32 - 1))
+def test_rows_left_out_of_a_steady_clock_are_missing(before: int, after: int, pause: int, seed: int) -> None:
+    """Stamps quantised as a desktop clock does, late by up to 20 ms: what was measured stays at its time."""
+    rng = np.random.default_rng(seed)
+    position = np.r_[np.arange(before), before + pause + np.arange(after)]
+    late = position / 50 + rng.exponential(0.004, len(position)).clip(0, 0.02)
+    stamps = np.maximum.accumulate(np.round((1.7e9 + late) * 64) / 64)
+    found = clocked(position.astype(np.float32), stamps, 50, "here")
+    assert len(found.values) == position[-1] + 1
+    measured = np.isfinite(found.values)
+    assert measured.sum() == len(position)
+    assert np.array_equal(found.values[measured], np.flatnonzero(measured))
+    assert found.start_s == pytest.approx(1.7e9, abs=0.03, rel=0)
+
+
+def test_a_late_stamp_that_is_caught_up_is_no_pause() -> None:
+    stamps = np.arange(500) / 50
+    stamps[200:210] = stamps[210]
+    found = clocked(np.arange(500), stamps, 50, "here")
+    assert found.values.dtype.kind == "i"
+    assert np.array_equal(found.values, np.arange(500))
+
+
+def test_resampling_keeps_a_slow_wave_removes_a_fast_one_and_bridges_nothing() -> None:
+    rng = np.random.default_rng(0)
+    stamps = np.cumsum(rng.uniform(0.008, 0.012, 4000))
+    stamps[2000:] += 5
+    slow, fast = np.sin(2 * np.pi * 0.5 * stamps), np.sin(2 * np.pi * 17 * stamps)
+    found = resample(np.stack([slow, fast], axis=-1), stamps, 20)
+    times = stamps[0] + np.arange(len(found.values)) / 20
+    pause = (times > stamps[1999]) & (times < stamps[2000])
+    assert np.isnan(found.values[pause]).all()
+    assert np.isfinite(found.values[~pause]).all()
+    inner = ~pause & (np.abs(times - stamps[1999]) > 1) & (np.abs(times - stamps[2000]) > 1)
+    inner &= (times > times[0] + 1) & (times < times[-1] - 1)
+    assert np.abs(found.values[inner, 0] - np.sin(2 * np.pi * 0.5 * times[inner])).max() < 0.02
+    assert np.abs(found.values[inner, 1]).max() < 0.05, "17 Hz would fold to 3 Hz"
+    assert found.rows is not None
+    assert np.abs(stamps[found.rows] - times)[~pause].max() < 0.02
+    assert resample(np.exp(1j * stamps), stamps, 20).values.dtype.kind == "c"
+
+
+def test_a_rate_comes_from_all_stamps() -> None:
+    stamps = 1.7e9 + np.arange(1000) * 0.01
+    stamps[1:-1] += np.random.default_rng(0).uniform(-2e-5, 2e-5, 998)
+    assert steady(np.zeros(1000), stamps, "").rate_hz == pytest.approx(100, rel=1e-6)
+
+
+def test_two_devices_share_a_clock_and_events_count_from_the_first(tmp_path: Path) -> None:
+    one, two = 1.7e9 + np.arange(500) / 50, 1.7e9 - 2 + np.arange(1500) / 125
+    pulse = np.zeros(1500)
+    pulse[[375, 1000]] = 1  # 1 s and 6 s after the first device began
+    streams = """{x: {files: "*/one.csv", columns: [a], time: t, rate_hz: 50},
+                  y: {files: "*/two.csv.gz", columns: [a], time: t, rate_hz: 125, optional: true}}"""
+    pattern = "(?P<record>(?P<person>[^/]+))/[^/]+$"
+    more = "  derived: {events: {adapter: mine, function: peaks, source: y}}"
+    files = {"p1/one.csv": table(one), "p1/two.csv.gz": gzip.compress(table(two, pulse)), "p2/one.csv": table(one)}
+
+    def peaks(values: Any, rate_hz: float) -> Any:
+        return np.flatnonzero(values) / rate_hz
+
+    found = run(tmp_path, files, streams, pattern=pattern, more=more, derivations={"mine": {"peaks": peaks}})
+    assert found["p1/events"] == pytest.approx([1, 6], abs=1e-6)
+    assert found["p1@person"] == "p1"
+    assert found["p1/y@start_s"] == pytest.approx(-2, abs=1e-6)
+    assert found["p2/y@start_s"] == 0
+    assert found["p2/events"].size == found["p2/y"].size == 0
+
+    def refuses(values: Any, rate_hz: float) -> Any:
+        raise ValueError("too slow a rate")
+
+    known: dict[str, dict[str, dict[str, Callable[[Any, float], Any]]]] = {
+        "p1/y.*too slow": {"mine": {"peaks": refuses}},
+        "Did you mean 'peak'": {"mine": {"peak": peaks}},
+    }
+    for message, derivations in known.items():
+        with pytest.raises(UserError, match=message):
+            run(tmp_path, {}, streams, pattern=pattern, more=more, derivations=derivations, overwrite=True)
+    mixed = streams.replace("time: t, rate_hz: 125", "rate_hz: 125")
+    with pytest.raises(UserError, match="with and without time stamps"):
+        run(tmp_path, {}, mixed, pattern=pattern, overwrite=True)
+    with pytest.raises(UserError, match=r"p2.*expected y"):
+        run(tmp_path, {}, streams.replace(", optional: true", ""), pattern=pattern, overwrite=True)
+
+
+def test_ragged_arrays_become_recordings(tmp_path: Path) -> None:
+    stamps = np.r_[np.arange(10) / 10, np.arange(20) / 20]
+    stamps[25:] += 1  # twenty rows of the second are missing
+    content = npz(a=RAMP, t=stamps, o=[0, 10, 30], r=[10.0, 20.0], who=np.array(["é", "b"]))
+    more = "  attributes: {subject: who}"
+    found = run(tmp_path, {"x.npz": content}, "key: a, time: t, offsets: o, rate_key: r", more=more)
+    assert np.array_equal(found["x_00000/x"], RAMP[:10])
+    assert (found["x_00000@subject"], found["x_00001@subject"]) == ("é", "b")
+    assert (found["x_00000/x@rate_hz"], found["x_00001/x@rate_hz"]) == (10, 20)
+    second = found["x_00001/x"]
+    assert len(second) == 40
+    assert np.isnan(second[15:35]).all()
+    assert np.array_equal(second[35:], RAMP[25:])
+    with pytest.raises(UserError, match="fewer entries than recordings"):
+        run(
+            tmp_path,
+            {"x.npz": npz(a=RAMP, o=[0, 10, 30], who=["b"])},
+            "key: a, offsets: o, rate_hz: 1",
+            more=more,
+            overwrite=True,
+        )
+    with pytest.raises(UserError, match=r"no such column or key.*whom"):
+        run(tmp_path, {}, "key: a, offsets: o, rate_hz: 1", more=more.replace("who", "whom"), overwrite=True)
+
+
+def test_labels_of_rows_follow_them_to_another_grid(tmp_path: Path) -> None:
+    times = np.r_[0:2:0.01, 3:5:0.01]
+    rows = "".join(f"{t:.4f},{t:.4f},{'rest' if t < 2.5 else 'walk'},{int(t > 2.5)}\n" for t in times)
+    more = "  attributes: {activity: activity, code: code}"
+    found = run(
+        tmp_path, {"x.csv": b"t,a,activity,code\n" + rows.encode()}, "columns: [a], time: t, resample_hz: 10", more=more
+    )
+    assert found["x/activity"].shape == found["x/code"].shape == found["x/x"].shape
+    known = np.isfinite(found["x/x"])
+    assert np.array_equal(found["x/activity"][known] == b"walk", found["x/x"][known] > 2.5)
+    assert np.array_equal(found["x/code"][known], found["x/x"][known] > 2.5)
+
+
+def test_several_recordings_need_groups(tmp_path: Path) -> None:
+    found = run(tmp_path, {"x.npy": npy(RAMP)}, "rate_hz: 5", records="")
+    assert found["x@rate_hz"] == 5
+    with pytest.raises(UserError, match="no groups to hold them"):
+        run(tmp_path, {"y.npy": npy(RAMP)}, "rate_hz: 5", records="", overwrite=True)
+
+
+def test_a_pattern_is_checked_with_the_spec(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"spec.yaml:6:.*not a regular expression"):
+        run(tmp_path, {}, "rate_hz: 5", pattern="(")
+
+
+def test_bombs_are_refused_before_they_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "HARMLESS", 1 << 16)
+    (tmp_path / "b.csv.gz").write_bytes(BOMB)
+    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("b.csv", bytes(1 << 20))
+    np.savez_compressed(tmp_path / "b.npz", a=np.zeros(1 << 17))
+    for name in ("b.csv.gz", "b.npz"):
+        with pytest.raises(UserError, match="absurd size"):
+            readers.read(tmp_path / name)
+    with readers.open_zip(tmp_path / "b.zip") as archive, pytest.raises(UserError, match="absurd size"):
+        readers.read_member(archive, "b.csv")
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil"])
+def test_a_zip_stays_inside(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "e.zip", "w") as archive:
+        archive.writestr("good", b"")
+        archive.writestr(name, b"")
+    with pytest.raises(UserError, match="outside the folder"):
+        readers.open_zip(tmp_path / "e.zip")
+
+
+def test_pictures_are_unpacked_wholly_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "spec.yaml").write_text("name: p\nkind: image_folder\nconvert: {unzip: '*.zip'}\n")
+    spec = load_spec(tmp_path / "spec.yaml")
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    with zipfile.ZipFile(source / "p.zip", "w") as archive:
+        archive.writestr("train/cat/0.jpg", b"one")
+        archive.writestr("test/cat/1.jpg", b"two")
+    whole = (source / "p.zip").read_bytes()
+    (source / "p.zip").write_bytes(whole.replace(b"two", b"2wo"))
+    with pytest.raises(UserError, match=r"test/cat/1\.jpg.*cannot be unpacked"):
+        convert(spec, source, target)
+    assert not list(target.iterdir())
+    (source / "p.zip").write_bytes(whole)
+    assert convert(spec, source, target) == target
+    assert (target / "train/cat/0.jpg").read_bytes() == b"one"
+    with pytest.raises(UserError, match="a result already"):
+        convert(spec, source, target)
+    (target / "train/cat/old.jpg").touch()
+    (target / "notes.txt").write_text("mine")
+    convert(spec, source, target, overwrite=True)
+    assert not (target / "train/cat/old.jpg").exists()
+    assert (target / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in target.iterdir()) == ["notes.txt", "test", "train"]
+
+
+def test_a_pause_of_a_real_recording_is_missing(real_data: Path, tmp_path: Path) -> None:
+    """The sensor of subject02 stopped for 0.44 s; what follows must not move towards it."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source/subject02").symlink_to(real_data / "radar_phase_ecg/subject02")
+    spec = load_spec("radar_phase_ecg")
+    rules = spec.convert.model_copy(update={"derived": {}}) if spec.convert else None
+    with h5py.File(convert(spec.model_copy(update={"convert": rules}), tmp_path / "source", tmp_path)) as file:
+        values = file["subject02/displacement"][()]
+    missing = np.flatnonzero(np.isnan(values))
+    assert len(missing) == 21
+    assert missing[-1] - missing[0] == 20
+    content = readers.read(real_data / "radar_phase_ecg/subject02/radar.csv.gz")
+    stamps = content.numbers("Timestamp")
+    assert (len(values) - 1) / 50 == pytest.approx(stamps[-1] - stamps[0], abs=0.05)
