@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
+
+from maekit.report import svg
 
 
 @dataclass(frozen=True)
@@ -19,17 +23,21 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG figure with a caption, and `alt` for those who cannot see it; a `wide` one scrolls on a phone."""
+    """One or more SVG panels, side by side where there is room; `alt` for those who cannot see them."""
 
-    svg: str
+    panels: tuple[str, ...]
     alt: str
     caption: str = ""
-    wide: bool = False
+
+    @property
+    def svg(self) -> str:
+        """All panels in one row, for a file of their own."""
+        return svg.in_a_row(self.panels)
 
 
 @dataclass(frozen=True)
 class Content:
-    """Everything on the page, in its order."""
+    """Everything on the page."""
 
     title: str
     verdict: str
@@ -44,10 +52,14 @@ class Content:
 
 def cell(value: Any) -> str:
     """A number with as many digits as mean something; everything else as it is."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    if value != value:
+    if isinstance(value, Integral):
+        return f"{int(value):,}"
+    number = float(value)
+    if math.isnan(number):
         return "-"
-    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 1000 else f"{value:,.0f}"
+    size = abs(number)
+    if 0 < size < 0.01:
+        return f"{number:.2g}"
+    return f"{number:.3f}" if size < 10 else f"{number:.1f}" if size < 1000 else f"{number:,.0f}"

@@ -1,14 +1,15 @@
-"""Figures of the report, as SVG that reads on light and on dark ground."""
+"""Figures of the report: how training went, what a model reconstructs, how its answers agree with the truth."""
 
 from __future__ import annotations
 
-import io
-import re
-import zlib
+import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from maekit.report.content import Picture
+from maekit.report.svg import BLUE, GREEN, INK, ORANGE, REMOVED, fragment, styled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,175 +17,299 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-INK, GRID = "#7a7f87", "#9aa0a833"
-# Okabe & Ito's palette, told apart by people with any colour vision; these three read on white and on black.
-BLUE, ORANGE, GREEN = "#2b8fd6", "#e07b1a", "#12a37a"
-
-STYLE = {
-    "font.family": "sans-serif", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
-    "xtick.color": INK, "ytick.color": INK, "axes.titlecolor": INK, "axes.titlesize": 10, "axes.titlelocation": "left",
-    "axes.spines.top": False, "axes.spines.right": False, "figure.facecolor": "none", "axes.facecolor": "none",
-    "savefig.facecolor": "none", "svg.fonttype": "none", "text.parse_math": False, "lines.color": BLUE,
-    "axes.prop_cycle": "cycler('color', ['#2b8fd6', '#e07b1a', '#12a37a'])", "image.interpolation": "nearest",
-}  # fmt: skip
-
 Draw = Callable[..., None]
+Rows = Sequence[dict[str, Any]]
+Label = tuple[float, str, str]
+"""Height in data units, text, colour."""
+
+PANEL = (3.7, 2.5)
+METRICS = {"mae": "Mean absolute error, validation", "accuracy": "Accuracy, validation"}
+TRIVIAL = {"loss_mean_patch": ("mean patch", ORANGE), "loss_interpolation": ("interpolation", GREEN)}
+COUNTS_UP_TO = 15
 
 
-def curves(rows: Sequence[dict[str, Any]]) -> list[Picture]:
-    """Loss (with the trivial predictors), learning rate and collapse monitor against epochs, from metrics rows."""
+def curves(rows: Rows) -> list[Picture]:
+    """Loss beside the trivial predictors, task metrics, learning rate and collapse monitor against epochs.
+
+    Args:
+        rows: of `metrics.jsonl`, each with `kind` (train or validation) and `epoch`.
+    """
     training = [row for row in rows if row["kind"] == "train"]
     validation = [row for row in rows if row["kind"] == "validation"]
     if not training:
         return []
-
-    def loss(axes: Axes) -> None:
-        _line(axes, training, "loss", "training", BLUE, alpha=0.45)
-        _line(axes, validation, "loss", "validation", BLUE)
-        reference = validation or training
-        _line(axes, reference, "loss_mean_patch", "mean patch", ORANGE, linestyle="--")
-        _line(axes, reference, "loss_interpolation", "interpolation", GREEN, linestyle="--")
-        axes.set_title("Loss")
-
-    def metric(name: str, source: Sequence[dict[str, Any]]) -> Callable[[Axes], None]:
-        def draw(axes: Axes) -> None:
-            _line(axes, source, name, "", BLUE)
-            axes.set_title(name)
-
-        return draw
-
-    def monitor(axes: Axes) -> None:
-        _line(axes, validation or training, "effective_rank", "", BLUE)
-        axes.set_title("Effective rank of the embeddings")
-
-    pictures = [_picture(loss, "Training and validation loss against epochs")]
-    for name in ("mae", "accuracy"):
+    last = max(row["epoch"] for row in [*training, *validation])
+    pictures = [_loss(training, validation, last)]
+    for name, title in METRICS.items():
         if any(name in row for row in validation):
-            pictures.append(_picture(metric(name, validation), f"{name} on the validation split against epochs"))
-    if any("effective_rank" in row for row in validation or training):
-        pictures.append(_picture(monitor, "Effective rank against epochs"))
-    pictures.append(_picture(metric("lr", training), "Learning rate against epochs"))
+            pictures.append(_single([(title, validation, name)], last, f"{title} against epochs"))
+    pictures.append(_single([("Learning rate", training, "lr")], last, "Learning rate against epochs"))
+    monitored = [
+        (title, validation if any(name in row for row in validation) else training, name)
+        for name, title in (("embedding_std", "Spread of the embeddings (std)"), ("effective_rank", "Effective rank"))
+        if any(name in row for row in [*validation, *training])
+    ]
+    if monitored:
+        what = "Spread of the embeddings and their effective rank against epochs: near zero they have collapsed"
+        pictures.append(_single(monitored, last, what))
     return pictures
 
 
 def reconstruction(
     draw: Draw, panels: Sequence[tuple[str, NDArray[np.float32]]], *, caption: str, shared: NDArray[np.float32]
 ) -> Picture:
-    """Panels one beside the other in the modality's own drawing, removed patches left out, on one scale.
+    """Panels in the modality's own drawing, removed patches gray, on one scale; stacked where there is little room.
+
+    Where samples are drawn as lines, the last panel has the original as a thin line behind the prediction.
 
     Args:
         draw: an adapter's `draw(axes, x, title=...)`.
         panels: (title, sample) with NaN where nothing is to be shown.
         caption: says how predictions were turned back into units.
-        shared: the sample whose range sets the scale of all panels.
+        shared: the sample whose drawing sets the scale of all panels.
     """
     import numpy as np
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * len(panels), 3.0), layout="constrained")
-        low, high = float(np.nanmin(shared)), float(np.nanmax(shared))
-        margin = 0.05 * (high - low) or 1.0
-        for axes, (title, x) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+    with styled():
+        model = _figure(PANEL).subplots()
+        draw(model, shared, title="")
+        spans: list[tuple[float, float]] = []
+        drawn = []
+        for i, (title, x) in enumerate(panels):
+            figure = _figure(PANEL)
+            axes = figure.subplots()
             draw(axes, x, title=title)
-            for image in axes.images:
+            for image, like in zip(axes.images, model.images, strict=False):
                 if image.get_array().ndim == 2:
-                    image.set_clim(low, high)
+                    image.set_clim(*like.get_clim())
+                    image.set_cmap(image.get_cmap().with_extremes(bad=REMOVED))
             if axes.lines:
-                axes.set_ylim(low - margin, high + margin)
-        return Picture(_svg(figure), "Original, masked and reconstructed sample", caption, wide=True)
+                spans = _gaps(axes) or spans
+                for left, right in spans:
+                    axes.axvspan(left, right, color=INK, alpha=0.15, linewidth=0)
+                if 0 < i == len(panels) - 1:
+                    for line in model.lines:
+                        axes.plot(*line.get_data(), color=INK, linewidth=0.9, zorder=1.5)
+                axes.set_xlim(model.get_xlim())
+                axes.set_ylim(_room(model, [x for _, x in panels]))
+            _literal(figure)
+            drawn.append(fragment(figure))
+        notes = []
+        if any(np.isnan(x).any() for _, x in panels[1:]):
+            notes.append("Shaded: not shown to the model." if model.lines else "Gray: not shown to the model.")
+        if model.lines and len(panels) > 1:
+            notes.append(f"Thin gray line: {panels[0][0]}.")
+        alt = ", ".join(title for title, _ in panels)
+        return Picture(tuple(drawn), f"One sample: {alt}", " ".join([caption, *notes]).strip())
 
 
 def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Picture:
-    """Which class was taken for which; rows are the truth. Long names are cut."""
+    """Which class was taken for which; rows are the truth. Names that are cut stand in full in the caption."""
+    import numpy as np
+    from matplotlib.colors import to_rgb
+
     names = [name if len(name) <= 20 else f"{name[:19]}…" for name in classes]
-
-    def draw(axes: Axes) -> None:
-        share = counts / counts.sum(axis=1, keepdims=True).clip(1)
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for (r, c), value in _enumerate(counts):
-            axes.text(
-                c,
-                r,
-                str(value),
-                ha="center",
-                va="center",
-                color="#ffffff" if share[r, c] > 0.5 else "#30343a",
-                fontsize=8,
-            )
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    share = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    longest = 0.07 * max(map(len, names))
+    with styled():
+        side = 0.6 + 0.4 * len(names)
+        figure = _figure((max(side + longest, 3.0), max(side + 0.7 * longest, 2.6)))
+        axes = figure.subplots()
+        # An empty cell is the page itself, and no cell so strong that the page's ink cannot be read on it, light or dark.
+        axes.imshow(np.dstack([np.broadcast_to(to_rgb(BLUE), (*share.shape, 3)), 0.75 * share]))
+        axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
+        axes.grid(which="minor")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(which="both", length=0)
+        if len(names) <= COUNTS_UP_TO:
+            for (row, column), count in np.ndenumerate(counts):
+                weight = "bold" if share[row, column] > 0.5 else "normal"
+                axes.text(column, row, f"{count:d}", ha="center", va="center", fontsize=8, fontweight=weight)
+        slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 3 else {}
+        axes.set_xticks(range(len(names)), names, **slanted)
         axes.set_yticks(range(len(names)), names)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
-        axes.set_title("Confusion on the test split")
-
-    side = 1.8 + 0.42 * len(names) + 0.08 * max(map(len, names))
-    return _picture(draw, "Confusion matrix", size=(side + 0.6, side))
+        axes.set_xlabel("predicted class")
+        axes.set_ylabel("true class")
+        cut = [f"“{whole}”" for whole, name in zip(classes, names, strict=True) if whole != name]
+        caption = "Colour: share of the true class; numbers: samples." if len(names) <= COUNTS_UP_TO else (
+            "Colour: share of the true class."
+        )  # fmt: skip
+        caption += f" Names in full: {', '.join(cut)}." if cut else ""
+        return Picture((fragment(figure, least=0.55),), "Confusion matrix on the held-out split", caption)
 
 
 def agreement(predicted: NDArray[np.float64], label: NDArray[np.float64], unit: str) -> Picture:
-    """Difference against mean of prediction and label, with bias and limits of agreement (Bland & Altman, 1986)."""
+    """Prediction against label, and their difference against their mean with limits of agreement.
 
-    def draw(axes: Axes) -> None:
-        difference = predicted - label
-        bias, spread = float(difference.mean()), float(difference.std())
-        axes.plot((predicted + label) / 2, difference, ".", markersize=3, alpha=0.5, color=BLUE)
-        for level, name in ((bias, "bias"), (bias - 1.96 * spread, "-1.96 sd"), (bias + 1.96 * spread, "+1.96 sd")):
-            axes.axhline(level, color=ORANGE, linewidth=1, linestyle="-" if name == "bias" else "--")
-            axes.annotate(
-                f"{name} {level:.1f}",
-                (1, level),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="bottom",
-                fontsize=8,
-            )
-        axes.set_xlabel(f"mean of prediction and label [{unit}]")
-        axes.set_ylabel(f"prediction - label [{unit}]")
-        axes.set_title("Agreement on the test split")
+    Source: Bland and Altman, "Statistical methods for assessing agreement", The Lancet, 1986.
+    """
+    import numpy as np
 
-    return _picture(draw, "Bland-Altman plot")
+    finite = np.isfinite(predicted) & np.isfinite(label)
+    left_out = int((~finite).sum())
+    predicted, label = predicted[finite], label[finite]
+    of = f" [{unit}]" if unit else ""
+    dots = {"color": BLUE, "markersize": 3, "markeredgewidth": 0, "alpha": max(0.25, min(0.8, 150 / (len(label) or 1)))}
+    note = f" {left_out} of {len(finite)} pairs are not finite and are left out." if left_out else ""
+    with styled():
+        pair = _figure(PANEL)
+        axes = pair.subplots()
+        axes.plot(label, predicted, "o", **dots)
+        low, high = axes.get_xlim()
+        low, high = min(low, axes.get_ylim()[0]), max(high, axes.get_ylim()[1])
+        axes.plot((low, high), (low, high), color=INK, linewidth=0.9, zorder=1)
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel=f"label{of}", ylabel=f"prediction{of}")
+        axes.set_title("Prediction against label")
+        axes.grid()
+        spread = _figure(PANEL)
+        axes = spread.subplots()
+        axes.plot((predicted + label) / 2, predicted - label, "o", **dots)
+        if len(label):
+            bias, sd = float((predicted - label).mean()), float((predicted - label).std())
+            levels = [(bias, "bias"), (bias - 1.96 * sd, "−1.96 sd"), (bias + 1.96 * sd, "+1.96 sd")]
+            for level, name in levels:
+                axes.axhline(level, color=ORANGE, linewidth=1.1, linestyle="-" if name == "bias" else (0, (4, 3)))
+            _label_ends(axes, [(level, f"{name} {level:.1f}".replace("-", "−"), ORANGE) for level, name in levels])
+        axes.set(xlabel=f"mean of prediction and label{of}", ylabel=f"prediction − label{of}")
+        axes.set_title("Agreement (Bland–Altman)")
+        axes.grid(axis="y")
+        caption = f"{len(label)} samples. Gray line: prediction equals label.{note}"
+        return Picture((fragment(pair), fragment(spread)), "Predictions against labels, and their agreement", caption)
 
 
-def _line(axes: Axes, rows: Sequence[dict[str, Any]], name: str, label: str, colour: str, **style: Any) -> None:
-    points = [(row["epoch"], row[name]) for row in rows if name in row]
+def _loss(training: Rows, validation: Rows, last: float) -> Picture:
+    with styled():
+        figure = _figure(PANEL)
+        axes = figure.subplots()
+        ends: list[Label] = []
+        if validation:
+            ends += _line(axes, training, "loss", "training", BLUE, linewidth=1.0, alpha=0.5)
+            ends += _line(axes, validation, "loss", "validation", BLUE)
+        else:
+            ends += _line(axes, training, "loss", "training", BLUE)
+        seen = [y for line in axes.lines for y in line.get_ydata()] or [0.0, 1.0]
+        trivial: list[Label] = []
+        for name, (label, colour) in TRIVIAL.items():
+            rows = validation if any(name in row for row in validation) else training
+            trivial += _line(axes, rows, name, label, colour, linewidth=1.3, linestyle=(0, (4, 3)))
+        low, high = min(seen), max(seen)
+        if trivial:  # the nearest always shows; one far above would press all the rest flat
+            low, high = min([low, *(y for y, _, _ in trivial)]), max(high, min(y for y, _, _ in trivial))
+            limit = high + 1.5 * (high - low)
+            high = max([high, *(y for y, _, _ in trivial if y <= limit)])
+        margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+        axes.set_ylim(low - margin, high + margin)
+        ends += [(y, text if y <= high else f"{text} ↑", colour) for y, text, colour in trivial]
+        _finish(axes, "Loss", last)
+        _label_ends(axes, ends)
+        what = "Loss against epochs" + (", dashed: predictors that learn nothing" if trivial else "")
+        return Picture((fragment(figure),), what, f"{what}." if trivial else "")
+
+
+def _single(parts: Sequence[tuple[str, Rows, str]], last: float, alt: str) -> Picture:
+    """One quantity a part, one above the other, each with its last value at the end of its line."""
+    with styled():
+        figure = _figure(PANEL)
+        for i, (axes, (title, rows, name)) in enumerate(
+            zip(figure.subplots(len(parts), sharex=True, squeeze=False)[:, 0], parts, strict=True)
+        ):
+            ends = _line(axes, rows, name, "", BLUE)
+            if name in ("effective_rank", "embedding_std", "lr"):
+                axes.set_ylim(bottom=0)
+            _finish(axes, title, last, labelled=i == len(parts) - 1, ticks=5 if len(parts) == 1 else 3)
+            if name != "lr":  # which ends at nothing
+                _label_ends(axes, ends)
+        return Picture((fragment(figure),), alt)
+
+
+def _line(axes: Axes, rows: Rows, name: str, label: str, colour: str, **style: Any) -> list[Label]:
+    """Draw a column of the rows; gives what is to be written at its end."""
+    points = [(row["epoch"], float(row[name])) for row in rows if _is_finite(row.get(name))]
     if not points:
-        return
+        return []
     x, y = zip(*points, strict=True)
-    axes.plot(x, y, color=colour, linewidth=1.6, marker="o" if len(points) == 1 else None, markersize=3, **style)
-    if label:  # beside the line's end, so that no legend has to be read
+    axes.plot(x, y, **{"color": colour, "linewidth": 1.6, "marker": "o" if len(x) == 1 else None, "markersize": 3, **style})  # fmt: skip
+    value = f"{y[-1]:.3g}" if abs(y[-1]) < 1000 else f"{y[-1]:,.0f}"
+    return [(y[-1], f"{label} {value}".strip(), colour)]
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _finish(axes: Axes, title: str, last: float, *, labelled: bool = True, ticks: int = 5) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axes.set_title(title)
+    axes.grid(axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlim(0, last)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=last >= 2))
+    axes.yaxis.set_major_locator(MaxNLocator(ticks))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.5g}"))
+    if labelled:
+        axes.set_xlabel("epoch")
+
+
+def _label_ends(axes: Axes, labels: Sequence[Label]) -> None:
+    """Write at the right of the axes, at the height of each line's end, moved apart where they would overlap."""
+    low, high = axes.get_ylim()
+    rows = axes.get_subplotspec().get_gridspec().nrows if axes.get_subplotspec() else 1
+    gap = 0.1 * rows
+    ordered = sorted(labels)
+    heights = [min(max((y - low) / (high - low), 0.0), 1.0) for y, _, _ in ordered]
+    for _ in range(100):
+        for i, (below, above) in enumerate(pairwise(heights)):
+            lacking = max(0.0, gap - (above - below)) / 2
+            heights[i], heights[i + 1] = below - lacking, above + lacking
+    for height, (_, text, colour) in zip(heights, ordered, strict=True):
         axes.annotate(
-            label, (x[-1], y[-1]), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8, color=colour
-        )
+            text, (1, height), xycoords="axes fraction", xytext=(5, 0), textcoords="offset points", va="center",
+            fontsize=8, color=colour, annotation_clip=False,
+        )  # fmt: skip
 
 
-def _picture(draw: Callable[[Axes], None], alt: str, size: tuple[float, float] = (5.4, 2.9)) -> Picture:
-    from matplotlib import rc_context
+def _gaps(axes: Axes) -> list[tuple[float, float]]:
+    """Stretches along the axis where none of the lines has a value."""
+    import numpy as np
+
+    x = np.asarray(axes.lines[0].get_xdata(), dtype=float)
+    same = [np.asarray(line.get_ydata(), dtype=float) for line in axes.lines if len(line.get_xdata()) == len(x)]
+    missing = np.isnan(same).all(axis=0)
+    edges = np.flatnonzero(np.diff(np.r_[False, missing, False].astype(int)))
+    last = len(x) - 1
+    return [(float(x[max(start - 1, 0)]), float(x[min(end, last)])) for start, end in edges.reshape(-1, 2)]
+
+
+def _room(model: Axes, samples: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """The model's limits, widened to what goes beyond them, by one more height at most on each side."""
+    import numpy as np
+
+    low, high = model.get_ylim()
+    values = np.concatenate([x[np.isfinite(x)].ravel() for x in samples])
+    if not values.size:
+        return low, high
+    height, margin = high - low, 0.04 * (high - low)
+    below, above = float(values.min()) - margin, float(values.max()) + margin
+    return max(min(low, below), low - height), min(max(high, above), high + height)
+
+
+def _literal(figure: Figure) -> None:
+    """Texts of an adapter as their author meant them: adapters escape `$`, and logarithmic ticks are formulas."""
+    from matplotlib.text import Text
+    from matplotlib.ticker import LogFormatter, LogFormatterMathtext
+
+    for text in figure.findobj(Text):
+        text.set_text(text.get_text().replace(r"\$", "$"))
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatterMathtext):
+                axis.set_major_formatter(LogFormatter())
+
+
+def _figure(size: tuple[float, float]) -> Figure:
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots()
-        draw(axes)
-        if not axes.images and not axes.get_xlabel():
-            axes.grid(axis="y", color=GRID)
-            axes.set_xlabel("epoch")
-        return Picture(_svg(figure), alt)
-
-
-def _svg(figure: Figure) -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    # Many figures share one page: ids must differ, and size comes from the page.
-    mark = f"f{zlib.crc32(text.encode()):08x}-"
-    text = re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda m: m[0] + mark, text)
-    return re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1), count=1
-    )
-
-
-def _enumerate(values: NDArray[np.int64]) -> list[tuple[tuple[int, int], int]]:
-    return [((r, c), int(values[r, c])) for r in range(values.shape[0]) for c in range(values.shape[1])]
+    return Figure(figsize=size, layout="constrained")

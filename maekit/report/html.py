@@ -10,18 +10,27 @@ from maekit.report.content import Content, cell
 
 
 def write_report(content: Content, path: Path) -> Path:
-    """Write the page in one step.
+    """Write the page in one step: whoever reads `path` finds the old page or the whole new one.
 
     Returns:
         `path`.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(loader=PackageLoader("maekit.report", "."), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("maekit.report", "."), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     environment.filters["cell"] = cell
     text = environment.get_template("report.html.jinja").render(content=content)
-    handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".html")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(unfinished).chmod(0o644)
-    return Path(unfinished).replace(path)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".unfinished")
+    unfinished = Path(name)
+    try:
+        # Names of files may hold bytes that are no text in any encoding.
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(text)
+        unfinished.chmod(0o644)
+        return unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
+import re
+from typing import Any
+
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from maekit.report.content import Table, cell
 
 
 def render_table(table: Table) -> RichTable:
-    """A rich table; text from outside is shown as it is."""
+    """A rich table; text from outside is shown as it is: no markup, no emoji names, no control sequences."""
     shown = RichTable(
-        title=escape(table.title), caption=escape(table.note) or None, title_justify="left", caption_justify="left"
-    )
+        title=_text(table.title, "italic"), caption=_text(table.note, "dim italic") if table.note else None,
+        title_justify="left", caption_justify="left",
+    )  # fmt: skip
     for i, column in enumerate(table.columns):
-        shown.add_column(escape(column), justify="left" if i == 0 else "right", overflow="fold")
+        shown.add_column(_text(column, "bold"), justify="left" if i == 0 else "right", overflow="fold")
     for r, row in enumerate(table.rows):
-        shown.add_row(
-            *(f"[bold]{escape(cell(v))}[/]" if (r, c) in table.best else escape(cell(v)) for c, v in enumerate(row))
-        )
+        shown.add_row(*(_text(value, "bold" if (r, c) in table.best else "") for c, value in enumerate(row)))
     return shown
+
+
+def _text(value: Any, style: str) -> Text:
+    visible = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", cell(value))
+    return Text(visible, style=style)
