@@ -6,17 +6,18 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from maekit.report.content import Picture
 from maekit.report.svg import BLUE, GREEN, INK, ORANGE, REMOVED, fragment, styled
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+Axes: TypeAlias = Any
+Figure: TypeAlias = Any
+"""matplotlib's; its own types give every array as a union that nothing can be done with."""
 Draw = Callable[..., None]
 Rows = Sequence[dict[str, Any]]
 Label = tuple[float, str, str]
