@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from maekit import verbs
 from maekit.build import Setup, make_task, set_up
@@ -28,7 +27,7 @@ from maekit.recipe.load import load_recipe
 from maekit.report.content import Table, cell
 from maekit.tasks import metrics
 from maekit.tasks.transfer import Transfer
-from maekit.training.distributed import Process
+from maekit.training.distributed import joined
 from maekit.weights import load_encoder
 
 if TYPE_CHECKING:
@@ -215,8 +214,8 @@ def probe(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]
 
 def embed(setup: Setup, task: Task, device: str | None, side: str) -> NDArray[np.float32]:
     """Features of one side of a split, on one process."""
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return verbs.embeddings(setup, task, side, Process(0, 1, torch.device(name)))
+    with joined(device) as process:
+        return verbs.embeddings(setup, task, side, process)
 
 
 def raw(setup: Setup, side: str) -> NDArray[np.float32]:
