@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
-from maekit.training.device import float32_products
+from maekit.training.device import float32_products, keep_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,7 @@ def joined(device: str | None = None) -> Iterator[Process]:
         device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
     """
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    keep_memory(torch.device(name))
     if "WORLD_SIZE" not in os.environ:
         with float32_products(torch.device(name)):
             yield Process(0, 1, torch.device(name))

@@ -32,8 +32,10 @@ def contender(name: str, work: Work, options: argparse.Namespace, pipe: Connecti
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device(options.device)
-    from maekit.training.device import float32_products
+    from maekit.training.device import float32_products, keep_memory
 
+    if name == "maekit":
+        keep_memory(device)
     with float32_products(device) if name in ("maekit", "matrix") else nullcontext():
         run = product(options, device) if name == "matrix" else step(name, work, options, device)
         if run is None:
