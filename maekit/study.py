@@ -131,7 +131,9 @@ def study(
             own = set_up(load_recipe(recipe, [*overrides, *common]))
             random_weights = verbs.random_task(pretraining, overrides=[*shared, *common])
             for name, (_, task) in (("pretrained", verbs.open_run(base)), ("random weights", random_weights)):
-                outputs[f"{name}, linear probe", seed].append(probe(own, partial(embed, own, task, device)))
+                features = {side: embed(own, task, device, side) for side in ("train", "test")}
+                outputs[f"{name}, linear probe", seed].append(probe(own, features.__getitem__))
+                outputs[f"{name}, nearest neighbours", seed].append(neighbours(own, features.__getitem__))
             outputs["raw input, linear model", seed].append(probe(own, partial(raw, own)))
             for name, values in without_learning(own).items():
                 outputs[name, seed].append((values, own.labels[own.split["test"]]))
@@ -180,8 +182,10 @@ def probe_table(
                         value=loaded.recipe.task.name, expected="classification or regression")  # fmt: skip
     if start != verbs.RANDOM:
         load_encoder(setup, task, Path(start))
+    features = {side: embed(setup, task, device, side) for side in ("train", "test")}
     found = {
-        f"linear probe of {start}": probe(setup, partial(embed, setup, task, device)),
+        f"linear probe of {start}": probe(setup, features.__getitem__),
+        f"nearest neighbours in {start}": neighbours(setup, features.__getitem__),
         "raw input, linear model": probe(setup, partial(raw, setup)),
     }
     found |= {n: (v, setup.labels[setup.split["test"]]) for n, v in without_learning(setup).items()}
@@ -209,6 +213,20 @@ def probe(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]
     head = RidgeClassifierCV(penalties) if setup.source.classes else RidgeCV(penalties)
     model = make_pipeline(StandardScaler(), head)
     model.fit(features("train"), setup.labels[setup.split["train"]])
+    return model.predict(features("test")), setup.labels[setup.split["test"]]
+
+
+def neighbours(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]:
+    """The labels of the 20 nearest training samples by cosine distance, nearer ones counting more: nothing is trained.
+
+    Returns:
+        Predictions and labels of the test split.
+    """
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    labels = setup.labels[setup.split["train"]]
+    kind = KNeighborsClassifier if setup.source.classes else KNeighborsRegressor
+    model = kind(min(20, len(labels)), metric="cosine", weights="distance").fit(features("train"), labels)
     return model.predict(features("test")), setup.labels[setup.split["test"]]
 
 

@@ -34,15 +34,16 @@ def contender(name: str, work: Work, options: argparse.Namespace, pipe: Connecti
     device = torch.device(options.device)
     from maekit.training.device import float32_products, keep_memory
 
-    if name == "maekit":
+    ours = name in ("maekit", "matrix")
+    if ours:
         keep_memory(device)
-    with float32_products(device) if name in ("maekit", "matrix") else nullcontext():
+    with float32_products(device) if ours else nullcontext():
         run = product(options, device) if name == "matrix" else step(name, work, options, device)
         if run is None:
             pipe.send(None)
             return
         flops, once = run
-        for _ in range(3):
+        for _ in range(2):
             once()
         pipe.send(flops)
         while pipe.recv():
