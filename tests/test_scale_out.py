@@ -95,12 +95,13 @@ loop.train = dying
 """
 
 
+@pytest.mark.slow  # gloo at times needs a second restart, or minutes, to connect again after a peer was killed
 def test_torchrun_restarts_after_a_killed_worker(tiny: Path, tmp_path: Path) -> None:
     """`--max-restarts`: one of two workers dies without a word in its first life; the run ends as if nothing had been."""
     whole = verbs.pretrain(tiny, runs=tmp_path / "whole", overrides=STILL).folder
     (tmp_path / "crash.py").write_text(CRASH)
     said = torchrun(2, "--plugin", str(tmp_path / "crash.py"), "pretrain", str(tiny), "--runs", str(tmp_path / "two"),
-                    *sets(*STILL), options=("--max-restarts", "2"))  # fmt: skip
+                    *sets(*STILL), options=("--max-restarts", "5"))  # fmt: skip
     assert "SIGKILL" in said or "Signal 9" in said
     assert [s for s, _ in losses(tmp_path / "two/tiny")] == [s for s, _ in losses(whole)]
     assert [x for _, x in losses(tmp_path / "two/tiny")] == pytest.approx([x for _, x in losses(whole)], rel=1e-4)
