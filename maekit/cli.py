@@ -65,7 +65,7 @@ def pretrain(
     device: Device = None,
     resume: ResumeOption = "auto",
 ) -> None:
-    """Pretrain without labels, or go on where a run was interrupted; then write its report."""
+    """Pretrain (or train a tokenizer) without labels, or go on where a run was interrupted; then write its report."""
     from maekit import verbs
 
     with _Bar() as bar:

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from maekit.build import Setup, make_task, set_up
+from maekit.build import LABELLED_TASKS, Setup, fit_target, make_task, set_up
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.recipe.load import LoadedRecipe, load_recipe
+from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.transfer import Transfer, pool
+from maekit.tokenizers import spelled_out
 from maekit.training import checkpoint, loop
 from maekit.training.distributed import Process, joined
 from maekit.training.run import Run, environment
@@ -68,9 +70,9 @@ def pretrain(
         UserError: a recipe for another task, and everything that is wrong with recipe or data.
     """
     loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.task.name != "pretraining":
+    if loaded.recipe.task.name in LABELLED_TASKS:
         raise UserError("not a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
-                        expected="pretraining", mend="Use `maekit finetune`.")  # fmt: skip
+                        expected="a task without labels: pretraining or tokenizer", mend="Use `maekit finetune`.")  # fmt: skip
     return _train(loaded, None, runs=runs, device=device, resume=resume, watch=watch)
 
 
@@ -90,8 +92,8 @@ def finetune(
         UserError: a pretraining recipe, weights that do not fit, and everything that is wrong with recipe or data.
     """
     loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.task.name == "pretraining":
-        raise UserError("a pretraining recipe", place=loaded.locate("task", "name"), value="pretraining",
+    if loaded.recipe.task.name not in LABELLED_TASKS:
+        raise UserError("a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
                         expected="classification or regression", mend="Use `maekit pretrain`.")  # fmt: skip
     return _train(loaded, start, runs=runs, device=device, resume=resume, watch=watch)
 
@@ -149,7 +151,10 @@ def embed(
 
 def embeddings(setup: Setup, task: Task, side: str, process: Process, pooling: str = "mean") -> NDArray[np.float32]:
     """(samples, width) features of one side of the split, in its order, from the encoder of a task."""
-    encoder: Encoder = task.encoder if isinstance(task, Transfer) else task.model.encoder  # type: ignore[assignment, union-attr]
+    if not isinstance(task, Transfer | Pretraining):
+        raise UserError("no encoder of samples in this run", value=f"task {setup.recipe.task.name}",
+                        expected="a run of pretraining, classification or regression")  # fmt: skip
+    encoder: Encoder = task.encoder if isinstance(task, Transfer) else task.model.encoder
     samples = setup.some_samples(side)
     task.to(process.device).eval()
     found = []
@@ -213,6 +218,8 @@ def _train(
             task = make_task(setup)
             if isinstance(task, Transfer) and start is not None and start != RANDOM:
                 load_encoder(setup, task, Path(start))
+            if isinstance(task, Pretraining):
+                fit_target(setup, task.model.target)
             identity = _identity(setup, start)
             training = setup.some_samples("train", augment=True)
             _describe(run, setup, process)
@@ -241,7 +248,7 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
 
 def _describe(run: Run, setup: Setup, process: Process) -> None:
     """What the run needs to be opened again without the files that it was started from."""
-    recipe = setup.recipe.model_copy(
+    recipe = spelled_out(setup.recipe).model_copy(
         update={"init": None, "data": setup.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
     )
     resolved = LoadedRecipe(recipe, setup.loaded.path, setup.loaded.origins)

@@ -96,7 +96,7 @@ class Size(Section):
 
 
 class Model(Section):
-    """The masked autoencoder. `drop_path` applies to an encoder named by its preset."""
+    """The masked autoencoder. `drop_path` applies to an encoder named by its preset; `loss_on: all` is an ablation."""
 
     encoder: Preset | Size = "vit_base"
     decoder: Preset | Size = Size(width=512, depth=8, heads=16)
@@ -104,6 +104,7 @@ class Model(Section):
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
     target: Named = Choice(name="patch_norm")
     encoder_mask_tokens: bool = False
+    loss_on: Literal["removed", "all"] = "removed"
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
