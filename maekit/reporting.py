@@ -11,6 +11,7 @@ import numpy as np
 
 from maekit import study, verbs
 from maekit.build import Setup
+from maekit.comparison import comparison_or_none
 from maekit.reconstruction import can_be_drawn, pictures
 from maekit.report import figures
 from maekit.report.content import Content, Picture, Table
@@ -52,6 +53,8 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
             verdict += f" {used['codes_used']:.0f} of {task.tokenizer.vocabulary} codes in use (perplexity {used['perplexity']:.0f})."
     else:
         verdict, good, tables, shown = _labelled(run, setup, [*tables], overrides, device)
+    if (comparison := comparison_or_none(run)) is not None:
+        tables.append(comparison)
     content = Content(
         title=setup.recipe.name, verdict=verdict, good=good, curves=figures.curves(rows),
         pictures_title="Reconstructions" if isinstance(task, Pretraining) else "Predictions",

@@ -222,7 +222,7 @@ def _train(
                 fit_target(setup, task.model.target)
             identity = _identity(setup, start)
             training = setup.some_samples("train", augment=True)
-            _describe(run, setup, process)
+            _describe(run, setup, process, start)
             metrics = loop.train(
                 task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
                 identity=identity, watch=watch,
@@ -246,7 +246,7 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
     return found
 
 
-def _describe(run: Run, setup: Setup, process: Process) -> None:
+def _describe(run: Run, setup: Setup, process: Process, start: str | Path | None) -> None:
     """What the run needs to be opened again without the files that it was started from."""
     recipe = spelled_out(setup.recipe).model_copy(
         update={"init": None, "data": setup.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
@@ -254,7 +254,8 @@ def _describe(run: Run, setup: Setup, process: Process) -> None:
     resolved = LoadedRecipe(recipe, setup.loaded.path, setup.loaded.origins)
     run.write_text("recipe.yaml", resolved.yaml())
     run.write_text("data_spec.yaml", json.dumps(setup.spec.model_dump(mode="json", exclude_none=True), indent=1))
-    run.write_text("environment.json", json.dumps(environment(process.device), indent=1))
+    facts = environment(process.device) | ({} if start is None else {"started from": str(start)})
+    run.write_text("environment.json", json.dumps(facts, indent=1))
 
 
 def _rows(task: Task, samples: Any, process: Process, batch_size: int) -> dict[str, torch.Tensor]:

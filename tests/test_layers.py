@@ -39,8 +39,9 @@ MAY_IMPORT = {
     "maekit.demo": {"maekit"},
     "maekit.reconstruction": {"maekit"},
     "maekit.reporting": {"maekit"},
+    "maekit.comparison": {"maekit"},
     "maekit.cli": {
-        "maekit.verbs", "maekit.study", "maekit.demo", "maekit.reconstruction", "maekit.reporting", "maekit.build", "maekit.plugins", "maekit.recipe",
+        "maekit.verbs", "maekit.study", "maekit.comparison", "maekit.demo", "maekit.reconstruction", "maekit.reporting", "maekit.build", "maekit.plugins", "maekit.recipe",
         "maekit.report.terminal", "maekit.data.inspect", "maekit.data.check", "maekit.data.convert", "maekit.data.spec",
         "maekit.training.run", "maekit.training.loop",
     },

@@ -170,6 +170,28 @@ class Training(Section):
         return accumulation
 
 
+class Reference(Section):
+    """What is known of this recipe, from elsewhere: `maekit compare` puts a run beside it.
+
+    `accuracy` and the like are metrics of the run itself; `finetuned` and `linear` are accuracies of runs that start
+    from a pretraining. `tolerance` is how far from the reference still counts as within it. It belongs to this very
+    recipe: one that extends it changes something, and does not take it over.
+    """
+
+    metrics: Annotated[dict[str, float], Field(min_length=1)]
+    tolerance: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    source: str
+
+    @field_validator("tolerance")
+    @classmethod
+    def _of_metrics(cls, tolerance: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        known = info.data.get("metrics", tolerance)
+        for name in tolerance:
+            if name not in known:
+                raise ValueError(f"{name!r} is none of the metrics {', '.join(known)}")
+        return tolerance
+
+
 class Recipe(Section):
     """A whole recipe: data, model, task and how it is trained."""
 
@@ -184,6 +206,7 @@ class Recipe(Section):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule
     training: Training = Training()
+    reference: Reference | None = None
 
     @field_validator("name")
     @classmethod
