@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= $(shell nproc)
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint clean benchmark
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -18,6 +18,17 @@ lint: .venv/.ready  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy maekit
 	$(BIN)/mypy adapters --explicit-package-bases
+
+benchmark: .venv/.ready  ## a training step beside the peers', on an idle machine: 20 minutes on two cores
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	for precision in float32 bfloat16; do \
+		for model in vit_small vit_base; do for batch in 16 32; do \
+			$(BIN)/python tests/benchmarks/step.py --model $$model --batch $$batch --precision $$precision --rounds 7; \
+		done; done; \
+		for work in signal map; do \
+			$(BIN)/python tests/benchmarks/step.py --work $$work --precision $$precision --rounds 7; \
+		done; \
+	done
 
 clean:  ## remove the environment and caches
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

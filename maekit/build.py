@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,9 @@ from maekit.data import splits
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.image_folder import ImageFolderSource
 from maekit.data.loading import Samples
+from maekit.data.skipped import Skipped
 from maekit.data.spec import DataSpec, load_spec
-from maekit.errors import UserError
+from maekit.errors import UnreadableError, UserError
 from maekit.options import construct
 from maekit.recipe.schema import Choice, Size
 from maekit.tokenizers import make_tokenizer
@@ -32,13 +33,15 @@ if TYPE_CHECKING:
 
     from maekit.adapter import Adapter
     from maekit.core.targets import Target
-    from maekit.data.sample import Source
+    from maekit.data.sample import Sample, Source
     from maekit.recipe.load import LoadedRecipe
     from maekit.recipe.schema import Preset, Recipe
     from maekit.tasks.task import Task
 
 MOST_TO_FIT = 4096
 """Training samples, drawn by the seed, that the normalisation is estimated from where there are more."""
+SKIPPED = "bad_samples.txt"
+"""In a run folder: samples that could not be read, where the recipe allows for some."""
 LABELLED_TASKS = ("classification", "regression")
 
 
@@ -52,6 +55,7 @@ class Setup:
         source: all samples.
         split: indices of `train`, `validation`, `test`.
         adapter: of the modality.
+        skipped: samples that could not be read.
     """
 
     loaded: LoadedRecipe
@@ -59,6 +63,7 @@ class Setup:
     source: Source
     split: splits.Indices
     adapter: Adapter
+    skipped: Skipped = field(default_factory=Skipped)
 
     @property
     def recipe(self) -> Recipe:
@@ -70,7 +75,10 @@ class Setup:
         if not len(indices):
             return None
         patches = prod(self.adapter.patchifier.grid_size)
-        return Samples(self.source, indices, self.adapter, patches=patches, seed=self.recipe.seed, augment=augment)
+        return Samples(
+            self.source, indices, self.adapter, patches=patches, seed=self.recipe.seed, augment=augment,
+            skipped=self.skipped,
+        )  # fmt: skip
 
     def some_samples(self, side: str, *, augment: bool = False) -> Samples:
         """Like `samples`, where there must be some.
@@ -86,10 +94,13 @@ class Setup:
             )  # fmt: skip
         return found
 
-    def chosen_to_fit(self) -> list[int]:
-        """Training samples, at most `MOST_TO_FIT`, that everything estimated before training is estimated from."""
-        chosen = np.random.default_rng(self.recipe.seed).permutation(self.split["train"])[:MOST_TO_FIT]
-        return [int(i) for i in np.sort(chosen)]
+    def to_fit(self) -> Iterator[Sample]:
+        """Training samples that normalisations and targets are estimated from: not more than needed, drawn by the seed."""
+        for i in np.sort(np.random.default_rng(self.recipe.seed).permutation(self.split["train"])[:MOST_TO_FIT]):
+            try:
+                yield self.source[int(i)]
+            except UnreadableError as error:
+                self.skipped.note(error)
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -103,13 +114,14 @@ class Setup:
         return self.source.labels
 
 
-def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True) -> Setup:
+def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True, folder: Path | None = None) -> Setup:
     """Open the data of a recipe, split it, make its adapter.
 
     Args:
         loaded: a recipe.
         labels: whether labels are read; by default if the task needs them.
         fit: estimate the normalisation from the training split (False: it comes with weights).
+        folder: of the run, where samples that cannot be read are listed.
 
     Raises:
         UserError: data, split or options that do not fit.
@@ -134,9 +146,12 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
             fraction=recipe.data.label_fraction, classes=source.classes is not None, seed=recipe.seed,
             place=loaded.locate("data", "labelled_groups"),
         )  # fmt: skip
-    setup = Setup(loaded, spec, source, split, adapter)
+    allowed = recipe.data.bad_samples
+    budget = int(allowed * len(source)) if isinstance(allowed, float) else allowed
+    skipped = Skipped(budget, None if folder is None else folder / SKIPPED)
+    setup = Setup(loaded, spec, source, split, adapter, skipped=skipped)
     if fit:
-        adapter.fit(source[i] for i in setup.chosen_to_fit())
+        adapter.fit(setup.to_fit())
     return setup
 
 
@@ -190,8 +205,8 @@ def fit_target(setup: Setup, target: Target) -> None:
 
 def _training_patches(setup: Setup) -> Iterator[Tensor]:
     adapter = setup.adapter
-    for i in setup.chosen_to_fit():
-        signal, valid = adapter.prepare(setup.source[i])
+    for sample in setup.to_fit():
+        signal, valid = adapter.prepare(sample)
         x, measured = adapter.front(
             torch.from_numpy(signal)[None], None if valid is None else torch.from_numpy(valid)[None]
         )
@@ -211,8 +226,7 @@ def make_task(setup: Setup) -> Task:
     front = setup.adapter.front
     if recipe.task.name not in LABELLED_TASKS:
         model = () if recipe.task.name == "tokenizer" else (make_autoencoder(setup),)
-        task: Task = construct(kind, recipe.task, loaded, keys, front, *model)
-        return task
+        return construct(kind, recipe.task, loaded, keys, front, *model)
     encoder = Encoder(setup.adapter.patchifier, size(recipe.model.encoder, recipe.model.drop_path))
     if (recipe.task.name == "classification") != (setup.source.classes is not None):
         raise UserError(
@@ -221,12 +235,10 @@ def make_task(setup: Setup) -> Task:
             expected="classification for classes, regression for values",
         )  # fmt: skip
     if setup.source.classes is not None:
-        task = construct(kind, recipe.task, loaded, keys, front, encoder, classes=setup.source.classes)
-    else:
-        values = setup.labels[setup.split["train"]].astype(np.float64)
-        spread = float(values.std()) or 1.0
-        task = construct(kind, recipe.task, loaded, keys, front, encoder, mean=float(values.mean()), std=spread)
-    return task
+        return construct(kind, recipe.task, loaded, keys, front, encoder, classes=setup.source.classes)
+    values = setup.labels[setup.split["train"]].astype(np.float64)
+    spread = float(values.std()) or 1.0
+    return construct(kind, recipe.task, loaded, keys, front, encoder, mean=float(values.mean()), std=spread)
 
 
 def size(given: Preset | Size, drop_path: float = 0.0) -> TransformerConfig:

@@ -42,6 +42,10 @@ class UserError(Exception):
         super().__init__(f"{text} {mend}" if mend else text)
 
 
+class UnreadableError(UserError):
+    """One sample that cannot be read, where the others may be: a recipe can allow for some (`data.bad_samples`)."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`Did you mean 'x'?` for the closest of `known`, or an empty string."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.6)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from maekit import verbs
 from maekit.build import Setup, make_task, set_up
@@ -28,7 +27,7 @@ from maekit.recipe.load import load_recipe
 from maekit.report.content import Table, cell
 from maekit.tasks import metrics
 from maekit.tasks.transfer import Transfer
-from maekit.training.distributed import Process
+from maekit.training.distributed import joined
 from maekit.weights import load_encoder
 
 if TYPE_CHECKING:
@@ -132,7 +131,9 @@ def study(
             own = set_up(load_recipe(recipe, [*overrides, *common]))
             random_weights = verbs.random_task(pretraining, overrides=[*shared, *common])
             for name, (_, task) in (("pretrained", verbs.open_run(base)), ("random weights", random_weights)):
-                outputs[f"{name}, linear probe", seed].append(probe(own, partial(embed, own, task, device)))
+                features = {side: embed(own, task, device, side) for side in ("train", "test")}
+                outputs[f"{name}, linear probe", seed].append(probe(own, features.__getitem__))
+                outputs[f"{name}, nearest neighbours", seed].append(neighbours(own, features.__getitem__))
             outputs["raw input, linear model", seed].append(probe(own, partial(raw, own)))
             for name, values in without_learning(own).items():
                 outputs[name, seed].append((values, own.labels[own.split["test"]]))
@@ -181,8 +182,10 @@ def probe_table(
                         value=loaded.recipe.task.name, expected="classification or regression")  # fmt: skip
     if start != verbs.RANDOM:
         load_encoder(setup, task, Path(start))
+    features = {side: embed(setup, task, device, side) for side in ("train", "test")}
     found = {
-        f"linear probe of {start}": probe(setup, partial(embed, setup, task, device)),
+        f"linear probe of {start}": probe(setup, features.__getitem__),
+        f"nearest neighbours in {start}": neighbours(setup, features.__getitem__),
         "raw input, linear model": probe(setup, partial(raw, setup)),
     }
     found |= {n: (v, setup.labels[setup.split["test"]]) for n, v in without_learning(setup).items()}
@@ -213,10 +216,24 @@ def probe(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]
     return model.predict(features("test")), setup.labels[setup.split["test"]]
 
 
+def neighbours(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]:
+    """The labels of the 20 nearest training samples by cosine distance, nearer ones counting more: nothing is trained.
+
+    Returns:
+        Predictions and labels of the test split.
+    """
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    labels = setup.labels[setup.split["train"]]
+    kind = KNeighborsClassifier if setup.source.classes else KNeighborsRegressor
+    model = kind(min(20, len(labels)), metric="cosine", weights="distance").fit(features("train"), labels)
+    return model.predict(features("test")), setup.labels[setup.split["test"]]
+
+
 def embed(setup: Setup, task: Task, device: str | None, side: str) -> NDArray[np.float32]:
     """Features of one side of a split, on one process."""
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return verbs.embeddings(setup, task, side, Process(0, 1, torch.device(name)))
+    with joined(device) as process:
+        return verbs.embeddings(setup, task, side, process)
 
 
 def raw(setup: Setup, side: str) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from maekit.build import LABELLED_TASKS, Setup, fit_target, make_task, set_up
+from maekit.build import LABELLED_TASKS, SKIPPED, Setup, fit_target, make_task, set_up
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from maekit.core.autoencoder import Encoder
     from maekit.tasks.task import Task
+
+logger = logging.getLogger(__name__)
 
 Resume: TypeAlias = Literal["auto", "never"]
 
@@ -180,7 +183,7 @@ def open_run(run: Path, *, overrides: Sequence[str] = ()) -> tuple[Setup, Task]:
             mend="Runs stand below --runs (default `runs`), by the recipe's name.",
         )  # fmt: skip
     weights = read_weights(run)
-    setup = set_up(load_recipe(stated, overrides), fit=False)
+    setup = set_up(load_recipe(stated, overrides), fit=False, folder=run)
     task = make_task(setup)
     load_strictly(task, weights, run)
     return setup, task
@@ -213,7 +216,7 @@ def _train(
                     expected="a new folder with --resume never",
                     mend="Give the run another name with `--set name=...`, or move the folder away.",
                 )
-            setup = set_up(loaded, fit=start in (None, RANDOM))
+            setup = set_up(loaded, fit=start in (None, RANDOM), folder=run.folder)
             torch.manual_seed(recipe.seed)
             task = make_task(setup)
             if isinstance(task, Transfer) and start is not None and start != RANDOM:
@@ -227,6 +230,9 @@ def _train(
                 task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
                 identity=identity, watch=watch,
             )  # fmt: skip
+    if setup.skipped.names():
+        logger.warning("%d samples could not be read and were left out; %s lists them",
+                       len(setup.skipped.names()), run.folder / SKIPPED)  # fmt: skip
     return Outcome(run.folder, metrics, process.first)
 
 

@@ -30,10 +30,10 @@ def read_weights(source: Path) -> Weights:
     if (source / "checkpoints").is_dir():
         found, _ = checkpoint.load_newest(source / "checkpoints")
         if found is not None:
-            return found.tensors["model"]
+            return found.weights
     if (source / checkpoint.MANIFEST).is_file():
         try:
-            return checkpoint.load(source).tensors["model"]
+            return checkpoint.load(source).weights
         except checkpoint.DamagedError as error:
             raise UserError(
                 f"a damaged checkpoint ({error})", place=str(source), mend="Use an older one of the run."

@@ -9,7 +9,7 @@ import numpy as np
 
 from maekit.data.fingerprint import fingerprint
 from maekit.data.sample import Axis, Sample, SignalInfo
-from maekit.errors import UserError
+from maekit.errors import UnreadableError, UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -83,14 +83,14 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     """One picture as RGB uint8 (3, height, width).
 
     Raises:
-        UserError: no picture, a damaged one, or one of more than 50 megapixels.
+        UnreadableError: no picture, a damaged one, or one of more than 50 megapixels.
     """
     from PIL import Image
 
     try:
         with Image.open(path) as picture:
             if picture.width * picture.height > MOST_PIXELS:
-                raise UserError("a picture too large to decode safely", place=str(path),
+                raise UnreadableError("a picture too large to decode safely", place=str(path),
                                 value=f"{picture.width} x {picture.height}", expected="at most 50 megapixels",
                                 mend="Scale it down or remove it.")  # fmt: skip
             if picture.mode.startswith("I"):
@@ -98,9 +98,9 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
                 return np.repeat(gray[None], 3, axis=0)
             return np.ascontiguousarray(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
     except Image.DecompressionBombError as error:
-        raise UserError("a picture too large to decode safely", place=str(path), expected="at most 50 megapixels",
+        raise UnreadableError("a picture too large to decode safely", place=str(path), expected="at most 50 megapixels",
                         mend="Scale it down or remove it.") from error  # fmt: skip
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(
+        raise UnreadableError(
             f"cannot be read as a picture ({error})", place=str(path), mend="Remove or replace the file."
         ) from error

@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from maekit.data.skipped import Skipped
+from maekit.errors import UnreadableError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -40,6 +43,7 @@ class Samples(Dataset[dict[str, Any]]):
         patches: length of the masking noise drawn with each sample.
         seed: of the run.
         augment: True in training.
+        skipped: takes note of samples that cannot be read; the next readable one then stands in, with its own index.
     """
 
     def __init__(
@@ -51,17 +55,17 @@ class Samples(Dataset[dict[str, Any]]):
         patches: int,
         seed: int = 0,
         augment: bool = False,
+        skipped: Skipped | None = None,
     ) -> None:
         self.source, self.adapter = source, adapter
         self.indices = np.asarray(indices, dtype=np.int64)
-        self.patches, self.seed, self.augment = patches, seed, augment
+        self.patches, self.seed, self.augment, self.skipped = patches, seed, augment, skipped or Skipped()
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
-        index = int(self.indices[key.position])
-        sample = self.source[index]
+        index, sample = self._read(key.position)
         rng = np.random.default_rng((self.seed, key.epoch, index))
         noise = rng.random(self.patches, dtype=np.float32)
         prepare = self.adapter
@@ -70,6 +74,17 @@ class Samples(Dataset[dict[str, Any]]):
         if sample.label is not None:
             item["label"] = sample.label
         return item
+
+    def _read(self, position: int) -> tuple[int, Sample]:
+        last: UnreadableError | None = None
+        for offset in range(len(self)):
+            index = int(self.indices[(position + offset) % len(self)])
+            try:
+                return index, self.source[index]
+            except UnreadableError as error:
+                self.skipped.note(error)
+                last = error
+        raise last or IndexError(position)
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:

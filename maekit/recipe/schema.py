@@ -58,7 +58,8 @@ class Data(Section):
     """Which data, cut and split how; what is left out comes from the data spec.
 
     `root` is the folder with the files, relative to the current directory. `labelled_groups` (a number, or names)
-    and `label_fraction` take away training labels, to see what few are worth.
+    and `label_fraction` take away training labels, to see what few are worth. `bad_samples` (a number, or a share of all)
+    is how many may be unreadable: they are left out and listed in the run folder.
     """
 
     spec: str
@@ -67,6 +68,7 @@ class Data(Section):
     split: Split | Folds | None = None
     labelled_groups: PositiveInt | list[str] | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    bad_samples: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] = 0
 
 
 class Size(Section):
@@ -115,14 +117,19 @@ class Init(Section):
 
 
 class Optimizer(Section):
-    """AdamW. The learning rate is base_lr * batch_size / 256."""
+    """AdamW, or LARS (You et al., 2017) as linear probes at large batches use it; the rate is base_lr * batch_size / 256.
 
-    name: Literal["adamw"] = "adamw"
+    `betas` are AdamW's; `momentum` and `trust` (the trust coefficient, of weights that are no vectors) are LARS's.
+    """
+
+    name: Literal["adamw", "lars"] = "adamw"
     base_lr: PositiveFloat = 1.5e-4
     betas: tuple[Momentum, Momentum] = (0.9, 0.95)
     weight_decay: NonNegativeFloat = 0.05
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     clip_grad: PositiveFloat | None = None
+    momentum: Momentum = 0.9
+    trust: PositiveFloat = 0.001
 
 
 class Schedule(Section):
@@ -144,15 +151,23 @@ class Schedule(Section):
 class Training(Section):
     """How the loop runs. `batch_size` is the effective one: over all processes and accumulated micro-batches.
 
+    `micro_batch` is the most that one process takes at once: how many micro-batches a step accumulates then follows
+    from the number of processes, so that one recipe keeps its effective batch on any machine; `accumulation` says it
+    outright. `ema` is the decay of a moving average of the weights, which is then what is evaluated and handed on.
+    `activation_checkpointing` computes each block again in the backward pass instead of keeping what it needs: a third more
+    time, a fraction of the memory.
     `tensorboard` writes event files beside the metrics (extra `maekit[tensorboard]`); the JSON lines are the record.
     """
 
     batch_size: PositiveInt = 64
     accumulation: PositiveInt = 1
+    micro_batch: PositiveInt | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
     workers: Annotated[int, Field(ge=0)] = 0
     parallel: Literal["ddp", "fsdp2"] = "ddp"
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    activation_checkpointing: bool = False
     save_every_epochs: PositiveInt = 1
     save_every_steps: PositiveInt | None = None
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2
@@ -168,6 +183,27 @@ class Training(Section):
         if batch is not None and batch % accumulation:
             raise ValueError(f"a batch of {batch} does not divide into {accumulation} micro-batches")
         return accumulation
+
+    @field_validator("micro_batch")
+    @classmethod
+    def _one_way(cls, micro_batch: int | None, info: ValidationInfo) -> int | None:
+        if micro_batch is not None and info.data.get("accumulation", 1) != 1:
+            raise ValueError("`accumulation` and `micro_batch` say the same thing in two ways: give one")
+        return micro_batch
+
+    @field_validator("ema")
+    @classmethod
+    def _whole_weights(cls, ema: float | None, info: ValidationInfo) -> float | None:
+        if ema is not None and info.data.get("parallel") == "fsdp2":
+            raise ValueError("the moving average needs whole weights in every process: use `parallel: ddp` with it")
+        return ema
+
+    def micro_batches(self, processes: int) -> int:
+        """How many micro-batches each of `processes` accumulates: the fewest that `micro_batch` allows."""
+        if self.micro_batch is None:
+            return self.accumulation
+        share = self.batch_size // processes
+        return next((n for n in range(1, share) if share % n == 0 and share // n <= self.micro_batch), max(share, 1))
 
 
 class Reference(Section):

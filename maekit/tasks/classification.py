@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maekit.tasks import metrics
+from maekit.tasks.mixing import Mixing
 from maekit.tasks.task import Batch, Rows
 from maekit.tasks.transfer import Transfer
 
@@ -25,31 +26,57 @@ class Classification(Transfer):
         front, encoder: as in `Transfer`.
         classes: their names, in the order of the label indices.
         smoothing: label smoothing.
+        mixup, cutmix: parameters of the beta distributions that two samples of a batch are mixed by; 0 is never.
+        mixup_prob: share of batches that are mixed at all.
+        switch_prob: share of the mixed ones that take CutMix where both are wanted.
         options: `tune`, `pooling`, `tuned_blocks` of `Transfer`.
     """
 
     def __init__(
-        self, front: nn.Module, encoder: Encoder, *, classes: Sequence[str], smoothing: float = 0.0, **options: Any
+        self,
+        front: nn.Module,
+        encoder: Encoder,
+        *,
+        classes: Sequence[str],
+        smoothing: float = 0.0,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        mixup_prob: float = 1.0,
+        switch_prob: float = 0.5,
+        **options: Any,
     ) -> None:
         super().__init__(front, encoder, len(classes), **options)
+        if not 0 <= smoothing < 1:
+            raise ValueError(f"smoothing={smoothing}, expected 0 or more and less than 1")
         self.classes, self.smoothing = tuple(classes), smoothing
+        self.mixing = None
+        if mixup or cutmix:
+            self.mixing = Mixing(
+                encoder.patchifier.sample_shape, len(classes), mixup=mixup, cutmix=cutmix, prob=mixup_prob,
+                switch_prob=switch_prob, smoothing=smoothing,
+            )  # fmt: skip
 
     def forward(self, batch: Batch) -> Tensor:
-        output = self.output(batch["signal"], batch.get("valid"))
-        return F.cross_entropy(output.float(), batch["label"], label_smoothing=self.smoothing)
+        if self.mixing is None or not self.training:
+            return F.cross_entropy(self.output(batch).float(), batch["label"], label_smoothing=self.smoothing)
+        x, measured = self.front(batch["signal"], batch.get("valid"))
+        x, measured, target = self.mixing(x, measured, batch["label"])
+        return F.cross_entropy(self.head(self.norm(self.features(x, measured))).float(), target)
 
     @torch.no_grad()
     def rows(self, batch: Batch) -> Rows:
-        return {
-            "index": batch["index"],
-            "label": batch["label"],
-            "output": self.output(batch["signal"], batch.get("valid")).float(),
-        }
+        return {"index": batch["index"], "label": batch["label"], "output": self.output(batch).float()}
 
     def summarize(self, rows: Rows) -> dict[str, float]:
-        loss = F.cross_entropy(rows["output"], rows["label"]).item()
-        predicted = rows["output"].argmax(1)
-        return {"loss": loss, **metrics.classification(predicted.numpy(), rows["label"].numpy())}
+        """Loss without smoothing, accuracy, and among more than five classes whether the true one is in the first five."""
+        output, label = rows["output"], rows["label"]
+        found = {
+            "loss": F.cross_entropy(output, label).item(),
+            **metrics.classification(output.argmax(1).numpy(), label.numpy()),
+        }
+        if len(self.classes) > 5:
+            found["top5"] = (output.topk(5).indices == label[:, None]).any(1).float().mean().item()
+        return found
 
     def selection(self) -> Mapping[str, bool]:
         return {"accuracy": True, "balanced_accuracy": True, "loss": False}

@@ -41,12 +41,12 @@ class Regression(Transfer):
 
     def forward(self, batch: Batch) -> Tensor:
         label = batch["label"].float()
-        output = self.output(batch["signal"], batch.get("valid"))[:, 0].float()
+        output = self.output(batch)[:, 0].float()
         return F.smooth_l1_loss(output, (label - self.label_mean) / self.label_std)
 
     def predict(self, batch: Batch) -> Tensor:
         """(batch,) in the unit of the label."""
-        output = self.output(batch["signal"], batch.get("valid"))[:, 0].float()
+        output = self.output(batch)[:, 0].float()
         return output * self.label_std + self.label_mean
 
     @torch.no_grad()

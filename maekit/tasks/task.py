@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor, nn
 
+from maekit.core.transformer import Blocks
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -45,6 +47,12 @@ class Task(nn.Module, ABC):
     def undecayed(self) -> frozenset[str]:
         """Names of parameters with more than one dimension that take no weight decay."""
         return frozenset()
+
+    def recompute_activations(self) -> None:
+        """Let every block of its transformers be computed again in the backward pass, to save memory."""
+        for module in self.modules():
+            if isinstance(module, Blocks):
+                module.recomputed = True
 
     def selection(self) -> Mapping[str, bool]:
         """Metrics by which a validation result may be called better, True where higher is better."""

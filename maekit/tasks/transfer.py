@@ -9,7 +9,8 @@ from einops import reduce
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from maekit.tasks.task import Task
+from maekit.tasks.shared_norm import SharedBatchNorm
+from maekit.tasks.task import Batch, Task
 
 if TYPE_CHECKING:
     from maekit.core.autoencoder import Encoder
@@ -23,7 +24,7 @@ class Transfer(Task):
 
     As in the MAE paper: `full` and `partial` put a linear layer on the pooled features after a LayerNorm of its
     own (`pooling: mean` drops the encoder's last norm); `frozen` is a linear probe, with a BatchNorm without affine
-    parameters before the linear layer.
+    parameters (over the batch of all processes) before the linear layer.
 
     Args:
         front: signal to standardised samples.
@@ -31,7 +32,7 @@ class Transfer(Task):
         outputs: numbers that the head gives.
         tune: what trains: `frozen` the head alone, `partial` also the last `tuned_blocks` blocks, `full` all.
         pooling: `mean` of the measured patch tokens, or the `class` token.
-        tuned_blocks: with `partial`.
+        tuned_blocks: with `partial`; a half is the MLP of the block before, as in the paper.
         head_std: spread of the head's initial weights.
     """
 
@@ -43,18 +44,21 @@ class Transfer(Task):
         *,
         tune: Tune = "full",
         pooling: Pooling = "mean",
-        tuned_blocks: int = 4,
+        tuned_blocks: float = 4,
         head_std: float = 2e-5,
     ) -> None:
         super().__init__()
         depth = len(encoder.blocks)
-        if tune == "partial" and not 0 <= tuned_blocks <= depth:
-            raise ValueError(f"tuned_blocks={tuned_blocks}, expected 0 to the {depth} blocks of the encoder")
+        if tune == "partial" and not (0 <= tuned_blocks <= depth and 2 * tuned_blocks % 1 == 0):
+            raise ValueError(
+                f"tuned_blocks={tuned_blocks}, expected 0 to the {depth} blocks of the encoder, in halves: the half of a "
+                "block is its MLP"
+            )
         self.front, self.encoder, self.tune, self.pooling = front, encoder, tune, pooling
         width = encoder.config.width
         self.norm: nn.Module
         if tune == "frozen":
-            self.norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
+            self.norm = SharedBatchNorm(width)
             head_std = 0.01
         else:
             self.norm = nn.LayerNorm(width, eps=1e-6)
@@ -67,8 +71,13 @@ class Transfer(Task):
         if tune == "full":
             encoder.requires_grad_(True)
         elif tune == "partial":
-            for block in encoder.blocks[depth - tuned_blocks :]:
+            whole = int(tuned_blocks)
+            for block in encoder.blocks[depth - whole :]:
                 block.requires_grad_(True)
+            if tuned_blocks % 1:
+                half = encoder.blocks[depth - whole - 1]
+                half.norm2.requires_grad_(True)
+                half.mlp.requires_grad_(True)
             encoder.norm.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Transfer:
@@ -78,15 +87,16 @@ class Transfer(Task):
             self.encoder.eval()
         return self
 
-    def features(self, signal: Tensor, valid: Bool[Tensor, "batch *axes"] | None) -> Float[Tensor, "batch width"]:
-        """Pooled features of a batch of prepared signals; nothing is masked."""
-        x, measured = self.front(signal, valid)
+    def features(
+        self, x: Float[Tensor, "batch *sample"], measured: Bool[Tensor, "batch patch"] | None
+    ) -> Float[Tensor, "batch width"]:
+        """Pooled features of what the front gives; nothing is masked."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != "frozen"):
             return pool(self.encoder(x, measured), measured, self.pooling)
 
-    def output(self, signal: Tensor, valid: Bool[Tensor, "batch *axes"] | None) -> Float[Tensor, "batch out"]:
-        """What the head gives."""
-        return self.head(self.norm(self.features(signal, valid)))
+    def output(self, batch: Batch) -> Float[Tensor, "batch out"]:
+        """What the head gives for a batch of prepared signals."""
+        return self.head(self.norm(self.features(*self.front(batch["signal"], batch.get("valid")))))
 
     @property
     def blocks(self) -> list[nn.Module]:

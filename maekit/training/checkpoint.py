@@ -27,16 +27,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+AVERAGE = "average"
+"""Beside `model` and `optimizer`: the moving average of the weights, where a recipe asked for one."""
 _NAME = re.compile(r"step-(\d{9})")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What was saved: named groups of tensors (`model`, `optimizer`) and everything else as plain JSON."""
+    """What was saved: named groups of tensors (`model`, `optimizer`, `average`) and everything else as plain JSON."""
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
     state: dict[str, Any]
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The outcome of training: the moving average where there is one, else the weights themselves."""
+        return self.tensors.get(AVERAGE, self.tensors["model"])
 
 
 class DamagedError(Exception):

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
+from maekit.training.device import float32_products, keep_memory
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -37,21 +39,24 @@ class Process:
 
 @contextmanager
 def joined(device: str | None = None) -> Iterator[Process]:
-    """Join the processes that `torchrun` started (alone without it); leave them at the end.
+    """Join the processes that `torchrun` started (alone without it), set up for the device; leave them at the end.
 
     Args:
         device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
     """
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    keep_memory(torch.device(name))
     if "WORLD_SIZE" not in os.environ:
-        yield Process(0, 1, torch.device(name))
+        with float32_products(torch.device(name)):
+            yield Process(0, 1, torch.device(name))
         return
     local = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if name == "cuda" else torch.device(name)
     if local.type == "cuda":
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if local.type == "cuda" else "gloo")
     try:
-        yield Process(dist.get_rank(), dist.get_world_size(), local)
+        with float32_products(local):
+            yield Process(dist.get_rank(), dist.get_world_size(), local)
     finally:
         dist.destroy_process_group()
 

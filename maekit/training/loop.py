@@ -15,6 +15,7 @@ from torch import Tensor
 
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
+from maekit.training.average import averaged, moving_average
 from maekit.training.device import autocast, compile_if_wanted
 from maekit.training.distributed import (
     Process,
@@ -85,15 +86,18 @@ def train(
     """
     options, schedule = recipe.training, recipe.schedule
     sampler = BatchSampler(
-        len(training), options.batch_size, seed=recipe.seed, accumulation=options.accumulation,
+        len(training), options.batch_size, seed=recipe.seed, accumulation=options.micro_batches(process.world_size),
         rank=process.rank, world_size=process.world_size,
     )  # fmt: skip
     total = schedule.epochs * sampler.steps
     task.to(process.device).train()
     torch.manual_seed(recipe.seed)
+    if options.activation_checkpointing:
+        task.recompute_activations()
+    average = moving_average(task, options.ema)
     module = spread(task, process, options.parallel)
     optimizer = make_optimizer(task, recipe.optimizer)
-    step, bad = restore(task, optimizer, run, identity)
+    step, bad = restore(task, optimizer, average, run, identity)
     compiled = compile_if_wanted(module, options.compile, process.device)
     precision = autocast(options.precision, process.device)
     batches = loader(training, sampler, workers=options.workers, pin=process.device.type == "cuda")
@@ -112,17 +116,19 @@ def train(
                 # Keyed by the step, so that stochastic depth too goes on as if nothing had interrupted it.
                 torch.manual_seed(hash((recipe.seed, step, process.rank)))
                 loss = torch.zeros((), device=process.device)
-                for micro in range(options.accumulation):
+                for micro in range(sampler.accumulation):
                     batch = to_device(next(micro_batches), process.device)
-                    synchronise_gradients(module, micro == options.accumulation - 1)
+                    synchronise_gradients(module, micro == sampler.accumulation - 1)
                     with precision():
-                        part = compiled(batch) / options.accumulation
+                        part = compiled(batch) / sampler.accumulation
                     part.backward()
                     loss += part.detach()
                 loss = mean_over_processes(loss, process)
                 norm = gradient_norm(task, recipe.optimizer.clip_grad)
                 if math.isfinite(loss.item()) and math.isfinite(norm):
                     optimizer.step()
+                    if average is not None:
+                        average.update_parameters(task)
                     bad = 0
                 else:
                     bad += 1
@@ -146,7 +152,7 @@ def train(
                     if watch:
                         watch(Progress(step, total, step / sampler.steps, row, (total - step) * seconds))
                 if validation and epoch_ends and (step // sampler.steps % options.evaluate_every_epochs == 0 or last):
-                    metrics = evaluate(task, validation, process, batch_size=options.batch_size,
+                    metrics = evaluate(averaged(task, average), validation, process, batch_size=options.batch_size,
                                        workers=options.workers, precision=precision)  # fmt: skip
                     row = {"kind": "validation", "step": step, "epoch": step / sampler.steps, **metrics}
                     run.log(row)
@@ -156,7 +162,16 @@ def train(
                 due = epoch_ends and step // sampler.steps % options.save_every_epochs == 0
                 due |= options.save_every_steps is not None and step % options.save_every_steps == 0
                 if due or last or stop:
-                    save(task, optimizer, run, step=step, bad=bad, identity=identity, keep=options.keep_checkpoints)
+                    save(
+                        task,
+                        optimizer,
+                        average,
+                        run,
+                        step=step,
+                        bad=bad,
+                        identity=identity,
+                        keep=options.keep_checkpoints,
+                    )
                 if stop and not last:
                     raise interruption(caught, step)
     return metrics or next((row for row in reversed(run.rows()) if row["kind"] == "validation"), {})

@@ -1,4 +1,4 @@
-"""AdamW with the paper's parameter groups, and the learning rate as a function of the step."""
+"""AdamW and LARS with the paper's parameter groups, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from math import cos, pi
 from typing import TYPE_CHECKING, Any
 
 import torch
+from timm.optim import Lars
 from torch.distributed.tensor import DTensor
 
 if TYPE_CHECKING:
@@ -28,25 +29,36 @@ def parameter_groups(task: Task, *, weight_decay: float, layer_decay: float) -> 
 
     One-dimensional parameters (biases and norms) and those the task names take no weight decay. `lr_scale` is
     layer_decay^(depth + 1 - id), id 0 for what stands before the blocks, i + 1 for block i (Bao et al., BEiT, 2021).
+    `vectors` is True for groups of one-dimensional parameters.
     """
     undecayed = task.undecayed()
     last = len(task.blocks) + 1
-    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in task.named_parameters():
         if not parameter.requires_grad:
             continue
-        decay = 0.0 if parameter.ndim == 1 or name in undecayed else weight_decay
+        vector = parameter.ndim == 1
+        decay = 0.0 if vector or name in undecayed else weight_decay
         depth = task.depth_of(name)
         scale = layer_decay ** (last - (last if depth is None else depth))
-        group = groups.setdefault((decay, scale), {"params": [], "weight_decay": decay, "lr_scale": scale})
+        group = groups.setdefault(
+            (decay, scale, vector), {"params": [], "weight_decay": decay, "lr_scale": scale, "vectors": vector}
+        )
         group["params"].append(parameter)
     return list(groups.values())
 
 
 def make_optimizer(task: Task, settings: Optimizer) -> torch.optim.Optimizer:
-    """AdamW, fused; its learning rate is set at every step by `set_learning_rate`."""
+    """What the recipe names; its learning rate is set at every step by `set_learning_rate`.
+
+    AdamW is torch's fused one, LARS timm's, which adapts the rate of weights and leaves that of vectors as it is.
+    """
     groups = parameter_groups(task, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay)
-    return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, fused=True)
+    if settings.name == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, fused=True)
+    for group in groups:
+        group["always_adapt"] = not group["vectors"]
+    return Lars(groups, lr=0.0, momentum=settings.momentum, trust_coeff=settings.trust)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

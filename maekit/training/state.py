@@ -12,6 +12,7 @@ from maekit.training import checkpoint
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
+    from torch.optim.swa_utils import AveragedModel
 
     from maekit.tasks.task import Task
     from maekit.training.run import Run
@@ -22,7 +23,15 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def save(
-    task: Task, optimizer: Optimizer, run: Run, *, step: int, bad: int, identity: dict[str, Any], keep: int
+    task: Task,
+    optimizer: Optimizer,
+    average: AveragedModel | None,
+    run: Run,
+    *,
+    step: int,
+    bad: int,
+    identity: dict[str, Any],
+    keep: int,
 ) -> None:
     """Write a checkpoint of the whole run, whatever the number of processes that hold its parts."""
     model: dict[str, Any]
@@ -31,12 +40,17 @@ def save(
         return
     tensors, rest = checkpoint.flatten(optim)
     state = {"bad": bad, "identity": identity, "optimizer": rest}
-    saved = checkpoint.Checkpoint(step, {"model": dict[str, Any](model), "optimizer": tensors}, state)
-    checkpoint.save(run.checkpoints, saved, keep=keep)
+    parts = {"model": dict[str, Any](model), "optimizer": tensors}
+    if average is not None:
+        parts[checkpoint.AVERAGE] = average.module.state_dict()
+        state["averaged"] = int(average.n_averaged)
+    checkpoint.save(run.checkpoints, checkpoint.Checkpoint(step, parts, state), keep=keep)
 
 
-def restore(task: Task, optimizer: Optimizer, run: Run, identity: dict[str, Any]) -> tuple[int, int]:
-    """Load the newest sound checkpoint of the run into task and optimizer.
+def restore(
+    task: Task, optimizer: Optimizer, average: AveragedModel | None, run: Run, identity: dict[str, Any]
+) -> tuple[int, int]:
+    """Load the newest sound checkpoint of the run into task, optimizer and moving average.
 
     Returns:
         The step to go on from, and how many steps in a row had not been finite; zeros for a new run.
@@ -62,6 +76,9 @@ def restore(task: Task, optimizer: Optimizer, run: Run, identity: dict[str, Any]
     set_state_dict(
         task, optimizer, model_state_dict=dict[str, Any](found.tensors["model"]), optim_state_dict=optim, options=WHOLE
     )
+    if average is not None:
+        average.module.load_state_dict(found.tensors[checkpoint.AVERAGE])
+        average.n_averaged.fill_(found.state["averaged"])
     run.rewind(found.step)
     logger.info("going on from step %d", found.step)
     return found.step, found.state["bad"]
