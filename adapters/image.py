@@ -80,10 +80,6 @@ class ImageAdapter(Adapter):
         crop_ratio: float = 0.875,
         normalisation: Normalisation = "imagenet",
         full_scale: float = 255.0,
-        crop: Literal["random", "fixed", "area", "none"] = "random",
-        randaugment: str | None = None,
-        erasing: float = 0.0,
-        color_jitter: float = 0.0,
     ) -> None:
         height, width = (size, size) if isinstance(size, int) else size
         channels = len(info.channels)
