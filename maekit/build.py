@@ -171,9 +171,11 @@ def make_autoencoder(setup: Setup) -> MaskedAutoencoder:
         return MaskedAutoencoder(
             patchifier, encoder=size(model.encoder, model.drop_path), decoder=size(model.decoder), masking=masking,
             mask_ratio=model.mask_ratio, target=target, encoder_mask_tokens=model.encoder_mask_tokens, loss_on=model.loss_on,
+            decoder_attention=model.decoder_attention, predicted_share=model.predicted_share,
         )  # fmt: skip
     except ValueError as error:
-        raise UserError(str(error), place=loaded.locate("model", "mask_ratio")) from error
+        key = "mask_ratio" if "mask_ratio" in str(error) else "decoder_attention"
+        raise UserError(str(error), place=loaded.locate("model", key)) from error
 
 
 def make_target(setup: Setup) -> Target:

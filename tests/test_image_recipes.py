@@ -40,7 +40,7 @@ PUBLISHED: dict[str, tuple[float | None, ...]] = {
 }  # fmt: skip
 WITHOUT = {
     "pretrain_base_1600_raw", "pretrain_base_800_raw", "pretrain_huge_1600_raw", "pretrain_huge_800", "pretrain_huge_800_raw",
-    "tokenizer",
+    "tokenizer", "pretrain_base_800_cross",
 }  # fmt: skip
 MINE = {name.removeprefix(HOME) for name in shipped_recipes() if name.startswith(HOME)}
 

@@ -10,6 +10,7 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from maekit.core.cross_decoder import CrossDecoder
 from maekit.core.masking import Mask, kept_patches, mask_patches
 from maekit.core.positions import sincos_positions
 from maekit.core.targets import PatchNormTarget, squared_error
@@ -146,6 +147,8 @@ class MaskedAutoencoder(nn.Module):
         target: what is predicted; default the patch-normalised target.
         encoder_mask_tokens: the ablation in which the encoder also sees a mask token for every removed patch.
         loss_on: `removed` patches, or `all` that were measured (an ablation).
+        decoder_attention: `cross` is CrossMAE's decoder, and not the paper's.
+        predicted_share: of the removed patches, in training, with `cross`; otherwise all are predicted.
 
     Raises:
         ValueError: a ratio that leaves nothing to encode or nothing to predict.
@@ -162,6 +165,8 @@ class MaskedAutoencoder(nn.Module):
         target: Target | None = None,
         encoder_mask_tokens: bool = False,
         loss_on: Literal["removed", "all"] = "removed",
+        decoder_attention: Literal["self", "cross"] = "self",
+        predicted_share: float = 1.0,
     ) -> None:
         super().__init__()
         patches = prod(patchifier.grid_size)
@@ -173,7 +178,14 @@ class MaskedAutoencoder(nn.Module):
         self.patchifier, self.masking, self.mask_ratio = patchifier, masking, mask_ratio
         self.target, self.loss_on = target or PatchNormTarget(patchifier), loss_on
         self.encoder = Encoder(patchifier, encoder, mask_token=encoder_mask_tokens)
-        self.decoder = Decoder(patchifier, decoder, encoder.width, self.target.dim)
+        cross = decoder_attention == "cross"
+        if (cross and (encoder_mask_tokens or loss_on == "all")) or (not cross and predicted_share != 1):
+            raise ValueError(
+                "decoder_attention `cross` predicts removed patches alone, so it goes neither with encoder_mask_tokens nor "
+                "with loss_on `all`; and predicted_share goes with nothing else"
+            )
+        self.predicted_share = predicted_share
+        self.decoder = (CrossDecoder if cross else Decoder)(patchifier, decoder, encoder.width, self.target.dim)
 
     def forward(
         self,
@@ -197,9 +209,11 @@ class MaskedAutoencoder(nn.Module):
         mask = mask_patches(self.masking(noise), self.mask_ratio, valid)
         latent = self.encoder.encode(patches, valid, mask)
         placed = self.encoder.mask_token is not None
-        pred = self.decoder(latent, None if placed else mask, valid)
-        errors = self.target.loss(pred, self.target(patches))
-        return MAEOutput(mean_over(errors, self.scored(mask.mask, valid)), pred, mask.mask)
+        if isinstance(self.decoder, CrossDecoder):
+            pred, scored = self.decoder(latent, mask, noise, self.predicted_share if self.training else 1.0)
+        else:
+            pred, scored = self.decoder(latent, None if placed else mask, valid), self.scored(mask.mask, valid)
+        return MAEOutput(mean_over(self.target.loss(pred, self.target(patches)), scored), pred, mask.mask)
 
     def scored(
         self, mask: Bool[Tensor, "batch patch"], valid: Bool[Tensor, "batch patch"] | None

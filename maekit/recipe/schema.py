@@ -98,7 +98,11 @@ class Size(Section):
 
 
 class Model(Section):
-    """The masked autoencoder. `drop_path` applies to an encoder named by its preset; `loss_on: all` is an ablation."""
+    """The masked autoencoder. `drop_path` applies to an encoder named by its preset; `loss_on: all` is an ablation.
+
+    `decoder_attention: cross` is CrossMAE's decoder (removed patches look at visible ones only), which may predict a
+    `predicted_share` of the removed patches in training.
+    """
 
     encoder: Preset | Size = "vit_base"
     decoder: Preset | Size = Size(width=512, depth=8, heads=16)
@@ -107,6 +111,8 @@ class Model(Section):
     target: Named = Choice(name="patch_norm")
     encoder_mask_tokens: bool = False
     loss_on: Literal["removed", "all"] = "removed"
+    decoder_attention: Literal["self", "cross"] = "self"
+    predicted_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
