@@ -65,7 +65,7 @@ def pretrain(
     device: Device = None,
     resume: ResumeOption = "auto",
 ) -> None:
-    """Pretrain without labels, or go on where a run was interrupted; then write its report."""
+    """Pretrain (or train a tokenizer) without labels, or go on where a run was interrupted; then write its report."""
     from maekit import verbs
 
     with _Bar() as bar:
@@ -201,6 +201,28 @@ def report(run: RunArgument, set_: Sets = None, device: Device = None) -> None:
 
 
 @app.command()
+def compare(
+    run: RunArgument,
+    finetuned: Annotated[Path | None, typer.Option(help="Of a pretraining run: the run fine-tuned from it.")] = None,
+    linear: Annotated[
+        Path | None, typer.Option(help="Of a pretraining run: the linear probe of it (tune: frozen).")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Evaluate on this split now; by default the last validation counts.")
+    ] = None,
+    set_: Sets = None,
+    device: Device = None,
+) -> None:
+    """A run beside the reference in its recipe. Exit code 1: worse, not finished, or not all measured."""
+    from maekit.comparison import compare as put_beside
+
+    result = put_beside(run, finetuned=finetuned, linear=linear, split=split, overrides=set_ or [], device=device)
+    _print_table(result.table)
+    if not result.met:
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo(
     runs: Runs = Path("runs/demo"),
     quick: Annotated[bool, typer.Option("--quick", help="Seconds instead of minutes; numbers mean little.")] = False,
@@ -235,13 +257,17 @@ def doctor() -> None:
 
 
 @recipe_app.command("list")
-def recipe_list() -> None:
-    """Recipes that come with maekit."""
-    from maekit.recipe.load import header, shipped_recipes
+def recipe_list(
+    under: Annotated[str, typer.Argument(help="Only those of this folder, e.g. image/imagenet.")] = "",
+) -> None:
+    """Recipes that come with maekit; deep folders are only counted until you name them."""
+    from maekit.recipe.load import header, list_recipes
 
-    for name, path in shipped_recipes().items():
-        first = header(path).split("\n")[0]
-        out.print(f"[bold]{escape(name)}[/]  {escape(first)}")
+    for name, found in list_recipes(under).items():
+        if isinstance(found, int):
+            out.print(f"[bold]{escape(name)}/[/]  {found} recipes: `maekit recipe list {escape(name)}`")
+        else:
+            out.print(f"[bold]{escape(name)}[/]  {escape(header(found).split(chr(10))[0])}")
 
 
 @recipe_app.command("show")
@@ -348,7 +374,7 @@ def data_simulate(
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0; 2 what the person can mend; 3 not finite; 130 Ctrl-C; 143 SIGTERM."""
+    """Entry point. Exit codes: 0; 1 a comparison that fails; 2 what the person can mend; 3 not finite; 130 Ctrl-C; 143 SIGTERM."""
     try:
         app()
     except UserError as error:

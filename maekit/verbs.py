@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from maekit.build import SKIPPED, Setup, make_task, set_up, set_up_without_data
+from maekit.build import LABELLED_TASKS, SKIPPED, Setup, fit_target, make_task, set_up, set_up_without_data
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.recipe.load import LoadedRecipe, load_recipe
+from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.transfer import Transfer, pool
+from maekit.tokenizers import spelled_out
 from maekit.training import checkpoint, loop
 from maekit.training.distributed import Process, joined
 from maekit.training.run import Run, environment
@@ -71,9 +73,9 @@ def pretrain(
         UserError: a recipe for another task, and everything that is wrong with recipe or data.
     """
     loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.task.name != "pretraining":
+    if loaded.recipe.task.name in LABELLED_TASKS:
         raise UserError("not a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
-                        expected="pretraining", mend="Use `maekit finetune`.")  # fmt: skip
+                        expected="a task without labels: pretraining or tokenizer", mend="Use `maekit finetune`.")  # fmt: skip
     return _train(loaded, None, runs=runs, device=device, resume=resume, watch=watch)
 
 
@@ -93,7 +95,7 @@ def finetune(
         UserError: a pretraining recipe, weights that do not fit, and everything that is wrong with recipe or data.
     """
     loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.task.name == "pretraining":
+    if loaded.recipe.task.name not in LABELLED_TASKS:
         raise UserError("a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
                         expected="classification or regression", mend="Use `maekit pretrain`.")  # fmt: skip
     return _train(loaded, start, runs=runs, device=device, resume=resume, watch=watch)
@@ -152,7 +154,10 @@ def embed(
 
 def embeddings(setup: Setup, task: Task, side: str, process: Process, pooling: str = "mean") -> NDArray[np.float32]:
     """(samples, width) features of one side of the split, in its order, from the encoder of a task."""
-    encoder: Encoder = task.encoder if isinstance(task, Transfer) else task.model.encoder  # type: ignore[assignment, union-attr]
+    if not isinstance(task, Transfer | Pretraining):
+        raise UserError("no encoder of samples in this run", value=f"task {setup.recipe.task.name}",
+                        expected="a run of pretraining, classification or regression")  # fmt: skip
+    encoder: Encoder = task.encoder if isinstance(task, Transfer) else task.model.encoder
     samples = setup.some_samples(side)
     task.to(process.device).eval()
     found = []
@@ -220,9 +225,11 @@ def _train(
             task = make_task(setup)
             if isinstance(task, Transfer) and start is not None and start != RANDOM:
                 load_encoder(setup, task, Path(start))
+            if isinstance(task, Pretraining):
+                fit_target(setup, task.model.target)
             identity = _identity(setup, start)
             training = setup.some_samples("train", augment=True)
-            describe(run, setup, process)
+            describe(run, setup, process, start)
             metrics = loop.train(
                 task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
                 identity=identity, watch=watch,
@@ -249,15 +256,16 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
     return found
 
 
-def describe(run: Run, setup: Setup, process: Process) -> None:
+def describe(run: Run, setup: Setup, process: Process, start: str | Path | None = None) -> None:
     """Write what the run needs to be opened again without the files that it was started from."""
-    recipe = setup.recipe.model_copy(
+    recipe = spelled_out(setup.recipe).model_copy(
         update={"init": None, "data": setup.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
     )
     resolved = LoadedRecipe(recipe, setup.loaded.path, setup.loaded.origins)
     run.write_text("recipe.yaml", resolved.yaml())
     run.write_text("data_spec.yaml", json.dumps(setup.spec.model_dump(mode="json", exclude_none=True), indent=1))
-    run.write_text("environment.json", json.dumps(environment(process.device), indent=1))
+    facts = environment(process.device) | ({} if start is None else {"started from": str(start)})
+    run.write_text("environment.json", json.dumps(facts, indent=1))
 
 
 def _rows(task: Task, samples: Any, process: Process, batch_size: int) -> dict[str, torch.Tensor]:

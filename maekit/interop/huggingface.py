@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from maekit.core.autoencoder import Decoder
 from maekit.interop.official import convolution, linear
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def config(model: MaskedAutoencoder, patchifier: GridPatchifier, normalised: boo
         raise ValueError(
             f"ViTMAE takes square pictures and patches alone, these are {height} x {width} in {patchifier.patch_size}"
         )
+    if not isinstance(model.decoder, Decoder):
+        raise ValueError("ViTMAE's decoder attends to all patches, this one to visible ones alone")
     encoder, decoder = model.encoder.config, model.decoder.config
     return {
         "architectures": ["ViTMAEForPreTraining"], "model_type": "vit_mae", "image_size": height,
