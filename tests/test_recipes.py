@@ -216,7 +216,8 @@ def stand_in(spec_name: str, folder: Path) -> HDF5Windows:
     spec = load_spec(spec_name)
     rng = np.random.default_rng(0)
     if spec.kind == "image_folder":
-        for side in ("train", "test"):
+        assert isinstance(spec.split, Split)
+        for side in ("train", *spec.split.validation, *spec.split.test):
             for label in ("cat", "dog"):
                 (folder / side / label).mkdir(parents=True)
                 for i in range(3):
