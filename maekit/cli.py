@@ -39,6 +39,9 @@ RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/he
 ResumeOption = Annotated[
     str, typer.Option("--resume", help="auto: go on from the newest checkpoint; never: refuse a folder with one.")
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say steps, memory and time, and stop; --device meta measures nothing.")
+]
 From = Annotated[str, typer.Option("--from", help="A pretraining run, a checkpoint, or `random`.")]
 
 
@@ -64,10 +67,14 @@ def pretrain(
     runs: Runs = Path("runs"),
     device: Device = None,
     resume: ResumeOption = "auto",
+    dry_run: DryRun = False,
 ) -> None:
     """Pretrain without labels, or go on where a run was interrupted; then write its report."""
     from maekit import verbs
 
+    if dry_run:
+        _plan(verbs.recipe_without_labels(recipe, set_ or []), None, runs, device)
+        return
     with _Bar() as bar:
         outcome = verbs.pretrain(
             recipe, overrides=set_ or [], runs=runs, device=device, resume=_resume(resume), watch=bar.update
@@ -83,10 +90,14 @@ def finetune(
     runs: Runs = Path("runs"),
     device: Device = None,
     resume: ResumeOption = "auto",
+    dry_run: DryRun = False,
 ) -> None:
     """Train a labelled task from a pretrained encoder; then write its report."""
     from maekit import verbs
 
+    if dry_run:
+        _plan(verbs.recipe_with_labels(recipe, set_ or []), from_, runs, device)
+        return
     with _Bar() as bar:
         outcome = verbs.finetune(
             recipe, from_, overrides=set_ or [], runs=runs, device=device, resume=_resume(resume), watch=bar.update
@@ -105,15 +116,42 @@ def probe(recipe: RecipeArgument, from_: From, set_: Sets = None, device: Device
 @app.command()
 def study(
     recipe: RecipeArgument, seeds: Annotated[int, typer.Option(min=1)] = 3, set_: Sets = None,
-    runs: Runs = Path("runs"), device: Device = None,
+    runs: Runs = Path("runs"), device: Device = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Pretrained against scratch, probes, no learning and a constant, over seeds and folds (RECIPE: the labelled task)."""
     from maekit import study as studies
 
+    if dry_run:
+        from maekit.planning import study_plans
+
+        for plan in study_plans(recipe, seeds=seeds, overrides=set_ or [], runs=runs, device=device):
+            _print_facts(plan.facts, plan.title, plan.first)
+        return
     result = studies.study(
         recipe, seeds=seeds, overrides=set_ or [], runs=runs, device=device, tell=lambda s: err.print(escape(s))
     )
     _print_table(studies.table(result))
+
+
+@app.command()
+def bench(
+    recipe: RecipeArgument, set_: Sets = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For each of loader, step and both.")] = 10.0,
+    device: Device = None,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Random samples; also where there is no data.")] = False,
+    samples: Annotated[int | None, typer.Option(min=1, help="How many there would be, for the time of the whole.")] = None,
+    axis: Annotated[list[str] | None, typer.Option(metavar="NAME=LENGTH", help="Points along an axis of random samples.")] = None,
+) -> None:  # fmt: skip
+    """Samples a second of the loader, of the step and of both; memory; how much of the machine they use."""
+    from maekit import bench as benches
+
+    found = benches.bench(
+        recipe, overrides=set_ or [], seconds=seconds, device=device, synthetic=synthetic, samples=samples,
+        lengths=benches.read_lengths(axis or []),
+    )  # fmt: skip
+    if found.first:
+        _print_table(benches.table(found))
+    _print_facts(found.facts, "", found.first)
 
 
 @app.command()
@@ -337,6 +375,26 @@ def _finish(outcome: Any, device: str | None) -> None:
     if outcome.first:
         out.print(f"run: {escape(str(outcome.folder))}")
         out.print(f"report: {escape(str(write(outcome.folder, device=device)))}")
+
+
+def _plan(loaded: Any, start: str | None, runs: Path, device: str | None) -> None:
+    from maekit.planning import plan
+
+    found = plan(loaded, start, runs=runs, device=device)
+    _print_facts(found.facts, found.title, found.first)
+
+
+def _print_facts(facts: list[tuple[str, str]], title: str, first: bool) -> None:
+    from rich.table import Table
+
+    if not first:
+        return
+    if title:
+        out.print(f"[bold]{escape(title)}[/]")
+    rows = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        rows.add_row(escape(name), escape(value))
+    out.print(rows)
 
 
 def _print_table(table: Any) -> None:
