@@ -33,6 +33,7 @@ from maekit.weights import load_encoder
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from maekit.recipe.load import LoadedRecipe
     from maekit.tasks.task import Task
 
 
@@ -92,19 +93,10 @@ def study(
     Raises:
         UserError: a recipe without `init`, and whatever pretraining and fine-tuning raise.
     """
-    loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.init is None:
-        raise UserError("a study needs a recipe that starts from another", place=str(loaded.path),
-                        expected="`init: {recipe: PRETRAINING.yaml}`")  # fmt: skip
-    pretraining = loaded.path.parent / loaded.recipe.init.recipe
-    shared = [
-        o
-        for o in overrides
-        if o.startswith(("data.root", "data.window", "data.split", "adapter.", "training.batch_size"))
-    ]
+    loaded, pretraining, shared = both_recipes(recipe, overrides)
     setup = set_up(loaded, fit=False)
     split = loaded.recipe.data.split or setup.spec.split
-    folds = fold_count(setup.source.groups, split) if isinstance(split, Folds) else 1
+    folds = rounds(setup)
     outputs: dict[tuple[str, int], list[tuple[Array, Array]]] = defaultdict(list)
     for seed in range(seeds):
         for fold in range(folds):
@@ -147,6 +139,31 @@ def study(
     folder = runs / loaded.recipe.name
     (folder / "study.json").write_text(json.dumps({arm.name: arm.per_seed for arm in arms}, indent=1))
     return result
+
+
+def both_recipes(recipe: str | Path, overrides: Sequence[str]) -> tuple[LoadedRecipe, Path, list[str]]:
+    """The labelled task, the file of the pretraining it starts from, and those overrides that are for both.
+
+    Raises:
+        UserError: a recipe without `init`.
+    """
+    loaded = load_recipe(recipe, overrides)
+    if loaded.recipe.init is None:
+        raise UserError("a study needs a recipe that starts from another", place=str(loaded.path),
+                        expected="`init: {recipe: PRETRAINING.yaml}`")  # fmt: skip
+    pretraining = loaded.path.parent / loaded.recipe.init.recipe
+    shared = [
+        o
+        for o in overrides
+        if o.startswith(("data.root", "data.window", "data.split", "adapter.", "training.batch_size"))
+    ]
+    return loaded, pretraining, shared
+
+
+def rounds(setup: Setup) -> int:
+    """How many folds a study of this data has: one where groups are split by name."""
+    split = setup.recipe.data.split or setup.spec.split
+    return fold_count(setup.source.groups, split) if isinstance(split, Folds) else 1
 
 
 def table(result: Study) -> Table:

@@ -72,10 +72,7 @@ def pretrain(
     Raises:
         UserError: a recipe for another task, and everything that is wrong with recipe or data.
     """
-    loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.task.name in LABELLED_TASKS:
-        raise UserError("not a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
-                        expected="a task without labels: pretraining or tokenizer", mend="Use `maekit finetune`.")  # fmt: skip
+    loaded = recipe_without_labels(recipe, overrides)
     return _train(loaded, None, runs=runs, device=device, resume=resume, watch=watch)
 
 
@@ -94,11 +91,34 @@ def finetune(
     Raises:
         UserError: a pretraining recipe, weights that do not fit, and everything that is wrong with recipe or data.
     """
+    loaded = recipe_with_labels(recipe, overrides)
+    return _train(loaded, start, runs=runs, device=device, resume=resume, watch=watch)
+
+
+def recipe_without_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """A recipe that `pretrain` takes.
+
+    Raises:
+        UserError: a recipe for another task, and everything that is wrong with it.
+    """
+    loaded = load_recipe(recipe, overrides)
+    if loaded.recipe.task.name in LABELLED_TASKS:
+        raise UserError("not a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
+                        expected="a task without labels: pretraining or tokenizer", mend="Use `maekit finetune`.")  # fmt: skip
+    return loaded
+
+
+def recipe_with_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """A recipe that `finetune` takes.
+
+    Raises:
+        UserError: a recipe for another task, and everything that is wrong with it.
+    """
     loaded = load_recipe(recipe, overrides)
     if loaded.recipe.task.name not in LABELLED_TASKS:
         raise UserError("a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
                         expected="classification or regression", mend="Use `maekit pretrain`.")  # fmt: skip
-    return _train(loaded, start, runs=runs, device=device, resume=resume, watch=watch)
+    return loaded
 
 
 def evaluate(
@@ -194,6 +214,27 @@ def open_run(run: Path, *, overrides: Sequence[str] = (), data: bool = True) -> 
     return setup, task
 
 
+def started(loaded: LoadedRecipe, start: str | Path | None, folder: Path) -> tuple[Setup, Task]:
+    """Data and task of a recipe as training begins with them: new weights, or an encoder from elsewhere.
+
+    Args:
+        loaded: a recipe.
+        start: a run, a checkpoint, or `random`; None in pretraining.
+        folder: where samples that cannot be read are listed.
+
+    Raises:
+        UserError: weights that do not fit, and everything that is wrong with the data.
+    """
+    setup = set_up(loaded, fit=start in (None, RANDOM), folder=folder)
+    torch.manual_seed(loaded.recipe.seed)
+    task = make_task(setup)
+    if isinstance(task, Transfer) and start is not None and start != RANDOM:
+        load_encoder(setup, task, Path(start))
+    if isinstance(task, Pretraining):
+        fit_target(setup, task.model.target)
+    return setup, task
+
+
 def random_task(recipe: str | Path, *, overrides: Sequence[str] = ()) -> tuple[Setup, Task]:
     """Data of a recipe and its task with weights as they are initialised by its seed."""
     setup = set_up(load_recipe(recipe, overrides))
@@ -221,13 +262,7 @@ def _train(
                     expected="a new folder with --resume never",
                     mend="Give the run another name with `--set name=...`, or move the folder away.",
                 )
-            setup = set_up(loaded, fit=start in (None, RANDOM), folder=run.folder)
-            torch.manual_seed(recipe.seed)
-            task = make_task(setup)
-            if isinstance(task, Transfer) and start is not None and start != RANDOM:
-                load_encoder(setup, task, Path(start))
-            if isinstance(task, Pretraining):
-                fit_target(setup, task.model.target)
+            setup, task = started(loaded, start, run.folder)
             identity = _identity(setup, start)
             training = setup.some_samples("train", augment=True)
             describe(run, setup, process, start)
