@@ -16,7 +16,7 @@ from maekit.core.targets import TokenTarget
 from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.data import splits
 from maekit.data.hdf5 import HDF5Windows
-from maekit.data.image_folder import ImageFolderSource
+from maekit.data.image_folder import INFO, ImageFolderSource
 from maekit.data.loading import Samples
 from maekit.data.skipped import Skipped
 from maekit.data.spec import DataSpec, load_spec
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from maekit.adapter import Adapter
     from maekit.core.targets import Target
-    from maekit.data.sample import Sample, Source
+    from maekit.data.sample import Sample, SignalInfo, Source
     from maekit.recipe.load import LoadedRecipe
     from maekit.recipe.schema import Preset, Recipe
     from maekit.tasks.task import Task
@@ -153,6 +153,45 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
     if fit:
         adapter.fit(setup.to_fit())
     return setup
+
+
+def set_up_without_data(loaded: LoadedRecipe, classes: int = 0) -> Setup:
+    """The adapter of a recipe whose data are not there, as far as that can be: weights can be read and written.
+
+    Args:
+        loaded: a recipe.
+        classes: how many a head has; they are numbered until the data name them.
+
+    Raises:
+        UserError: data whose shape only the files tell, and no files.
+    """
+    recipe = loaded.recipe
+    spec = load_spec(recipe.data.spec, loaded.path.parent)
+    if spec.kind != "image_folder":
+        return set_up(loaded, fit=False)
+    kind = plugins.find("adapters", recipe.adapter.name, place=loaded.locate("adapter", "name"))
+    source = Absent(INFO, tuple(map(str, range(classes))) or None)
+    split = {side: np.zeros(0, dtype=np.int64) for side in ("train", "validation", "test")}
+    return Setup(loaded, spec, source, split, construct(kind, recipe.adapter, loaded, ("adapter",), source.info))
+
+
+@dataclass
+class Absent:
+    """A source without samples, of known shape; see `maekit.data.sample.Source`."""
+
+    info: SignalInfo
+    classes: tuple[str, ...] | None
+    groups: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, dtype=np.str_))
+    labels: NDArray[Any] | None = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, index: int) -> Sample:
+        raise IndexError(index)
+
+    def fingerprint(self) -> str:
+        return ""
 
 
 def make_autoencoder(setup: Setup) -> MaskedAutoencoder:

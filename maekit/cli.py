@@ -155,6 +155,43 @@ def reconstruct(
         out.print(escape(str(path)))
 
 
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help=".pth, .pt, .bin or .safetensors of the MAE authors, timm or Hugging Face.")
+    ],
+    recipe: Annotated[str, typer.Option(help="The recipe whose model the weights are for.")],
+    to: Annotated[Path, typer.Option(help="Run folder to make.")],
+    layout: Annotated[str, typer.Option(help="auto, official, timm or huggingface.")] = "auto",
+    key: Annotated[str | None, typer.Option(help="Where in the checkpoint the weights are, e.g. model_ema.")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Take what fits, initialise the rest.")] = False,
+    set_: Sets = None,
+) -> None:
+    """A run folder from weights that somebody else trained; nothing in the file is executed."""
+    from maekit.exchange import import_weights
+
+    for note in import_weights(file, recipe, to, layout=layout, key=key, partial=partial, overrides=set_ or []):
+        out.print(escape(note))
+    out.print(f"run: {escape(str(to))}")
+
+
+@app.command("export")
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option(help="File (for huggingface a folder) to write.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="official, timm, huggingface, safetensors, onnx or torch_export.")
+    ],
+    set_: Sets = None,
+) -> None:
+    """A run's weights for other people's code; graphs are run once more and compared."""
+    from maekit.exchange import export_weights
+
+    for note in export_weights(run, to, format_, overrides=set_ or []):
+        out.print(escape(note))
+    out.print(f"written: {escape(str(to))}")
+
+
 @app.command()
 def report(run: RunArgument, set_: Sets = None, device: Device = None) -> None:
     """Write (again) the report page of a run."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from maekit.build import LABELLED_TASKS, SKIPPED, Setup, fit_target, make_task, set_up
+from maekit.build import LABELLED_TASKS, SKIPPED, Setup, fit_target, make_task, set_up, set_up_without_data
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
@@ -170,8 +170,8 @@ def embeddings(setup: Setup, task: Task, side: str, process: Process, pooling: s
     return torch.cat(found).numpy()
 
 
-def open_run(run: Path, *, overrides: Sequence[str] = ()) -> tuple[Setup, Task]:
-    """Data and trained task of a run folder.
+def open_run(run: Path, *, overrides: Sequence[str] = (), data: bool = True) -> tuple[Setup, Task]:
+    """Data and trained task of a run folder; without `data` where they can be done without.
 
     Raises:
         UserError: no run there, or none of its checkpoints is sound.
@@ -183,7 +183,11 @@ def open_run(run: Path, *, overrides: Sequence[str] = ()) -> tuple[Setup, Task]:
             mend="Runs stand below --runs (default `runs`), by the recipe's name.",
         )  # fmt: skip
     weights = read_weights(run)
-    setup = set_up(load_recipe(stated, overrides), fit=False, folder=run)
+    loaded = load_recipe(stated, overrides)
+    if data:
+        setup = set_up(loaded, fit=False, folder=run)
+    else:
+        setup = set_up_without_data(loaded, len(weights["head.weight"]) if "head.weight" in weights else 0)
     task = make_task(setup)
     load_strictly(task, weights, run)
     return setup, task
@@ -225,7 +229,7 @@ def _train(
                 fit_target(setup, task.model.target)
             identity = _identity(setup, start)
             training = setup.some_samples("train", augment=True)
-            _describe(run, setup, process, start)
+            describe(run, setup, process, start)
             metrics = loop.train(
                 task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
                 identity=identity, watch=watch,
@@ -252,8 +256,8 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
     return found
 
 
-def _describe(run: Run, setup: Setup, process: Process, start: str | Path | None) -> None:
-    """What the run needs to be opened again without the files that it was started from."""
+def describe(run: Run, setup: Setup, process: Process, start: str | Path | None = None) -> None:
+    """Write what the run needs to be opened again without the files that it was started from."""
     recipe = spelled_out(setup.recipe).model_copy(
         update={"init": None, "data": setup.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
     )

@@ -95,7 +95,7 @@ class Encoder(nn.Module):
         if mask is not None and self.mask_token is None:
             tokens = gather(tokens, mask.ids_keep)
             keys = None if mask.padding is None else ~mask.padding
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
         tokens = torch.cat([cls, tokens], dim=1)
         return self.norm(run(self.blocks, tokens, with_class_token(keys)))
 
@@ -105,6 +105,7 @@ class Decoder(nn.Module):
 
     def __init__(self, patchifier: Patchifier, config: TransformerConfig, encoder_width: int, out_dim: int) -> None:
         super().__init__()
+        self.config = config
         self.embed = nn.Linear(encoder_width, config.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.pos_embed = nn.Parameter(sincos_positions(patchifier.grid_size, config.width), requires_grad=False)

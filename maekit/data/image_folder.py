@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 MOST_PIXELS = 50_000_000
+INFO = SignalInfo(("red", "green", "blue"), (Axis("height", 0, "px"), Axis("width", 0, "px")))
 SIDES = ("train", "validation", "val", "test")
 
 
@@ -64,7 +65,7 @@ class ImageFolderSource:
         self.groups = np.array(groups)
         self.classes = tuple(classes) if labels and classes else None
         self.labels: NDArray[Any] | None = np.array(indices, dtype=np.int64) if self.classes else None
-        self.info = SignalInfo(("red", "green", "blue"), (Axis("height", 0, "px"), Axis("width", 0, "px")))
+        self.info = INFO
 
     def __len__(self) -> int:
         return len(self.paths)
