@@ -31,13 +31,13 @@ from maekit.training.distributed import joined
 from maekit.weights import load_encoder
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from maekit.recipe.load import LoadedRecipe
     from maekit.tasks.task import Task
 
 
 Array = Any
+Features = tuple[Array, Array]
+"""(samples, width), and the label of each sample."""
 
 LOWER_IS_BETTER = ("mae", "rmse")
 
@@ -216,7 +216,7 @@ def _metrics(setup: Setup) -> list[str]:
     return ["accuracy", "balanced_accuracy"] if setup.source.classes else ["mae", "rmse", "within", "r"]
 
 
-def probe(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]:
+def probe(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
     """A linear model with ridge penalty (chosen by leave-one-out on the training split) on given features.
 
     Returns:
@@ -229,11 +229,12 @@ def probe(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]
     penalties = np.logspace(-1, 5, 13)
     head = RidgeClassifierCV(penalties) if setup.source.classes else RidgeCV(penalties)
     model = make_pipeline(StandardScaler(), head)
-    model.fit(features("train"), setup.labels[setup.split["train"]])
-    return model.predict(features("test")), setup.labels[setup.split["test"]]
+    model.fit(*features("train"))
+    test, labels = features("test")
+    return model.predict(test), labels
 
 
-def neighbours(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]:
+def neighbours(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
     """The labels of the 20 nearest training samples by cosine distance, nearer ones counting more: nothing is trained.
 
     Returns:
@@ -241,24 +242,29 @@ def neighbours(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, A
     """
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-    labels = setup.labels[setup.split["train"]]
+    train, known = features("train")
+    test, labels = features("test")
     kind = KNeighborsClassifier if setup.source.classes else KNeighborsRegressor
-    model = kind(min(20, len(labels)), metric="cosine", weights="distance").fit(features("train"), labels)
-    return model.predict(features("test")), setup.labels[setup.split["test"]]
+    model = kind(min(20, len(known)), metric="cosine", weights="distance").fit(train, known)
+    return model.predict(test), labels
 
 
-def embed(setup: Setup, task: Task, device: str | None, side: str) -> NDArray[np.float32]:
-    """Features of one side of a split, on one process."""
+def embed(setup: Setup, task: Task, device: str | None, side: str) -> Features:
+    """Features and labels of one side of a split, on one process."""
     with joined(device) as process:
-        return verbs.embeddings(setup, task, side, process)
+        features, indices = verbs.embeddings(setup, task, side, process)
+    return features, setup.labels[indices]
 
 
-def raw(setup: Setup, side: str) -> NDArray[np.float32]:
-    """The standardised input itself, one row a sample; what was not measured is zero."""
+def raw(setup: Setup, side: str) -> Features:
+    """The standardised input itself, one row a sample, and labels; what was not measured is zero."""
     samples = setup.some_samples(side)
-    batches = loader(samples, BatchSampler(len(samples), 256, shuffle=False))
-    rows = [setup.adapter.front(b["signal"], b.get("valid"))[0].flatten(1).numpy() for b in batches]
-    return np.concatenate(rows)
+    rows, parts = [], []
+    for batch in loader(samples, BatchSampler(len(samples), 256, shuffle=False)):
+        rows.append(setup.adapter.front(batch["signal"], batch.get("valid"))[0].flatten(1).numpy())
+        parts.append(batch["index"].numpy())
+    features, indices = verbs.each_once(np.concatenate(rows), np.concatenate(parts))
+    return features, setup.labels[indices]
 
 
 def without_learning(setup: Setup) -> dict[str, Array]:

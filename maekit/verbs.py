@@ -47,6 +47,10 @@ MUST_AGREE = ("seed", "adapter", "data", "model", "task", "optimizer", "schedule
 """Sections of a recipe that a checkpoint is tied to; how often it saves or logs may change."""
 
 
+NOT_THE_DATA = ("root", "spec", "bad_samples")
+"""Keys of `data` that may change too: where the files lie, and how many may be unreadable."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Of a training verb: where the run is, its last metrics, and whether this process is the first of all."""
@@ -161,9 +165,8 @@ def embed(
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.unfinished")
     with h5py.File(unfinished, "w") as file:
-        for side, features in parts.items():
+        for side, (features, indices) in parts.items():
             group = file.create_group(side)
-            indices = setup.split[side]
             group["features"] = features
             group["group"] = setup.source.groups[indices].astype("S")
             group["place"] = np.array([setup.source[int(i)].place for i in indices], dtype="S")
@@ -173,22 +176,35 @@ def embed(
     return target
 
 
-def embeddings(setup: Setup, task: Task, side: str, process: Process, pooling: str = "mean") -> NDArray[np.float32]:
-    """(samples, width) features of one side of the split, in its order, from the encoder of a task."""
+def embeddings(
+    setup: Setup, task: Task, side: str, process: Process, pooling: str = "mean"
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(samples, width) features of one side of the split from the encoder of a task, and the index of each sample.
+
+    They are in the order of the split, without those that could not be read.
+    """
     if not isinstance(task, Transfer | Pretraining):
         raise UserError("no encoder of samples in this run", value=f"task {setup.recipe.task.name}",
                         expected="a run of pretraining, classification or regression")  # fmt: skip
     encoder: Encoder = task.encoder if isinstance(task, Transfer) else task.model.encoder
     samples = setup.some_samples(side)
     task.to(process.device).eval()
-    found = []
+    found, indices = [], []
     batches = BatchSampler(len(samples), setup.recipe.training.batch_size, shuffle=False)
     with torch.inference_mode():
         for batch in loader(samples, batches):
+            indices.append(batch["index"])
             batch = to_device(batch, process.device)
             x, valid = task.front(batch["signal"], batch.get("valid"))
             found.append(pool(encoder(x, valid), valid, "class" if pooling == "class" else "mean").float().cpu())
-    return torch.cat(found).numpy()
+    return each_once(torch.cat(found).numpy(), torch.cat(indices).numpy())
+
+
+def each_once(rows: NDArray[Any], indices: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Rows and indices of samples without those that stood in for another."""
+    _, first = np.unique(indices, return_index=True)
+    first.sort()
+    return rows[first], indices[first]
 
 
 def open_run(run: Path, *, overrides: Sequence[str] = (), data: bool = True) -> tuple[Setup, Task]:
@@ -283,7 +299,7 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
         name: hashlib.sha256(json.dumps(sections[name]).encode()).hexdigest()[:16] for name in MUST_AGREE
     }
     found["data"] = hashlib.sha256(
-        json.dumps({k: v for k, v in sections["data"].items() if k not in ("root", "spec")}).encode()
+        json.dumps({k: v for k, v in sections["data"].items() if k not in NOT_THE_DATA}).encode()
     ).hexdigest()[:16]  # fmt: skip
     found["data files"] = setup.source.fingerprint()
     found["batch_size"] = setup.recipe.training.batch_size
