@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import pickle
@@ -117,7 +118,7 @@ def test_there_and_back_is_bit_exact(recipes: Path, form: str) -> None:
     else:
         file = target / "model.safetensors" if target.is_dir() else target
         notes = import_weights(file, recipes / "pretrain.yaml", recipes / "again", partial=form == "timm")
-        assert (form == "timm") == any("missing: model.decoder.mask_token" in note for note in notes)
+        assert (form == "timm") == any("left as initialised: model.decoder.mask_token" in note for note in notes)
         after = autoencoder(recipes / "again").state_dict()
     for name, value in before.items():
         if form != "timm" or "decoder" not in name:
@@ -245,7 +246,7 @@ def encoder_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_positions_of_another_size_are_resampled_on_import(recipes: Path) -> None:
     save_file(vitmae(image_size=64).state_dict(), recipes / "larger.safetensors")
     notes = import_weights(recipes / "larger.safetensors", recipes / "pretrain.yaml", recipes / "run")
-    assert any("encoder.pos_embed resampled to 17" in note for note in notes)
+    assert any("encoder.pos_embed resampled from 65 to 17" in note for note in notes)
 
 
 class Payload:
@@ -342,7 +343,8 @@ def test_graphs_compute_the_same(recipes: Path, form: str, labelled: bool) -> No
 def test_the_run_says_where_it_came_from(recipes: Path) -> None:
     save_file(vitmae().state_dict(), recipes / "theirs.safetensors")
     import_weights(recipes / "theirs.safetensors", recipes / "pretrain.yaml", recipes / "run")
-    state = json.loads((recipes / "run/checkpoints/step-000000000/state.json").read_text())
-    assert state["imported"]["file"] == "theirs.safetensors"
-    assert len(state["imported"]["sha256"]) == 64
-    assert state["imported"]["layout"] == "huggingface"
+    stated = json.loads((recipes / "run/imported.json").read_text())
+    assert stated["sha256"] == hashlib.sha256((recipes / "theirs.safetensors").read_bytes()).hexdigest()
+    assert (stated["file"], stated["layout"], stated["initialised"]) == ("theirs.safetensors", "huggingface", [])
+    environment = json.loads((recipes / "run/environment.json").read_text())
+    assert stated["sha256"] in environment["started from"]
