@@ -16,8 +16,9 @@ from maekit.core.targets import TokenTarget
 from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.data import splits
 from maekit.data.hdf5 import HDF5Windows
-from maekit.data.image_folder import INFO, ImageFolderSource
+from maekit.data.image_folder import INFO
 from maekit.data.loading import Samples
+from maekit.data.packed_folder import open_folder
 from maekit.data.skipped import Skipped
 from maekit.data.spec import DataSpec, load_spec
 from maekit.errors import UnreadableError, UserError
@@ -134,7 +135,7 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
     root = Path(recipe.data.root)
     source: Source
     if spec.kind == "image_folder":
-        source = ImageFolderSource(spec, root, labels=labels)
+        source = open_folder(spec, root, labels=labels)
     else:
         source = HDF5Windows(spec, root, window=recipe.data.window, reducers=kind.reducers, with_labels=labels)
     adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)

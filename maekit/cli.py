@@ -118,7 +118,8 @@ def study(
 
 @app.command()
 def evaluate(
-    run: RunArgument, split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    run: RunArgument,
+    split: Annotated[str | None, typer.Option(help="train, validation or test; by default test, validation without it.")] = None,
     set_: Sets = None, device: Device = None,
 ) -> None:  # fmt: skip
     """Metrics of a run on one side of its split, as JSON."""
@@ -336,6 +337,33 @@ def data_convert(
     derivations = {name: plugins.find("adapters", name, place=spec).derivations for name in wanted}
     result = convert(found, from_, to, derivations=derivations, overwrite=overwrite)
     out.print(f"written: {escape(str(result))}")
+
+
+@data_app.command("pack")
+def data_pack(
+    spec: Annotated[str, typer.Argument(help="A data spec of pictures in folders: a YAML file, or a name.")],
+    root: Annotated[Path, typer.Option(help="Folder with the pictures.")],
+    to: Annotated[Path, typer.Option("--to", help="New folder for the pack.")],
+    form: Annotated[
+        str, typer.Option(help="files: as they are; uint8: pixels, larger, without decoding in training.")
+    ] = "files",
+    size: Annotated[int, typer.Option(min=1, help="Pixels that the shorter side is scaled down to, for uint8.")] = 256,
+    shards: Annotated[int | None, typer.Option(help="How many HDF5 files; by default one for each GiB.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 8,
+) -> None:
+    """Many small files to a few large ones, for `--set data.root=PACK`; stopped, the same command goes on."""
+    from maekit.data.pack import pack
+    from maekit.data.spec import load_spec
+
+    if form not in ("files", "uint8"):
+        raise UserError("no such form", place="--form", value=form, expected="files or uint8")
+    done = pack(
+        load_spec(spec), root, to, form=form, size=size, shards=shards, workers=workers,  # type: ignore[arg-type]
+        tell=lambda line: err.print(escape(line)),
+    )  # fmt: skip
+    if done.unreadable:
+        err.print(f"{len(done.unreadable)} could not be read, {escape(done.unreadable[0])} first; pack.json lists them")
+    out.print(f"packed: {done.samples} pictures in {escape(str(done.folder))}")
 
 
 @data_app.command("inspect")

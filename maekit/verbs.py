@@ -102,20 +102,21 @@ def finetune(
 
 
 def evaluate(
-    run: Path, *, side: str = "test", overrides: Sequence[str] = (), device: str | None = None
+    run: Path, *, side: str | None = None, overrides: Sequence[str] = (), device: str | None = None
 ) -> dict[str, float]:
-    """Metrics of a finished (or unfinished) run on one side of its split."""
+    """Metrics of a finished (or unfinished) run on one side of its split; by default test, validation where that is empty."""
     metrics, _ = predictions(run, side=side, overrides=overrides, device=device)
     return metrics
 
 
 def predictions(
-    run: Path, *, side: str = "test", overrides: Sequence[str] = (), device: str | None = None
+    run: Path, *, side: str | None = None, overrides: Sequence[str] = (), device: str | None = None
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
     """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample."""
     require_decoder(run)
     setup, task = open_run(run, overrides=overrides)
     with joined(device) as process:
+        side = side or ("test" if len(setup.split["test"]) else "validation")
         rows = _rows(task, setup.some_samples(side), process, setup.recipe.training.batch_size)
         return task.summarize(rows), {name: values.numpy() for name, values in rows.items()}
 

@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "maekit.comparison": {"maekit"},
     "maekit.cli": {
         "maekit.verbs", "maekit.exchange", "maekit.study", "maekit.comparison", "maekit.demo", "maekit.reconstruction", "maekit.reporting", "maekit.build", "maekit.plugins", "maekit.recipe",
-        "maekit.report.terminal", "maekit.data.inspect", "maekit.data.check", "maekit.data.convert", "maekit.data.spec",
+        "maekit.report.terminal", "maekit.data.inspect", "maekit.data.check", "maekit.data.convert", "maekit.data.pack", "maekit.data.spec",
         "maekit.training.run", "maekit.training.loop",
     },
     "maekit": set(),
@@ -58,7 +58,7 @@ MODALITIES = {
 # `heart_rate`, `HeartRate` and "heart-rate" are all the word heart.
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 KNOW_NO_MODALITY = ("core", "data", "tasks", "training")
-EXCEPTIONS = {"image_folder.py"}
+EXCEPTIONS = {"image_folder.py", "packed_folder.py", "pack.py"}
 
 
 def module_of(path: Path) -> str:
