@@ -208,7 +208,7 @@ class ImageAdapter(Adapter):
 
         if tuple(x.shape[1:]) == self.size and self.crop_ratio == 1:
             return x
-        cover = [round(side / self.crop_ratio) for side in self.size]
+        cover = [int(side / self.crop_ratio) for side in self.size]  # rounded down, as in the published evaluation
         to, side = max(zip(cover, x.shape[1:], strict=True), key=lambda pair: pair[0] / pair[1])
         shape = [max(least, to * n // side) for least, n in zip(cover, x.shape[1:], strict=True)]
         return F.resize(x, shape, InterpolationMode.BICUBIC, antialias=True)

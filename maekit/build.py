@@ -156,24 +156,34 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
     return setup
 
 
-def set_up_without_data(loaded: LoadedRecipe, classes: int = 0) -> Setup:
+def set_up_without_data(loaded: LoadedRecipe, classes: int = 0, *, fit: bool = False) -> Setup:
     """The adapter of a recipe whose data are not there, as far as that can be: weights can be read and written.
 
     Args:
         loaded: a recipe.
         classes: how many a head has; they are numbered until the data name them.
+        fit: as in `set_up`: False where the normalisation comes with weights.
 
     Raises:
-        UserError: data whose shape only the files tell, and no files.
+        UserError: data whose shape only the files tell, and no files; a normalisation that is estimated from data.
     """
     recipe = loaded.recipe
     spec = load_spec(recipe.data.spec, loaded.path.parent)
     if spec.kind != "image_folder":
-        return set_up(loaded, fit=False)
+        return set_up(loaded, fit=fit)
     kind = plugins.find("adapters", recipe.adapter.name, place=loaded.locate("adapter", "name"))
     source = Absent(INFO, tuple(map(str, range(classes))) or None)
     split = {side: np.zeros(0, dtype=np.int64) for side in ("train", "validation", "test")}
-    return Setup(loaded, spec, source, split, construct(kind, recipe.adapter, loaded, ("adapter",), source.info))
+    adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
+    if fit:
+        try:
+            adapter.fit(())
+        except UserError as error:
+            raise UserError(
+                "a normalisation that is estimated from data", place=loaded.locate("adapter"),
+                expected="the one that the weights were trained with, stated", mend="Give means and deviations in the adapter's `normalisation`.",
+            ) from error  # fmt: skip
+    return Setup(loaded, spec, source, split, adapter)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -14,18 +15,21 @@ from torch import Tensor, nn
 
 from maekit import verbs
 from maekit.build import Setup, make_task, set_up_without_data
+from maekit.core.autoencoder import Decoder
 from maekit.core.patchify import GridPatchifier
-from maekit.core.targets import PatchNormTarget
+from maekit.core.targets import PatchNormTarget, RawTarget
 from maekit.errors import UserError, nearest
 from maekit.interop import huggingface, official
 from maekit.interop.foreign import read_tensors
-from maekit.recipe.load import load_recipe
+from maekit.recipe.load import LoadedRecipe, load_recipe
+from maekit.tasks.classification import Classification
 from maekit.tasks.pretraining import Pretraining
+from maekit.tasks.regression import Regression
 from maekit.tasks.transfer import Transfer
 from maekit.training import checkpoint
 from maekit.training.distributed import Process
 from maekit.training.run import Run
-from maekit.weights import Weights, differences, resampled
+from maekit.weights import IMPORTED, INITIALISED, Weights, check_patches, differences, resampled
 
 if TYPE_CHECKING:
     from maekit.tasks.task import Task
@@ -48,7 +52,7 @@ def import_weights(
         run: the folder to make; then `finetune --from RUN`, `evaluate RUN` and the rest take it as a run of their own.
         layout: whose names the weights have.
         key: where in a checkpoint the weights are, if that is not clear.
-        partial: leave what is missing as it is initialised, and drop what is not known.
+        partial: initialise what is missing, and leave out what is not known; shapes must fit all the same.
 
     Returns:
         What a person should know, one line each.
@@ -62,35 +66,36 @@ def import_weights(
         raise UserError("no such layout", place="--layout", value=layout, expected=" or ".join(get_args(Layout)),
                         mend=nearest(layout, get_args(Layout)))  # fmt: skip
     weights = read_tensors(file, key)
-    layout = _recognised(weights, file) if layout == "auto" else layout
+    layout = _recognised(weights, file, layout)
     found = READERS[layout].read(weights)
-    loaded = load_recipe(recipe, [*overrides, f"name={run.name}"])
-    classes = len(found["head.weight"]) if "head.weight" in found else None
-    if loaded.recipe.task.name == "pretraining" and classes is not None:
-        raise UserError("weights of a classifier", place=str(file), value=f"a head of {classes} classes",
-                        expected="a recipe of the task classification", mend="Name the fine-tuning recipe.")  # fmt: skip
-    setup = set_up_without_data(loaded, classes or 0)
+    loaded = load_recipe(recipe, overrides)
+    classes = len(found["head.weight"]) if "head.weight" in found else 0
+    _same_purpose(loaded, file, classes)
+    setup = set_up_without_data(loaded, classes, fit=True)
     torch.manual_seed(loaded.recipe.seed)
     task = make_task(setup)
-    notes = [f"{len(found)} tensors, layout {layout}"]
     own = task.state_dict()
-    prefix = "model." if isinstance(task, Pretraining) else ""
-    found = {f"{prefix}{name}": value for name, value in found.items()}
-    _pool_as(task, found, file)
+    if isinstance(task, Pretraining):
+        found = {f"model.{name}": value for name, value in found.items()}
+    if isinstance(task, Transfer):
+        _same_head(task, found, file)
+    check_patches(own, found, file)
+    notes = [f"{len(weights)} tensors, layout {layout}"]
     for name in [n for n in own if n.endswith("pos_embed") and n in found and found[n].shape[1] != own[n].shape[1]]:
-        found[name] = resampled(found[name], setup.adapter.patchifier.grid_size)
-        notes.append(f"{name} resampled to {found[name].shape[1]} positions")
+        before, found[name] = found[name], resampled(found[name], setup.adapter.patchifier.grid_size)
+        if found[name] is not before:
+            notes.append(f"{name} resampled from {before.shape[1]} to {found[name].shape[1]} positions")
     found |= {name: value for name, value in own.items() if name.startswith("front.")}
-    notes += _fitted(own, found, file, partial)
+    initialised = _fitted(own, found, file, partial, notes)
+    source = {"file": file.name, "sha256": _sha256(file), "layout": layout, "key": key}
     folder = Run(run)
     with folder.owned():
-        verbs.describe(folder, setup, Process(0, 1, torch.device("cpu")))
-        state = {
-            "bad": 0, "identity": {},
-            "imported": {"file": file.name, "sha256": _sha256(file), "layout": layout, "notes": notes},
-        }  # fmt: skip
+        verbs.describe(folder, setup, Process(0, 1, torch.device("cpu")), f"{file.name}, SHA-256 {source['sha256']}")
+        folder.write_text(IMPORTED, json.dumps(source | {"notes": notes, INITIALISED: initialised}, indent=1))
         checkpoint.save(
-            folder.checkpoints, checkpoint.Checkpoint(0, {"model": {n: found[n] for n in own}}, state), keep=2
+            folder.checkpoints,
+            checkpoint.Checkpoint(0, {"model": {name: found[name] for name in own}}, {"bad": 0, "identity": {}}),
+            keep=2,
         )
     return notes
 
@@ -98,8 +103,9 @@ def import_weights(
 def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[str] = ()) -> list[str]:
     """Write a run's weights for other people's code; graphs (ONNX, torch.export) are run once more and compared.
 
-    A graph takes prepared samples (batch, *prepared) as the adapter's front does, and gives a classifier's or
-    regressor's output, or of a pretraining run the tokens of the encoder (class token first), nothing masked.
+    A graph takes prepared samples (batch, *prepared) as the adapter's front does, measured throughout, and gives a
+    classifier's logits, a regressor's values in the unit of the label, or of a pretraining run the tokens of the encoder (class
+    token first), nothing masked.
 
     Returns:
         What a person should know, one line each.
@@ -117,11 +123,11 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
         from maekit.interop import graph
 
         setup, task = verbs.open_run(run, overrides=overrides)
-        return graph.write(_served(task).eval(), _example(setup), target, form)
+        return graph.write(Served(task).eval(), _example(setup), target, form)
     setup, task = verbs.open_run(run, overrides=overrides, data=False)
     if form == "safetensors":
         return _saved(task.state_dict(), target)
-    weights, patchifier = _plain(task, run), setup.adapter.patchifier
+    weights, patchifier = _plain(task, run, form), setup.adapter.patchifier
     if not isinstance(patchifier, GridPatchifier) or len(patchifier.patch_size) != 2:
         raise UserError("only samples of two axes have this layout", place=str(run), value=patchifier.grid_size,
                         expected="height and width", mend="Use --format safetensors.")  # fmt: skip
@@ -130,11 +136,8 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
         torch.save({"model": official.write(weights, channels, (p1, p2))}, target)
         return [f"{len(weights)} tensors"]
     if form == "timm":
-        encoder = {name: value for name, value in weights.items() if not name.startswith("decoder.")}
-        return _saved(official.write(encoder, channels, (p1, p2)), target)
-    if not isinstance(task, Pretraining):
-        raise UserError("ViTMAE has no head", place=str(run), value=setup.recipe.task.name, expected="a pretraining run",
-                        mend="Use --format timm.")  # fmt: skip
+        return _saved(official.write(weights, channels, (p1, p2)), target)
+    assert isinstance(task, Pretraining), "any other has no place in this layout"
     try:
         config = huggingface.config(task.model, patchifier, isinstance(task.model.target, PatchNormTarget))
     except ValueError as error:
@@ -144,71 +147,108 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
     return _saved(huggingface.write(weights, channels, (p1, p2)), target / "model.safetensors")
 
 
-def _recognised(weights: Weights, file: Path) -> str:
-    for name, reader in (("huggingface", huggingface), ("official", official)):
-        if reader.recognise(weights):
-            return name
-    raise UserError(
-        "names of no layout that is known", place=str(file), value=", ".join(list(weights)[:4]),
-        expected="those of the MAE authors, timm or Hugging Face's ViTMAE",
-    )  # fmt: skip
+def _recognised(weights: Weights, file: Path, wanted: str) -> str:
+    found = next((name for name in ("huggingface", "official") if READERS[name].recognise(weights)), None)
+    if found is None or (wanted != "auto" and READERS[wanted] is not READERS[found]):
+        own = any(name.startswith(("encoder.", "model.encoder.")) for name in weights)
+        raise UserError(
+            "names of no layout that is known" if found is None else f"names of the layout {found}", place=str(file),
+            value=", ".join(list(weights)[:4]),
+            expected="those of the MAE authors, timm or Hugging Face's ViTMAE" if wanted == "auto" else f"those of {wanted}",
+            mend="These are maekit's own: `maekit finetune --from FILE` takes them as they are." if own else "",
+        )  # fmt: skip
+    return found if wanted == "auto" else wanted
 
 
-def _pool_as(task: Task, found: Weights, file: Path) -> None:
-    """Where a classifier of ours has no last norm in its encoder, theirs must have pooled patches too."""
-    if (
-        isinstance(task, Transfer)
-        and task.pooling == "mean"
-        and task.tune != "frozen"
-        and "encoder.norm.weight" in found
-    ):
-        if "norm.weight" in found:
-            raise UserError("weights with a norm before and after pooling", place=str(file))
-        if "head.weight" in found:
-            raise UserError(
-                "a classifier on the class token", place=str(file), value="norm, no fc_norm", expected="`fc_norm`: pooled patches",
-                mend="Set `task.pooling: class` and `task.tune: frozen` for a linear probe.",
-            )  # fmt: skip
-        for part in ("weight", "bias"):  # an encoder alone, to be fine-tuned: its last norm goes
-            found.pop(f"encoder.norm.{part}")
+def _same_purpose(loaded: LoadedRecipe, file: Path, classes: int) -> None:
+    """A head goes with a recipe for one, and an autoencoder (or an encoder alone) with a pretraining recipe."""
+    place, task = loaded.locate("task", "name"), loaded.recipe.task.name
+    if task not in ("pretraining", "classification"):
+        raise UserError("weights of other people's code are those of an autoencoder or a classifier", place=place, value=task,
+                        expected="a recipe of the task pretraining or classification")  # fmt: skip
+    if classes and task == "pretraining":
+        raise UserError("weights of a classifier", place=str(file), value=f"a head of {classes} classes",
+                        expected="a recipe of the task classification", mend="Name the fine-tuning recipe.")  # fmt: skip
+    if not classes and task == "classification":
+        raise UserError(
+            "weights without a head", place=str(file), expected="a head, for a recipe of the task classification",
+            mend="Name the pretraining recipe (with --partial where there is no decoder), then `maekit finetune --from` the run.",
+        )  # fmt: skip
 
 
-def _fitted(own: Weights, found: Weights, file: Path, partial: bool) -> list[str]:
-    """Make `found` complete, in place.
+def _same_head(task: Transfer, found: Weights, file: Path) -> None:
+    """Heads of one shape may be fed differently: what is pooled, and what norm comes before them."""
+    token, probe = "pooling: class", "tune: frozen"
+    if "norm.running_mean" in found:
+        theirs = f"{token}, {probe}"
+    else:
+        theirs = f"pooling: {'mean' if 'norm.weight' in found else 'class'}, tune: full"
+    mine = f"pooling: {task.pooling}, tune: {'frozen' if task.tune == 'frozen' else 'full'}"
+    if theirs != mine:
+        settings = " ".join(f"--set task.{part.replace(': ', '=')}" for part in theirs.split(", "))
+        raise UserError("a classifier of another kind", place=str(file), value=theirs, expected=f"{mine}, as in the recipe",
+                        mend=f"Add {settings}, or name another recipe.")  # fmt: skip
+
+
+def _fitted(own: Weights, found: Weights, file: Path, partial: bool, notes: list[str]) -> list[str]:
+    """Make `found` complete, in place, where that was asked for, and note how.
 
     Returns:
-        What was left as initialised and what was dropped, where that was asked for.
+        What was left as it is initialised.
+
+    Raises:
+        UserError: something is missing or not known and nobody asked for a part; shapes differ; nothing of the encoder fits.
     """
     wrong = differences(own, found)
     if not any(wrong.values()):
         return []
     lists = [f"{what}: {', '.join(names[:MOST_SHOWN])}{', ...' if len(names) > MOST_SHOWN else ''}"
              for what, names in wrong.items() if names]  # fmt: skip
-    if not partial:
+    if not partial or wrong["of another shape"]:
         raise UserError(
             "weights that do not fit; " + "; ".join(lists), place=str(file), expected="all weights of this recipe's model",
-            mend="Check model, patch and size of the recipe; --partial takes what fits and initialises the rest.",
+            mend="Check the sizes of the recipe's model; --partial leaves out what is not known, and initialises what is missing.",
         )  # fmt: skip
     for name in wrong["unexpected"]:
         del found[name]
-    for name in own:
-        if name not in found or found[name].shape != own[name].shape:
-            found[name] = own[name]
-    return [f"left out or left as initialised: {line}" for line in lists]
+    found |= {name: own[name] for name in wrong["missing"]}
+    for what, names in (("left as initialised", wrong["missing"]), ("left out", wrong["unexpected"])):
+        if names:
+            notes.append(f"{what}: {', '.join(names)}")
+    return wrong["missing"]
 
 
-def _plain(task: Task, run: Path) -> Weights:
-    """`encoder.*`, `decoder.*`, `norm.*`, `head.*` without front and target."""
-    if isinstance(task, Transfer):
-        if task.tune != "frozen" and task.pooling == "class":
-            raise UserError(
-                "a head with a norm of its own after that of the class token", place=str(run),
-                expected="pooling: mean, or tune: frozen", mend="Use --format safetensors.",
-            )  # fmt: skip
-        return {name: value for name, value in task.state_dict().items() if not name.startswith("front.")}
-    assert isinstance(task, Pretraining)
-    parts = ("model.encoder.", "model.decoder.")
-    return {n.removeprefix("model."): v for n, v in task.state_dict().items() if n.startswith(parts)}
+def _plain(task: Task, run: Path, form: str) -> Weights:
+    """`encoder.*`, `decoder.*`, `norm.*`, `head.*` without front and target.
+
+    Raises:
+        UserError: what the layout has no names for, or what its readers would compute differently.
+    """
+    reason = ""
+    if isinstance(task, Pretraining):
+        if form != "timm":
+            if task.model.encoder.mask_token is not None:
+                reason = "an encoder with a mask token of its own"
+            elif not isinstance(task.model.decoder, Decoder):
+                reason = "a decoder that attends to visible patches alone"
+            elif not isinstance(task.model.target, RawTarget | PatchNormTarget):
+                reason = f"a decoder that predicts {type(task.model.target).__name__}, not patches"
+    elif not isinstance(task, Classification):
+        reason = f"a {type(task).__name__}"
+    elif form == "huggingface":
+        reason = "a classifier, where ViTMAE is an autoencoder"
+    elif task.tune == "frozen" and form == "timm":
+        reason = "a linear probe, whose BatchNorm timm does not have"
+    elif task.tune == "frozen" and task.pooling == "mean":
+        reason = "a linear probe on pooled patches, where those of the authors are on the class token"
+    if reason:
+        raise UserError(f"the layout {form} cannot say {reason}", place=str(run),
+                        mend="`--format safetensors` keeps everything, under maekit's own names.")  # fmt: skip
+    wanted = ["encoder.", "norm.", "head."] if isinstance(task, Classification) else ["encoder."]
+    if form != "timm":
+        wanted.append("decoder.")
+    found = {name.removeprefix("model."): value for name, value in task.state_dict().items()}
+    return {n: v for n, v in found.items() if n.startswith(tuple(wanted)) and n != "encoder.mask_token"}
 
 
 def _saved(weights: Weights, target: Path) -> list[str]:
@@ -218,30 +258,43 @@ def _saved(weights: Weights, target: Path) -> list[str]:
     return [f"{len(weights)} tensors"]
 
 
-def _served(task: Task) -> nn.Module:
-    if isinstance(task, Transfer):
-        return Served(task.front, nn.Identity(), task)
-    assert isinstance(task, Pretraining)
-    return Served(task.front, task.model.encoder, None)
-
-
 class Served(nn.Module):
-    """From a prepared sample to features or to what a head says of it."""
+    """From prepared samples to what a task is used for: the encoder's tokens, logits, or values in the unit of the label.
 
-    def __init__(self, front: nn.Module, encoder: nn.Module, head: Transfer | None) -> None:
+    Raises:
+        UserError: a task without an encoder of samples.
+    """
+
+    def __init__(self, task: Task) -> None:
         super().__init__()
-        self.front, self.encoder, self.head = front, encoder, head
+        if not isinstance(task, Pretraining | Transfer):
+            raise UserError("no encoder of samples in this run", value=type(task).__name__,
+                            expected="a run of pretraining, classification or regression")  # fmt: skip
+        self.task = task
 
     def forward(self, signal: Tensor) -> Tensor:
-        if self.head is not None:
-            return self.head.output({"signal": signal})
-        return self.encoder(self.front(signal, None)[0])
+        if isinstance(self.task, Regression):
+            return self.task.predict({"signal": signal})
+        if isinstance(self.task, Transfer):
+            return self.task.output({"signal": signal})
+        return self.task.model.encoder(self.task.front(signal, None)[0])
 
 
 def _example(setup: Setup) -> Tensor:
-    """Two prepared samples: real ones."""
-    side = next(name for name in ("test", "validation", "train") if len(setup.split[name]))
-    signals = [setup.adapter.prepare(setup.source[int(i)])[0] for i in setup.split[side][:2]]
+    """Two prepared samples: real ones, measured throughout.
+
+    Raises:
+        UserError: there are none.
+    """
+    whole = (
+        signal
+        for indices in (setup.split[name] for name in ("test", "validation", "train"))
+        for signal, valid in (setup.adapter.prepare(setup.source[int(i)]) for i in indices)
+        if valid is None or valid.all()
+    )
+    signals = list(islice(whole, 2))
+    if not signals:
+        raise UserError("no sample that was measured throughout, to try the graph on", place=setup.recipe.data.root)
     return torch.from_numpy(np.stack(signals * (2 // len(signals))))
 
 

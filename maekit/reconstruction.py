@@ -18,6 +18,7 @@ from maekit.report.content import Picture
 from maekit.tasks import trivial
 from maekit.tasks.pretraining import Pretraining
 from maekit.verbs import open_run
+from maekit.weights import require_decoder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,6 +151,7 @@ def reconstruct(
     if not isinstance(task, Pretraining):
         raise UserError("not a pretraining run", place=str(run), value=setup.recipe.task.name, expected="pretraining")
     paths = [output / f"reconstruction_{i}.svg" for i in range(count)]
+    require_decoder(run)
     there = [str(path) for path in paths if path.exists()]
     if there:
         raise UserError("would overwrite what is there", place=there[0], mend="Choose another folder.")

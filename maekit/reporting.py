@@ -19,6 +19,7 @@ from maekit.report.html import write_report
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.tokenizing import Tokenizing
 from maekit.training.run import Run
+from maekit.weights import lacks_decoder
 
 PICTURES = 3
 
@@ -42,7 +43,9 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
     if isinstance(task, Pretraining):
         target = task.model.target
         verdict, good = pretraining_verdict(rows, target.average_of)
-        if can_be_drawn(task):
+        if lacks_decoder(run):
+            verdict += " There are no pictures: the weights that this run was made of lack a decoder."
+        elif can_be_drawn(task):
             shown = pictures(setup, task, PICTURES)
         else:
             verdict += f" There are no pictures: predictions of a {type(target).__name__} cannot be turned back."

@@ -28,7 +28,7 @@ from maekit.tokenizers import spelled_out
 from maekit.training import checkpoint, loop
 from maekit.training.distributed import Process, joined
 from maekit.training.run import Run, environment
-from maekit.weights import load_encoder, load_strictly, read_weights
+from maekit.weights import load_encoder, load_strictly, read_weights, require_decoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -137,6 +137,7 @@ def predictions(
     run: Path, *, side: str | None = None, overrides: Sequence[str] = (), device: str | None = None
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
     """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample."""
+    require_decoder(run)
     setup, task = open_run(run, overrides=overrides)
     with joined(device) as process:
         side = side or ("test" if len(setup.split["test"]) else "validation")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from maekit.build import Setup
 
 Weights = dict[str, "Tensor"]
+IMPORTED = "imported.json"
+"""In a run folder that was made of somebody else's weights: where they come from, and what they lacked."""
+INITIALISED = "initialised"
 PICKLES = (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
@@ -49,11 +53,12 @@ def read_weights(source: Path) -> Weights:
             mend="Runs stand below --runs (default `runs`), by the recipe's name.",
         )  # fmt: skip
     with source.open("rb") as file:
-        start = file.read(4)
-    if start.startswith(PICKLES):
+        start = file.read(9)
+    # The length of a safetensors header may look like the start of a pickle; the header itself tells.
+    if start.startswith(PICKLES) and not start.endswith(b"{"):
         raise UserError(
             "a pickle (.pth, .pt, .bin), which may run code when it is opened", place=str(source), value=start,
-            expected="safetensors", mend="Save the tensors with safetensors.torch.save_file where you trust the file.",
+            expected="safetensors, or a run", mend="`maekit import` makes a run of its tensors, and runs nothing.",
         )  # fmt: skip
     try:
         return load_file(source)
@@ -61,6 +66,28 @@ def read_weights(source: Path) -> Weights:
         raise UserError(
             f"not a safetensors file ({error})", place=str(source), expected="a file whole and as it was written"
         ) from error
+
+
+def lacks_decoder(run: Path) -> bool:
+    """Whether a run was made of weights without a (whole) decoder, so that its predictions mean nothing."""
+    stated = run / IMPORTED
+    return stated.is_file() and any(
+        not name.startswith("model.encoder.") for name in json.loads(stated.read_text())[INITIALISED]
+    )
+
+
+def require_decoder(run: Path) -> None:
+    """Refuse what would need predictions.
+
+    Raises:
+        UserError: a run that lacks a decoder.
+    """
+    if lacks_decoder(run):
+        raise UserError(
+            "no decoder in the weights that this run was made of", place=str(run),
+            expected="weights that were saved with their decoder",
+            mend="An encoder alone can be fine-tuned, probed and used for features.",
+        )  # fmt: skip
 
 
 def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
@@ -88,6 +115,7 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
         for name, value in encoder.items()
         if name in wanted or name.split(".")[0] not in ("norm", "mask_token")
     }
+    check_patches(wanted, encoder, source)
     if "pos_embed" in encoder:
         encoder["pos_embed"] = resampled(encoder["pos_embed"], setup.adapter.patchifier.grid_size)
     load_strictly(module.encoder, encoder, source)  # type: ignore[arg-type]
@@ -98,14 +126,31 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
 def resampled(table: Tensor, grid: Sequence[int]) -> Tensor:
     """A position table for another grid of the same proportions (larger samples, the same patches).
 
-    Where the proportions cannot be the same the table stays, and does not fit.
+    A table does not say which grid it is of. Where the proportions cannot be the same it stays, and does not fit.
     """
     patches = table.shape[1] - 1
     shrink = (patches / prod(grid)) ** (1 / len(grid))
     old = [round(n * shrink) for n in grid]
-    if patches == prod(grid) or prod(old) != patches:
+    proportional = all(a * grid[0] == b * old[0] for a, b in zip(old, grid, strict=True))
+    if patches == prod(grid) or prod(old) != patches or not proportional:
         return table
     return interpolate_positions(table, old, grid)
+
+
+def check_patches(own: Weights, weights: Weights, source: Path) -> None:
+    """Whether a patch of these weights is as large as one of this model.
+
+    Raises:
+        UserError: it is not.
+    """
+    name = next(name for name in own if name.endswith("patch_embed.proj.weight"))
+    mine, theirs = own[name].shape, weights[name].shape if name in weights else own[name].shape
+    if mine[1] != theirs[1]:
+        raise UserError(
+            "weights for patches of another size, or with other channels", place=str(source),
+            value=f"{theirs[1]} numbers a patch: {name} {tuple(theirs)} for {tuple(mine)}", expected=f"{mine[1]}",
+            mend="Set the patch size that they were trained with; samples may be larger, for positions are interpolated.",
+        )  # fmt: skip
 
 
 def differences(own: Weights, weights: Weights) -> dict[str, list[str]]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CLOSE = 1e-3
 """Largest difference to the original, of the largest output, that is put down to another order of sums."""
+MOST_IN_ONE_FILE = 1_900_000_000
+"""Bytes of weights; one ONNX file is a protocol buffer, which ends at 2 GiB."""
 
 
 def write(model: nn.Module, example: Tensor, target: Path, form: str) -> list[str]:
@@ -34,7 +36,7 @@ def write(model: nn.Module, example: Tensor, target: Path, form: str) -> list[st
         How close the graph comes to the original.
 
     Raises:
-        UserError: a missing package, or a graph that computes something else.
+        UserError: a missing package, a step that the format cannot say, or a graph that computes something else.
     """
     with torch.no_grad():
         expected = model(example)
@@ -44,16 +46,44 @@ def write(model: nn.Module, example: Tensor, target: Path, form: str) -> list[st
             raise UserError(
                 f"{error.name} is not installed", place=f"--format {form}", mend="pip install 'maekit[onnx]'"
             ) from error
+        except Exception as error:  # the exporters raise what their many passes happen to raise
+            _remove(target)
+            raise UserError(
+                f"this model cannot be written as {form} ({_cause(error)})", place=str(target),
+                mend="The other of onnx and torch_export may; `--format safetensors` always does.",
+            ) from error  # fmt: skip
     difference = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)).item()
     if not difference < CLOSE:
-        target.unlink()
+        _remove(target)
         raise UserError("the graph computes something else and was removed", place=str(target), value=difference,
                         expected=f"a relative difference under {CLOSE}")  # fmt: skip
-    shape = ", ".join(map(str, example.shape[1:]))
-    return [
-        f"in: signal (batch, {shape}) {str(example.dtype).removeprefix('torch.')}; out: output (batch, {', '.join(map(str, expected.shape[1:]))})",
+    notes = [
+        f"in: signal {_shape(example)}; out: output {_shape(expected)}",
         f"run again on {len(example)} samples: differs by {difference:.1e} of the largest output",
     ]
+    beside = _beside(target)
+    return [*notes, f"the weights stand in {beside}, which goes where the graph goes"] if beside.exists() else notes
+
+
+def _shape(x: Tensor) -> str:
+    return f"({', '.join(['batch', *map(str, x.shape[1:])])}) {str(x.dtype).removeprefix('torch.')}"
+
+
+def _beside(target: Path) -> Path:
+    """Where torch's exporter puts weights that one ONNX file cannot hold."""
+    return target.with_name(f"{target.name}.data")
+
+
+def _remove(target: Path) -> None:
+    for path in (target, _beside(target)):
+        path.unlink(missing_ok=True)
+
+
+def _cause(error: BaseException) -> str:
+    """The first line of what went wrong underneath all that was wrapped around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip().split("\n")[0] or type(error).__name__)[:200]
 
 
 def _onnx(model: nn.Module, example: Tensor, target: Path) -> Tensor:
@@ -65,7 +95,8 @@ def _onnx(model: nn.Module, example: Tensor, target: Path) -> Tensor:
     with _quiet():
         torch.onnx.export(
             model, (example,), str(target), dynamo=True, input_names=["signal"], output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), external_data=False, verbose=False,
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), verbose=False,
+            external_data=sum(p.numel() * p.element_size() for p in model.state_dict().values()) > MOST_IN_ONE_FILE,
         )  # fmt: skip
     onnx.checker.check_model(str(target))
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
@@ -78,8 +109,11 @@ def _onnx(model: nn.Module, example: Tensor, target: Path) -> Tensor:
 def _torch_export(model: nn.Module, example: Tensor, target: Path) -> Tensor:
     with _quiet():
         program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-        torch.export.save(program, target)
-        again = torch.export.load(target).module()
+        # Through open files, for to a name torch wants one suffix.
+        with target.open("wb") as file:
+            torch.export.save(program, file)
+        with target.open("rb") as file:
+            again = torch.export.load(file).module()
     return torch.cat([again(example[:1]), again(example[1:])])
 
 
