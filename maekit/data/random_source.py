@@ -102,7 +102,7 @@ def _windows(spec: DataSpec, window: Window | None, lengths: Mapping[str, int]) 
     if unknown:
         raise UserError(
             f"how many points there are along {unknown[0]!r} stands in the files alone", place=spec.name,
-            expected="a length for " + ", ".join(unknown), mend=" ".join(f"--axis {name}=NUMBER" for name in unknown),
+            expected="a length for " + ", ".join(unknown), mend="Give " + " ".join(f"--axis {name}=NUMBER" for name in unknown) + ".",
         )  # fmt: skip
     if rate is None and window is not None and window.seconds is not None:
         rate = known[TIME] / window.seconds
