@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.adapter import Adapter, Front
+from maekit.adapters.augment import area_crop, rand_augment, random_crop, seeded
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Valid = NDArray[np.bool_]
+Crop = Literal["random", "area", "fixed", "none"]
 Normalisation = Literal["imagenet", "fit"] | tuple[tuple[float, ...], tuple[float, ...]]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -35,11 +38,11 @@ LOOKED_AT = 16
 
 
 class PictureFront(Front):
-    """From stored values to intensities in [0, 1]."""
+    """From stored values to intensities in [0, 1], standardised; in training some have a rectangle erased."""
 
-    def __init__(self, patchifier: GridPatchifier, *, full_scale: float) -> None:
+    def __init__(self, patchifier: GridPatchifier, *, full_scale: float, erasing: float = 0.0) -> None:
         super().__init__(patchifier)
-        self.full_scale = full_scale
+        self.full_scale, self.erasing = full_scale, erasing
 
     def transform(
         self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None
@@ -47,23 +50,48 @@ class PictureFront(Front):
         """(batch, channel, height, width) as floats in [0, 1]."""
         return signal.float() / self.full_scale, valid
 
+    def forward(
+        self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None = None
+    ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch patch"] | None]:
+        x, measured = super().forward(signal, valid)
+        return (self._erased(x) if self.training and self.erasing else x), measured
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _erased(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
+        """Random erasing (Zhong et al., 2017): one rectangle of a picture becomes noise; keyed by torch's generator."""
+        from timm.data.random_erasing import RandomErasing
+
+        # The seed of this step decides, so that a run that was interrupted draws the same.
+        state = random.getstate()
+        random.seed(int(torch.randint(2**31, ())))
+        try:
+            return RandomErasing(self.erasing, mode="pixel", device=x.device)(x.clone())
+        finally:
+            random.setstate(state)
+
 
 class ImageAdapter(Adapter):
     """Pictures of any size and number of channels.
 
     In training a random resized crop (bicubic, antialiased) and a horizontal flip, as in the MAE paper; otherwise
-    the picture is resized to cover size / `crop_ratio` and the centre cut out.
+    the picture is resized to cover size / `crop_ratio` and the centre cut out. What the pictures look like in training is
+    drawn per sample and epoch; Mixup and CutMix belong to the task.
 
     Args:
         info: of the source.
         size: side (or height, width) of a sample.
         patch: side of a patch.
-        scale: share of the area that a random crop takes, lowest and highest; None crops nothing in training.
+        crop: in training: `random` (torchvision's random resized crop), `area` (one draw without retries, of linear
+            probes), `fixed` (the size itself, anywhere in the resized picture), `none` (the centre, as in evaluation).
+        scale: share of the area that a random crop takes, lowest and highest.
         flip: mirror half of the training pictures; not where left and right matter.
         crop_ratio: 0.875 as is usual for ImageNet, 1.0 for pictures that come in their final size.
         normalisation: `imagenet` (mean and standard deviation of each colour there), `fit` (of the training split),
             or (means, standard deviations) of intensities in [0, 1], one for each channel.
         full_scale: the stored value that is intensity 1: 255, 65535 for 16 bits, 1 for floats.
+        color_jitter: strength of random changes of brightness, contrast and saturation.
+        randaugment: timm's RandAugment, such as `rand-m9-mstd0.5-inc1`, for pictures of three bytes a pixel.
+        erasing: share of training pictures that lose a rectangle to noise.
 
     Raises:
         ValueError: options that do not fit each other or the channels.
@@ -75,11 +103,15 @@ class ImageAdapter(Adapter):
         *,
         size: int | tuple[int, int] = 224,
         patch: int = 16,
-        scale: tuple[float, float] | None = (0.2, 1.0),
+        crop: Crop = "random",
+        scale: tuple[float, float] = (0.2, 1.0),
         flip: bool = True,
         crop_ratio: float = 0.875,
         normalisation: Normalisation = "imagenet",
         full_scale: float = 255.0,
+        color_jitter: float = 0.0,
+        randaugment: str | None = None,
+        erasing: float = 0.0,
     ) -> None:
         height, width = (size, size) if isinstance(size, int) else size
         channels = len(info.channels)
@@ -87,15 +119,23 @@ class ImageAdapter(Adapter):
             raise ValueError(f"a picture has height and width, but the data spec gives {[a.name for a in info.axes]}")
         if info.complex:
             raise ValueError("pictures are real, but the data spec gives complex values")
-        if scale is not None and not 0 < scale[0] <= scale[1] <= 1:
+        if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"scale {scale}, expected two shares of the area, 0 < lowest <= highest <= 1")
         if not 0 < crop_ratio <= 1:
             raise ValueError(f"crop_ratio {crop_ratio}, expected 0 < crop_ratio <= 1")
         if not full_scale > 0:
             raise ValueError(f"full_scale {full_scale}, expected a positive stored value")
+        if crop not in get_args(Crop):
+            raise ValueError(f"crop {crop!r}, expected one of {', '.join(get_args(Crop))}")
+        if not 0 <= erasing <= 1 or color_jitter < 0:
+            raise ValueError(f"erasing {erasing}, expected a share from 0 to 1; color_jitter {color_jitter}, 0 or more")
+        if (randaugment or color_jitter) and (channels != 3 or full_scale != 255):
+            raise ValueError("randaugment and color_jitter are for pictures of three bytes a pixel")
         patchifier = GridPatchifier((channels, height, width), (patch, patch), ("height", "width"))
-        super().__init__(info, patchifier, PictureFront(patchifier, full_scale=full_scale))
-        self.size, self.scale, self.flip, self.crop_ratio = (height, width), scale, flip, crop_ratio
+        super().__init__(info, patchifier, PictureFront(patchifier, full_scale=full_scale, erasing=erasing))
+        self.size, self.crop, self.scale, self.flip, self.crop_ratio = (height, width), crop, scale, flip, crop_ratio
+        self.color_jitter = color_jitter
+        self.randaugment = rand_augment(randaugment, IMAGENET_MEAN, self.size) if randaugment else None
         self.full_scale, self.normalisation, self.unit = full_scale, normalisation, "intensity in [0, 1]"
         if normalisation == "imagenet":
             self._normalise(IMAGENET_MEAN, IMAGENET_STD)
@@ -124,34 +164,54 @@ class ImageAdapter(Adapter):
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
         """Resize and centre crop: (channel, height, width), in the stored unit."""
+        from torchvision.transforms.v2 import functional as F
+
+        return self._in_range(F.center_crop(self._covering(self._picture(sample)), list(self.size))), None
+
+    def training_sample(self, sample: Sample, rng: Generator) -> tuple[Array, Valid | None]:
+        """Crop, flip, RandAugment and colour jitter in the order of timm, all from `rng` alone."""
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as F
 
         x = self._picture(sample)
-        if tuple(x.shape[1:]) == self.size and self.crop_ratio == 1:
-            return x.numpy(), None
-        cover = [round(side / self.crop_ratio) for side in self.size]
-        factor = max(to / n for to, n in zip(cover, x.shape[1:], strict=True))
-        shape = [max(to, round(n * factor)) for to, n in zip(cover, x.shape[1:], strict=True)]
-        x = F.resize(x, shape, InterpolationMode.BICUBIC, antialias=True)
-        return self._in_range(F.center_crop(x, list(self.size))), None
+        if self.crop == "none":
+            x = F.center_crop(self._covering(x), list(self.size))
+        elif self.crop == "fixed":
+            x = self._covering(x)
+            top, left = (int(rng.integers(0, n - to + 1)) for n, to in zip(x.shape[1:], self.size, strict=True))
+            x = F.crop(x, top, left, *self.size)
+        else:
+            draw = random_crop if self.crop == "random" else area_crop
+            box = draw(rng, x.shape[1], x.shape[2], self.scale)
+            x = F.resized_crop(x, *box, list(self.size), InterpolationMode.BICUBIC, antialias=True)
+        if self.flip and rng.random() < 0.5:
+            x = F.horizontal_flip(x)
+        if self.randaugment or self.color_jitter:
+            with seeded(int(rng.integers(2**32))):
+                x = self._coloured(x)
+        return np.ascontiguousarray(self._in_range(x)), None
 
-    def training_sample(self, sample: Sample, rng: Generator) -> tuple[Array, Valid | None]:
-        """Random resized crop and flip, both from `rng` alone."""
+    def _coloured(self, x: Tensor) -> Tensor:
+        from torchvision.transforms.v2 import ColorJitter
+        from torchvision.transforms.v2 import functional as F
+
+        if self.randaugment:
+            x = F.pil_to_tensor(self.randaugment(F.to_pil_image(x)))
+        if self.color_jitter:
+            x = ColorJitter(self.color_jitter, self.color_jitter, self.color_jitter)(x)
+        return x
+
+    def _covering(self, x: Tensor) -> Tensor:
+        """Resized so that it covers size / `crop_ratio`."""
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as F
 
-        if self.scale is None:
-            signal, _ = self.prepare(sample)
-        else:
-            x = self._picture(sample)
-            crop = random_crop(rng, x.shape[1], x.shape[2], self.scale)
-            signal = self._in_range(
-                F.resized_crop(x, *crop, list(self.size), InterpolationMode.BICUBIC, antialias=True)
-            )
-        if self.flip and rng.random() < 0.5:
-            signal = signal[:, :, ::-1]
-        return np.ascontiguousarray(signal), None
+        if tuple(x.shape[1:]) == self.size and self.crop_ratio == 1:
+            return x
+        cover = [round(side / self.crop_ratio) for side in self.size]
+        to, side = max(zip(cover, x.shape[1:], strict=True), key=lambda pair: pair[0] / pair[1])
+        shape = [max(least, to * n // side) for least, n in zip(cover, x.shape[1:], strict=True)]
+        return F.resize(x, shape, InterpolationMode.BICUBIC, antialias=True)
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """The picture itself: colours for three channels, else the first in gray; NaN is half-bright."""
@@ -205,15 +265,3 @@ class ImageAdapter(Adapter):
     def _in_range(self, x: Tensor) -> Array:
         """Without the overshoot of bicubic interpolation (bytes are clipped by torchvision)."""
         return (x.clamp(0, self.full_scale) if x.is_floating_point() else x).numpy()
-
-
-def random_crop(rng: Generator, height: int, width: int, scale: tuple[float, float]) -> tuple[int, int, int, int]:
-    """(top, left, height, width) distributed as torchvision's RandomResizedCrop draws it, ratios 3/4 to 4/3."""
-    for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        w, h = round(float(np.sqrt(area * ratio))), round(float(np.sqrt(area / ratio)))
-        if 0 < w <= width and 0 < h <= height:
-            return int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1)), h, w
-    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
-    return (height - h) // 2, (width - w) // 2, h, w

@@ -8,27 +8,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from maekit import plugins
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
+from maekit.core.targets import TokenTarget
 from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.data import splits
 from maekit.data.hdf5 import HDF5Windows
-from maekit.data.image_folder import ImageFolderSource
+from maekit.data.image_folder import INFO
 from maekit.data.loading import Samples
+from maekit.data.packed_folder import open_folder
 from maekit.data.skipped import Skipped
 from maekit.data.spec import DataSpec, load_spec
 from maekit.errors import UnreadableError, UserError
 from maekit.options import construct
-from maekit.recipe.schema import Size
+from maekit.recipe.schema import Choice, Size
+from maekit.tokenizers import make_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from maekit.adapter import Adapter
-    from maekit.data.sample import Sample, Source
+    from maekit.core.targets import Target
+    from maekit.data.sample import Sample, SignalInfo, Source
     from maekit.recipe.load import LoadedRecipe
     from maekit.recipe.schema import Preset, Recipe
     from maekit.tasks.task import Task
@@ -129,7 +135,7 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
     root = Path(recipe.data.root)
     source: Source
     if spec.kind == "image_folder":
-        source = ImageFolderSource(spec, root, labels=labels)
+        source = open_folder(spec, root, labels=labels)
     else:
         source = HDF5Windows(spec, root, window=recipe.data.window, reducers=kind.reducers, with_labels=labels)
     adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
@@ -150,6 +156,45 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
     return setup
 
 
+def set_up_without_data(loaded: LoadedRecipe, classes: int = 0) -> Setup:
+    """The adapter of a recipe whose data are not there, as far as that can be: weights can be read and written.
+
+    Args:
+        loaded: a recipe.
+        classes: how many a head has; they are numbered until the data name them.
+
+    Raises:
+        UserError: data whose shape only the files tell, and no files.
+    """
+    recipe = loaded.recipe
+    spec = load_spec(recipe.data.spec, loaded.path.parent)
+    if spec.kind != "image_folder":
+        return set_up(loaded, fit=False)
+    kind = plugins.find("adapters", recipe.adapter.name, place=loaded.locate("adapter", "name"))
+    source = Absent(INFO, tuple(map(str, range(classes))) or None)
+    split = {side: np.zeros(0, dtype=np.int64) for side in ("train", "validation", "test")}
+    return Setup(loaded, spec, source, split, construct(kind, recipe.adapter, loaded, ("adapter",), source.info))
+
+
+@dataclass
+class Absent:
+    """A source without samples, of known shape; see `maekit.data.sample.Source`."""
+
+    info: SignalInfo
+    classes: tuple[str, ...] | None
+    groups: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, dtype=np.str_))
+    labels: NDArray[Any] | None = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return 0
+
+    def __getitem__(self, index: int) -> Sample:
+        raise IndexError(index)
+
+    def fingerprint(self) -> str:
+        return ""
+
+
 def make_autoencoder(setup: Setup) -> MaskedAutoencoder:
     """The masked autoencoder of a recipe, with new weights.
 
@@ -161,17 +206,54 @@ def make_autoencoder(setup: Setup) -> MaskedAutoencoder:
         plugins.find("maskings", model.masking.name, place=loaded.locate("model", "masking", "name")),
         model.masking, loaded, ("model", "masking"), patchifier,
     )  # fmt: skip
-    target = construct(
-        plugins.find("targets", model.target.name, place=loaded.locate("model", "target", "name")),
-        model.target, loaded, ("model", "target"), patchifier,
-    )  # fmt: skip
+    target = make_target(setup)
     try:
         return MaskedAutoencoder(
             patchifier, encoder=size(model.encoder, model.drop_path), decoder=size(model.decoder), masking=masking,
-            mask_ratio=model.mask_ratio, target=target, encoder_mask_tokens=model.encoder_mask_tokens,
+            mask_ratio=model.mask_ratio, target=target, encoder_mask_tokens=model.encoder_mask_tokens, loss_on=model.loss_on,
+            decoder_attention=model.decoder_attention, predicted_share=model.predicted_share,
         )  # fmt: skip
     except ValueError as error:
-        raise UserError(str(error), place=loaded.locate("model", "mask_ratio")) from error
+        key = "mask_ratio" if "mask_ratio" in str(error) else "decoder_attention"
+        raise UserError(str(error), place=loaded.locate("model", key)) from error
+
+
+def make_target(setup: Setup) -> Target:
+    """The target of a recipe, with the tokenizer where it has one; what is learned from data is not learned yet.
+
+    Raises:
+        UserError: options, or a tokenizer, that do not fit.
+    """
+    loaded, choice, known = setup.loaded, setup.recipe.model.target, {}
+    kind = plugins.find("targets", choice.name, place=loaded.locate("model", "target", "name"))
+    if issubclass(kind, TokenTarget):
+        known["tokenizer"] = make_tokenizer(loaded, setup.adapter)
+        choice = Choice(name=choice.name, **{k: v for k, v in choice.options.items() if k != "tokenizer"})
+    target: Target = construct(kind, choice, loaded, ("model", "target"), setup.adapter.patchifier, **known)
+    return target
+
+
+def fit_target(setup: Setup, target: Target) -> None:
+    """Let a target learn what it needs from the patches of training samples, without augmentation.
+
+    Raises:
+        UserError: patches that it cannot be learned from.
+    """
+    try:
+        target.fit(_training_patches(setup))
+    except ValueError as error:
+        raise UserError(str(error), place=setup.loaded.locate("model", "target")) from error
+
+
+def _training_patches(setup: Setup) -> Iterator[Tensor]:
+    adapter = setup.adapter
+    for sample in setup.to_fit():
+        signal, valid = adapter.prepare(sample)
+        x, measured = adapter.front(
+            torch.from_numpy(signal)[None], None if valid is None else torch.from_numpy(valid)[None]
+        )
+        patches = adapter.patchifier.patchify(x)
+        yield patches[0] if measured is None else patches[measured]
 
 
 def make_task(setup: Setup) -> Task:
@@ -185,7 +267,8 @@ def make_task(setup: Setup) -> Task:
     keys = ("task",)
     front = setup.adapter.front
     if recipe.task.name not in LABELLED_TASKS:
-        return construct(kind, recipe.task, loaded, keys, front, make_autoencoder(setup))
+        model = () if recipe.task.name == "tokenizer" else (make_autoencoder(setup),)
+        return construct(kind, recipe.task, loaded, keys, front, *model)
     encoder = Encoder(setup.adapter.patchifier, size(recipe.model.encoder, recipe.model.drop_path))
     if (recipe.task.name == "classification") != (setup.source.classes is not None):
         raise UserError(

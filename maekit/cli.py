@@ -69,7 +69,7 @@ def pretrain(
     resume: ResumeOption = "auto",
     dry_run: DryRun = False,
 ) -> None:
-    """Pretrain without labels, or go on where a run was interrupted; then write its report."""
+    """Pretrain (or train a tokenizer) without labels, or go on where a run was interrupted; then write its report."""
     from maekit import verbs
 
     if dry_run:
@@ -156,7 +156,8 @@ def bench(
 
 @app.command()
 def evaluate(
-    run: RunArgument, split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    run: RunArgument,
+    split: Annotated[str | None, typer.Option(help="train, validation or test; by default test, validation without it.")] = None,
     set_: Sets = None, device: Device = None,
 ) -> None:  # fmt: skip
     """Metrics of a run on one side of its split, as JSON."""
@@ -193,12 +194,71 @@ def reconstruct(
         out.print(escape(str(path)))
 
 
+@app.command("import")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help=".pth, .pt, .bin or .safetensors of the MAE authors, timm or Hugging Face.")
+    ],
+    recipe: Annotated[str, typer.Option(help="The recipe whose model the weights are for.")],
+    to: Annotated[Path, typer.Option(help="Run folder to make.")],
+    layout: Annotated[str, typer.Option(help="auto, official, timm or huggingface.")] = "auto",
+    key: Annotated[str | None, typer.Option(help="Where in the checkpoint the weights are, e.g. model_ema.")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Take what fits, initialise the rest.")] = False,
+    set_: Sets = None,
+) -> None:
+    """A run folder from weights that somebody else trained; nothing in the file is executed."""
+    from maekit.exchange import import_weights
+
+    for note in import_weights(file, recipe, to, layout=layout, key=key, partial=partial, overrides=set_ or []):
+        out.print(escape(note))
+    out.print(f"run: {escape(str(to))}")
+
+
+@app.command("export")
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option(help="File (for huggingface a folder) to write.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="official, timm, huggingface, safetensors, onnx or torch_export.")
+    ],
+    set_: Sets = None,
+) -> None:
+    """A run's weights for other people's code; graphs are run once more and compared."""
+    from maekit.exchange import export_weights
+
+    for note in export_weights(run, to, format_, overrides=set_ or []):
+        out.print(escape(note))
+    out.print(f"written: {escape(str(to))}")
+
+
 @app.command()
 def report(run: RunArgument, set_: Sets = None, device: Device = None) -> None:
     """Write (again) the report page of a run."""
     from maekit.reporting import report as write
 
     out.print(f"report: {escape(str(write(run, overrides=set_ or [], device=device)))}")
+
+
+@app.command()
+def compare(
+    run: RunArgument,
+    finetuned: Annotated[Path | None, typer.Option(help="Of a pretraining run: the run fine-tuned from it.")] = None,
+    linear: Annotated[
+        Path | None, typer.Option(help="Of a pretraining run: the linear probe of it (tune: frozen).")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Evaluate on this split now; by default the last validation counts.")
+    ] = None,
+    set_: Sets = None,
+    device: Device = None,
+) -> None:
+    """A run beside the reference in its recipe. Exit code 1: worse, not finished, or not all measured."""
+    from maekit.comparison import compare as put_beside
+
+    result = put_beside(run, finetuned=finetuned, linear=linear, split=split, overrides=set_ or [], device=device)
+    _print_table(result.table)
+    if not result.met:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -236,13 +296,17 @@ def doctor() -> None:
 
 
 @recipe_app.command("list")
-def recipe_list() -> None:
-    """Recipes that come with maekit."""
-    from maekit.recipe.load import header, shipped_recipes
+def recipe_list(
+    under: Annotated[str, typer.Argument(help="Only those of this folder, e.g. image/imagenet.")] = "",
+) -> None:
+    """Recipes that come with maekit; deep folders are only counted until you name them."""
+    from maekit.recipe.load import header, list_recipes
 
-    for name, path in shipped_recipes().items():
-        first = header(path).split("\n")[0]
-        out.print(f"[bold]{escape(name)}[/]  {escape(first)}")
+    for name, found in list_recipes(under).items():
+        if isinstance(found, int):
+            out.print(f"[bold]{escape(name)}/[/]  {found} recipes: `maekit recipe list {escape(name)}`")
+        else:
+            out.print(f"[bold]{escape(name)}[/]  {escape(header(found).split(chr(10))[0])}")
 
 
 @recipe_app.command("show")
@@ -313,6 +377,33 @@ def data_convert(
     out.print(f"written: {escape(str(result))}")
 
 
+@data_app.command("pack")
+def data_pack(
+    spec: Annotated[str, typer.Argument(help="A data spec of pictures in folders: a YAML file, or a name.")],
+    root: Annotated[Path, typer.Option(help="Folder with the pictures.")],
+    to: Annotated[Path, typer.Option("--to", help="New folder for the pack.")],
+    form: Annotated[
+        str, typer.Option(help="files: as they are; uint8: pixels, larger, without decoding in training.")
+    ] = "files",
+    size: Annotated[int, typer.Option(min=1, help="Pixels that the shorter side is scaled down to, for uint8.")] = 256,
+    shards: Annotated[int | None, typer.Option(help="How many HDF5 files; by default one for each GiB.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 8,
+) -> None:
+    """Many small files to a few large ones, for `--set data.root=PACK`; stopped, the same command goes on."""
+    from maekit.data.pack import pack
+    from maekit.data.spec import load_spec
+
+    if form not in ("files", "uint8"):
+        raise UserError("no such form", place="--form", value=form, expected="files or uint8")
+    done = pack(
+        load_spec(spec), root, to, form=form, size=size, shards=shards, workers=workers,  # type: ignore[arg-type]
+        tell=lambda line: err.print(escape(line)),
+    )  # fmt: skip
+    if done.unreadable:
+        err.print(f"{len(done.unreadable)} could not be read, {escape(done.unreadable[0])} first; pack.json lists them")
+    out.print(f"packed: {done.samples} pictures in {escape(str(done.folder))}")
+
+
 @data_app.command("inspect")
 def data_inspect(file: Annotated[Path, typer.Argument(help="HDF5, CSV, NPY, NPZ, MAT or WAV.")]) -> None:
     """The tree of a file: shapes, rates, missing share, ranges."""
@@ -349,7 +440,7 @@ def data_simulate(
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0; 2 what the person can mend; 3 not finite; 130 Ctrl-C; 143 SIGTERM."""
+    """Entry point. Exit codes: 0; 1 a comparison that fails; 2 what the person can mend; 3 not finite; 130 Ctrl-C; 143 SIGTERM."""
     try:
         app()
     except UserError as error:

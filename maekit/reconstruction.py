@@ -71,8 +71,8 @@ def reconstruct_samples(
         shown = torch.where(visible[i, :, None], patches[i], torch.nan)
         measured = patches[i] if valid is None else torch.where(valid[i, :, None], patches[i], torch.nan)
         original, masked, whole = (_in_units(setup, part) for part in (measured, shown, mixed))
-        removed = rows["removed"][i].clamp(min=1)
-        losses = {name: (rows[name][i] / removed).item() for name in ("loss", "loss_mean_patch")}
+        scored = rows["scored"][i].clamp(min=1)
+        losses = {name: (rows[name][i] / scored).item() for name in ("loss", "loss_mean_patch")}
         found.append(Reconstructed(setup.source[int(samples.indices[index])].place, original, masked, whole, **losses))
     return found
 
@@ -86,7 +86,12 @@ def turn_back(task: Pretraining, patches: Tensor, pred: Tensor, visible: Tensor,
     target = task.model.target
     own = target.statistics(patches)
     if own is None:
-        raise UserError("this target cannot be turned back into a sample", value=type(target).__name__)
+        raise UserError(
+            "predictions of this target cannot be turned back into a sample", place="model.target",
+            value=type(target).__name__, expected="a run with the target raw, patch_norm or pca",
+            mend="Its losses are in the report, beside predictors without learning.",
+        )  # fmt: skip
+    pred = target.as_patches(pred)
     if statistics == "neighbours":
 
         def from_neighbours(values: Tensor) -> Tensor:
@@ -97,10 +102,18 @@ def turn_back(task: Pretraining, patches: Tensor, pred: Tensor, visible: Tensor,
     return pred * own.scale + own.mean
 
 
+def can_be_drawn(task: Pretraining) -> bool:
+    """Whether predictions can be turned back into samples."""
+    patchifier = task.model.patchifier
+    return task.model.target.statistics(torch.zeros(1, 1, patchifier.patch_dim)) is not None
+
+
 def explain(task: Pretraining, statistics: Statistics) -> str:
     """How predictions were turned back, in words."""
-    from maekit.core.targets import RawTarget
+    from maekit.core.targets import PCATarget, RawTarget
 
+    if isinstance(task.model.target, PCATarget):
+        return f"{EXPLANATION['raw']} Only {task.model.target.dim} principal components of a patch are predicted."
     return EXPLANATION["raw" if isinstance(task.model.target, RawTarget) else statistics]
 
 

@@ -11,11 +11,13 @@ import numpy as np
 
 from maekit import study, verbs
 from maekit.build import Setup
-from maekit.reconstruction import pictures
+from maekit.comparison import comparison_or_none
+from maekit.reconstruction import can_be_drawn, pictures
 from maekit.report import figures
 from maekit.report.content import Content, Picture, Table
 from maekit.report.html import write_report
 from maekit.tasks.pretraining import Pretraining
+from maekit.tasks.tokenizing import Tokenizing
 from maekit.training.run import Run
 
 PICTURES = 3
@@ -38,26 +40,38 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
     shown: list[Picture] = []
     tables = list(extra)
     if isinstance(task, Pretraining):
+        target = task.model.target
+        verdict, good = pretraining_verdict(rows, target.average_of)
+        if can_be_drawn(task):
+            shown = pictures(setup, task, PICTURES)
+        else:
+            verdict += f" There are no pictures: predictions of a {type(target).__name__} cannot be turned back."
+    elif isinstance(task, Tokenizing):
         verdict, good = pretraining_verdict(rows)
-        shown = pictures(setup, task, PICTURES)
+        used = next((row for row in reversed(rows) if "codes_used" in row), None)
+        if used:
+            verdict += f" {used['codes_used']:.0f} of {task.tokenizer.vocabulary} codes in use (perplexity {used['perplexity']:.0f})."
     else:
         verdict, good, tables, shown = _labelled(run, setup, [*tables], overrides, device)
+    if (comparison := comparison_or_none(run)) is not None:
+        tables.append(comparison)
     content = Content(
         title=setup.recipe.name, verdict=verdict, good=good, curves=figures.curves(rows),
-        pictures_title="Reconstructions" if isinstance(task, Pretraining) else "Predictions", pictures=shown,
+        pictures_title="Reconstructions" if isinstance(task, Pretraining) else "Predictions",
+        pictures=shown,
         tables=tables, recipe=(run / "recipe.yaml").read_text(),
         environment=json.loads((run / "environment.json").read_text()),
     )  # fmt: skip
     return write_report(content, run / "report.html")
 
 
-def pretraining_verdict(rows: Sequence[dict[str, Any]]) -> tuple[str, bool | None]:
-    """One sentence: is the loss better than what needs no learning?"""
+def pretraining_verdict(rows: Sequence[dict[str, Any]], average: str = "the mean patch") -> tuple[str, bool | None]:
+    """One sentence: is the loss better than what needs no learning? `average`: of the target, in words."""
     measured = [row for row in rows if row["kind"] == "validation"] or [row for row in rows if "loss_mean_patch" in row]
     if not measured:
         return "Nothing was measured yet.", None
     last = measured[-1]
-    names = {"loss_mean_patch": "the mean patch", "loss_interpolation": "interpolation from visible patches"}
+    names = {"loss_mean_patch": average, "loss_interpolation": "interpolation from visible patches"}
     trivial = {label: last[name] for name, label in names.items() if name in last}
     best = min(trivial, key=lambda label: trivial[label])
     beats = last["loss"] < trivial[best]

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from maekit.build import SKIPPED, Setup, make_task, set_up
+from maekit.build import LABELLED_TASKS, SKIPPED, Setup, fit_target, make_task, set_up, set_up_without_data
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.recipe.load import LoadedRecipe, load_recipe
+from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.transfer import Transfer, pool
+from maekit.tokenizers import spelled_out
 from maekit.training import checkpoint, loop
 from maekit.training.distributed import Process, joined
 from maekit.training.run import Run, environment
@@ -100,9 +102,9 @@ def recipe_without_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> 
         UserError: a recipe for another task, and everything that is wrong with it.
     """
     loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.task.name != "pretraining":
+    if loaded.recipe.task.name in LABELLED_TASKS:
         raise UserError("not a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
-                        expected="pretraining", mend="Use `maekit finetune`.")  # fmt: skip
+                        expected="a task without labels: pretraining or tokenizer", mend="Use `maekit finetune`.")  # fmt: skip
     return loaded
 
 
@@ -113,26 +115,27 @@ def recipe_with_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> Loa
         UserError: a recipe for another task, and everything that is wrong with it.
     """
     loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.task.name == "pretraining":
+    if loaded.recipe.task.name not in LABELLED_TASKS:
         raise UserError("a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
                         expected="classification or regression", mend="Use `maekit pretrain`.")  # fmt: skip
     return loaded
 
 
 def evaluate(
-    run: Path, *, side: str = "test", overrides: Sequence[str] = (), device: str | None = None
+    run: Path, *, side: str | None = None, overrides: Sequence[str] = (), device: str | None = None
 ) -> dict[str, float]:
-    """Metrics of a finished (or unfinished) run on one side of its split."""
+    """Metrics of a finished (or unfinished) run on one side of its split; by default test, validation where that is empty."""
     metrics, _ = predictions(run, side=side, overrides=overrides, device=device)
     return metrics
 
 
 def predictions(
-    run: Path, *, side: str = "test", overrides: Sequence[str] = (), device: str | None = None
+    run: Path, *, side: str | None = None, overrides: Sequence[str] = (), device: str | None = None
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
     """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample."""
     setup, task = open_run(run, overrides=overrides)
     with joined(device) as process:
+        side = side or ("test" if len(setup.split["test"]) else "validation")
         rows = _rows(task, setup.some_samples(side), process, setup.recipe.training.batch_size)
         return task.summarize(rows), {name: values.numpy() for name, values in rows.items()}
 
@@ -172,7 +175,10 @@ def embed(
 
 def embeddings(setup: Setup, task: Task, side: str, process: Process, pooling: str = "mean") -> NDArray[np.float32]:
     """(samples, width) features of one side of the split, in its order, from the encoder of a task."""
-    encoder: Encoder = task.encoder if isinstance(task, Transfer) else task.model.encoder  # type: ignore[assignment, union-attr]
+    if not isinstance(task, Transfer | Pretraining):
+        raise UserError("no encoder of samples in this run", value=f"task {setup.recipe.task.name}",
+                        expected="a run of pretraining, classification or regression")  # fmt: skip
+    encoder: Encoder = task.encoder if isinstance(task, Transfer) else task.model.encoder
     samples = setup.some_samples(side)
     task.to(process.device).eval()
     found = []
@@ -185,8 +191,8 @@ def embeddings(setup: Setup, task: Task, side: str, process: Process, pooling: s
     return torch.cat(found).numpy()
 
 
-def open_run(run: Path, *, overrides: Sequence[str] = ()) -> tuple[Setup, Task]:
-    """Data and trained task of a run folder.
+def open_run(run: Path, *, overrides: Sequence[str] = (), data: bool = True) -> tuple[Setup, Task]:
+    """Data and trained task of a run folder; without `data` where they can be done without.
 
     Raises:
         UserError: no run there, or none of its checkpoints is sound.
@@ -198,7 +204,11 @@ def open_run(run: Path, *, overrides: Sequence[str] = ()) -> tuple[Setup, Task]:
             mend="Runs stand below --runs (default `runs`), by the recipe's name.",
         )  # fmt: skip
     weights = read_weights(run)
-    setup = set_up(load_recipe(stated, overrides), fit=False, folder=run)
+    loaded = load_recipe(stated, overrides)
+    if data:
+        setup = set_up(loaded, fit=False, folder=run)
+    else:
+        setup = set_up_without_data(loaded, len(weights["head.weight"]) if "head.weight" in weights else 0)
     task = make_task(setup)
     load_strictly(task, weights, run)
     return setup, task
@@ -220,6 +230,8 @@ def started(loaded: LoadedRecipe, start: str | Path | None, folder: Path) -> tup
     task = make_task(setup)
     if isinstance(task, Transfer) and start is not None and start != RANDOM:
         load_encoder(setup, task, Path(start))
+    if isinstance(task, Pretraining):
+        fit_target(setup, task.model.target)
     return setup, task
 
 
@@ -253,7 +265,7 @@ def _train(
             setup, task = started(loaded, start, run.folder)
             identity = _identity(setup, start)
             training = setup.some_samples("train", augment=True)
-            _describe(run, setup, process)
+            describe(run, setup, process, start)
             metrics = loop.train(
                 task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
                 identity=identity, watch=watch,
@@ -280,15 +292,16 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
     return found
 
 
-def _describe(run: Run, setup: Setup, process: Process) -> None:
-    """What the run needs to be opened again without the files that it was started from."""
-    recipe = setup.recipe.model_copy(
+def describe(run: Run, setup: Setup, process: Process, start: str | Path | None = None) -> None:
+    """Write what the run needs to be opened again without the files that it was started from."""
+    recipe = spelled_out(setup.recipe).model_copy(
         update={"init": None, "data": setup.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
     )
     resolved = LoadedRecipe(recipe, setup.loaded.path, setup.loaded.origins)
     run.write_text("recipe.yaml", resolved.yaml())
     run.write_text("data_spec.yaml", json.dumps(setup.spec.model_dump(mode="json", exclude_none=True), indent=1))
-    run.write_text("environment.json", json.dumps(environment(process.device), indent=1))
+    facts = environment(process.device) | ({} if start is None else {"started from": str(start)})
+    run.write_text("environment.json", json.dumps(facts, indent=1))
 
 
 def _rows(task: Task, samples: Any, process: Process, batch_size: int) -> dict[str, torch.Tensor]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from maekit.core.positions import interpolate_positions
 from maekit.errors import UserError
 from maekit.recipe.load import load_recipe
 from maekit.training import checkpoint
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from maekit.build import Setup
@@ -84,9 +88,37 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
         for name, value in encoder.items()
         if name in wanted or name.split(".")[0] not in ("norm", "mask_token")
     }
+    if "pos_embed" in encoder:
+        encoder["pos_embed"] = resampled(encoder["pos_embed"], setup.adapter.patchifier.grid_size)
     load_strictly(module.encoder, encoder, source)  # type: ignore[arg-type]
     front = {name.removeprefix("front."): value for name, value in weights.items() if name.startswith("front.")}
     load_strictly(module.front, front, source)  # type: ignore[arg-type]
+
+
+def resampled(table: Tensor, grid: Sequence[int]) -> Tensor:
+    """A position table for another grid of the same proportions (larger samples, the same patches).
+
+    Where the proportions cannot be the same the table stays, and does not fit.
+    """
+    patches = table.shape[1] - 1
+    shrink = (patches / prod(grid)) ** (1 / len(grid))
+    old = [round(n * shrink) for n in grid]
+    if patches == prod(grid) or prod(old) != patches:
+        return table
+    return interpolate_positions(table, old, grid)
+
+
+def differences(own: Weights, weights: Weights) -> dict[str, list[str]]:
+    """Names that are `missing`, `unexpected`, `of another shape` (with both shapes)."""
+    return {
+        "missing": [name for name in own if name not in weights],
+        "unexpected": [name for name in weights if name not in own],
+        "of another shape": [
+            f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
+            for name in own
+            if name in weights and weights[name].shape != own[name].shape
+        ],
+    }
 
 
 def load_strictly(module: nn.Module, weights: Weights, source: Path) -> None:
@@ -95,17 +127,9 @@ def load_strictly(module: nn.Module, weights: Weights, source: Path) -> None:
     Raises:
         UserError: names that are missing or unexpected, shapes that differ.
     """
-    own = module.state_dict()
-    differing = [f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
-                 for name in own if name in weights and weights[name].shape != own[name].shape]  # fmt: skip
-    found = {
-        "missing": [name for name in own if name not in weights],
-        "unexpected": [name for name in weights if name not in own],
-        "of another shape": differing,
-    }
     problems = [
         f"{len(names)} {what} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
-        for what, names in found.items()
+        for what, names in differences(module.state_dict(), weights).items()
         if names
     ]
     if problems:

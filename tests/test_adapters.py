@@ -191,10 +191,10 @@ def test_normalisation_is_that_of_the_training_samples() -> None:
 def test_random_crops_are_torchvisions() -> None:
     from torchvision.transforms.v2 import RandomResizedCrop
 
-    from maekit.adapters import image
+    from maekit.adapters import augment
 
     rng = np.random.default_rng(0)
-    ours = np.array([image.random_crop(rng, 60, 80, (0.2, 1.0)) for _ in range(4000)])
+    ours = np.array([augment.random_crop(rng, 60, 80, (0.2, 1.0)) for _ in range(4000)])
     theirs_crop = RandomResizedCrop(32, scale=(0.2, 1.0))
     torch.manual_seed(0)
     picture = torch.zeros(3, 60, 80)

@@ -215,7 +215,8 @@ def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
         "heart_rate/demo_finetune", seeds=2, runs=tmp_path, overrides=[*common[3:6], *common[:3], common[6]]
     )
     assert [arm.name for arm in result.arms] == [
-        "pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, linear probe", "random weights, linear probe",
+        "pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, linear probe", "pretrained, nearest neighbours",
+        "random weights, linear probe", "random weights, nearest neighbours",
         "raw input, linear model", "spectral peak", "constant (median of training)",
     ]  # fmt: skip
     assert result.samples == 30

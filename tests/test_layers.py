@@ -30,9 +30,12 @@ MAY_IMPORT = {
     "maekit.adapter": {"maekit.core", *TYPES},
     "maekit.options": {"maekit.recipe"},
     "maekit.plugins": set(),
+    "maekit.interop": {"maekit.interop", "maekit.core"},
+    "maekit.exchange": {"maekit"},
     "maekit.testing": {"maekit.adapter", "maekit.core", "maekit.data.sample"},
-    "maekit.weights": {"maekit.recipe", "maekit.training.checkpoint", "maekit.build"},
-    "maekit.build": {"maekit.plugins", "maekit.options", "maekit.adapter", "maekit.core", "maekit.data", "maekit.recipe", "maekit.tasks"},
+    "maekit.weights": {"maekit.core", "maekit.recipe", "maekit.training.checkpoint", "maekit.build"},
+    "maekit.tokenizers": {"maekit.plugins", "maekit.options", "maekit.weights", "maekit.recipe", "maekit.core", "maekit.adapter"},
+    "maekit.build": {"maekit.tokenizers", "maekit.plugins", "maekit.options", "maekit.adapter", "maekit.core", "maekit.data", "maekit.recipe", "maekit.tasks"},
     "maekit.verbs": {"maekit"},
     "maekit.planning": {"maekit"},
     "maekit.bench": {"maekit"},
@@ -40,9 +43,10 @@ MAY_IMPORT = {
     "maekit.demo": {"maekit"},
     "maekit.reconstruction": {"maekit"},
     "maekit.reporting": {"maekit"},
+    "maekit.comparison": {"maekit"},
     "maekit.cli": {
-        "maekit.bench", "maekit.planning", "maekit.verbs", "maekit.study", "maekit.demo", "maekit.reconstruction", "maekit.reporting", "maekit.build", "maekit.plugins", "maekit.recipe",
-        "maekit.report.terminal", "maekit.data.inspect", "maekit.data.check", "maekit.data.convert", "maekit.data.spec",
+        "maekit.bench", "maekit.planning", "maekit.verbs", "maekit.exchange", "maekit.study", "maekit.comparison", "maekit.demo", "maekit.reconstruction", "maekit.reporting", "maekit.build", "maekit.plugins", "maekit.recipe",
+        "maekit.report.terminal", "maekit.data.inspect", "maekit.data.check", "maekit.data.convert", "maekit.data.pack", "maekit.data.spec",
         "maekit.training.run", "maekit.training.loop",
     },
     "maekit": set(),
@@ -56,7 +60,7 @@ MODALITIES = {
 # `heart_rate`, `HeartRate` and "heart-rate" are all the word heart.
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 KNOW_NO_MODALITY = ("core", "data", "tasks", "training")
-EXCEPTIONS = {"image_folder.py"}
+EXCEPTIONS = {"image_folder.py", "packed_folder.py", "pack.py"}
 
 
 def module_of(path: Path) -> str:

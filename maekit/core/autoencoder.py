@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
-from einops import reduce, repeat
+from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from maekit.core.cross_decoder import CrossDecoder
 from maekit.core.masking import Mask, kept_patches, mask_patches
 from maekit.core.positions import sincos_positions
-from maekit.core.targets import PatchNormTarget
+from maekit.core.targets import PatchNormTarget, squared_error
 from maekit.core.transformer import LayerNorm, TransformerConfig, blocks, initialise, run
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Encoder(nn.Module):
         if mask is not None and self.mask_token is None:
             tokens = gather(tokens, mask.ids_keep)
             keys = None if mask.padding is None else ~mask.padding
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens), -1, -1)
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
         tokens = torch.cat([cls, tokens], dim=1)
         return self.norm(run(self.blocks, tokens, with_class_token(keys)))
 
@@ -104,6 +105,7 @@ class Decoder(nn.Module):
 
     def __init__(self, patchifier: Patchifier, config: TransformerConfig, encoder_width: int, out_dim: int) -> None:
         super().__init__()
+        self.config = config
         self.embed = nn.Linear(encoder_width, config.width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.pos_embed = nn.Parameter(sincos_positions(patchifier.grid_size, config.width), requires_grad=False)
@@ -145,6 +147,9 @@ class MaskedAutoencoder(nn.Module):
         mask_ratio: share of the measured patches that is removed.
         target: what is predicted; default the patch-normalised target.
         encoder_mask_tokens: the ablation in which the encoder also sees a mask token for every removed patch.
+        loss_on: `removed` patches, or `all` that were measured (an ablation).
+        decoder_attention: `cross` is CrossMAE's decoder, and not the paper's.
+        predicted_share: of the removed patches, in training, with `cross`; otherwise all are predicted.
 
     Raises:
         ValueError: a ratio that leaves nothing to encode or nothing to predict.
@@ -160,6 +165,9 @@ class MaskedAutoencoder(nn.Module):
         mask_ratio: float = 0.75,
         target: Target | None = None,
         encoder_mask_tokens: bool = False,
+        loss_on: Literal["removed", "all"] = "removed",
+        decoder_attention: Literal["self", "cross"] = "self",
+        predicted_share: float = 1.0,
     ) -> None:
         super().__init__()
         patches = prod(patchifier.grid_size)
@@ -169,9 +177,16 @@ class MaskedAutoencoder(nn.Module):
                 f"{patchifier.grid_size}: at least one must be kept and one removed"
             )
         self.patchifier, self.masking, self.mask_ratio = patchifier, masking, mask_ratio
-        self.target = target or PatchNormTarget(patchifier)
+        self.target, self.loss_on = target or PatchNormTarget(patchifier), loss_on
         self.encoder = Encoder(patchifier, encoder, mask_token=encoder_mask_tokens)
-        self.decoder = Decoder(patchifier, decoder, encoder.width, self.target.dim)
+        cross = decoder_attention == "cross"
+        if (cross and (encoder_mask_tokens or loss_on == "all")) or (not cross and predicted_share != 1):
+            raise ValueError(
+                "decoder_attention `cross` predicts removed patches alone, so it goes neither with encoder_mask_tokens nor "
+                "with loss_on `all`; and predicted_share goes with nothing else"
+            )
+        self.predicted_share = predicted_share
+        self.decoder = (CrossDecoder if cross else Decoder)(patchifier, decoder, encoder.width, self.target.dim)
 
     def forward(
         self,
@@ -195,16 +210,31 @@ class MaskedAutoencoder(nn.Module):
         mask = mask_patches(self.masking(noise), self.mask_ratio, valid)
         latent = self.encoder.encode(patches, valid, mask)
         placed = self.encoder.mask_token is not None
-        pred = self.decoder(latent, None if placed else mask, valid)
-        return MAEOutput(masked_mse(pred, self.target(patches), mask.mask), pred, mask.mask)
+        if isinstance(self.decoder, CrossDecoder):
+            pred, scored = self.decoder(latent, mask, noise, self.predicted_share if self.training else 1.0)
+        else:
+            pred, scored = self.decoder(latent, None if placed else mask, valid), self.scored(mask.mask, valid)
+        return MAEOutput(mean_over(self.target.loss(pred, self.target(patches)), scored), pred, mask.mask)
+
+    def scored(
+        self, mask: Bool[Tensor, "batch patch"], valid: Bool[Tensor, "batch patch"] | None
+    ) -> Bool[Tensor, "batch patch"]:
+        """Patches that the loss is a mean over."""
+        if self.loss_on == "removed":
+            return mask
+        return torch.ones_like(mask) if valid is None else valid
 
 
 def masked_mse(
     pred: Float[Tensor, "batch patch out"], target: Float[Tensor, "batch patch out"], mask: Bool[Tensor, "batch patch"]
 ) -> Float[Tensor, ""]:
     """Mean squared error over each patch, then the mean over removed patches (of the whole batch); float32."""
-    error = reduce((pred.float() - target.float()) ** 2, "batch patch out -> batch patch", "mean")
-    return torch.where(mask, error, 0.0).sum() / mask.sum().clamp(min=1)
+    return mean_over(squared_error(pred, target), mask)
+
+
+def mean_over(errors: Float[Tensor, "batch patch"], counted: Bool[Tensor, "batch patch"]) -> Float[Tensor, ""]:
+    """Mean over the patches that count, of the whole batch; what the others hold, NaN included, does not matter."""
+    return torch.where(counted, errors, 0.0).sum() / counted.sum().clamp(min=1)
 
 
 def gather(tokens: Float[Tensor, "batch token width"], ids: Tensor) -> Float[Tensor, "batch picked width"]:

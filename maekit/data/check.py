@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maekit.data.hdf5 import HDF5Windows
-from maekit.data.image_folder import ImageFolderSource
+from maekit.data.packed_folder import PackedFolder, open_folder
 from maekit.data.sample import Source
 from maekit.data.spec import DataSpec
 from maekit.data.splits import resolve
@@ -31,7 +31,9 @@ def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, floa
     """
     source: Source
     if spec.kind == "image_folder":
-        source = ImageFolderSource(spec, root)
+        source = open_folder(spec, root)
+        if isinstance(source, PackedFolder):
+            yield from source.verify()
     else:
         source = HDF5Windows(spec, root, reducers=reducers)
         yield f"{len(source.recordings)} recordings, {len(source)} usable windows"

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 _WHOLE = 2**20
@@ -27,20 +27,38 @@ def fingerprint(root: Path, files: Sequence[Path], meaning: str) -> str:
         files: files below it, in any order.
         meaning: the part of the spec that decides what a sample is, as text.
     """
+
+    def read(i: int, start: int, length: int) -> bytes:
+        with files[i].open("rb") as stream:
+            stream.seek(start)
+            return stream.read(length)
+
+    names = [file.relative_to(root).as_posix() for file in files]
+    return fingerprint_of(names, lambda i: files[i].stat().st_size, read, meaning)
+
+
+def fingerprint_of(
+    names: Sequence[str], size: Callable[[int], int], read: Callable[[int, int, int], bytes], meaning: str
+) -> str:
+    """The same for files that may stand anywhere, as inside a pack.
+
+    Args:
+        names: one for each file, in any order.
+        size: bytes of file i.
+        read: bytes of file i from a start, so many.
+        meaning: as above.
+    """
     digest = hashlib.sha256(meaning.encode())
-    by_name = {file.relative_to(root).as_posix(): file for file in files}
-    names = sorted(by_name)
-    count = len(names)
-    opened = {names[i * (count - 1) // max(_OPENED - 1, 1)] for i in range(_OPENED)} if count > _OPENED else set(names)
-    for name in names:
-        size = by_name[name].stat().st_size
-        digest.update(f"\0{name}\0{size}\0".encode())
-        if name in opened:
-            with by_name[name].open("rb") as stream:
-                if size <= _WHOLE:
-                    digest.update(stream.read())
-                else:
-                    for i in range(_PIECES):
-                        stream.seek(i * (size - _PIECE) // (_PIECES - 1))
-                        digest.update(stream.read(_PIECE))
+    order = sorted(range(len(names)), key=names.__getitem__)
+    count = len(order)
+    opened = {i * (count - 1) // max(_OPENED - 1, 1) for i in range(_OPENED)} if count > _OPENED else set(range(count))
+    for place, i in enumerate(order):
+        length = size(i)
+        digest.update(f"\0{names[i]}\0{length}\0".encode(errors="surrogateescape"))
+        if place in opened:
+            if length <= _WHOLE:
+                digest.update(read(i, 0, length))
+            else:
+                for piece in range(_PIECES):
+                    digest.update(read(i, piece * (length - _PIECE) // (_PIECES - 1), _PIECE))
     return digest.hexdigest()

@@ -60,6 +60,30 @@ def shipped_recipes() -> dict[str, Path]:
     return {p.relative_to(folder).with_suffix("").as_posix(): p for p in sorted(folder.rglob("*.yaml"))}
 
 
+def list_recipes(under: str = "") -> dict[str, Path | int]:
+    """Shipped recipes to show: those one folder below `under`, and how many stand in each folder deeper down.
+
+    Raises:
+        UserError: no folder or recipe of this name.
+    """
+    parts = tuple(part for part in under.split("/") if part)
+    known = {tuple(name.split("/")): path for name, path in shipped_recipes().items()}
+    inside = {name: path for name, path in known.items() if name[: len(parts)] == parts}
+    if not inside:
+        folders = {"/".join(name[:depth]) for name in known for depth in range(1, len(name))}
+        raise UserError("no recipes under this name", place="recipe list", value=under, expected="one of " + ", ".join(sorted(folders)),
+                        mend=nearest(under, folders))  # fmt: skip
+    found: dict[str, Path | int] = {}
+    depth = len(parts) + (1 if parts else 2)
+    for name, path in inside.items():
+        if len(name) <= depth:
+            found["/".join(name)] = path
+        else:
+            folder = "/".join(name[:depth])
+            found[folder] = int(str(found.get(folder, 0))) + 1
+    return found
+
+
 def header(path: Path) -> str:
     """The comment at the top of a recipe: what it is, command, hardware and result."""
     lines = []
@@ -201,6 +225,8 @@ def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Key
             "recipes extend each other in a circle", place=place, value=circle, mend="Remove one `extends`."
         )
     base, base_origins = _read(parent, chain)
+    if base.pop("reference", None) is not None:  # of that recipe, and not of one that changes it
+        base_origins = {keys: place for keys, place in base_origins.items() if keys[:1] != ("reference",)}
     rebase(base, parent.parent, path.parent)
     return merge(base, data, base_origins, origins), base_origins
 

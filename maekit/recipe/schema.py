@@ -98,7 +98,11 @@ class Size(Section):
 
 
 class Model(Section):
-    """The masked autoencoder. `drop_path` applies to an encoder named by its preset."""
+    """The masked autoencoder. `drop_path` applies to an encoder named by its preset; `loss_on: all` is an ablation.
+
+    `decoder_attention: cross` is CrossMAE's decoder (removed patches look at visible ones only), which may predict a
+    `predicted_share` of the removed patches in training.
+    """
 
     encoder: Preset | Size = "vit_base"
     decoder: Preset | Size = Size(width=512, depth=8, heads=16)
@@ -106,6 +110,9 @@ class Model(Section):
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
     target: Named = Choice(name="patch_norm")
     encoder_mask_tokens: bool = False
+    loss_on: Literal["removed", "all"] = "removed"
+    decoder_attention: Literal["self", "cross"] = "self"
+    predicted_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
@@ -205,6 +212,28 @@ class Training(Section):
         return next((n for n in range(1, share) if share % n == 0 and share // n <= self.micro_batch), max(share, 1))
 
 
+class Reference(Section):
+    """What is known of this recipe, from elsewhere: `maekit compare` puts a run beside it.
+
+    `accuracy` and the like are metrics of the run itself; `finetuned` and `linear` are accuracies of runs that start
+    from a pretraining. `tolerance` is how far from the reference still counts as within it. It belongs to this very
+    recipe: one that extends it changes something, and does not take it over.
+    """
+
+    metrics: Annotated[dict[str, float], Field(min_length=1)]
+    tolerance: dict[str, NonNegativeFloat] = Field(default_factory=dict)
+    source: str
+
+    @field_validator("tolerance")
+    @classmethod
+    def _of_metrics(cls, tolerance: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        known = info.data.get("metrics", tolerance)
+        for name in tolerance:
+            if name not in known:
+                raise ValueError(f"{name!r} is none of the metrics {', '.join(known)}")
+        return tolerance
+
+
 class Recipe(Section):
     """A whole recipe: data, model, task and how it is trained."""
 
@@ -219,6 +248,7 @@ class Recipe(Section):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule
     training: Training = Training()
+    reference: Reference | None = None
 
     @field_validator("name")
     @classmethod

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from einops import reduce
 from torch import Tensor, nn
 
 from maekit.tasks import trivial
@@ -35,29 +34,33 @@ class Pretraining(Task):
 
     @torch.no_grad()
     def rows(self, batch: Batch) -> Rows:
-        """Loss of each sample, of the two trivial predictors on the same removed patches, and its embedding."""
+        """Loss of each sample, of trivial predictors on the same patches, and its embedding.
+
+        What is the same for every patch is there for any target; interpolation only where targets look like patches.
+        """
         x, valid = self.front(batch["signal"], batch.get("valid"))
         out = self.model(x, valid=valid, noise=batch["noise"])
         patches = self.model.patchifier.patchify(x)
         if valid is not None:
             patches = torch.where(valid[..., None], patches, 0.0)
         visible = ~out.mask if valid is None else ~out.mask & valid
-        target = self.model.target(patches)
-        guesses = {"loss": out.pred, "loss_mean_patch": trivial.mean_patch(target, visible)}
-        if self.model.target.dim == self.model.patchifier.patch_dim:
-            guesses["loss_interpolation"] = trivial.interpolation(self.model.patchifier, target, visible)
+        target = self.model.target
+        wanted, scored = target(patches), self.model.scored(out.mask, valid)
+        guesses = {"loss": out.pred, "loss_mean_patch": target.average(wanted, visible)}
+        if wanted.shape == patches.shape:
+            guesses["loss_interpolation"] = trivial.interpolation(self.model.patchifier, wanted, visible)
         tokens = self.model.encoder(x, valid)
         return {
             "index": batch["index"],
             "embedding": tokens[:, 0].float(),
-            "removed": out.mask.sum(1).float(),
-            **{name: _squared_error(guess, target, out.mask) for name, guess in guesses.items()},
+            "scored": scored.sum(1).float(),
+            **{n: torch.where(scored, target.loss(g, wanted), 0.0).sum(1) for n, g in guesses.items()},
         }
 
     def summarize(self, rows: Rows) -> dict[str, float]:
-        """Losses as means over removed patches, and the collapse monitor over all embeddings."""
-        removed = rows["removed"].sum().clamp(min=1)
-        metrics = {name: (rows[name].sum() / removed).item() for name in rows if name.startswith("loss")}
+        """Losses as means over the patches of the loss, and the collapse monitor over all embeddings."""
+        scored = rows["scored"].sum().clamp(min=1)
+        metrics = {name: (rows[name].sum() / scored).item() for name in rows if name.startswith("loss")}
         if len(rows["embedding"]) > 1:
             metrics["embedding_std"] = embedding_std(rows["embedding"]).item()
             metrics["effective_rank"] = effective_rank(rows["embedding"]).item()
@@ -66,9 +69,3 @@ class Pretraining(Task):
     @property
     def blocks(self) -> list[nn.Module]:
         return [*self.model.encoder.blocks, *self.model.decoder.blocks]
-
-
-def _squared_error(guess: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Summed over the removed patches of each sample."""
-    error = reduce((guess.float() - target.float()) ** 2, "batch patch out -> batch patch", "mean")
-    return torch.where(mask, error, 0.0).sum(1)

@@ -1,6 +1,6 @@
-"""What a predictor without any learning would score: the yardstick for "is my loss normal?".
+"""What interpolation without any learning would score: a yardstick for "is my loss normal?", beside the mean patch.
 
-Both predict in the space of the target (normalised patches, say), from visible patches alone.
+It predicts in the space of the target (normalised patches, say), from visible patches alone.
 """
 
 from __future__ import annotations
@@ -8,21 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from einops import reduce, repeat
+from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from maekit.core.targets import mean_patch
+
 if TYPE_CHECKING:
     from maekit.core.patchify import Patchifier
-
-
-def mean_patch(
-    target: Float[Tensor, "batch patch dim"], visible: Bool[Tensor, "batch patch"]
-) -> Float[Tensor, "batch patch dim"]:
-    """Everywhere the mean of the sample's visible patches."""
-    shown = torch.where(visible[..., None], target, 0.0)
-    mean = reduce(shown, "batch patch dim -> batch 1 dim", "sum") / visible.sum(1).clamp(min=1)[:, None, None]
-    return mean.expand_as(target)
 
 
 def interpolation(

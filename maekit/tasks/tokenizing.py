@@ -1,0 +1,80 @@
+"""Training a tokenizer of one's own, whose codes are then a target of masked autoencoding."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from maekit.core.targets import mean_patch, squared_error
+from maekit.core.tokenizer import FiniteScalarTokenizer
+from maekit.tasks.task import Batch, Rows, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Tokenizing(Task):
+    """Reconstruction through discrete codes, beside the mean patch, and how much of the vocabulary is in use.
+
+    Args:
+        front: signal to standardised samples and patch validity; it knows the patchifier.
+        levels, width, depth, heads: of `FiniteScalarTokenizer`.
+    """
+
+    def __init__(
+        self,
+        front: nn.Module,
+        *,
+        levels: Sequence[int] = (8, 8, 8),
+        width: int = 256,
+        depth: int = 2,
+        heads: int = 4,
+    ) -> None:
+        super().__init__()
+        self.front = front
+        self.tokenizer = FiniteScalarTokenizer(
+            front.patchifier, levels=levels, width=width, depth=depth, heads=heads  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    def forward(self, batch: Batch) -> Tensor:
+        x, valid = self.front(batch["signal"], batch.get("valid"))
+        loss: Tensor = self.tokenizer(x, valid).loss
+        return loss
+
+    @torch.no_grad()
+    def rows(self, batch: Batch) -> Rows:
+        """Squared error of each sample, that of its mean patch, and how often each code stands in it."""
+        x, valid = self.front(batch["signal"], batch.get("valid"))
+        out = self.tokenizer(x, valid)
+        patches = self.tokenizer.patchifier.patchify(x)
+        measured = torch.ones_like(out.codes, dtype=torch.bool) if valid is None else valid
+        patches = torch.where(measured[..., None], patches, 0.0)
+        guesses = {"loss": out.pred, "loss_mean_patch": mean_patch(patches, measured)}
+        return {
+            "index": batch["index"],
+            "measured": measured.sum(1).float(),
+            "codes": torch.where(measured, out.codes, -1),
+            **{name: _squared_error(guess, patches, measured) for name, guess in guesses.items()},
+        }
+
+    def summarize(self, rows: Rows) -> dict[str, float]:
+        """Losses as means over measured patches; `codes_used` of the vocabulary; `perplexity`, exp of the codes' entropy."""
+        measured = rows["measured"].sum().clamp(min=1)
+        codes = rows["codes"][rows["codes"] >= 0]
+        share = torch.bincount(codes, minlength=self.tokenizer.vocabulary).double() / max(len(codes), 1)
+        return {
+            "loss": (rows["loss"].sum() / measured).item(),
+            "loss_mean_patch": (rows["loss_mean_patch"].sum() / measured).item(),
+            "codes_used": float((share > 0).sum()),
+            "perplexity": torch.special.entr(share).sum().exp().item(),
+        }
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return [*self.tokenizer.encoder, *self.tokenizer.decoder]
+
+
+def _squared_error(pred: Tensor, patches: Tensor, measured: Tensor) -> Tensor:
+    return torch.where(measured, squared_error(pred, patches), 0.0).sum(1)

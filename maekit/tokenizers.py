@@ -1,0 +1,88 @@
+"""The tokenizer that a recipe's target names: a run that trained one, or a plug-in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from maekit import plugins
+from maekit.errors import UserError
+from maekit.options import construct
+from maekit.recipe.load import load_recipe
+from maekit.recipe.schema import Choice
+from maekit.weights import load_strictly, read_weights
+
+if TYPE_CHECKING:
+    from maekit.adapter import Adapter
+    from maekit.core.tokenizer import Tokenizer
+    from maekit.recipe.load import LoadedRecipe
+    from maekit.recipe.schema import Recipe
+
+OPTION = ("model", "target", "tokenizer")
+OWN = "fsq"
+
+
+def make_tokenizer(loaded: LoadedRecipe, adapter: Adapter) -> Tokenizer:
+    """What `model.target.tokenizer` says: the folder of a run of the task `tokenizer`, or `{name: ..., options}`.
+
+    Raises:
+        UserError: none is named, no such run or plug-in, or one trained on other patches.
+    """
+    given, place = loaded.recipe.model.target.options.get("tokenizer"), loaded.locate(*OPTION)
+    choice = _choice(given, place)
+    kind = plugins.find("tokenizers", choice.name, place=place)
+    tokenizer: Tokenizer = construct(kind, choice, loaded, OPTION, adapter.patchifier)
+    if isinstance(given, str):
+        _load(tokenizer, Path(given), adapter, place)
+    return tokenizer
+
+
+def spelled_out(recipe: Recipe) -> Recipe:
+    """The recipe with a tokenizer's run replaced by its kind and size: the weights travel in the new run's checkpoints."""
+    target = recipe.model.target
+    given = target.options.get("tokenizer")
+    if not isinstance(given, str):
+        return recipe
+    tokenizer = _choice(given, OPTION[-1])
+    named = Choice(name=target.name, **(target.options | {"tokenizer": {"name": tokenizer.name, **tokenizer.options}}))
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"target": named})})
+
+
+def _choice(given: Any, place: str) -> Choice:
+    if isinstance(given, dict) and isinstance(given.get("name"), str):
+        return Choice(**given)
+    if not isinstance(given, str):
+        raise UserError(
+            "which tokenizer?", place=place, value=given,
+            expected="`tokenizer: RUN`, the folder of a run that trained one, or `{name: ...}` of a plug-in",
+            mend="Train one first: `maekit pretrain` with a recipe whose task is `tokenizer`.",
+        )  # fmt: skip
+    stated = Path(given) / "recipe.yaml"
+    if not stated.is_file():
+        known = f" A plug-in's is written `{{name: {given}}}`." if given in plugins.names("tokenizers") else ""
+        raise UserError(
+            "no run of a tokenizer here", place=place, value=given, expected="the folder of a run whose task is `tokenizer`",
+            mend="Train one with `maekit pretrain` and name its folder." + known,
+        )  # fmt: skip
+    task = load_recipe(stated).recipe.task
+    if task.name != "tokenizer":
+        raise UserError("not the run of a tokenizer", place=place, value=f"{given}, task {task.name}",
+                        expected="a run whose task is `tokenizer`")  # fmt: skip
+    return Choice(name=OWN, **task.options)
+
+
+def _load(tokenizer: Tokenizer, run: Path, adapter: Adapter, place: str) -> None:
+    weights = read_weights(run)
+    assert isinstance(tokenizer, nn.Module)
+    mine = {name.removeprefix("tokenizer."): value for name, value in weights.items() if name.startswith("tokenizer.")}
+    load_strictly(tokenizer, mine, run)
+    for name, value in adapter.front.state_dict().items():
+        theirs = weights.get(f"front.{name}")
+        if theirs is None or theirs.shape != value.shape or not torch.allclose(theirs.cpu(), value.cpu(), rtol=1e-3):
+            raise UserError(
+                "a tokenizer that was trained with another normalisation", place=place, value=f"{run}: {name} differs",
+                expected="the adapter, data and split of this recipe", mend="Train the tokenizer on this training split.",
+            )  # fmt: skip
