@@ -123,7 +123,7 @@ def bench(
         facts = [
             *([("samples", _random_words(setup, missing, samples, lengths))] if synthetic or missing else []),
             ("device", _device(process, step)),
-            ("batch", planning.batch_words(shape) + ("" if whole_step else f"; timed in {number} at once, which this CPU can take")),
+            ("batch", planning.batch_words(shape) + ("" if whole_step else f"; timed in micro-batches of {number}")),
             ("parameters", planning.parameter_words(task)),
             ("limit", _limit(loader, step_rate, workers)),
             ("matrix products", f"{operations(flops)} a sample, forward and backward; {operations(ceiling, '/s')} at best"),

@@ -191,7 +191,7 @@ def measurable(step: Step, few: Batch, memory: Memory, shape: Shape, seconds: fl
     if free is not None:
         room = free / 2 - memory.weights - memory.optimizer
         number = min(number, max(2, int(number * room / memory.passing)))
-    return pace.patient(step, lambda n: to_device(cycled(few, n), device), number, seconds / 8)
+    return pace.patient(step, lambda n: to_device(cycled(few, n), device), number, max(seconds / 8, 0.5))
 
 
 def some(training: Samples) -> Batch:

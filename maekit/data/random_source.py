@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maekit.data.image_folder import INFO
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.data.spec import CHANNEL, TIME, DataSpec, Window
 from maekit.errors import UserError, nearest
@@ -81,7 +82,7 @@ def _of_any_size(lengths: Mapping[str, int]) -> SignalInfo:
     if lengths:
         raise UserError("an image folder has no axes to give lengths for", place="--axis", value=dict(lengths),
                         expected="nothing: the adapter says the size")  # fmt: skip
-    return SignalInfo(("red", "green", "blue"), (Axis("height", 0, "px"), Axis("width", 0, "px")))
+    return INFO
 
 
 def _windows(spec: DataSpec, window: Window | None, lengths: Mapping[str, int]) -> SignalInfo:
@@ -102,7 +103,7 @@ def _windows(spec: DataSpec, window: Window | None, lengths: Mapping[str, int]) 
     if unknown:
         raise UserError(
             f"how many points there are along {unknown[0]!r} stands in the files alone", place=spec.name,
-            expected="a length for " + ", ".join(unknown), mend=" ".join(f"--axis {name}=NUMBER" for name in unknown),
+            expected="a length for " + ", ".join(unknown), mend="Give " + " ".join(f"--axis {name}=NUMBER" for name in unknown) + ".",
         )  # fmt: skip
     if rate is None and window is not None and window.seconds is not None:
         rate = known[TIME] / window.seconds

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class Update(NamedTuple):
-    """What came of a step: loss over all processes, norm of the gradient, and whether both were finite (and it was made)."""
+    """What came of a step: loss over all processes and norm of the gradient; it was made only if both are `finite`."""
 
     loss: float
     norm: float
-    made: bool
+    finite: bool
 
 
 class Step:
@@ -67,10 +67,10 @@ class Step:
         """Use up the gradients: one move of the optimizer, left out where loss or gradient are not finite."""
         value = mean_over_processes(loss, self.process).item()
         norm = gradient_norm(self.task, self.clip_grad)
-        made = math.isfinite(value) and math.isfinite(norm)
-        if made:
+        finite = math.isfinite(value) and math.isfinite(norm)
+        if finite:
             self.optimizer.step()
             if self.average is not None:
                 self.average.update_parameters(self.task)
         self.optimizer.zero_grad(set_to_none=True)
-        return Update(value, norm, made)
+        return Update(value, norm, finite)
