@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -124,7 +125,9 @@ def evaluate(
     """Metrics of a run on one side of its split, as JSON."""
     from maekit import verbs
 
-    out.print_json(json.dumps(verbs.evaluate(run, side=split, overrides=set_ or [], device=device)))
+    metrics = verbs.evaluate(run, side=split, overrides=set_ or [], device=device)
+    if _speaks():
+        out.print_json(json.dumps(metrics))
 
 
 @app.command()
@@ -402,6 +405,11 @@ def _finish(outcome: Any, device: str | None) -> None:
         out.print(f"report: {escape(str(write(outcome.folder, device=device)))}")
 
 
+def _speaks() -> bool:
+    """Whether this is the one of torchrun's processes that tells people anything."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _print_table(table: Any) -> None:
     from maekit.report.terminal import render_table
 
@@ -416,7 +424,7 @@ class _Bar:
 
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err,
-            disable=not err.is_terminal,
+            disable=not (err.is_terminal and _speaks()),
         )  # fmt: skip
         self.task = self.progress.add_task("starting", total=None)
 
@@ -428,6 +436,8 @@ class _Bar:
         self.progress.stop()
 
     def update(self, step: Progress) -> None:
+        if not _speaks():
+            return
         row = step.row
         text = f"epoch {step.epoch:.2f}  loss {row['loss']:.4f}"
         for name, label in (("loss_mean_patch", "mean patch"), ("loss_interpolation", "interpolation")):

@@ -121,7 +121,7 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
     setup, task = verbs.open_run(run, overrides=overrides, data=False)
     if form == "safetensors":
         return _saved(task.state_dict(), target)
-    weights, patchifier = _plain(task, run), setup.adapter.patchifier
+    weights, patchifier = _plain(task), setup.adapter.patchifier
     if not isinstance(patchifier, GridPatchifier) or len(patchifier.patch_size) != 2:
         raise UserError("only samples of two axes have this layout", place=str(run), value=patchifier.grid_size,
                         expected="height and width", mend="Use --format safetensors.")  # fmt: skip
@@ -167,7 +167,7 @@ def _pool_as(task: Task, found: Weights, file: Path) -> None:
         if "head.weight" in found:
             raise UserError(
                 "a classifier on the class token", place=str(file), value="norm, no fc_norm", expected="`fc_norm`: pooled patches",
-                mend="Set `task.pooling: class` and `task.tune: frozen` for a linear probe.",
+                mend="Set `task.pooling: class`.",
             )  # fmt: skip
         for part in ("weight", "bias"):  # an encoder alone, to be fine-tuned: its last norm goes
             found.pop(f"encoder.norm.{part}")
@@ -197,14 +197,9 @@ def _fitted(own: Weights, found: Weights, file: Path, partial: bool) -> list[str
     return [f"left out or left as initialised: {line}" for line in lists]
 
 
-def _plain(task: Task, run: Path) -> Weights:
+def _plain(task: Task) -> Weights:
     """`encoder.*`, `decoder.*`, `norm.*`, `head.*` without front and target."""
     if isinstance(task, Transfer):
-        if task.tune != "frozen" and task.pooling == "class":
-            raise UserError(
-                "a head with a norm of its own after that of the class token", place=str(run),
-                expected="pooling: mean, or tune: frozen", mend="Use --format safetensors.",
-            )  # fmt: skip
         return {name: value for name, value in task.state_dict().items() if not name.startswith("front.")}
     assert isinstance(task, Pretraining)
     parts = ("model.encoder.", "model.decoder.")

@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -110,12 +109,16 @@ def evaluate(
 
 
 def predictions(
-    run: Path, *, side: str = "test", overrides: Sequence[str] = (), device: str | None = None
+    run: Path, *, side: str = "test", overrides: Sequence[str] = (), device: str | None = None, alone: bool = False
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
-    """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample."""
+    """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample.
+
+    Processes that `torchrun` started share the work; `alone` is for one of them when the others may have ended.
+    """
     setup, task = open_run(run, overrides=overrides)
-    with joined(device) as process:
-        rows = _rows(task, setup.some_samples(side), process, setup.recipe.training.batch_size)
+    with joined(device, alone=alone) as process:
+        at_once = setup.recipe.training.at_once(process.world_size)
+        rows = loop.rows_of(task, setup.some_samples(side), process, at_once=at_once)
         return task.summarize(rows), {name: values.numpy() for name, values in rows.items()}
 
 
@@ -161,7 +164,7 @@ def embeddings(setup: Setup, task: Task, side: str, process: Process, pooling: s
     samples = setup.some_samples(side)
     task.to(process.device).eval()
     found = []
-    batches = BatchSampler(len(samples), setup.recipe.training.batch_size, shuffle=False)
+    batches = BatchSampler(len(samples), setup.recipe.training.at_once(1), shuffle=False)
     with torch.inference_mode():
         for batch in loader(samples, batches):
             batch = to_device(batch, process.device)
@@ -251,6 +254,7 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
     ).hexdigest()[:16]  # fmt: skip
     found["data files"] = setup.source.fingerprint()
     found["batch_size"] = setup.recipe.training.batch_size
+    found["ema"] = setup.recipe.training.ema
     if start is not None:
         found["start"] = str(start)
     return found
@@ -266,10 +270,3 @@ def describe(run: Run, setup: Setup, process: Process, start: str | Path | None 
     run.write_text("data_spec.yaml", json.dumps(setup.spec.model_dump(mode="json", exclude_none=True), indent=1))
     facts = environment(process.device) | ({} if start is None else {"started from": str(start)})
     run.write_text("environment.json", json.dumps(facts, indent=1))
-
-
-def _rows(task: Task, samples: Any, process: Process, batch_size: int) -> dict[str, torch.Tensor]:
-    task.to(process.device)
-    sampler = BatchSampler(len(samples), batch_size, rank=process.rank, world_size=process.world_size, shuffle=False)
-    batches = (to_device(batch, process.device) for batch in loader(samples, sampler))
-    return loop.collect(task, batches, process, nullcontext)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -113,7 +114,15 @@ def loader(samples: Samples, sampler: BatchSampler, *, workers: int = 0, pin: bo
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=False,
+        worker_init_fn=_leave_signals,
     )
+
+
+def _leave_signals(worker: int) -> None:
+    """A signal to all processes of a run (a cluster's, Ctrl-C) is for the main one, which still needs its workers to save."""
+    del worker
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -22,8 +22,8 @@ Pooling = Literal["mean", "class"]
 class Transfer(Task):
     """Shared by classification and regression: pooling, the head, and which parameters train.
 
-    As in the MAE paper: `full` and `partial` put a linear layer on the pooled features after a LayerNorm of its
-    own (`pooling: mean` drops the encoder's last norm); `frozen` is a linear probe, with a BatchNorm without affine
+    As in the MAE paper: `full` and `partial` put a linear layer on the pooled features after one LayerNorm (with
+    `pooling: mean` one of its own instead of the encoder's last); `frozen` is a linear probe, with a BatchNorm without affine
     parameters (over the batch of all processes) before the linear layer.
 
     Args:
@@ -60,10 +60,11 @@ class Transfer(Task):
         if tune == "frozen":
             self.norm = SharedBatchNorm(width)
             head_std = 0.01
-        else:
+        elif pooling == "mean":
             self.norm = nn.LayerNorm(width, eps=1e-6)
-        if tune != "frozen" and pooling == "mean":
             encoder.norm = nn.Identity()  # type: ignore[assignment]
+        else:
+            self.norm = nn.Identity()
         self.head = nn.Linear(width, outputs)
         nn.init.trunc_normal_(self.head.weight, std=head_std)
         nn.init.zeros_(self.head.bias)
