@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -156,7 +157,9 @@ def evaluate(
     """Metrics of a run on one side of its split, as JSON."""
     from maekit import verbs
 
-    out.print_json(json.dumps(verbs.evaluate(run, side=split, overrides=set_ or [], device=device)))
+    metrics = verbs.evaluate(run, side=split, overrides=set_ or [], device=device)
+    if _speaks():
+        out.print_json(json.dumps(metrics))
 
 
 @app.command()
@@ -337,6 +340,11 @@ def _print_facts(facts: list[tuple[str, str]], title: str, first: bool) -> None:
     out.print(rows)
 
 
+def _speaks() -> bool:
+    """Whether this is the one of torchrun's processes that tells people anything."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def _print_table(table: Any) -> None:
     from maekit.report.terminal import render_table
 
@@ -351,7 +359,7 @@ class _Bar:
 
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err,
-            disable=not err.is_terminal,
+            disable=not (err.is_terminal and _speaks()),
         )  # fmt: skip
         self.task = self.progress.add_task("starting", total=None)
 
@@ -363,6 +371,8 @@ class _Bar:
         self.progress.stop()
 
     def update(self, step: Progress) -> None:
+        if not _speaks():
+            return
         row = step.row
         text = f"epoch {step.epoch:.2f}  loss {row['loss']:.4f}"
         for name, label in (("loss_mean_patch", "mean patch"), ("loss_interpolation", "interpolation")):

@@ -94,7 +94,7 @@ def _labelled(
     side = "test" if len(setup.split["test"]) else "validation"
     if not len(setup.split[side]):
         return "There is no test or validation split to judge this run by.", None, tables, []
-    metrics, found = verbs.predictions(run, side=side, overrides=overrides, device=device)
+    metrics, found = verbs.predictions(run, side=side, overrides=overrides, device=device, alone=True)
     output, label = found["output"], found["label"]
     wanted = ["accuracy", "balanced_accuracy"] if setup.source.classes else ["mae", "rmse", "within", "r"]
     rows: list[list[Any]] = [["this run", *(metrics[name] for name in wanted)]]

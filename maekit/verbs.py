@@ -9,7 +9,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -134,14 +133,18 @@ def evaluate(
 
 
 def predictions(
-    run: Path, *, side: str | None = None, overrides: Sequence[str] = (), device: str | None = None
+    run: Path, *, side: str | None = None, overrides: Sequence[str] = (), device: str | None = None, alone: bool = False
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
-    """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample."""
+    """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample.
+
+    Processes that `torchrun` started share the work; `alone` is for one of them when the others may have ended.
+    """
     require_decoder(run)
     setup, task = open_run(run, overrides=overrides)
-    with joined(device) as process:
+    with joined(device, alone=alone) as process:
         side = side or ("test" if len(setup.split["test"]) else "validation")
-        rows = _rows(task, setup.some_samples(side), process, setup.recipe.training.batch_size)
+        at_once = setup.recipe.training.at_once(process.world_size)
+        rows = loop.rows_of(task, setup.some_samples(side), process, at_once=at_once)
         return task.summarize(rows), {name: values.numpy() for name, values in rows.items()}
 
 
@@ -191,7 +194,7 @@ def embeddings(
     samples = setup.some_samples(side)
     task.to(process.device).eval()
     found, indices = [], []
-    batches = BatchSampler(len(samples), setup.recipe.training.batch_size, shuffle=False)
+    batches = BatchSampler(len(samples), setup.recipe.training.at_once(1), shuffle=False)
     with torch.inference_mode():
         for batch in loader(samples, batches):
             indices.append(batch["index"])
@@ -304,6 +307,7 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
     ).hexdigest()[:16]  # fmt: skip
     found["data files"] = setup.source.fingerprint()
     found["batch_size"] = setup.recipe.training.batch_size
+    found["ema"] = setup.recipe.training.ema
     if start is not None:
         found["start"] = str(start)
     return found
@@ -319,10 +323,3 @@ def describe(run: Run, setup: Setup, process: Process, start: str | Path | None 
     run.write_text("data_spec.yaml", json.dumps(setup.spec.model_dump(mode="json", exclude_none=True), indent=1))
     facts = environment(process.device) | ({} if start is None else {"started from": str(start)})
     run.write_text("environment.json", json.dumps(facts, indent=1))
-
-
-def _rows(task: Task, samples: Any, process: Process, batch_size: int) -> dict[str, torch.Tensor]:
-    task.to(process.device)
-    sampler = BatchSampler(len(samples), batch_size, rank=process.rank, world_size=process.world_size, shuffle=False)
-    batches = (to_device(batch, process.device) for batch in loader(samples, sampler))
-    return loop.collect(task, batches, process, nullcontext)

@@ -112,7 +112,7 @@ def test_fixed_crops_are_cut_out_of_the_resized_picture() -> None:
     adapter = ImageAdapter(INFO, size=32, patch=8, crop="fixed", flip=False)
     sample = Sample(picture(), None, None, "g", "here")
     whole = adapter._covering(torch.from_numpy(picture())).numpy()
-    assert whole.shape == (3, 37, 49), "32 / 0.875 is 37 after rounding"
+    assert whole.shape == (3, 36, 48), "32 / 0.875, rounded down"
     windows = np.lib.stride_tricks.sliding_window_view(whole, (3, 32, 32))[0]
     for i in range(5):
         x, _ = adapter.training_sample(sample, np.random.default_rng(i))

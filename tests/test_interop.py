@@ -141,8 +141,8 @@ def test_names_and_shapes_are_timms_at_full_size(size: str, patch: int) -> None:
     assert {name: value.shape for name, value in written.items()} == {name: v.shape for name, v in theirs.items()}
 
 
-def fine_tuned(classes: int = 3) -> torch.nn.Module:
-    """timm's classifier on pooled patches, as the MAE authors fine-tune."""
+def fine_tuned(classes: int = 3, pool: str = "avg") -> torch.nn.Module:
+    """timm's classifier on pooled patches, as the MAE authors fine-tune, or on the class `token`."""
     from timm.models.vision_transformer import VisionTransformer
 
     torch.manual_seed(0)
@@ -153,8 +153,8 @@ def fine_tuned(classes: int = 3) -> torch.nn.Module:
         depth=2,
         num_heads=4,
         num_classes=classes,
-        global_pool="avg",
-        fc_norm=True,
+        global_pool=pool,
+        fc_norm=pool == "avg",
     ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -195,16 +195,19 @@ def test_the_published_evaluation_of_an_imported_classifier(recipes: Path) -> No
     theirs.load_state_dict(load_file(recipes / "back.safetensors"))
 
 
-def test_five_steps_of_fine_tuning_equal_timms(recipes: Path) -> None:
+@pytest.mark.parametrize(("pool", "pooling"), [("avg", "mean"), ("token", "class")])
+def test_five_steps_of_fine_tuning_equal_timms(recipes: Path, pool: str, pooling: str) -> None:
     """From the same weights, in double precision: losses, gradients and weights, with layer decay, each by its own groups."""
     from timm.optim import param_groups_layer_decay
 
     from maekit.recipe.schema import Optimizer
     from maekit.training.optimizer import make_optimizer, set_learning_rate
 
-    theirs = fine_tuned().train()
+    theirs = fine_tuned(pool=pool).train()
     torch.save(theirs.state_dict(), recipes / "bare.pth")
-    import_weights(recipes / "bare.pth", recipes / "classify.yaml", recipes / "run")
+    import_weights(
+        recipes / "bare.pth", recipes / "classify.yaml", recipes / "run", overrides=[f"task.pooling={pooling}"]
+    )
     _, task = verbs.open_run(recipes / "run")
     assert isinstance(task, Transfer)
     task.train().double()

@@ -187,6 +187,8 @@ class MaskedAutoencoder(nn.Module):
             )
         self.predicted_share = predicted_share
         self.decoder = (CrossDecoder if cross else Decoder)(patchifier, decoder, encoder.width, self.target.dim)
+        if encoder_mask_tokens:  # the decoder then gets every patch from the encoder
+            self.decoder.mask_token.requires_grad_(False)
 
     def forward(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -128,12 +129,19 @@ def loader(samples: Samples, sampler: BatchSampler, *, workers: int = 0, pin: bo
     """
     return Batches(
         samples, batch_sampler=sampler, collate_fn=_collate, num_workers=workers, pin_memory=pin,
-        persistent_workers=workers > 0,
+        persistent_workers=workers > 0, worker_init_fn=_leave_signals,
     )  # fmt: skip
 
 
 def _collate(items: Sequence[dict[str, Any]] | UserError) -> Batch | UserError:
     return items if isinstance(items, UserError) else collate(items)
+
+
+def _leave_signals(worker: int) -> None:
+    """A signal to all processes of a run (a cluster's, Ctrl-C) is for the main one, which still needs its workers to save."""
+    del worker
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -211,6 +211,10 @@ class Training(Section):
         share = self.batch_size // processes
         return next((n for n in range(1, share) if share % n == 0 and share // n <= self.micro_batch), max(share, 1))
 
+    def at_once(self, processes: int) -> int:
+        """Samples in a micro-batch of one of `processes`; evaluation takes as many."""
+        return max(self.batch_size // (processes * self.micro_batches(processes)), 1)
+
 
 class Reference(Section):
     """What is known of this recipe, from elsewhere: `maekit compare` puts a run beside it.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
+from maekit.errors import UserError
 from maekit.training.device import float32_products, keep_memory
 
 if TYPE_CHECKING:
@@ -38,15 +39,16 @@ class Process:
 
 
 @contextmanager
-def joined(device: str | None = None) -> Iterator[Process]:
+def joined(device: str | None = None, *, alone: bool = False) -> Iterator[Process]:
     """Join the processes that `torchrun` started (alone without it), set up for the device; leave them at the end.
 
     Args:
         device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
+        alone: join nobody; for what one process does when the others may have ended.
     """
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
     keep_memory(torch.device(name))
-    if "WORLD_SIZE" not in os.environ:
+    if alone or "WORLD_SIZE" not in os.environ:
         with float32_products(torch.device(name)):
             yield Process(0, 1, torch.device(name))
         return
@@ -71,7 +73,8 @@ def spread(task: Task, process: Process, parallel: Parallel) -> nn.Module:
         fully_shard(task)
         register_fsdp_forward_method(task, "rows")
         return task
-    return DistributedDataParallel(task, device_ids=None if process.device.type == "cpu" else [process.device])
+    devices = None if process.device.type == "cpu" else [process.device]
+    return DistributedDataParallel(task, device_ids=devices, gradient_as_bucket_view=True)
 
 
 def synchronise_gradients(module: nn.Module, wanted: bool) -> None:
@@ -82,6 +85,26 @@ def synchronise_gradients(module: nn.Module, wanted: bool) -> None:
         module.set_requires_gradient_sync(wanted)
 
 
+def agreed(loss: Tensor, norm: Tensor, stop: bool, process: Process) -> tuple[float, float, bool]:
+    """What all processes go by after a backward pass, in one exchange and one wait for the device.
+
+    Args:
+        loss: of this process.
+        norm: of the gradients, which processes share by now.
+        stop: whether this process was asked to.
+        process: this process among all.
+
+    Returns:
+        The mean loss, the norm, and whether any process was asked to stop.
+    """
+    # Filled on the device: a number copied there would be waited for.
+    shared = torch.stack([loss, torch.full_like(loss, float(stop))])
+    if process.world_size > 1:
+        dist.all_reduce(shared)
+    mean, wanted, length = torch.cat([shared, norm.float().view(1)]).tolist()
+    return mean / process.world_size, length, wanted > 0
+
+
 def mean_over_processes(value: Tensor, process: Process) -> Tensor:
     """The mean of a scalar over all processes."""
     if process.world_size > 1:
@@ -90,13 +113,22 @@ def mean_over_processes(value: Tensor, process: Process) -> Tensor:
     return value
 
 
-def any_process(flag: bool, process: Process) -> bool:
-    """True on all when True on one."""
+def check_agreement(step: int, place: str, process: Process) -> None:
+    """That all processes go on from the same step.
+
+    Raises:
+        UserError: they do not see the same run folder.
+    """
     if process.world_size == 1:
-        return flag
-    shared = torch.tensor(float(flag), device=process.device)
-    dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return bool(shared)
+        return
+    steps = torch.tensor([step, -step], device=process.device)
+    dist.all_reduce(steps, dist.ReduceOp.MAX)
+    last, first = steps[0].item(), -steps[1].item()
+    if last != first:
+        raise UserError(
+            "processes found different checkpoints in the run folder", place=place, value=f"steps {first} and {last}",
+            expected="one folder for all", mend="Put --runs on storage that all machines share.",
+        )  # fmt: skip
 
 
 def gather_rows(rows: dict[str, Tensor], process: Process) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.training.average import averaged
-from maekit.training.distributed import Process, any_process, gather_rows
+from maekit.training.distributed import Process, check_agreement, gather_rows
 from maekit.training.optimizer import learning_rate, set_learning_rate
 from maekit.training.state import restore, save
 from maekit.training.step import Step
@@ -85,10 +85,12 @@ def train(
     taking = Step(task.to(process.device), recipe, process)
     optimizer, average, precision = taking.optimizer, taking.average, taking.precision
     step, bad = restore(task, optimizer, average, run, identity)
+    check_agreement(step, str(run.folder), process)
     batches = loader(training, sampler, workers=options.workers, pin=process.device.type == "cuda")
     metrics: dict[str, float] = {}
 
     with deferred_signals() as caught:
+        spent, timed = 0.0, 0
         while step < total:
             epoch = step // sampler.steps
             sampler.start_at(epoch, step % sampler.steps)
@@ -100,11 +102,11 @@ def train(
                 set_learning_rate(optimizer, rate)
                 # Keyed by the step, so that stochastic depth too goes on as if nothing had interrupted it.
                 torch.manual_seed(hash((recipe.seed, step, process.rank)))
-                loss = torch.zeros((), device=process.device)
+                summed = torch.zeros((), device=process.device)
                 for micro in range(sampler.accumulation):
                     batch = to_device(next(micro_batches), process.device)
-                    loss += taking.learn(batch, last=micro == sampler.accumulation - 1)
-                made = taking.update(loss)
+                    summed += taking.learn(batch, last=micro == sampler.accumulation - 1)
+                made = taking.update(summed, stop=bool(caught))
                 if made.finite:
                     bad = 0
                 else:
@@ -113,11 +115,12 @@ def train(
                     if bad > options.max_bad_steps:
                         raise not_finite(run, batch, step=step, bad=bad, loss=made.loss, norm=made.norm)
                 step += 1
+                spent, timed = spent + time.perf_counter() - began, timed + 1
 
                 last = step == total
                 epoch_ends = step % sampler.steps == 0
                 if step % options.log_every_steps == 0 or last:
-                    seconds = time.perf_counter() - began
+                    seconds, spent, timed = spent / timed, 0.0, 0
                     row: dict[str, Any] = {
                         "kind": "train", "step": step, "epoch": step / sampler.steps,
                         **observe(task, [batch], process, precision),
@@ -128,13 +131,13 @@ def train(
                     if watch:
                         watch(Progress(step, total, step / sampler.steps, row, (total - step) * seconds))
                 if validation and epoch_ends and (step // sampler.steps % options.evaluate_every_epochs == 0 or last):
-                    metrics = evaluate(averaged(task, average), validation, process, batch_size=options.batch_size,
-                                       workers=options.workers, precision=precision)  # fmt: skip
+                    metrics = evaluate(averaged(task, average), validation, process, workers=options.workers,
+                                       at_once=options.at_once(process.world_size), precision=precision)  # fmt: skip
                     row = {"kind": "validation", "step": step, "epoch": step / sampler.steps, **metrics}
                     run.log(row)
                     if watch:
                         watch(Progress(step, total, step / sampler.steps, row, 0.0))
-                stop = any_process(bool(caught), process)
+                stop = made.stop or (process.world_size == 1 and bool(caught))  # what came since all agreed
                 due = epoch_ends and step // sampler.steps % options.save_every_epochs == 0
                 due |= options.save_every_steps is not None and step % options.save_every_steps == 0
                 if due or last or stop:
@@ -158,15 +161,29 @@ def evaluate(
     samples: Samples,
     process: Process,
     *,
-    batch_size: int,
+    at_once: int,
     workers: int = 0,
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, float]:
     """Metrics of `task` over all `samples`, each counted once however many processes share the work."""
+    return task.summarize(rows_of(task, samples, process, at_once=at_once, workers=workers, precision=precision))
+
+
+def rows_of(
+    task: Task,
+    samples: Samples,
+    process: Process,
+    *,
+    at_once: int,
+    workers: int = 0,
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Rows:
+    """The rows of all `samples`, each process taking `at_once` of them at a time."""
     task.to(process.device)
-    sampler = BatchSampler(len(samples), batch_size, rank=process.rank, world_size=process.world_size, shuffle=False)
-    batches = loader(samples, sampler, workers=workers)
-    return observe(task, (to_device(batch, process.device) for batch in batches), process, precision)
+    sampler = BatchSampler(len(samples), at_once * process.world_size, rank=process.rank,
+                           world_size=process.world_size, shuffle=False)  # fmt: skip
+    batches = loader(samples, sampler, workers=workers, pin=process.device.type == "cuda")
+    return collect(task, (to_device(batch, process.device) for batch in batches), process, precision)
 
 
 def observe(

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.optim import Lars
+from torch import Tensor
 from torch.distributed.tensor import DTensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 if TYPE_CHECKING:
     from maekit.recipe.schema import Optimizer, Schedule
@@ -67,8 +69,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["lr_scale"]
 
 
-def gradient_norm(task: Task, clip: float | None) -> float:
-    """Euclidean norm over all gradients, which are scaled down to `clip` where it is exceeded."""
+def gradient_norm(task: Task, clip: float | None) -> Tensor:
+    """Euclidean norm over all gradients (a scalar on the device), which are scaled down to `clip` where it is exceeded."""
     parameters = [p for p in task.parameters() if p.grad is not None]
-    norm = torch.nn.utils.clip_grad_norm_(parameters, torch.inf if clip is None else clip)
-    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+    norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    if clip is not None:
+        clip_grads_with_norm_(parameters, clip, norm)
+    return norm

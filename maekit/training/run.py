@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 from contextlib import contextmanager
@@ -21,7 +23,11 @@ from maekit.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+logger = logging.getLogger(__name__)
+
 LIBRARIES = ("maekit", "torch", "timm", "einops", "numpy", "scipy", "h5py", "torchvision")
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What network file systems of clusters answer that were mounted without locks."""
 
 
 class Run:
@@ -58,6 +64,8 @@ class Run:
                 mend="Choose another with --runs.",
             ) from error
         with (self.folder / ".lock").open("a+") as lock:
+            # Workers that outlive a killed process must not keep its successor out.
+            os.register_at_fork(after_in_child=lock.close)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -69,6 +77,10 @@ class Run:
                     expected="one run a folder",
                     mend="Wait for it or stop it, or give this run another name with `--set name=...`.",
                 ) from error
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                logger.warning("%s: this file system has no locks, so nothing keeps a second run out", self.folder)
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()

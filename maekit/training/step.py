@@ -9,7 +9,7 @@ import torch
 
 from maekit.training.average import moving_average
 from maekit.training.device import autocast, compile_if_wanted
-from maekit.training.distributed import Process, mean_over_processes, spread, synchronise_gradients
+from maekit.training.distributed import Process, agreed, spread, synchronise_gradients
 from maekit.training.optimizer import gradient_norm, make_optimizer
 
 if TYPE_CHECKING:
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 
 class Update(NamedTuple):
-    """What came of a step: loss over all processes and norm of the gradient; it was made only if both are `finite`."""
+    """What came of a step: loss over all processes and norm of the gradient; it was made only if both are `finite`.
+
+    `stop`: some process was asked to stop.
+    """
 
     loss: float
     norm: float
     finite: bool
+    stop: bool
 
 
 class Step:
@@ -63,14 +67,13 @@ class Step:
         part.backward()
         return part.detach()
 
-    def update(self, loss: Tensor) -> Update:
+    def update(self, loss: Tensor, *, stop: bool = False) -> Update:
         """Use up the gradients: one move of the optimizer, left out where loss or gradient are not finite."""
-        value = mean_over_processes(loss, self.process).item()
-        norm = gradient_norm(self.task, self.clip_grad)
+        value, norm, stop = agreed(loss, gradient_norm(self.task, self.clip_grad), stop, self.process)
         finite = math.isfinite(value) and math.isfinite(norm)
         if finite:
             self.optimizer.step()
             if self.average is not None:
                 self.average.update_parameters(self.task)
         self.optimizer.zero_grad(set_to_none=True)
-        return Update(value, norm, finite)
+        return Update(value, norm, finite, stop)
