@@ -26,7 +26,7 @@ Weights = dict[str, "Tensor"]
 IMPORTED = "imported.json"
 """In a run folder that was made of somebody else's weights: where they come from, and what they lacked."""
 INITIALISED = "initialised"
-MOST_SHOWN = 40
+MOST_SHOWN = 12
 PICKLES = (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
@@ -170,7 +170,8 @@ class Differences(NamedTuple):
             "of another shape": self.of_another_shape,
         }
         return "; ".join(
-            f"{what}: {', '.join(names[:MOST_SHOWN])}{', ...' if len(names) > MOST_SHOWN else ''}"
+            f"{what}: {', '.join(names[:MOST_SHOWN])}"
+            + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
             for what, names in parts.items()
             if names
         )
