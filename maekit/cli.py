@@ -9,35 +9,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from maekit.cli_data import data_app
+from maekit.cli_recipe import recipe_app
+from maekit.console import RecipeArgument, Sets, err, out
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
     from maekit.training.loop import Progress
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False,
     help="Pretrain masked autoencoders on radar maps, heart signals, spectrograms, images, or a modality of your own.",
 )  # fmt: skip
-recipe_app = typer.Typer(no_args_is_help=True, help="List, show, check and copy recipes.")
-data_app = typer.Typer(no_args_is_help=True, help="Convert, inspect and check recordings; simulate some.")
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(data_app, name="data")
 
-RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or a name from `maekit recipe list`.")]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
-]
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/heart_rate/demo_pretrain.")]
 ResumeOption = Annotated[
     str, typer.Option("--resume", help="auto: go on from the newest checkpoint; never: refuse a folder with one.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say steps, memory and time, and stop; --device meta measures nothing.")
 ]
 From = Annotated[str, typer.Option("--from", help="A pretraining run, a checkpoint, or `random`.")]
 
@@ -64,10 +60,14 @@ def pretrain(
     runs: Runs = Path("runs"),
     device: Device = None,
     resume: ResumeOption = "auto",
+    dry_run: DryRun = False,
 ) -> None:
     """Pretrain (or train a tokenizer) without labels, or go on where a run was interrupted; then write its report."""
     from maekit import verbs
 
+    if dry_run:
+        _plan(verbs.recipe_without_labels(recipe, set_ or []), None, runs, device)
+        return
     with _Bar() as bar:
         outcome = verbs.pretrain(
             recipe, overrides=set_ or [], runs=runs, device=device, resume=_resume(resume), watch=bar.update
@@ -83,10 +83,14 @@ def finetune(
     runs: Runs = Path("runs"),
     device: Device = None,
     resume: ResumeOption = "auto",
+    dry_run: DryRun = False,
 ) -> None:
     """Train a labelled task from a pretrained encoder; then write its report."""
     from maekit import verbs
 
+    if dry_run:
+        _plan(verbs.recipe_with_labels(recipe, set_ or []), from_, runs, device)
+        return
     with _Bar() as bar:
         outcome = verbs.finetune(
             recipe, from_, overrides=set_ or [], runs=runs, device=device, resume=_resume(resume), watch=bar.update
@@ -105,15 +109,42 @@ def probe(recipe: RecipeArgument, from_: From, set_: Sets = None, device: Device
 @app.command()
 def study(
     recipe: RecipeArgument, seeds: Annotated[int, typer.Option(min=1)] = 3, set_: Sets = None,
-    runs: Runs = Path("runs"), device: Device = None,
+    runs: Runs = Path("runs"), device: Device = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Pretrained against scratch, probes, no learning and a constant, over seeds and folds (RECIPE: the labelled task)."""
     from maekit import study as studies
 
+    if dry_run:
+        from maekit.planning import study_plans
+
+        for plan in study_plans(recipe, seeds=seeds, overrides=set_ or [], runs=runs, device=device):
+            _print_facts(plan.facts, plan.title, plan.first)
+        return
     result = studies.study(
         recipe, seeds=seeds, overrides=set_ or [], runs=runs, device=device, tell=lambda s: err.print(escape(s))
     )
     _print_table(studies.table(result))
+
+
+@app.command()
+def bench(
+    recipe: RecipeArgument, set_: Sets = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For each of loader, step and both.")] = 10.0,
+    device: Device = None,
+    synthetic: Annotated[bool, typer.Option("--synthetic", help="Random samples; also where there is no data.")] = False,
+    samples: Annotated[int | None, typer.Option(min=1, help="How many there would be, for the time of the whole.")] = None,
+    axis: Annotated[list[str] | None, typer.Option(metavar="NAME=LENGTH", help="Points along an axis of random samples.")] = None,
+) -> None:  # fmt: skip
+    """Samples a second of the loader, of the step and of both; memory; how much of the machine they use."""
+    from maekit import bench as benches
+
+    found = benches.bench(
+        recipe, overrides=set_ or [], seconds=seconds, device=device, synthetic=synthetic, samples=samples,
+        lengths=benches.read_lengths(axis or []),
+    )  # fmt: skip
+    if found.first:
+        _print_table(benches.table(found))
+    _print_facts(found.facts, "", found.first)
 
 
 @app.command()
@@ -257,150 +288,6 @@ def doctor() -> None:
         out.print(f"{name:14}{escape(value)}")
 
 
-@recipe_app.command("list")
-def recipe_list(
-    under: Annotated[str, typer.Argument(help="Only those of this folder, e.g. image/imagenet.")] = "",
-) -> None:
-    """Recipes that come with maekit; deep folders are only counted until you name them."""
-    from maekit.recipe.load import header, list_recipes
-
-    for name, found in list_recipes(under).items():
-        if isinstance(found, int):
-            out.print(f"[bold]{escape(name)}/[/]  {found} recipes: `maekit recipe list {escape(name)}`")
-        else:
-            out.print(f"[bold]{escape(name)}[/]  {escape(header(found).split(chr(10))[0])}")
-
-
-@recipe_app.command("show")
-def recipe_show(recipe: RecipeArgument, set_: Sets = None) -> None:
-    """The whole recipe with defaults written out, and where each value came from."""
-    from maekit.recipe.load import load_recipe
-
-    out.print(escape(load_recipe(recipe, set_ or []).yaml(origins=True)), end="")
-
-
-@recipe_app.command("check")
-def recipe_check(
-    recipes: Annotated[list[str] | None, typer.Argument(help="Recipes; by default all that come with maekit.")] = None,
-    set_: Sets = None,
-    data: Annotated[bool, typer.Option("--data", help="Also open the data and build the model (slower).")] = False,
-) -> None:
-    """Check recipes without training."""
-    from maekit.recipe.load import load_recipe, shipped_recipes
-
-    failures = []
-    for name in recipes or list(shipped_recipes()):
-        try:
-            loaded = load_recipe(name, set_ or [])
-            if data:
-                from maekit.build import make_task, set_up
-
-                make_task(set_up(loaded))
-            out.print(f"{escape(name)}: right")
-        except UserError as error:
-            failures.append(error)
-            err.print(escape(str(error)))
-    if failures:
-        raise typer.Exit(2)
-
-
-@recipe_app.command("copy")
-def recipe_copy(recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="File or folder.")]) -> None:
-    """Copy a recipe, and those it builds on, to edit them."""
-    from maekit.recipe.load import copy_recipe
-
-    out.print(escape(str(copy_recipe(recipe, target))))
-
-
-@recipe_app.command("schema")
-def recipe_schema() -> None:
-    """JSON Schema of recipes, for editors."""
-    from maekit.recipe.schema import json_schema
-
-    out.print_json(json.dumps(json_schema()))
-
-
-@data_app.command("convert")
-def data_convert(
-    spec: Annotated[str, typer.Argument(help="A data spec: a YAML file, or the name of one that comes with maekit.")],
-    from_: Annotated[Path, typer.Option("--from", help="Folder of the published files.")],
-    to: Annotated[Path, typer.Option("--to", help="Folder for the HDF5 file.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a result that is there.")] = False,
-) -> None:
-    """CSV, NPY, NPZ, MAT or WAV to HDF5, as a data spec says."""
-    from maekit import plugins
-    from maekit.data.convert import convert
-    from maekit.data.spec import load_spec
-
-    found = load_spec(spec)
-    wanted = {rule.adapter for rule in found.convert.derived.values()} if found.convert else set()
-    derivations = {name: plugins.find("adapters", name, place=spec).derivations for name in wanted}
-    result = convert(found, from_, to, derivations=derivations, overwrite=overwrite)
-    out.print(f"written: {escape(str(result))}")
-
-
-@data_app.command("pack")
-def data_pack(
-    spec: Annotated[str, typer.Argument(help="A data spec of pictures in folders: a YAML file, or a name.")],
-    root: Annotated[Path, typer.Option(help="Folder with the pictures.")],
-    to: Annotated[Path, typer.Option("--to", help="New folder for the pack.")],
-    form: Annotated[
-        str, typer.Option(help="files: as they are; uint8: pixels, larger, without decoding in training.")
-    ] = "files",
-    size: Annotated[int, typer.Option(min=1, help="Pixels that the shorter side is scaled down to, for uint8.")] = 256,
-    shards: Annotated[int | None, typer.Option(help="How many HDF5 files; by default one for each GiB.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 8,
-) -> None:
-    """Many small files to a few large ones, for `--set data.root=PACK`; stopped, the same command goes on."""
-    from maekit.data.pack import pack
-    from maekit.data.spec import load_spec
-
-    if form not in ("files", "uint8"):
-        raise UserError("no such form", place="--form", value=form, expected="files or uint8")
-    done = pack(
-        load_spec(spec), root, to, form=form, size=size, shards=shards, workers=workers,  # type: ignore[arg-type]
-        tell=lambda line: err.print(escape(line)),
-    )  # fmt: skip
-    if done.unreadable:
-        err.print(f"{len(done.unreadable)} could not be read, {escape(done.unreadable[0])} first; pack.json lists them")
-    out.print(f"packed: {done.samples} pictures in {escape(str(done.folder))}")
-
-
-@data_app.command("inspect")
-def data_inspect(file: Annotated[Path, typer.Argument(help="HDF5, CSV, NPY, NPZ, MAT or WAV.")]) -> None:
-    """The tree of a file: shapes, rates, missing share, ranges."""
-    from maekit.data.inspect import inspect
-
-    for line in inspect(file):
-        out.print(escape(line))
-
-
-@data_app.command("check")
-def data_check(
-    spec: Annotated[str, typer.Argument(help="A data spec: a YAML file, or the name of one that comes with maekit.")],
-    root: Annotated[Path, typer.Option(help="Folder with the files.")] = Path(),
-) -> None:
-    """Whether files are what a data spec says: recordings, windows, labels, groups, split."""
-    from maekit import plugins
-    from maekit.data.check import check
-    from maekit.data.spec import load_spec
-
-    reducers = {k: v for name in plugins.names("adapters") for k, v in plugins.find("adapters", name).reducers.items()}
-    for line in check(load_spec(spec), root, reducers):
-        out.print(escape(line))
-
-
-@data_app.command("simulate")
-def data_simulate(
-    adapter: Annotated[str, typer.Argument(help="heart_rate, range_doppler, spectrogram, image, or a plug-in's.")],
-    to: Annotated[Path, typer.Option("--to", help="Folder to write.")], seed: int = 0,
-) -> None:  # fmt: skip
-    """Physically sensible recordings for trying things out, with their data spec."""
-    from maekit import plugins
-
-    out.print(f"data spec: {escape(str(plugins.find('adapters', adapter).simulate(to, seed=seed)))}")
-
-
 def main() -> None:
     """Entry point. Exit codes: 0; 1 a comparison that fails; 2 what the person can mend; 3 not finite; 130 Ctrl-C; 143 SIGTERM."""
     try:
@@ -428,6 +315,26 @@ def _finish(outcome: Any, device: str | None) -> None:
     if outcome.first:
         out.print(f"run: {escape(str(outcome.folder))}")
         out.print(f"report: {escape(str(write(outcome.folder, device=device)))}")
+
+
+def _plan(loaded: Any, start: str | None, runs: Path, device: str | None) -> None:
+    from maekit.planning import plan
+
+    found = plan(loaded, start, runs=runs, device=device)
+    _print_facts(found.facts, found.title, found.first)
+
+
+def _print_facts(facts: list[tuple[str, str]], title: str, first: bool) -> None:
+    from rich.table import Table
+
+    if not first:
+        return
+    if title:
+        out.print(f"[bold]{escape(title)}[/]")
+    rows = Table.grid(padding=(0, 2))
+    for name, value in facts:
+        rows.add_row(escape(name), escape(value))
+    out.print(rows)
 
 
 def _print_table(table: Any) -> None:

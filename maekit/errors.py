@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,9 +41,19 @@ class UserError(Exception):
         text = "; ".join(sentences) + "."
         super().__init__(f"{text} {mend}" if mend else text)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Word for word through a pipe, for worker processes; an exception would be made anew from its text."""
+        return _received, (type(self), str(self), self.__dict__)
+
 
 class UnreadableError(UserError):
     """One sample that cannot be read, where the others may be: a recipe can allow for some (`data.bad_samples`)."""
+
+
+def _received(kind: type[UserError], text: str, state: dict[str, Any]) -> UserError:
+    error = kind.__new__(kind, text)
+    error.__dict__.update(state)
+    return error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

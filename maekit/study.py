@@ -31,12 +31,13 @@ from maekit.training.distributed import joined
 from maekit.weights import load_encoder
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from maekit.recipe.load import LoadedRecipe
     from maekit.tasks.task import Task
 
 
 Array = Any
+Features = tuple[Array, Array]
+"""(samples, width), and the label of each sample."""
 
 LOWER_IS_BETTER = ("mae", "rmse")
 
@@ -92,19 +93,10 @@ def study(
     Raises:
         UserError: a recipe without `init`, and whatever pretraining and fine-tuning raise.
     """
-    loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.init is None:
-        raise UserError("a study needs a recipe that starts from another", place=str(loaded.path),
-                        expected="`init: {recipe: PRETRAINING.yaml}`")  # fmt: skip
-    pretraining = loaded.path.parent / loaded.recipe.init.recipe
-    shared = [
-        o
-        for o in overrides
-        if o.startswith(("data.root", "data.window", "data.split", "adapter.", "training.batch_size"))
-    ]
+    loaded, pretraining, shared = both_recipes(recipe, overrides)
     setup = set_up(loaded, fit=False)
     split = loaded.recipe.data.split or setup.spec.split
-    folds = fold_count(setup.source.groups, split) if isinstance(split, Folds) else 1
+    folds = rounds(setup)
     outputs: dict[tuple[str, int], list[tuple[Array, Array]]] = defaultdict(list)
     for seed in range(seeds):
         for fold in range(folds):
@@ -147,6 +139,31 @@ def study(
     folder = runs / loaded.recipe.name
     (folder / "study.json").write_text(json.dumps({arm.name: arm.per_seed for arm in arms}, indent=1))
     return result
+
+
+def both_recipes(recipe: str | Path, overrides: Sequence[str]) -> tuple[LoadedRecipe, Path, list[str]]:
+    """The labelled task, the file of the pretraining it starts from, and those overrides that are for both.
+
+    Raises:
+        UserError: a recipe without `init`.
+    """
+    loaded = load_recipe(recipe, overrides)
+    if loaded.recipe.init is None:
+        raise UserError("a study needs a recipe that starts from another", place=str(loaded.path),
+                        expected="`init: {recipe: PRETRAINING.yaml}`")  # fmt: skip
+    pretraining = loaded.path.parent / loaded.recipe.init.recipe
+    shared = [
+        o
+        for o in overrides
+        if o.startswith(("data.root", "data.window", "data.split", "adapter.", "training.batch_size"))
+    ]
+    return loaded, pretraining, shared
+
+
+def rounds(setup: Setup) -> int:
+    """How many folds a study of this data has: one where groups are split by name."""
+    split = setup.recipe.data.split or setup.spec.split
+    return fold_count(setup.source.groups, split) if isinstance(split, Folds) else 1
 
 
 def table(result: Study) -> Table:
@@ -199,7 +216,7 @@ def _metrics(setup: Setup) -> list[str]:
     return ["accuracy", "balanced_accuracy"] if setup.source.classes else ["mae", "rmse", "within", "r"]
 
 
-def probe(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]:
+def probe(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
     """A linear model with ridge penalty (chosen by leave-one-out on the training split) on given features.
 
     Returns:
@@ -212,11 +229,12 @@ def probe(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]
     penalties = np.logspace(-1, 5, 13)
     head = RidgeClassifierCV(penalties) if setup.source.classes else RidgeCV(penalties)
     model = make_pipeline(StandardScaler(), head)
-    model.fit(features("train"), setup.labels[setup.split["train"]])
-    return model.predict(features("test")), setup.labels[setup.split["test"]]
+    model.fit(*features("train"))
+    test, labels = features("test")
+    return model.predict(test), labels
 
 
-def neighbours(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, Array]:
+def neighbours(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
     """The labels of the 20 nearest training samples by cosine distance, nearer ones counting more: nothing is trained.
 
     Returns:
@@ -224,24 +242,29 @@ def neighbours(setup: Setup, features: Callable[[str], Array]) -> tuple[Array, A
     """
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-    labels = setup.labels[setup.split["train"]]
+    train, known = features("train")
+    test, labels = features("test")
     kind = KNeighborsClassifier if setup.source.classes else KNeighborsRegressor
-    model = kind(min(20, len(labels)), metric="cosine", weights="distance").fit(features("train"), labels)
-    return model.predict(features("test")), setup.labels[setup.split["test"]]
+    model = kind(min(20, len(known)), metric="cosine", weights="distance").fit(train, known)
+    return model.predict(test), labels
 
 
-def embed(setup: Setup, task: Task, device: str | None, side: str) -> NDArray[np.float32]:
-    """Features of one side of a split, on one process."""
+def embed(setup: Setup, task: Task, device: str | None, side: str) -> Features:
+    """Features and labels of one side of a split, on one process."""
     with joined(device) as process:
-        return verbs.embeddings(setup, task, side, process)
+        features, indices = verbs.embeddings(setup, task, side, process)
+    return features, setup.labels[indices]
 
 
-def raw(setup: Setup, side: str) -> NDArray[np.float32]:
-    """The standardised input itself, one row a sample; what was not measured is zero."""
+def raw(setup: Setup, side: str) -> Features:
+    """The standardised input itself, one row a sample, and labels; what was not measured is zero."""
     samples = setup.some_samples(side)
-    batches = loader(samples, BatchSampler(len(samples), 256, shuffle=False))
-    rows = [setup.adapter.front(b["signal"], b.get("valid"))[0].flatten(1).numpy() for b in batches]
-    return np.concatenate(rows)
+    rows, parts = [], []
+    for batch in loader(samples, BatchSampler(len(samples), 256, shuffle=False)):
+        rows.append(setup.adapter.front(batch["signal"], batch.get("valid"))[0].flatten(1).numpy())
+        parts.append(batch["index"].numpy())
+    features, indices = verbs.each_once(np.concatenate(rows), np.concatenate(parts))
+    return features, setup.labels[indices]
 
 
 def without_learning(setup: Setup) -> dict[str, Array]:

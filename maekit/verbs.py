@@ -47,6 +47,10 @@ MUST_AGREE = ("seed", "adapter", "data", "model", "task", "optimizer", "schedule
 """Sections of a recipe that a checkpoint is tied to; how often it saves or logs may change."""
 
 
+NOT_THE_DATA = ("root", "spec", "bad_samples")
+"""Keys of `data` that may change too: where the files lie, and how many may be unreadable."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Of a training verb: where the run is, its last metrics, and whether this process is the first of all."""
@@ -72,10 +76,7 @@ def pretrain(
     Raises:
         UserError: a recipe for another task, and everything that is wrong with recipe or data.
     """
-    loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.task.name in LABELLED_TASKS:
-        raise UserError("not a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
-                        expected="a task without labels: pretraining or tokenizer", mend="Use `maekit finetune`.")  # fmt: skip
+    loaded = recipe_without_labels(recipe, overrides)
     return _train(loaded, None, runs=runs, device=device, resume=resume, watch=watch)
 
 
@@ -94,11 +95,34 @@ def finetune(
     Raises:
         UserError: a pretraining recipe, weights that do not fit, and everything that is wrong with recipe or data.
     """
+    loaded = recipe_with_labels(recipe, overrides)
+    return _train(loaded, start, runs=runs, device=device, resume=resume, watch=watch)
+
+
+def recipe_without_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """A recipe that `pretrain` takes.
+
+    Raises:
+        UserError: a recipe for another task, and everything that is wrong with it.
+    """
+    loaded = load_recipe(recipe, overrides)
+    if loaded.recipe.task.name in LABELLED_TASKS:
+        raise UserError("not a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
+                        expected="a task without labels: pretraining or tokenizer", mend="Use `maekit finetune`.")  # fmt: skip
+    return loaded
+
+
+def recipe_with_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """A recipe that `finetune` takes.
+
+    Raises:
+        UserError: a recipe for another task, and everything that is wrong with it.
+    """
     loaded = load_recipe(recipe, overrides)
     if loaded.recipe.task.name not in LABELLED_TASKS:
         raise UserError("a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
                         expected="classification or regression", mend="Use `maekit pretrain`.")  # fmt: skip
-    return _train(loaded, start, runs=runs, device=device, resume=resume, watch=watch)
+    return loaded
 
 
 def evaluate(
@@ -142,9 +166,8 @@ def embed(
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.unfinished")
     with h5py.File(unfinished, "w") as file:
-        for side, features in parts.items():
+        for side, (features, indices) in parts.items():
             group = file.create_group(side)
-            indices = setup.split[side]
             group["features"] = features
             group["group"] = setup.source.groups[indices].astype("S")
             group["place"] = np.array([setup.source[int(i)].place for i in indices], dtype="S")
@@ -154,22 +177,35 @@ def embed(
     return target
 
 
-def embeddings(setup: Setup, task: Task, side: str, process: Process, pooling: str = "mean") -> NDArray[np.float32]:
-    """(samples, width) features of one side of the split, in its order, from the encoder of a task."""
+def embeddings(
+    setup: Setup, task: Task, side: str, process: Process, pooling: str = "mean"
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(samples, width) features of one side of the split from the encoder of a task, and the index of each sample.
+
+    They are in the order of the split, without those that could not be read.
+    """
     if not isinstance(task, Transfer | Pretraining):
         raise UserError("no encoder of samples in this run", value=f"task {setup.recipe.task.name}",
                         expected="a run of pretraining, classification or regression")  # fmt: skip
     encoder: Encoder = task.encoder if isinstance(task, Transfer) else task.model.encoder
     samples = setup.some_samples(side)
     task.to(process.device).eval()
-    found = []
+    found, indices = [], []
     batches = BatchSampler(len(samples), setup.recipe.training.batch_size, shuffle=False)
     with torch.inference_mode():
         for batch in loader(samples, batches):
+            indices.append(batch["index"])
             batch = to_device(batch, process.device)
             x, valid = task.front(batch["signal"], batch.get("valid"))
             found.append(pool(encoder(x, valid), valid, "class" if pooling == "class" else "mean").float().cpu())
-    return torch.cat(found).numpy()
+    return each_once(torch.cat(found).numpy(), torch.cat(indices).numpy())
+
+
+def each_once(rows: NDArray[Any], indices: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Rows and indices of samples without those that stood in for another."""
+    _, first = np.unique(indices, return_index=True)
+    first.sort()
+    return rows[first], indices[first]
 
 
 def open_run(run: Path, *, overrides: Sequence[str] = (), data: bool = True) -> tuple[Setup, Task]:
@@ -192,6 +228,27 @@ def open_run(run: Path, *, overrides: Sequence[str] = (), data: bool = True) -> 
         setup = set_up_without_data(loaded, len(weights["head.weight"]) if "head.weight" in weights else 0)
     task = make_task(setup)
     load_strictly(task, weights, run)
+    return setup, task
+
+
+def started(loaded: LoadedRecipe, start: str | Path | None, folder: Path) -> tuple[Setup, Task]:
+    """Data and task of a recipe as training begins with them: new weights, or an encoder from elsewhere.
+
+    Args:
+        loaded: a recipe.
+        start: a run, a checkpoint, or `random`; None in pretraining.
+        folder: where samples that cannot be read are listed.
+
+    Raises:
+        UserError: weights that do not fit, and everything that is wrong with the data.
+    """
+    setup = set_up(loaded, fit=start in (None, RANDOM), folder=folder)
+    torch.manual_seed(loaded.recipe.seed)
+    task = make_task(setup)
+    if isinstance(task, Transfer) and start is not None and start != RANDOM:
+        load_encoder(setup, task, Path(start))
+    if isinstance(task, Pretraining):
+        fit_target(setup, task.model.target)
     return setup, task
 
 
@@ -222,13 +279,7 @@ def _train(
                     expected="a new folder with --resume never",
                     mend="Give the run another name with `--set name=...`, or move the folder away.",
                 )
-            setup = set_up(loaded, fit=start in (None, RANDOM), folder=run.folder)
-            torch.manual_seed(recipe.seed)
-            task = make_task(setup)
-            if isinstance(task, Transfer) and start is not None and start != RANDOM:
-                load_encoder(setup, task, Path(start))
-            if isinstance(task, Pretraining):
-                fit_target(setup, task.model.target)
+            setup, task = started(loaded, start, run.folder)
             identity = _identity(setup, start)
             training = setup.some_samples("train", augment=True)
             describe(run, setup, process, start)
@@ -249,7 +300,7 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
         name: hashlib.sha256(json.dumps(sections[name]).encode()).hexdigest()[:16] for name in MUST_AGREE
     }
     found["data"] = hashlib.sha256(
-        json.dumps({k: v for k, v in sections["data"].items() if k not in ("root", "spec")}).encode()
+        json.dumps({k: v for k, v in sections["data"].items() if k not in NOT_THE_DATA}).encode()
     ).hexdigest()[:16]  # fmt: skip
     found["data files"] = setup.source.fingerprint()
     found["batch_size"] = setup.recipe.training.batch_size

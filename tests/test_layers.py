@@ -37,14 +37,19 @@ MAY_IMPORT = {
     "maekit.tokenizers": {"maekit.plugins", "maekit.options", "maekit.weights", "maekit.recipe", "maekit.core", "maekit.adapter"},
     "maekit.build": {"maekit.tokenizers", "maekit.plugins", "maekit.options", "maekit.adapter", "maekit.core", "maekit.data", "maekit.recipe", "maekit.tasks"},
     "maekit.verbs": {"maekit"},
+    "maekit.planning": {"maekit"},
+    "maekit.bench": {"maekit"},
     "maekit.study": {"maekit"},
     "maekit.demo": {"maekit"},
     "maekit.reconstruction": {"maekit"},
     "maekit.reporting": {"maekit"},
     "maekit.comparison": {"maekit"},
+    "maekit.console": set(),
+    "maekit.cli_data": {"maekit.console", "maekit.plugins", "maekit.data"},
+    "maekit.cli_recipe": {"maekit.console", "maekit.recipe", "maekit.build"},
     "maekit.cli": {
-        "maekit.verbs", "maekit.exchange", "maekit.study", "maekit.comparison", "maekit.demo", "maekit.reconstruction", "maekit.reporting", "maekit.build", "maekit.plugins", "maekit.recipe",
-        "maekit.report.terminal", "maekit.data.inspect", "maekit.data.check", "maekit.data.convert", "maekit.data.pack", "maekit.data.spec",
+        "maekit.console", "maekit.cli_data", "maekit.cli_recipe", "maekit.bench", "maekit.planning", "maekit.verbs", "maekit.exchange",
+        "maekit.study", "maekit.comparison", "maekit.demo", "maekit.reconstruction", "maekit.reporting", "maekit.plugins", "maekit.report.terminal",
         "maekit.training.run", "maekit.training.loop",
     },
     "maekit": set(),
@@ -130,10 +135,11 @@ def test_the_core_stands_on_torch_einops_and_timm() -> None:
 
 def test_the_command_line_starts_with_little() -> None:
     """What a command needs is imported inside it, so that `maekit --help` answers at once."""
-    tree = ast.parse((ROOT / "maekit/cli.py").read_text())
-    names = {name.split(".")[0] for name in imported(tree.body)} - sys.stdlib_module_names
-    assert names <= {"typer", "click", "rich", "maekit"}
-    assert {name for name in imported(tree.body) if name.startswith("maekit")} <= {"maekit.errors"}
+    light = {"maekit.errors", "maekit.console", "maekit.cli_data", "maekit.cli_recipe"}
+    for path in (ROOT / "maekit").glob("cli*.py"):
+        names = imported(ast.parse(path.read_text()).body)
+        assert {name.split(".")[0] for name in names} - sys.stdlib_module_names <= {"typer", "click", "rich", "maekit"}
+        assert {name for name in names if name.startswith("maekit")} <= light
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

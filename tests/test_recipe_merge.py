@@ -169,7 +169,7 @@ def test_a_wrong_recipe_is_not_copied(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_shows_copies_and_loads_again(name: str, tmp_path: Path) -> None:
     loaded = load_recipe(name)
-    copied = copy_recipe(name, tmp_path / "copy" / "mine.yaml")
+    copied = copy_recipe(name, tmp_path / "copy")
     assert load_recipe(copied).recipe == loaded.recipe
     assert load_recipe(f"{name}.yaml").recipe == loaded.recipe
     for origins in (False, True):

@@ -18,7 +18,7 @@ from maekit.data.hdf5_safety import BLOCK_LIMIT, check_storage, find_dataset, fi
 from maekit.data.hdf5_values import channels_first, check_values, may_be_missing, to_native
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.data.spec import CHANNEL, TIME, Attribute, DataSpec, Window, check_window
-from maekit.errors import UserError, nearest
+from maekit.errors import UnreadableError, UserError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -333,7 +333,7 @@ class HDF5Windows:
                 before = 0 if source.ndim == 1 else stored if whole else plain
                 mask = np.asarray(source[(slice(None),) * before + (rows,)]) != 0
         except OSError as error:
-            raise UserError(
+            raise UnreadableError(
                 f"damaged values ({error})", place=f"{place} rows {start} to {stop}",
                 mend="Copy or convert the recording again.",
             ) from None  # fmt: skip

@@ -234,6 +234,6 @@ def resized(picture: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
 
 
 def resized_shape(shape: Sequence[int], shorter: int) -> tuple[int, ...]:
-    """(height, width) with the shorter side scaled down to `shorter`, never up; the longer is rounded down."""
-    side = min(shape)
-    return tuple(shape) if side <= shorter else tuple(n * shorter // side for n in shape)
+    """(height, width) with the shorter side scaled down to `shorter`, never up; rounded down, as torchvision does it."""
+    least = min(shape)
+    return tuple(shape) if least <= shorter else tuple(shorter * n // least for n in shape)

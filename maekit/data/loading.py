@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from maekit.data.skipped import Skipped
-from maekit.errors import UnreadableError
+from maekit.errors import UnreadableError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.random import Generator
     from numpy.typing import NDArray
@@ -75,6 +75,13 @@ class Samples(Dataset[dict[str, Any]]):
             item["label"] = sample.label
         return item
 
+    def __getitems__(self, keys: Sequence[Key]) -> list[dict[str, Any]] | UserError:
+        """A batch; or what a person can mend, which is raised where the batch was asked for, without a worker's stack."""
+        try:
+            return [self[key] for key in keys]
+        except UserError as error:
+            return error
+
     def _read(self, position: int) -> tuple[int, Sample]:
         last: UnreadableError | None = None
         for offset in range(len(self)):
@@ -85,6 +92,16 @@ class Samples(Dataset[dict[str, Any]]):
                 self.skipped.note(error)
                 last = error
         raise last or IndexError(position)
+
+
+class Batches(DataLoader[Any]):
+    """A DataLoader that passes on, as they were raised, errors of its workers that a person can mend."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
@@ -104,16 +121,19 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
     return batch
 
 
-def loader(samples: Samples, sampler: BatchSampler, *, workers: int = 0, pin: bool = False) -> DataLoader[Any]:
-    """Batches in the sampler's order, prepared by `workers` processes."""
-    return DataLoader(
-        samples,
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=workers,
-        pin_memory=pin,
-        persistent_workers=False,
-    )
+def loader(samples: Samples, sampler: BatchSampler, *, workers: int = 0, pin: bool = False) -> Batches:
+    """Batches in the sampler's order, prepared by `workers` processes.
+
+    They stay from epoch to epoch: nothing in them depends on it but the keys, which come from here.
+    """
+    return Batches(
+        samples, batch_sampler=sampler, collate_fn=_collate, num_workers=workers, pin_memory=pin,
+        persistent_workers=workers > 0,
+    )  # fmt: skip
+
+
+def _collate(items: Sequence[dict[str, Any]] | UserError) -> Batch | UserError:
+    return items if isinstance(items, UserError) else collate(items)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

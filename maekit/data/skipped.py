@@ -18,7 +18,7 @@ class Skipped:
 
     Args:
         budget: how many different ones are allowed.
-        file: one line a sample, made with the first; None where nothing may be written, and nothing is allowed.
+        file: one line a sample, made with the first; None keeps them in memory.
     """
 
     def __init__(self, budget: int = 0, file: Path | None = None) -> None:
@@ -31,30 +31,39 @@ class Skipped:
         Raises:
             UserError: more than allowed; the first as it is where none is.
         """
-        if not self.budget or self.file is None:
+        if not self.budget:
             raise error
         line = str(error).replace("\n", " ")
         if line in self._known:
             return
-        noted = self.names()
-        if line not in noted:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                os.write(handle, f"{line}\n".encode())  # one call, so that lines of several workers do not mix
-            finally:
-                os.close(handle)
-            noted.append(line)
-        self._known.update(noted)
+        self._known.update(self.names())
+        if line not in self._known:
+            self._known.add(line)
+            self._write(line)
         if len(self._known) > self.budget:
             raise UserError(
-                "too many samples that cannot be read", place=str(self.file), value=len(self._known),
+                "too many samples that cannot be read", place=str(self.file or error.place), value=len(self._known),
                 expected=f"at most data.bad_samples, which allows {self.budget}",
-                mend="Mend or remove those that the file lists, or allow for more.",
+                mend="Mend or remove those that the file lists, or allow for more." if self.file else str(error),
             ) from error  # fmt: skip
 
     def names(self) -> list[str]:
         """What was noted so far, by any process of the run."""
         if self.file is None or not self.file.exists():
-            return []
-        return list(dict.fromkeys(self.file.read_text(errors="replace").splitlines()))
+            return sorted(self._known)
+        lines = self.file.read_text(errors="surrogateescape").split("\n")
+        return list(dict.fromkeys(line for line in lines if line))
+
+    def _write(self, line: str) -> None:
+        if self.file is None:
+            return
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:  # in one call, so that lines of several workers do not mix
+                os.write(handle, f"{line}\n".encode(errors="surrogateescape"))
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise UserError(f"cannot be written ({error.strerror})", place=str(self.file), value=line,
+                            mend="Samples that cannot be read are listed there.") from error  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,18 +14,11 @@ from torch import Tensor
 
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
-from maekit.training.average import averaged, moving_average
-from maekit.training.device import autocast, compile_if_wanted
-from maekit.training.distributed import (
-    Process,
-    any_process,
-    gather_rows,
-    mean_over_processes,
-    spread,
-    synchronise_gradients,
-)
-from maekit.training.optimizer import gradient_norm, learning_rate, make_optimizer, set_learning_rate
+from maekit.training.average import averaged
+from maekit.training.distributed import Process, any_process, gather_rows
+from maekit.training.optimizer import learning_rate, set_learning_rate
 from maekit.training.state import restore, save
+from maekit.training.step import Step
 from maekit.training.stopping import deferred_signals, interruption, not_finite
 
 if TYPE_CHECKING:
@@ -90,16 +82,9 @@ def train(
         rank=process.rank, world_size=process.world_size,
     )  # fmt: skip
     total = schedule.epochs * sampler.steps
-    task.to(process.device).train()
-    torch.manual_seed(recipe.seed)
-    if options.activation_checkpointing:
-        task.recompute_activations()
-    average = moving_average(task, options.ema)
-    module = spread(task, process, options.parallel)
-    optimizer = make_optimizer(task, recipe.optimizer)
+    taking = Step(task.to(process.device), recipe, process)
+    optimizer, average, precision = taking.optimizer, taking.average, taking.precision
     step, bad = restore(task, optimizer, average, run, identity)
-    compiled = compile_if_wanted(module, options.compile, process.device)
-    precision = autocast(options.precision, process.device)
     batches = loader(training, sampler, workers=options.workers, pin=process.device.type == "cuda")
     metrics: dict[str, float] = {}
 
@@ -118,24 +103,15 @@ def train(
                 loss = torch.zeros((), device=process.device)
                 for micro in range(sampler.accumulation):
                     batch = to_device(next(micro_batches), process.device)
-                    synchronise_gradients(module, micro == sampler.accumulation - 1)
-                    with precision():
-                        part = compiled(batch) / sampler.accumulation
-                    part.backward()
-                    loss += part.detach()
-                loss = mean_over_processes(loss, process)
-                norm = gradient_norm(task, recipe.optimizer.clip_grad)
-                if math.isfinite(loss.item()) and math.isfinite(norm):
-                    optimizer.step()
-                    if average is not None:
-                        average.update_parameters(task)
+                    loss += taking.learn(batch, last=micro == sampler.accumulation - 1)
+                made = taking.update(loss)
+                if made.finite:
                     bad = 0
                 else:
                     bad += 1
-                    logger.warning("step %d: loss %g, gradient norm %g; step left out", step, loss.item(), norm)
+                    logger.warning("step %d: loss %g, gradient norm %g; step left out", step, made.loss, made.norm)
                     if bad > options.max_bad_steps:
-                        raise not_finite(run, batch, step=step, bad=bad, loss=loss.item(), norm=norm)
-                optimizer.zero_grad(set_to_none=True)
+                        raise not_finite(run, batch, step=step, bad=bad, loss=made.loss, norm=made.norm)
                 step += 1
 
                 last = step == total
@@ -145,7 +121,7 @@ def train(
                     row: dict[str, Any] = {
                         "kind": "train", "step": step, "epoch": step / sampler.steps,
                         **observe(task, [batch], process, precision),
-                        "loss": loss.item(), "lr": rate, "grad_norm": norm,
+                        "loss": made.loss, "lr": rate, "grad_norm": made.norm,
                         "samples_per_s": options.batch_size / seconds,
                     }  # fmt: skip
                     run.log(row)

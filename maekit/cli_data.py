@@ -1,0 +1,95 @@
+"""`maekit data ...`: convert, pack, inspect, check and simulate recordings. Everything heavy is imported inside a command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from maekit.console import err, out
+from maekit.errors import UserError
+
+data_app = typer.Typer(no_args_is_help=True, help="Convert, inspect and check recordings; simulate some.")
+
+
+@data_app.command("convert")
+def data_convert(
+    spec: Annotated[str, typer.Argument(help="A data spec: a YAML file, or the name of one that comes with maekit.")],
+    from_: Annotated[Path, typer.Option("--from", help="Folder of the published files.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder for the HDF5 file.")],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a result that is there.")] = False,
+) -> None:
+    """CSV, NPY, NPZ, MAT or WAV to HDF5, as a data spec says."""
+    from maekit import plugins
+    from maekit.data.convert import convert
+    from maekit.data.spec import load_spec
+
+    found = load_spec(spec)
+    wanted = {rule.adapter for rule in found.convert.derived.values()} if found.convert else set()
+    derivations = {name: plugins.find("adapters", name, place=spec).derivations for name in wanted}
+    result = convert(found, from_, to, derivations=derivations, overwrite=overwrite)
+    out.print(f"written: {escape(str(result))}")
+
+
+@data_app.command("pack")
+def data_pack(
+    spec: Annotated[str, typer.Argument(help="A data spec of pictures in folders: a YAML file, or a name.")],
+    root: Annotated[Path, typer.Option(help="Folder with the pictures.")],
+    to: Annotated[Path, typer.Option("--to", help="New folder for the pack.")],
+    form: Annotated[
+        str, typer.Option(help="files: as they are; uint8: pixels, larger, without decoding in training.")
+    ] = "files",
+    size: Annotated[int, typer.Option(min=1, help="Pixels that the shorter side is scaled down to, for uint8.")] = 256,
+    shards: Annotated[int | None, typer.Option(help="How many HDF5 files; by default one for each GiB.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 8,
+) -> None:
+    """Many small files to a few large ones, for `--set data.root=PACK`; stopped, the same command goes on."""
+    from maekit.data.pack import pack
+    from maekit.data.spec import load_spec
+
+    if form not in ("files", "uint8"):
+        raise UserError("no such form", place="--form", value=form, expected="files or uint8")
+    done = pack(
+        load_spec(spec), root, to, form=form, size=size, shards=shards, workers=workers,  # type: ignore[arg-type]
+        tell=lambda line: err.print(escape(line)),
+    )  # fmt: skip
+    if done.unreadable:
+        err.print(f"{len(done.unreadable)} could not be read, {escape(done.unreadable[0])} first; pack.json lists them")
+    out.print(f"packed: {done.samples} pictures in {escape(str(done.folder))}")
+
+
+@data_app.command("inspect")
+def data_inspect(file: Annotated[Path, typer.Argument(help="HDF5, CSV, NPY, NPZ, MAT or WAV.")]) -> None:
+    """The tree of a file: shapes, rates, missing share, ranges."""
+    from maekit.data.inspect import inspect
+
+    for line in inspect(file):
+        out.print(escape(line))
+
+
+@data_app.command("check")
+def data_check(
+    spec: Annotated[str, typer.Argument(help="A data spec: a YAML file, or the name of one that comes with maekit.")],
+    root: Annotated[Path, typer.Option(help="Folder with the files.")] = Path(),
+) -> None:
+    """Whether files are what a data spec says: recordings, windows, labels, groups, split."""
+    from maekit import plugins
+    from maekit.data.check import check
+    from maekit.data.spec import load_spec
+
+    reducers = {k: v for name in plugins.names("adapters") for k, v in plugins.find("adapters", name).reducers.items()}
+    for line in check(load_spec(spec), root, reducers):
+        out.print(escape(line))
+
+
+@data_app.command("simulate")
+def data_simulate(
+    adapter: Annotated[str, typer.Argument(help="heart_rate, range_doppler, spectrogram, image, or a plug-in's.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write.")], seed: int = 0,
+) -> None:  # fmt: skip
+    """Physically sensible recordings for trying things out, with their data spec."""
+    from maekit import plugins
+
+    out.print(f"data spec: {escape(str(plugins.find('adapters', adapter).simulate(to, seed=seed)))}")

@@ -1,0 +1,376 @@
+"""Pictures as they come: every kind becomes RGB as stated, folders that are not in order are named, and unreadable
+files are left out within the budget of a recipe."""
+
+from __future__ import annotations
+
+import pickle
+import shutil
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from maekit import study, verbs
+from maekit.adapters.image import ImageAdapter
+from maekit.build import set_up
+from maekit.data.image_folder import ImageFolderSource, decode_picture, read_picture
+from maekit.data.loading import Samples, loader
+from maekit.data.sampler import BatchSampler
+from maekit.data.skipped import Skipped
+from maekit.data.spec import DataSpec, load_spec
+from maekit.errors import UnreadableError, UserError
+from maekit.recipe.load import load_recipe
+
+SPEC = DataSpec(name="p", kind="image_folder")
+RNG = np.random.default_rng(0)
+GRAY = RNG.integers(0, 256, (9, 7), dtype=np.uint8)
+COLOUR = RNG.integers(0, 256, (9, 7, 3), dtype=np.uint8)
+
+
+def saved(picture: Image.Image, path: Path, **options: Any) -> np.ndarray:
+    picture.save(path, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return read_picture(path)
+
+
+def as_rows(x: np.ndarray) -> np.ndarray:
+    assert x.dtype == np.uint8
+    return x.transpose(1, 2, 0)
+
+
+def test_colours_come_as_they_are(tmp_path: Path) -> None:
+    for kind in ("png", "bmp", "ppm", "tif", "webp"):
+        options = {"lossless": True} if kind == "webp" else {}
+        assert (as_rows(saved(Image.fromarray(COLOUR), tmp_path / f"a.{kind}", **options)) == COLOUR).all()
+
+
+def test_gray_is_repeated(tmp_path: Path) -> None:
+    assert (as_rows(saved(Image.fromarray(GRAY), tmp_path / "a.png")) == GRAY[..., None]).all()
+    smooth = Image.fromarray(GRAY).resize((40, 40), Image.Resampling.BICUBIC)
+    found = saved(smooth, tmp_path / "a.jpg", quality=95)
+    assert (found[0] == found[1]).all()
+    assert (found[0] == found[2]).all()
+    assert np.abs(found[0].astype(int) - np.asarray(smooth)).max() < 12
+    bits = GRAY > 127
+    assert (as_rows(saved(Image.fromarray(bits), tmp_path / "bits.png")) == 255 * bits[..., None]).all()
+
+
+def test_16_bits_are_scaled(tmp_path: Path) -> None:
+    deep = RNG.integers(0, 65536, (9, 7), dtype=np.uint16)
+    deep[0, :3] = 0, 128, 65535
+    expected = np.round(deep / 257)
+    for kind in ("png", "tif"):
+        found = saved(Image.fromarray(deep), tmp_path / f"deep.{kind}")
+        assert (as_rows(found) == expected[..., None]).all()
+    assert (as_rows(saved(Image.fromarray(deep.astype(np.int32)), tmp_path / "i.tif")) == expected[..., None]).all()
+    for beyond in (70_000, -1):
+        Image.fromarray(np.full((3, 3), beyond, dtype=np.int32)).save(tmp_path / "i.tif")
+        with pytest.raises(UnreadableError, match="more than 16 bits"):
+            read_picture(tmp_path / "i.tif")
+    Image.fromarray(np.ones((3, 3), dtype=np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(UnreadableError, match="floats, whose range nothing states"):
+        read_picture(tmp_path / "f.tif")
+
+
+def test_palettes_are_looked_up(tmp_path: Path) -> None:
+    palette = Image.fromarray(COLOUR).quantize(16)
+    assert (as_rows(saved(palette, tmp_path / "a.png")) == np.asarray(palette.convert("RGB"))).all()
+    plain = as_rows(saved(palette, tmp_path / "b.png", transparency=bytes(range(16))))
+    assert (plain == np.asarray(palette.convert("RGB"))).all(), "no warning, and the colours under the transparency"
+
+
+def test_transparency_is_dropped(tmp_path: Path) -> None:
+    alpha = RNG.integers(0, 256, (9, 7, 1), dtype=np.uint8)
+    assert (as_rows(saved(Image.fromarray(np.concatenate([COLOUR, alpha], 2)), tmp_path / "a.png")) == COLOUR).all()
+    gray = Image.fromarray(np.concatenate([GRAY[..., None], alpha], 2), mode="LA")
+    assert (as_rows(saved(gray, tmp_path / "la.png")) == GRAY[..., None]).all()
+
+
+def test_cmyk_is_converted_without_a_profile(tmp_path: Path) -> None:
+    """(255 - ink) (255 - black) / 255, as Pillow does it; JPEG moves values a little."""
+    inks = np.zeros((32, 32, 4), dtype=np.uint8)
+    inks[:16, :, 0], inks[:, 16:, 3], inks[20:, :8, 1] = 200, 100, 255
+    expected = (255 - inks[..., :3].astype(float)) * (255 - inks[..., 3:].astype(float)) / 255
+    assert np.abs(as_rows(saved(Image.fromarray(inks, mode="CMYK"), tmp_path / "a.tif")) - expected).max() <= 1
+    found = as_rows(saved(Image.fromarray(inks, mode="CMYK"), tmp_path / "a.jpg", quality=100, subsampling=0))
+    assert np.abs(found - expected).max() <= 6
+
+
+def test_the_orientation_of_a_camera_is_not_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    found = saved(Image.fromarray(COLOUR), tmp_path / "a.png", exif=exif)
+    assert (as_rows(found) == COLOUR).all()
+
+
+def test_of_several_frames_the_first(tmp_path: Path) -> None:
+    other = Image.fromarray(255 - COLOUR)
+    found = saved(Image.fromarray(COLOUR), tmp_path / "a.tif", save_all=True, append_images=[other])
+    assert (as_rows(found) == COLOUR).all()
+
+
+def damaged(kind: str) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, "JPEG" if kind == "jpg" else kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "tiff", "bmp", "webp"])
+def test_damaged_files_are_said_to_be_so_whatever_their_decoder_raises(kind: str) -> None:
+    """Cut anywhere and flipped anywhere: either a picture comes out, or the one error, with the name."""
+    content = damaged(kind)
+    errors = []
+    spoilt = [content[:n] for n in np.linspace(0, len(content) - 20, 40).astype(int)]
+    for i in range(40):
+        flipped = bytearray(content)
+        for j in np.random.default_rng(i).integers(0, min(400, len(content)), 6):
+            flipped[int(j)] = (int(j) * 37 + i) % 256
+        spoilt.append(bytes(flipped))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for one in spoilt:
+            try:
+                assert decode_picture(one, "here").shape[0] == 3
+            except UnreadableError as error:
+                errors.append(str(error))
+    assert len(errors) > 20
+    assert all(error.startswith("here: ") for error in errors)
+
+
+def test_giants_are_refused_from_their_header(tmp_path: Path) -> None:
+    """A header that claims 20,000 x 20,000 in a file of 57 bytes: nothing is allocated."""
+    for side in (20_000, 10_000):
+        chunk = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        header = struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        end = struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+        with pytest.raises(UnreadableError, match=r"bomb\.png: a picture too large to decode safely"):
+            decode_picture(b"\x89PNG\r\n\x1a\n" + header + end, "bomb.png")
+    Image.new("1", (10_001, 10_001)).save(tmp_path / "giant.png")
+    with pytest.raises(UnreadableError, match=r"too large to decode safely; got '10001 x 10001'; expected at most 89"):
+        read_picture(tmp_path / "giant.png")
+
+
+def make(root: Path, names: list[str], size: int = 24) -> Path:
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        coarse = np.random.default_rng(i).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(coarse).resize((size, size)).save(root / name)
+    return root
+
+
+BOTH = [f"{side}/{label}/{i}.png" for side in ("train", "val") for label in ("cat", "dog") for i in range(2)]
+
+
+def test_names_that_begin_with_a_dot_are_passed_over(tmp_path: Path) -> None:
+    make(tmp_path, BOTH)
+    (tmp_path / "train/cat/._0.png").write_bytes(b"of a Mac")
+    (tmp_path / "train/.cache").mkdir()
+    source = ImageFolderSource(SPEC, tmp_path)
+    assert len(source) == 8
+    assert [source.path(i).relative_to(tmp_path).as_posix() for i in range(8)] == BOTH
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda r: shutil.rmtree(r / "val/dog"), r"val: no folder of the class 'dog', which other sides have.*2 class folders"),
+        (lambda r: (r / "val/dog").rename(r / "val/dgo"), r"no folder of the class 'd.*Did you mean 'dgo'\?|no folder of the class 'dgo'"),
+        (lambda r: [p.unlink() for p in (r / "train/cat").iterdir()], r"train.cat: a class folder without pictures"),
+        (lambda r: [p.rename(r / "val" / f"{p.parent.name}{p.name}") for p in r.glob("val/*/*")], r"outside of the class folders; got 'cat0.png'; expected val/CLASS/cat0.png"),
+        (lambda r: make(r, ["train/over.png"]), r"pictures outside of the class folders"),
+        (lambda r: shutil.rmtree(r / "train"), ""),
+    ],
+)  # fmt: skip
+def test_folders_that_are_not_in_order(tmp_path: Path, spoil: Any, message: str) -> None:
+    make(tmp_path, BOTH)
+    spoil(tmp_path)
+    if not message:
+        assert set(ImageFolderSource(SPEC, tmp_path).groups) == {"val"}
+        return
+    with pytest.raises(UserError, match=message):
+        ImageFolderSource(SPEC, tmp_path)
+
+
+def test_no_picture_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no picture"):
+        ImageFolderSource(SPEC, tmp_path)
+    with pytest.raises(UserError, match="no such folder"):
+        ImageFolderSource(SPEC, tmp_path / "absent")
+
+
+def test_imagenet_lies_as_its_spec_says(tmp_path: Path) -> None:
+    from maekit.data.check import check
+
+    spec = load_spec("imagenet")
+    make(
+        tmp_path,
+        [f"{s}/{c}/{c}_{i}.JPEG" for s in ("train", "val") for c in ("n01440764", "n01443537") for i in range(3)],
+    )
+    lines = list(check(spec, tmp_path, {}))
+    assert "labels: n01440764 6, n01443537 6" in lines
+    assert "split: train 6, validation 6, test 0 (no group on two sides)" in lines
+
+
+# Unreadable samples, within a budget.
+
+
+RECIPE = """\
+name: {name}
+adapter: {{name: image, size: 16, patch: 8, crop_ratio: 1.0}}
+data: {{spec: {spec}, root: {root}, bad_samples: {allowed}}}
+model:
+  encoder: {{width: 16, depth: 1, heads: 2}}
+  decoder: {{width: 8, depth: 1, heads: 2}}
+schedule: {{epochs: 2}}
+training: {{batch_size: 8, log_every_steps: 1, save_every_steps: 1, workers: {workers}}}
+"""
+TORN = ("train/cat/3.png", "train/dog/7.png", "test/cat/1.png")
+
+
+@pytest.fixture(scope="module")
+def torn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 training and 8 test pictures, of which two and one cannot be read."""
+    root = tmp_path_factory.mktemp("torn")
+    make(
+        root,
+        [f"{s}/{c}/{i}.png" for s, n in (("train", 8), ("test", 4)) for c in ("cat", "dog") for i in range(n)],
+        size=16,
+    )
+    for name in TORN:
+        (root / name).write_bytes((root / name).read_bytes()[:60])
+    return root
+
+
+def recipe(tmp_path: Path, torn: Path, allowed: float, *, workers: int = 0, name: str = "r") -> Path:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("name: torn\nkind: image_folder\nsplit: {train: [train], test: [test]}\n")
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(RECIPE.format(name=name, spec=spec, root=torn, allowed=allowed, workers=workers))
+    return path
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_without_a_budget_the_first_stops_the_run_in_one_paragraph(tmp_path: Path, torn: Path, workers: int) -> None:
+    with pytest.raises(UnreadableError) as caught:
+        verbs.pretrain(recipe(tmp_path, torn, 0, workers=workers), runs=tmp_path / "runs", device="cpu")
+    text = str(caught.value)
+    assert text.startswith(str(torn / "train"))
+    assert "Traceback" not in text
+    assert text.count("Remove or replace the file.") == 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_within_the_budget_they_are_left_out_and_listed(
+    tmp_path: Path, torn: Path, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = verbs.pretrain(recipe(tmp_path, torn, 2, workers=workers), runs=tmp_path / "runs", device="cpu").folder
+    listed = (run / "bad_samples.txt").read_text().splitlines()
+    assert sorted(line.split(": ")[0] for line in listed) == [str(torn / name) for name in TORN[:2]]
+    assert "2 samples could not be read" in caplog.text
+    assert "bad_samples.txt" in caplog.text
+    with pytest.raises(
+        UserError,
+        match=r"too many samples that cannot be read; got 3; expected at most data.bad_samples, which allows 2",
+    ):
+        verbs.evaluate(run, device="cpu")
+
+
+def test_a_raised_budget_goes_on_with_the_run(tmp_path: Path, torn: Path) -> None:
+    path = recipe(tmp_path, torn, 1)
+    with pytest.raises(UserError, match="too many"):
+        verbs.pretrain(path, runs=tmp_path / "runs", device="cpu")
+    verbs.pretrain(path, overrides=["data.bad_samples=0.1"], runs=tmp_path / "runs", device="cpu")
+    assert len((tmp_path / "runs/r/bad_samples.txt").read_text().splitlines()) == 2
+
+
+def test_who_stands_in_depends_on_nothing_but_the_order(torn: Path) -> None:
+    """The same samples in a step for any number of processes, workers, and after a restart."""
+    source = ImageFolderSource(SPEC, torn)
+    adapter = ImageAdapter(source.info, size=16, patch=8)
+    train = np.flatnonzero(source.groups == "train")
+
+    def epoch(world_size: int = 1, accumulation: int = 1, workers: int = 0, first: int = 0) -> list[list[Any]]:
+        """(index, content) of the samples of every step of epoch 1."""
+        steps: list[list[Any]] = [[] for _ in range(4 - first)]
+        for rank in range(world_size):
+            samples = Samples(source, train, adapter, patches=4, seed=5, augment=True, skipped=Skipped(3))
+            sampler = BatchSampler(16, 4, seed=5, accumulation=accumulation, rank=rank, world_size=world_size)
+            sampler.start_at(1, first)
+            for i, batch in enumerate(loader(samples, sampler, workers=workers)):
+                pairs = zip(batch["index"].tolist(), batch["signal"], strict=True)
+                steps[i // accumulation] += [(index, x.numpy().tobytes()) for index, x in pairs]
+        return [sorted(step) for step in steps]
+
+    whole = epoch()
+    assert sum(map(len, whole)) == 16
+    assert len({index for step in whole for index, _ in step}) == 14
+    assert epoch(world_size=2) == whole
+    assert epoch(world_size=2, accumulation=2) == whole
+    assert epoch(workers=2) == whole
+    assert epoch(first=2) == whole[2:]
+
+
+def test_a_stand_in_is_not_counted_in_evaluation_and_embeddings(tmp_path: Path, torn: Path) -> None:
+    run = verbs.pretrain(recipe(tmp_path, torn, 3), runs=tmp_path / "runs", device="cpu").folder
+    _, rows = verbs.predictions(run, device="cpu")
+    assert len(rows["index"]) == len(set(rows["index"].tolist())) == 7
+    verbs.embed(run, tmp_path / "features.h5", device="cpu")
+    with h5py.File(tmp_path / "features.h5") as file:
+        for side, count in (("train", 14), ("test", 7)):
+            assert len(file[side]["features"]) == len(file[side]["place"]) == count
+            assert not {place.decode() for place in file[side]["place"]} & {str(torn / name) for name in TORN}
+    labelled = recipe(tmp_path, torn, 3, name="c")
+    labelled.write_text(labelled.read_text() + "task: classification\n")
+    setup = set_up(load_recipe(labelled), labels=True)
+    features, labels = study.raw(setup, "train")
+    assert len(features) == len(labels) == 14
+    readable = [i for i in setup.split["train"] if not str(setup.source.path(int(i))).endswith(TORN)]  # type: ignore[attr-defined]
+    assert labels.tolist() == setup.labels[readable].tolist()
+
+
+def test_a_list_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    skipped = Skipped(2, tmp_path / "file/bad_samples.txt")
+    with pytest.raises(UserError, match="cannot be written"):
+        skipped.note(UnreadableError("torn", place="a.jpg"))
+
+
+def test_the_list_keeps_any_name_and_is_shared(tmp_path: Path) -> None:
+    one, other = (Skipped(3, tmp_path / "run/bad.txt") for _ in range(2))
+    for name in ("a\u2028b.jpg", "new\nline.jpg", "\udcff.jpg"):
+        for _ in range(2):
+            one.note(UnreadableError("torn", place=name))
+            other.note(UnreadableError("torn", place=name))
+    assert len(one.names()) == 3
+    with pytest.raises(UserError, match="got 4"):
+        other.note(UnreadableError("torn", place="d.jpg"))
+    memory = Skipped(1)
+    memory.note(UnreadableError("torn", place="a.jpg"))
+    memory.note(UnreadableError("torn", place="a.jpg"))
+    with pytest.raises(UserError, match=r"got 2.*b\.jpg: torn"):
+        memory.note(UnreadableError("torn", place="b.jpg"))
+
+
+def test_errors_pass_a_pipe_word_for_word() -> None:
+    error = UnreadableError("torn", place="a.jpg", value=3, expected="whole", mend="Mend it.")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is UnreadableError
+    assert str(again) == str(error)
+    assert (again.problem, again.place, again.expected, again.mend) == ("torn", "a.jpg", "whole", "Mend it.")
+
+
+def test_every_sample_unreadable(tmp_path: Path, torn: Path) -> None:
+    root = Path(shutil.copytree(torn, tmp_path / "root"))
+    for path in root.glob("train/*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be read"):
+        verbs.pretrain(recipe(tmp_path, root, 100), runs=tmp_path / "runs", device="cpu")
