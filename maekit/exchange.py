@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from maekit import verbs
-from maekit.build import Setup, make_task, set_up_without_data
+from maekit.build import Absent, Setup, make_task, set_up_without_data
 from maekit.core.autoencoder import Decoder
 from maekit.core.patchify import GridPatchifier
 from maekit.core.targets import PatchNormTarget, RawTarget
+from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
 from maekit.interop import huggingface, official
 from maekit.interop.foreign import read_tensors
@@ -29,7 +30,7 @@ from maekit.tasks.transfer import Transfer
 from maekit.training import checkpoint
 from maekit.training.distributed import Process
 from maekit.training.run import Run
-from maekit.weights import IMPORTED, INITIALISED, Weights, check_patches, differences, resampled
+from maekit.weights import IMPORTED, INITIALISED, Differences, Weights, check_patches, differences, resampled
 
 if TYPE_CHECKING:
     from maekit.tasks.task import Task
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 Layout = Literal["auto", "official", "timm", "huggingface"]
 Format = Literal["official", "timm", "huggingface", "safetensors", "onnx", "torch_export"]
 READERS = {"official": official, "timm": official, "huggingface": huggingface}
-MOST_SHOWN = 40
 
 
 def import_weights(
@@ -86,12 +86,15 @@ def import_weights(
         if found[name] is not before:
             notes.append(f"{name} resampled from {before.shape[1]} to {found[name].shape[1]} positions")
     found |= {name: value for name, value in own.items() if name.startswith("front.")}
-    initialised = _fitted(own, found, file, partial, notes)
+    wrong = _fitted(own, found, file, partial)
+    if any(wrong):
+        notes.append(f"left as initialised where missing, left out where unexpected; {wrong.told(own)}")
     source = {"file": file.name, "sha256": _sha256(file), "layout": layout, "key": key}
     folder = Run(run)
     with folder.owned():
         verbs.describe(folder, setup, Process(0, 1, torch.device("cpu")), f"{file.name}, SHA-256 {source['sha256']}")
-        folder.write_text(IMPORTED, json.dumps(source | {"notes": notes, INITIALISED: initialised}, indent=1))
+        stated = {**source, "notes": notes, INITIALISED: wrong.missing, "left out": wrong.unexpected}
+        folder.write_text(IMPORTED, json.dumps(stated, indent=1))
         checkpoint.save(
             folder.checkpoints,
             checkpoint.Checkpoint(0, {"model": {name: found[name] for name in own}}, {"bad": 0, "identity": {}}),
@@ -122,7 +125,7 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
     if form in ("onnx", "torch_export"):
         from maekit.interop import graph
 
-        setup, task = verbs.open_run(run, overrides=overrides)
+        setup, task = verbs.open_run(run, overrides=overrides, data=False)
         return graph.write(Served(task).eval(), _example(setup), target, form)
     setup, task = verbs.open_run(run, overrides=overrides, data=False)
     if form == "safetensors":
@@ -190,32 +193,25 @@ def _same_head(task: Transfer, found: Weights, file: Path) -> None:
                         mend=f"Add {settings}, or name another recipe.")  # fmt: skip
 
 
-def _fitted(own: Weights, found: Weights, file: Path, partial: bool, notes: list[str]) -> list[str]:
-    """Make `found` complete, in place, where that was asked for, and note how.
+def _fitted(own: Weights, found: Weights, file: Path, partial: bool) -> Differences:
+    """Make `found` complete, in place, where that was asked for.
 
     Returns:
-        What was left as it is initialised.
+        What was missing and is as initialised, and what was left out.
 
     Raises:
-        UserError: something is missing or not known and nobody asked for a part; shapes differ; nothing of the encoder fits.
+        UserError: something is missing or not known and nobody asked for a part, or shapes differ.
     """
     wrong = differences(own, found)
-    if not any(wrong.values()):
-        return []
-    lists = [f"{what}: {', '.join(names[:MOST_SHOWN])}{', ...' if len(names) > MOST_SHOWN else ''}"
-             for what, names in wrong.items() if names]  # fmt: skip
-    if not partial or wrong["of another shape"]:
+    if wrong.of_another_shape or (any(wrong) and not partial):
         raise UserError(
-            "weights that do not fit; " + "; ".join(lists), place=str(file), expected="all weights of this recipe's model",
+            f"weights that do not fit; {wrong.told(own)}", place=str(file), expected="all weights of this recipe's model",
             mend="Check the sizes of the recipe's model; --partial leaves out what is not known, and initialises what is missing.",
         )  # fmt: skip
-    for name in wrong["unexpected"]:
+    for name in wrong.unexpected:
         del found[name]
-    found |= {name: own[name] for name in wrong["missing"]}
-    for what, names in (("left as initialised", wrong["missing"]), ("left out", wrong["unexpected"])):
-        if names:
-            notes.append(f"{what}: {', '.join(names)}")
-    return wrong["missing"]
+    found |= {name: own[name] for name in wrong.missing}
+    return wrong
 
 
 def _plain(task: Task, run: Path, form: str) -> Weights:
@@ -281,11 +277,17 @@ class Served(nn.Module):
 
 
 def _example(setup: Setup) -> Tensor:
-    """Two prepared samples: real ones, measured throughout.
+    """Two prepared samples: real ones, measured throughout; noise where nothing but their kind is known of the data.
 
     Raises:
         UserError: there are none.
     """
+    if isinstance(setup.source, Absent):
+        noise = np.random.default_rng(0).integers(
+            0, 256, (2, len(setup.source.info.channels), 256, 256), dtype=np.uint8
+        )
+        prepared = [setup.adapter.prepare(Sample(signal, None, None, "", "noise"))[0] for signal in noise]
+        return torch.from_numpy(np.stack(prepared))
     whole = (
         signal
         for indices in (setup.split[name] for name in ("test", "validation", "train"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -16,7 +16,7 @@ from maekit.recipe.load import load_recipe
 from maekit.training import checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor, nn
 
@@ -26,6 +26,7 @@ Weights = dict[str, "Tensor"]
 IMPORTED = "imported.json"
 """In a run folder that was made of somebody else's weights: where they come from, and what they lacked."""
 INITIALISED = "initialised"
+MOST_SHOWN = 12
 PICKLES = (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 
@@ -153,17 +154,52 @@ def check_patches(own: Weights, weights: Weights, source: Path) -> None:
         )  # fmt: skip
 
 
-def differences(own: Weights, weights: Weights) -> dict[str, list[str]]:
-    """Names that are `missing`, `unexpected`, `of another shape` (with both shapes)."""
-    return {
-        "missing": [name for name in own if name not in weights],
-        "unexpected": [name for name in weights if name not in own],
-        "of another shape": [
+class Differences(NamedTuple):
+    """Names that a model has and the weights have not, the other way round, and those whose shapes differ (with both)."""
+
+    missing: list[str]
+    unexpected: list[str]
+    of_another_shape: list[str]
+
+    def told(self, own: Weights) -> str:
+        """All of them in a sentence; a module that is missing or unexpected as a whole by its name alone."""
+        there = set(own) - set(self.missing)
+        parts = {
+            "missing": _by_module(self.missing, there),
+            "unexpected": _by_module(self.unexpected, own),
+            "of another shape": self.of_another_shape,
+        }
+        return "; ".join(
+            f"{what}: {', '.join(names[:MOST_SHOWN])}"
+            + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
+            for what, names in parts.items()
+            if names
+        )
+
+
+def differences(own: Weights, weights: Weights) -> Differences:
+    """Between the weights of a model and those it shall take."""
+    return Differences(
+        [name for name in own if name not in weights],
+        [name for name in weights if name not in own],
+        [
             f"{name} {tuple(weights[name].shape)} for {tuple(own[name].shape)}"
             for name in own
             if name in weights and weights[name].shape != own[name].shape
         ],
-    }
+    )
+
+
+def _by_module(names: Iterable[str], others: Iterable[str]) -> list[str]:
+    """`decoder.* (104)` for the names of a module of which there is none among `others`."""
+    parts_of = {name: name.split(".") for name in (*names, *others)}
+    taken = {tuple(parts_of[name][:i]) for name in others for i in range(len(parts_of[name]) + 1)}
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name in names:
+        parts = tuple(parts_of[name])
+        stem = next((parts[:i] for i in range(1, len(parts)) if parts[:i] not in taken), parts)
+        found.setdefault(stem, []).append(name)
+    return [some[0] if len(some) == 1 else f"{'.'.join(stem)}.* ({len(some)})" for stem, some in found.items()]
 
 
 def load_strictly(module: nn.Module, weights: Weights, source: Path) -> None:
@@ -172,14 +208,11 @@ def load_strictly(module: nn.Module, weights: Weights, source: Path) -> None:
     Raises:
         UserError: names that are missing or unexpected, shapes that differ.
     """
-    problems = [
-        f"{len(names)} {what} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})"
-        for what, names in differences(module.state_dict(), weights).items()
-        if names
-    ]
-    if problems:
+    own = module.state_dict()
+    found = differences(own, weights)
+    if any(found):
         raise UserError(
-            "weights that do not fit: " + "; ".join(problems), place=str(source), expected="weights of this very model",
+            f"weights that do not fit; {found.told(own)}", place=str(source), expected="weights of this very model",
             mend="Use the model and adapter settings that the weights were trained with.",
         )  # fmt: skip
     module.load_state_dict(weights)

@@ -118,7 +118,7 @@ def test_there_and_back_is_bit_exact(recipes: Path, form: str) -> None:
     else:
         file = target / "model.safetensors" if target.is_dir() else target
         notes = import_weights(file, recipes / "pretrain.yaml", recipes / "again", partial=form == "timm")
-        assert (form == "timm") == any("left as initialised: model.decoder.mask_token" in note for note in notes)
+        assert (form == "timm") == any("missing: model.decoder.* (" in note for note in notes)
         after = autoencoder(recipes / "again").state_dict()
     for name, value in before.items():
         if form != "timm" or "decoder" not in name:
@@ -241,7 +241,7 @@ def test_five_steps_of_fine_tuning_equal_timms(recipes: Path, pool: str, pooling
 
 def test_an_encoder_alone_is_enough_to_fine_tune_at_another_size(recipes: Path) -> None:
     save_file(official.write(encoder_of(vitmae()), 3, (8, 8)), recipes / "encoder.safetensors")
-    with pytest.raises(Exception, match=r"missing: model\.decoder\.mask_token") as said:
+    with pytest.raises(Exception, match=r"missing: model\.decoder\.\*") as said:
         import_weights(recipes / "encoder.safetensors", recipes / "pretrain.yaml", recipes / "run")
     assert "--partial" in str(said.value)
     assert not (recipes / "run").exists()

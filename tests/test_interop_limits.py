@@ -261,7 +261,7 @@ def test_mistakes_are_named(recipes: Path) -> None:  # noqa: F811
         ({"overrides": ["model.encoder={width: 24, depth: 2, heads: 2}"], "partial": True}, "of another shape"),
         ({"overrides": ["adapter.size=[32, 48]"]}, r"of another shape: model.encoder.pos_embed \(1, 17, 48\) for \(1, 25"),
         ({"file": recipes / "none.pth"}, "no such file"),
-        ({"file": recipes}, "got 'a folder'"),
+        ({"file": recipes}, "got 'a folder'.*Name the one in it.*theirs.safetensors"),
         ({"key": "model"}, "no weights under that name|leave --key out"),
         ({"recipe": recipes / "pretain.yaml"}, "no such recipe"),
     ]  # fmt: skip

@@ -16,6 +16,7 @@ from maekit.errors import UserError, nearest
 if TYPE_CHECKING:
     from pathlib import Path
 
+SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 WRAPPERS = ("module.", "_orig_mod.")
 WHOLE = "a file whole and as it was written"
 REFUSED = re.compile(r"(?:GLOBAL|Unsupported(?! global)) ([\w.]+(?: \d+)?)")
@@ -36,9 +37,11 @@ def read_tensors(file: Path, key: str | None = None) -> dict[str, Tensor]:
         UserError: nothing there, damaged, not weights, or a pickle that wants to run code.
     """
     if not file.is_file():
+        inside = [p.name for p in sorted(file.iterdir()) if p.suffix in SUFFIXES] if file.is_dir() else []
         raise UserError(
             "no such file", place=str(file), value="a folder" if file.is_dir() else "nothing",
-            expected="a .pth, .pt, .bin or .safetensors file",
+            expected=f"a file ending in {', '.join(SUFFIXES)}",
+            mend=f"Name the one in it that has the weights: {', '.join(inside)}." if inside else "",
         )  # fmt: skip
     if not file.stat().st_size:
         raise UserError("an empty file", place=str(file), expected=WHOLE, mend="Download it again.")
