@@ -125,11 +125,12 @@ def collate(items: Sequence[dict[str, Any]]) -> Batch:
 def loader(samples: Samples, sampler: BatchSampler, *, workers: int = 0, pin: bool = False) -> Batches:
     """Batches in the sampler's order, prepared by `workers` processes.
 
-    They stay from epoch to epoch: nothing in them depends on it but the keys, which come from here.
+    They stay from epoch to epoch: nothing in them depends on it but the keys, which come from here. The generator of
+    its own is for the seeds torch gives to workers, which would otherwise shift the random numbers of the next step.
     """
     return Batches(
         samples, batch_sampler=sampler, collate_fn=_collate, num_workers=workers, pin_memory=pin,
-        persistent_workers=workers > 0, worker_init_fn=_leave_signals,
+        persistent_workers=workers > 0, worker_init_fn=_leave_signals, generator=torch.Generator(),
     )  # fmt: skip
 
 
