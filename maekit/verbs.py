@@ -309,7 +309,7 @@ def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
     found["batch_size"] = setup.recipe.training.batch_size
     found["ema"] = setup.recipe.training.ema
     if start is not None:
-        found["start"] = str(start)
+        found["start"] = start if start == RANDOM else str(Path(start).resolve())
     return found
 
 
