@@ -217,6 +217,36 @@ def test_workers_that_outlive_a_killed_run_hold_no_lock(tiny: Path, tmp_path: Pa
     os.killpg(child, signal.SIGKILL)
 
 
+STAND_INS = {
+    "srun": 'shift; exec "$@"',
+    "scontrol": 'if [ "$1" = show ]; then echo 127.0.0.1; else echo "$@" >> asked; fi',
+    ".venv/bin/torchrun": f'exec {sys.executable} -m torch.distributed.run --local-addr 127.0.0.1 "$@"',
+}
+
+
+def test_the_cluster_script_saves_and_goes_back_into_the_queue(tiny: Path, tmp_path: Path) -> None:
+    """With stand-ins for the cluster's own commands; the launcher, its processes and the signal are real."""
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for name, does in STAND_INS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    script = Path(__file__).parents[1] / "docs/slurm.sh"
+    variables = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "a", "SLURM_NNODES": "1", "SLURM_GPUS_ON_NODE": "2"}
+    job = subprocess.Popen(
+        ["bash", str(script), str(tiny), "--runs", str(tmp_path), "--device", "cpu", *sets("schedule.epochs=500")],
+        cwd=tmp_path, env={**os.environ, **variables, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    run = Run(tmp_path / "tiny")
+    deadline = time.monotonic() + 120
+    while not (run.folder.is_dir() and len(run.rows()) > 3) and time.monotonic() < deadline and job.poll() is None:
+        time.sleep(0.1)
+    job.send_signal(signal.SIGTERM)
+    said = job.communicate(timeout=60)[1]
+    assert job.returncode == 0, said[-3000:]
+    assert (tmp_path / "asked").read_text() == f"requeue {os.getpid()}\n"
+    assert checkpoint.steps(run.folder / "checkpoints")[-1] == rows(run.folder, name="step")[-1] > 0
+
+
 CRASH = """\
 import os, signal
 from maekit.training import loop
