@@ -231,7 +231,12 @@ def test_the_cluster_script_saves_and_goes_back_into_the_queue(tiny: Path, tmp_p
         (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
         (tmp_path / name).chmod(0o755)
     script = Path(__file__).parents[1] / "docs/slurm.sh"
-    variables = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "a", "SLURM_NNODES": "1", "SLURM_GPUS_ON_NODE": "2"}
+    variables = {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_JOB_NODELIST": "a",
+        "SLURM_NNODES": "1",
+        "SLURM_GPUS_ON_NODE": "2",
+    }
     job = subprocess.Popen(
         ["bash", str(script), str(tiny), "--runs", str(tmp_path), "--device", "cpu", *sets("schedule.epochs=500")],
         cwd=tmp_path, env={**os.environ, **variables, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, stderr=subprocess.PIPE, text=True,
