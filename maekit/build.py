@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maekit.adapter import Adapter
+    from maekit.core.backbone import Backbone
     from maekit.core.targets import Target
     from maekit.data.sample import Sample, SignalInfo, Source
     from maekit.recipe.load import LoadedRecipe
@@ -216,16 +217,36 @@ def make_autoencoder(setup: Setup) -> MaskedAutoencoder:
         plugins.find("maskings", model.masking.name, place=loaded.locate("model", "masking", "name")),
         model.masking, loaded, ("model", "masking"), patchifier,
     )  # fmt: skip
-    target = make_target(setup)
+    target, encoder = make_target(setup), make_encoder(setup)
     try:
         return MaskedAutoencoder(
-            patchifier, encoder=size(model.encoder, model.drop_path), decoder=size(model.decoder), masking=masking,
+            patchifier, encoder=encoder, decoder=size(model.decoder), masking=masking,
             mask_ratio=model.mask_ratio, target=target, encoder_mask_tokens=model.encoder_mask_tokens, loss_on=model.loss_on,
             decoder_attention=model.decoder_attention, predicted_share=model.predicted_share,
         )  # fmt: skip
     except ValueError as error:
-        key = "mask_ratio" if "mask_ratio" in str(error) else "decoder_attention"
+        keys = ("mask_ratio", "encoder_mask_tokens", "decoder_attention")
+        key = next(key for key in keys if key in str(error))
         raise UserError(str(error), place=loaded.locate("model", key)) from error
+
+
+def make_encoder(setup: Setup) -> Backbone:
+    """The encoder of a recipe, with new weights; one that is pretrained with mask tokens of its own has them in pretraining.
+
+    Raises:
+        UserError: options that do not fit it, or patches that it cannot take.
+    """
+    loaded, model = setup.loaded, setup.recipe.model
+    kind = plugins.find("encoders", model.backbone.name, place=loaded.locate("model", "backbone", "name"))
+    sized: tuple[TransformerConfig, ...] = ()
+    known = {}
+    if issubclass(kind, Encoder):
+        sized = (size(model.encoder, model.drop_path),)
+        known["mask_token"] = model.encoder_mask_tokens and setup.recipe.task.name not in LABELLED_TASKS
+    encoder: Backbone = construct(
+        kind, model.backbone, loaded, ("model", "backbone"), setup.adapter.patchifier, *sized, **known
+    )
+    return encoder
 
 
 def make_target(setup: Setup) -> Target:
@@ -279,7 +300,7 @@ def make_task(setup: Setup) -> Task:
     if recipe.task.name not in LABELLED_TASKS:
         model = () if recipe.task.name == "tokenizer" else (make_autoencoder(setup),)
         return construct(kind, recipe.task, loaded, keys, front, *model)
-    encoder = Encoder(setup.adapter.patchifier, size(recipe.model.encoder, recipe.model.drop_path))
+    encoder = make_encoder(setup)
     if (recipe.task.name == "classification") != (setup.source.classes is not None):
         raise UserError(
             f"{recipe.task.name} does not fit the labels", place=loaded.locate("task"),

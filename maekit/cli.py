@@ -285,7 +285,7 @@ def doctor() -> None:
         "yes" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no (float32 is used)"
     )
     facts["C++ compiler"] = shutil.which("c++") or "none: training.compile falls back"
-    for kind in ("adapters", "maskings", "targets", "tasks"):
+    for kind in ("adapters", "encoders", "maskings", "targets", "tasks"):
         facts[kind] = ", ".join(plugins.names(kind))  # type: ignore[arg-type]
     for name, value in facts.items():
         out.print(f"{name:14}{escape(value)}")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from maekit import verbs
 from maekit.build import Absent, Setup, make_task, set_up_without_data
-from maekit.core.autoencoder import Decoder
+from maekit.core.autoencoder import Decoder, Encoder
 from maekit.core.patchify import GridPatchifier
 from maekit.core.targets import PatchNormTarget, RawTarget
 from maekit.data.sample import Sample
@@ -74,6 +74,9 @@ def import_weights(
     setup = set_up_without_data(loaded, classes, fit=True)
     torch.manual_seed(loaded.recipe.seed)
     task = make_task(setup)
+    if not isinstance(verbs.encoder_of(task), Encoder):
+        raise UserError("weights of other people's code are those of transformers", value=loaded.recipe.model.backbone.name,
+                        place=loaded.locate("model", "backbone", "name"), expected="a recipe with the backbone transformer")  # fmt: skip
     own = task.state_dict()
     if isinstance(task, Pretraining):
         found = {f"model.{name}": value for name, value in found.items()}
@@ -221,7 +224,10 @@ def _plain(task: Task, run: Path, form: str) -> Weights:
         UserError: what the layout has no names for, or what its readers would compute differently.
     """
     reason = ""
-    if isinstance(task, Pretraining):
+    encoder = verbs.encoder_of(task)
+    if encoder is not None and not isinstance(encoder, Encoder):
+        reason = f"an encoder that is a {type(encoder).__name__} and no transformer"
+    elif isinstance(task, Pretraining):
         if form != "timm":
             if task.model.encoder.mask_token is not None:
                 reason = "an encoder with a mask token of its own"

@@ -1,6 +1,6 @@
-"""Finding adapters, maskings, targets and tasks by the short names that recipes use.
+"""Finding adapters, encoders, maskings, targets and tasks by the short names that recipes use.
 
-Installed packages declare them as entry points of the groups `maekit.adapters`, `maekit.maskings`,
+Installed packages declare them as entry points of the groups `maekit.adapters`, `maekit.encoders`, `maekit.maskings`,
 `maekit.targets`, `maekit.tokenizers` and `maekit.tasks`; the built-in ones are declared the same way in our own pyproject. Code that is
 not installed comes in only through `--plugin FILE.py`, where `register` names it.
 """
@@ -20,7 +20,7 @@ from maekit.errors import UserError, nearest
 if TYPE_CHECKING:
     from pathlib import Path
 
-Kind = Literal["adapters", "maskings", "targets", "tokenizers", "tasks"]
+Kind = Literal["adapters", "encoders", "maskings", "targets", "tokenizers", "tasks"]
 T = TypeVar("T", bound=type)
 
 

@@ -32,7 +32,7 @@ from maekit.weights import load_encoder, load_strictly, read_weights, require_de
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from maekit.core.autoencoder import Encoder
+    from maekit.core.backbone import Backbone
     from maekit.tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -187,10 +187,10 @@ def embeddings(
 
     They are in the order of the split, without those that could not be read.
     """
-    if not isinstance(task, Transfer | Pretraining):
+    encoder = encoder_of(task)
+    if encoder is None:
         raise UserError("no encoder of samples in this run", value=f"task {setup.recipe.task.name}",
                         expected="a run of pretraining, classification or regression")  # fmt: skip
-    encoder: Encoder = task.encoder if isinstance(task, Transfer) else task.model.encoder
     samples = setup.some_samples(side)
     task.to(process.device).eval()
     found, indices = [], []
@@ -202,6 +202,13 @@ def embeddings(
             x, valid = task.front(batch["signal"], batch.get("valid"))
             found.append(pool(encoder(x, valid), valid, "class" if pooling == "class" else "mean").float().cpu())
     return each_once(torch.cat(found).numpy(), torch.cat(indices).numpy())
+
+
+def encoder_of(task: Task) -> Backbone | None:
+    """The encoder of samples that a task trains or uses; None where it has none."""
+    if isinstance(task, Transfer):
+        return task.encoder
+    return task.model.encoder if isinstance(task, Pretraining) else None
 
 
 def each_once(rows: NDArray[Any], indices: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -99,13 +99,16 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
     """
     stated = source / "recipe.yaml"
     if stated.is_file():
-        theirs = load_recipe(stated).recipe.adapter.name
-        mine = setup.recipe.adapter.name
-        if theirs != mine:
-            raise UserError(
-                "weights of another modality", place=str(source), value=f"adapter {theirs}", expected=f"adapter {mine}",
-                mend="Start from a run that was pretrained with this adapter.",
-            )  # fmt: skip
+        pretrained, recipe = load_recipe(stated).recipe, setup.recipe
+        for what, key, theirs, mine in (
+            ("another modality", "adapter", pretrained.adapter, recipe.adapter),
+            ("another kind of encoder", "backbone", pretrained.model.backbone, recipe.model.backbone),
+        ):
+            if theirs.name != mine.name:
+                raise UserError(
+                    f"weights of {what}", place=str(source), value=f"{key} {theirs.name}", expected=f"{key} {mine.name}",
+                    mend=f"Start from a run that was pretrained with this {key}.",
+                )  # fmt: skip
     weights = read_weights(source)
     prefix = "model.encoder." if any(name.startswith("model.encoder.") for name in weights) else "encoder."
     encoder = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
@@ -139,13 +142,15 @@ def resampled(table: Tensor, grid: Sequence[int]) -> Tensor:
 
 
 def check_patches(own: Weights, weights: Weights, source: Path) -> None:
-    """Whether a patch of these weights is as large as one of this model.
+    """Whether a patch of these weights is as large as one of this model, where it is embedded as a whole.
 
     Raises:
         UserError: it is not.
     """
-    name = next(name for name in own if name.endswith("patch_embed.proj.weight"))
-    mine, theirs = own[name].shape, weights[name].shape if name in weights else own[name].shape
+    name = next((name for name in own if name.endswith("patch_embed.proj.weight")), None)
+    if name is None or name not in weights:
+        return
+    mine, theirs = own[name].shape, weights[name].shape
     if mine[1] != theirs[1]:
         raise UserError(
             "weights for patches of another size, or with other channels", place=str(source),

@@ -1,6 +1,8 @@
 """The masked autoencoder, knowing nothing of any modality. `from maekit.core import MaskedAutoencoder, GridPatchifier`."""
 
 from maekit.core.autoencoder import Encoder, MAEOutput, MaskedAutoencoder
+from maekit.core.backbone import Backbone
+from maekit.core.convolutional import CNN, TCN
 from maekit.core.masking import (
     AxisMasking,
     BlockMasking,
@@ -17,9 +19,12 @@ from maekit.core.targets import PatchNormTarget, RawTarget, Target
 from maekit.core.transformer import PAPER_DECODER, PRESETS, TransformerConfig
 
 __all__ = [
+    "CNN",
     "PAPER_DECODER",
     "PRESETS",
+    "TCN",
     "AxisMasking",
+    "Backbone",
     "BlockMasking",
     "Encoder",
     "GridMasking",

@@ -10,6 +10,7 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from maekit.core.backbone import Backbone, gather, measured_alone
 from maekit.core.cross_decoder import CrossDecoder
 from maekit.core.masking import Mask, kept_patches, mask_patches
 from maekit.core.positions import sincos_positions
@@ -41,7 +42,7 @@ class PatchEmbed(nn.Module):
         return self.proj(patches)
 
 
-class Encoder(nn.Module):
+class Encoder(Backbone):
     """A vision transformer over patches, with a class token; state-dict names are timm's.
 
     Args:
@@ -52,7 +53,7 @@ class Encoder(nn.Module):
 
     def __init__(self, patchifier: Patchifier, config: TransformerConfig, *, mask_token: bool = False) -> None:
         super().__init__()
-        self.patchifier, self.config = patchifier, config
+        self.patchifier, self.config, self.width = patchifier, config, config.width
         self.patch_embed = PatchEmbed(patchifier.patch_dim, config.width)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width)) if mask_token else None
@@ -67,17 +68,6 @@ class Encoder(nn.Module):
             if token is not None:
                 nn.init.normal_(token, std=0.02)
 
-    def forward(
-        self, x: Float[Tensor, "batch *sample"], valid: Bool[Tensor, "batch patch"] | None = None
-    ) -> Float[Tensor, "batch token width"]:
-        """Features of every measured patch, class token first; nothing is masked.
-
-        Args:
-            x: (batch, *sample_shape).
-            valid: (batch, patch) False where not measured: nobody attends there.
-        """
-        return self.encode(self.patchifier.patchify(x), valid, None)
-
     def encode(
         self,
         patches: Float[Tensor, "batch patch dim"],
@@ -85,9 +75,7 @@ class Encoder(nn.Module):
         mask: Mask | None,
     ) -> Float[Tensor, "batch token width"]:
         """Through the blocks: all patches, only those that `mask` keeps, or (with a mask token) stand-ins as well."""
-        if valid is not None:
-            patches = torch.where(valid[..., None], patches, 0.0)
-        tokens = self.patch_embed(patches)
+        tokens = self.patch_embed(measured_alone(patches, valid))
         keys = valid
         if mask is not None and self.mask_token is not None:
             tokens = torch.where(mask.mask[..., None], self.mask_token.to(tokens.dtype), tokens)
@@ -141,7 +129,7 @@ class MaskedAutoencoder(nn.Module):
 
     Args:
         patchifier: how a sample is cut.
-        encoder: size of the encoder.
+        encoder: size of the transformer that encodes, or an encoder of another kind.
         decoder: size of the decoder, narrower and shallower as a rule.
         masking: strategy that scores patches.
         mask_ratio: share of the measured patches that is removed.
@@ -159,7 +147,7 @@ class MaskedAutoencoder(nn.Module):
         self,
         patchifier: Patchifier,
         *,
-        encoder: TransformerConfig,
+        encoder: TransformerConfig | Backbone,
         decoder: TransformerConfig,
         masking: Masking,
         mask_ratio: float = 0.75,
@@ -178,7 +166,11 @@ class MaskedAutoencoder(nn.Module):
             )
         self.patchifier, self.masking, self.mask_ratio = patchifier, masking, mask_ratio
         self.target, self.loss_on = target or PatchNormTarget(patchifier), loss_on
-        self.encoder = Encoder(patchifier, encoder, mask_token=encoder_mask_tokens)
+        if isinstance(encoder, TransformerConfig):
+            encoder = Encoder(patchifier, encoder, mask_token=encoder_mask_tokens)
+        elif encoder_mask_tokens and encoder.mask_token is None:
+            raise ValueError(f"encoder_mask_tokens: {type(encoder).__name__} has no mask token of its own")
+        self.encoder = encoder
         cross = decoder_attention == "cross"
         if (cross and (encoder_mask_tokens or loss_on == "all")) or (not cross and predicted_share != 1):
             raise ValueError(
@@ -204,9 +196,7 @@ class MaskedAutoencoder(nn.Module):
             valid: (batch, patch) True where measured; the others are neither encoded, attended to nor in the loss.
             noise: (batch, patch) uniform in [0, 1); given, the step is repeatable.
         """
-        patches = self.patchifier.patchify(x)
-        if valid is not None:
-            patches = torch.where(valid[..., None], patches, 0.0)
+        patches = measured_alone(self.patchifier.patchify(x), valid)
         if noise is None:
             noise = torch.rand(patches.shape[:2], device=x.device)
         mask = mask_patches(self.masking(noise), self.mask_ratio, valid)
@@ -237,11 +227,6 @@ def masked_mse(
 def mean_over(errors: Float[Tensor, "batch patch"], counted: Bool[Tensor, "batch patch"]) -> Float[Tensor, ""]:
     """Mean over the patches that count, of the whole batch; what the others hold, NaN included, does not matter."""
     return torch.where(counted, errors, 0.0).sum() / counted.sum().clamp(min=1)
-
-
-def gather(tokens: Float[Tensor, "batch token width"], ids: Tensor) -> Float[Tensor, "batch picked width"]:
-    """Rows `ids` (batch, picked) of each sample."""
-    return tokens.gather(1, repeat(ids, "batch picked -> batch picked width", width=tokens.shape[2]))
 
 
 def with_class_token(keys: Bool[Tensor, "batch patch"] | None) -> Bool[Tensor, "batch token"] | None:

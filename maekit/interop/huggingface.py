@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from maekit.core.autoencoder import Decoder
+from maekit.core.autoencoder import Decoder, Encoder
 from maekit.interop.official import convolution, linear
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def config(model: MaskedAutoencoder, patchifier: GridPatchifier, normalised: boo
         )
     if not isinstance(model.decoder, Decoder):
         raise ValueError("ViTMAE's decoder attends to all patches, this one to visible ones alone")
+    assert isinstance(model.encoder, Encoder), "others have no place in this layout"
     encoder, decoder = model.encoder.config, model.decoder.config
     return {
         "architectures": ["ViTMAEForPreTraining"], "model_type": "vit_mae", "image_size": height,

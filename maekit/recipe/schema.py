@@ -98,12 +98,14 @@ class Size(Section):
 
 
 class Model(Section):
-    """The masked autoencoder. `drop_path` applies to an encoder named by its preset; `loss_on: all` is an ablation.
+    """The masked autoencoder. `backbone` is the kind of encoder, with its options; `encoder` and `decoder` are sizes of
+    transformers, the first of the default backbone alone. `drop_path` applies to an encoder named by its preset; `loss_on: all` is an ablation.
 
     `decoder_attention: cross` is CrossMAE's decoder (removed patches look at visible ones only), which may predict a
     `predicted_share` of the removed patches in training.
     """
 
+    backbone: Named = Choice(name="transformer")
     encoder: Preset | Size = "vit_base"
     decoder: Preset | Size = Size(width=512, depth=8, heads=16)
     masking: Named = Choice(name="random")
@@ -265,7 +267,7 @@ class Recipe(Section):
         return name
 
 
-NAMED = (("adapter",), ("task",), ("model", "masking"), ("model", "target"))
+NAMED = (("adapter",), ("task",), ("model", "backbone"), ("model", "masking"), ("model", "target"))
 """Where a recipe has a choice by name."""
 
 EXCLUSIVE: dict[tuple[str | int, ...], tuple[set[str], set[str]]] = {

@@ -16,7 +16,7 @@ from maekit.tasks.transfer import Transfer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from maekit.core.autoencoder import Encoder
+    from maekit.core.backbone import Backbone
 
 
 class Classification(Transfer):
@@ -35,7 +35,7 @@ class Classification(Transfer):
     def __init__(
         self,
         front: nn.Module,
-        encoder: Encoder,
+        encoder: Backbone,
         *,
         classes: Sequence[str],
         smoothing: float = 0.0,

@@ -15,7 +15,7 @@ from maekit.tasks.transfer import Transfer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from maekit.core.autoencoder import Encoder
+    from maekit.core.backbone import Backbone
 
 
 class Regression(Transfer):
@@ -32,7 +32,7 @@ class Regression(Transfer):
     label_std: Tensor
 
     def __init__(
-        self, front: nn.Module, encoder: Encoder, *, mean: float, std: float, within: float = 5.0, **options: Any
+        self, front: nn.Module, encoder: Backbone, *, mean: float, std: float, within: float = 5.0, **options: Any
     ) -> None:
         super().__init__(front, encoder, 1, **options)
         self.within = within

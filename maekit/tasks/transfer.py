@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from einops import reduce
 from jaxtyping import Bool, Float
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from maekit.tasks.shared_norm import SharedBatchNorm
 from maekit.tasks.task import Batch, Task
 
 if TYPE_CHECKING:
-    from maekit.core.autoencoder import Encoder
+    from maekit.core.backbone import Backbone
 
 Tune = Literal["frozen", "partial", "full"]
 Pooling = Literal["mean", "class"]
@@ -39,7 +40,7 @@ class Transfer(Task):
     def __init__(
         self,
         front: nn.Module,
-        encoder: Encoder,
+        encoder: Backbone,
         outputs: int,
         *,
         tune: Tune = "full",
@@ -55,14 +56,14 @@ class Transfer(Task):
                 "block is its MLP"
             )
         self.front, self.encoder, self.tune, self.pooling = front, encoder, tune, pooling
-        width = encoder.config.width
+        width = encoder.width
         self.norm: nn.Module
         if tune == "frozen":
             self.norm = SharedBatchNorm(width)
             head_std = 0.01
         elif pooling == "mean":
             self.norm = nn.LayerNorm(width, eps=1e-6)
-            encoder.norm = nn.Identity()  # type: ignore[assignment]
+            encoder.norm = nn.Identity()
         else:
             self.norm = nn.Identity()
         self.head = nn.Linear(width, outputs)
@@ -77,6 +78,8 @@ class Transfer(Task):
                 block.requires_grad_(True)
             if tuned_blocks % 1:
                 half = encoder.blocks[depth - whole - 1]
+                if not isinstance(half, Block):
+                    raise ValueError(f"tuned_blocks={tuned_blocks}: halves are of a transformer's blocks")
                 half.norm2.requires_grad_(True)
                 half.mlp.requires_grad_(True)
             encoder.norm.requires_grad_(True)
