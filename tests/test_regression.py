@@ -162,7 +162,7 @@ def test_bins_as_a_person_runs_them(tiny: Path, tmp_path: Path) -> None:
     moved = ["data.split={validation: [p000, p002, p003], test: [p001]}"]
     _, again = verbs.predictions(run, overrides=moved)
     assert np.array_equal(rows["output"], again["output"])
-    with pytest.raises(UserError, match=r"tiny.yaml.*`bin_range` and `bin_smoothing` are of no effect"):
+    with pytest.raises(UserError, match=r"--set task.*`bin_range` and `bin_smoothing` are of no effect"):
         verbs.finetune(
             tiny, "random", runs=tmp_path, overrides=["task={name: regression, bin_range: [40, 160]}", "name=b"]
         )
