@@ -103,7 +103,7 @@ class HeartRateAdapter(Adapter):
                 raise ValueError(f"{name} {tuple(band)} must rise, between 0 and {rate / 2:g} Hz (half of rate_hz)")
         if not 0 <= time_stretch <= 0.5:
             raise ValueError(f"time_stretch {time_stretch:g}, expected 0 to 0.5")
-        super().__init__(info, GridPatchifier((len(info.channels), self.points), (patch,), ("time",)))
+        super().__init__(info, GridPatchifier((len(info.channels), self.points), (patch,), ("time",), (rate,)))
         self.difference, self.band_hz, self.per_window, self.despike = difference, band_hz, per_window, despike
         self.gain_jitter, self.noise_snr_db, self.wander_std = gain_jitter, noise_snr_db, wander_std
         self.sign_flip, self.time_stretch = sign_flip, time_stretch
