@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +49,9 @@ class HeartRateAdapter(Adapter):
             deviations of the window; of use only without `band_hz`.
         sign_flip: augmentation: right only where polarity means nothing (radar phase, whose sign is a convention,
             not an ECG lead or a PPG).
+        time_stretch: augmentation: a window plays up to this share faster or slower, and its label, where it is a value
+            (a rate), goes up or down with it. Only part of a window that is not this share longer than `window_s` is
+            left for that; where in the sample it lies is random, and the rest is missing.
         estimate_band_hz: where the no-learning estimator looks for the heart.
         estimate_difference: the estimator takes differences first: right for displacement or phase, wrong for a PPG.
 
@@ -73,6 +78,7 @@ class HeartRateAdapter(Adapter):
         noise_snr_db: float | None = None,
         wander_std: float = 0.0,
         sign_flip: bool = False,
+        time_stretch: float = 0.0,
         estimate_band_hz: tuple[float, float] = (0.8, 2.0),
         estimate_difference: bool = True,
     ) -> None:
@@ -95,10 +101,12 @@ class HeartRateAdapter(Adapter):
         for name, band in (("band_hz", band_hz), ("estimate_band_hz", estimate_band_hz)):
             if band is not None and not 0 < band[0] < band[1] < rate / 2:
                 raise ValueError(f"{name} {tuple(band)} must rise, between 0 and {rate / 2:g} Hz (half of rate_hz)")
-        super().__init__(info, GridPatchifier((len(info.channels), self.points), (patch,), ("time",)))
+        if not 0 <= time_stretch <= 0.5:
+            raise ValueError(f"time_stretch {time_stretch:g}, expected 0 to 0.5")
+        super().__init__(info, GridPatchifier((len(info.channels), self.points), (patch,), ("time",), (rate,)))
         self.difference, self.band_hz, self.per_window, self.despike = difference, band_hz, per_window, despike
         self.gain_jitter, self.noise_snr_db, self.wander_std = gain_jitter, noise_snr_db, wander_std
-        self.sign_flip = sign_flip
+        self.sign_flip, self.time_stretch = sign_flip, time_stretch
         self.estimate_band_hz, self.estimate_difference = estimate_band_hz, estimate_difference
         unit = f"{info.unit}/s" if difference else info.unit
         self.unit = f"standard deviations of the window ({unit})" if per_window else unit
@@ -134,6 +142,28 @@ class HeartRateAdapter(Adapter):
             measured = _measured(x, valid)
             x = (x - measured.mean(axis=-1, keepdims=True)) / (measured.std(axis=-1, keepdims=True) + 1e-9)
         return np.ascontiguousarray(x, dtype=np.float32), valid
+
+    def vary(self, sample: Sample, rng: Generator) -> Sample:
+        """Time stretch: the same numbers are said to have come at another rate, before anything is filtered.
+
+        So a band-pass still is in hertz, a derivative per second, and `prepare` resamples without aliasing. How much of
+        the window is taken does not depend on the speed: what is missing must not tell the label.
+        """
+        if not self.time_stretch:
+            return sample
+        # In hundredths, so that resampling is by a ratio of small numbers, and quick.
+        speed = round(1 + self.time_stretch * rng.uniform(-1, 1), 2)
+        rate, read = sample.rate_hz or self.rate_hz, sample.signal.shape[-1]
+        wanted = math.ceil(self.points / self.rate_hz * rate * speed - 1e-6)
+        taken = min(wanted, read, math.ceil(read / (1 + self.time_stretch) * speed + 1e-6))
+        begin, at = int(rng.integers(0, read - taken + 1)), int(rng.integers(0, wanted - taken + 1))
+        valid = np.zeros(wanted, dtype=bool)
+        valid[at : at + taken] = True if sample.valid is None else sample.valid[begin : begin + taken]
+        signal = np.pad(sample.signal[:, begin : begin + taken], ((0, 0), (at, wanted - taken - at)), mode="edge")
+        label = sample.label * speed if isinstance(sample.label, float) else sample.label
+        return replace(
+            sample, signal=signal, valid=None if valid.all() else valid, label=label, rate_hz=rate * speed
+        )  # fmt: skip
 
     def augment(self, signal: Array, valid: Valid | None, rng: Generator) -> tuple[Array, Valid | None]:
         """Gain, noise, wander and, where asked for, polarity: what mounting and receiver change from day to day."""

@@ -145,7 +145,8 @@ class RangeDopplerAdapter(Adapter):
             )
         if gain_jitter_db < 0 or (notch_bins is not None and notch_bins < 0):
             raise ValueError("gain_jitter_db and notch_bins are not below zero")
-        patchifier = GridPatchifier(info.shape, tuple(patch), names)
+        rates = [1 / abs(axis.step) if axis.step else None for axis in info.axes]
+        patchifier = GridPatchifier(info.shape, tuple(patch), names, rates)
         front = MapFront(patchifier, scale=scale, floor_db=floor_db, level_range_db=level_range_db)
         super().__init__(info, patchifier, front)
         self.scale, self.level_range_db, self.notch_bins = scale, level_range_db, notch_bins

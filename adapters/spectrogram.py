@@ -144,7 +144,10 @@ class SpectrogramAdapter(Adapter):
         if length < n_fft or frames < 1:
             raise ValueError(f"a window of {length} samples has no {patch[1]} frames of {n_fft} samples every {hop}")
         bins = n_fft if info.complex else n_fft // 2
-        patchifier = GridPatchifier((len(info.channels), bins, frames), tuple(patch), ("frequency", "time"))
+        patchifier = GridPatchifier(
+            (len(info.channels), bins, frames), tuple(patch), ("frequency", "time"),
+            (n_fft / info.rate_hz, info.rate_hz / hop),
+        )  # fmt: skip
         zero = None if isinstance(reference, str) else float(reference)
         front = SpectrogramFront(
             patchifier, n_fft=n_fft, hop=hop, two_sided=info.complex, floor_db=floor_db, reference=zero

@@ -111,6 +111,14 @@ class Adapter(ABC):
         """A physically valid variation of a prepared training signal. Default: none."""
         return signal, valid
 
+    def vary(self, sample: Sample, rng: Generator) -> Sample:
+        """A physically valid variation of a training sample as it was read, with the label that it then has. Default: none.
+
+        For what changes the label too (`dataclasses.replace(sample, signal=..., label=...)`); where there are no labels,
+        `sample.label` is None and stays so.
+        """
+        return sample
+
     def training_sample(self, sample: Sample, rng: Generator) -> tuple[Array, NDArray[np.bool_] | None]:
         """`prepare`, then `augment`; for what must be varied before it is prepared (crops), override this."""
         return self.augment(*self.prepare(sample), rng)

@@ -12,6 +12,7 @@ import torch
 
 from maekit import plugins
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
+from maekit.core.mix import MixTarget, Part
 from maekit.core.targets import TokenTarget
 from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.data import splits
@@ -255,13 +256,37 @@ def make_target(setup: Setup) -> Target:
     Raises:
         UserError: options, or a tokenizer, that do not fit.
     """
-    loaded, choice, known = setup.loaded, setup.recipe.model.target, {}
-    kind = plugins.find("targets", choice.name, place=loaded.locate("model", "target", "name"))
+    return _make_target(setup, setup.recipe.model.target, ("model", "target"))
+
+
+def _make_target(setup: Setup, choice: Choice, keys: tuple[str | int, ...]) -> Target:
+    loaded, options = setup.loaded, choice.options
+    known: dict[str, Any] = {}
+    kind = plugins.find("targets", choice.name, place=loaded.locate(*keys, "name"))
     if issubclass(kind, TokenTarget):
+        if len(keys) > 2:
+            raise UserError("a part that predicts codes", place=loaded.locate(*keys), value=choice.name,
+                            expected="targets of numbers in a mix")  # fmt: skip
         known["tokenizer"] = make_tokenizer(loaded, setup.adapter)
-        choice = Choice(name=choice.name, **{k: v for k, v in choice.options.items() if k != "tokenizer"})
-    target: Target = construct(kind, choice, loaded, ("model", "target"), setup.adapter.patchifier, **known)
+        options.pop("tokenizer", None)
+    elif issubclass(kind, MixTarget):
+        known["parts"] = _make_parts(setup, options.pop("parts", None), (*keys, "parts"))
+    target: Target = construct(
+        kind, Choice(name=choice.name, **options), loaded, keys, setup.adapter.patchifier, **known
+    )
     return target
+
+
+def _make_parts(setup: Setup, given: Any, keys: tuple[str | int, ...]) -> list[Part]:
+    parts = []
+    for i, part in enumerate(given if isinstance(given, list) else [given]):
+        options = {"name": part} if isinstance(part, str) else dict(part) if isinstance(part, dict) else {}
+        weight = options.pop("weight", 1.0)
+        if not isinstance(options.get("name"), str) or not isinstance(weight, int | float):
+            raise UserError("parts of a mix", place=setup.loaded.locate(*keys), value=part,
+                            expected="`parts: [{name: raw, weight: 1}, {name: ..., weight: 0.5, options}]`")  # fmt: skip
+        parts.append(Part(options["name"], _make_target(setup, Choice(**options), (*keys, i)), float(weight)))
+    return parts
 
 
 def fit_target(setup: Setup, target: Target) -> None:
@@ -271,20 +296,26 @@ def fit_target(setup: Setup, target: Target) -> None:
         UserError: patches that it cannot be learned from.
     """
     try:
-        target.fit(_training_patches(setup))
+        target.fit(TrainingPatches(setup))
     except ValueError as error:
         raise UserError(str(error), place=setup.loaded.locate("model", "target")) from error
 
 
-def _training_patches(setup: Setup) -> Iterator[Tensor]:
-    adapter = setup.adapter
-    for sample in setup.to_fit():
-        signal, valid = adapter.prepare(sample)
-        x, measured = adapter.front(
-            torch.from_numpy(signal)[None], None if valid is None else torch.from_numpy(valid)[None]
-        )
-        patches = adapter.patchifier.patchify(x)
-        yield patches[0] if measured is None else patches[measured]
+@dataclass(frozen=True)
+class TrainingPatches:
+    """Standardised (patch, patch_dim) of one training sample after the other, NaN where not measured; read anew each time."""
+
+    setup: Setup
+
+    def __iter__(self) -> Iterator[Tensor]:
+        adapter = self.setup.adapter
+        for sample in self.setup.to_fit():
+            signal, valid = adapter.prepare(sample)
+            x, measured = adapter.front(
+                torch.from_numpy(signal)[None], None if valid is None else torch.from_numpy(valid)[None]
+            )
+            patches = adapter.patchifier.patchify(x)[0]
+            yield patches if measured is None else patches.where(measured[0, :, None], torch.nan)
 
 
 def make_task(setup: Setup) -> Task:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def construct(
-    kind: type, choice: Choice, loaded: LoadedRecipe, keys: tuple[str, ...], *given: Any, **known: Any
+    kind: type, choice: Choice, loaded: LoadedRecipe, keys: tuple[str | int, ...], *given: Any, **known: Any
 ) -> Any:
     """`kind(*given, **known, **options)`, where the options are those of a recipe.
 

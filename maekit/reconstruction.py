@@ -113,9 +113,10 @@ def explain(task: Pretraining, statistics: Statistics) -> str:
     """How predictions were turned back, in words."""
     from maekit.core.targets import PCATarget, RawTarget
 
-    if isinstance(task.model.target, PCATarget):
-        return f"{EXPLANATION['raw']} Only {task.model.target.dim} principal components of a patch are predicted."
-    return EXPLANATION["raw" if isinstance(task.model.target, RawTarget) else statistics]
+    target = task.model.target.drawn
+    if isinstance(target, PCATarget):
+        return f"{EXPLANATION['raw']} Only {target.dim} principal components of a patch are predicted."
+    return EXPLANATION["raw" if isinstance(target, RawTarget) else statistics]
 
 
 def pictures(setup: Setup, task: Pretraining, count: int, statistics: Statistics = "neighbours") -> list[Picture]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from maekit.adapter import Adapter
     from maekit.core.patchify import Patchifier
-    from maekit.data.sample import Source
+    from maekit.data.sample import Sample, Source
 
 
 def check_patchifier(patchifier: Patchifier) -> None:
@@ -45,8 +47,9 @@ def check_adapter(adapter: Adapter, source: Source) -> None:
         again, _ = adapter.prepare(sample)
         assert np.array_equal(signal, again, equal_nan=True), "prepare is random; randomness belongs to augment"
         assert valid is None or valid.dtype == np.bool_, "valid is boolean"
-        one, _ = adapter.training_sample(sample, np.random.default_rng(1))
-        two, _ = adapter.training_sample(sample, np.random.default_rng(1))
+        (one, first), (two, second) = (_varied(adapter, sample) for _ in range(2))
+        assert first == second, "the label of a varied sample depends on something beside the generator"
+        assert (first is None) == (sample.label is None), "a variation adds no label and takes none away"
         assert np.array_equal(one, two, equal_nan=True), "augmentation depends on something beside its generator"
         assert one.shape == signal.shape, f"augmentation changes the shape from {signal.shape} to {one.shape}"
         assert one.dtype == signal.dtype, f"augmentation changes the type from {signal.dtype} to {one.dtype}"
@@ -58,6 +61,12 @@ def check_adapter(adapter: Adapter, source: Source) -> None:
     assert x.dtype == torch.float32, f"front gives {x.dtype}"
     assert torch.isfinite(x).all(), "front gives values that are not finite"
     _draw(adapter, adapter.front.to_units(x)[0].numpy())
+
+
+def _varied(adapter: Adapter, sample: Sample) -> tuple[NDArray[Any], float | int | None]:
+    rng = np.random.default_rng(1)
+    varied = adapter.vary(sample, rng)
+    return adapter.training_sample(varied, rng)[0], varied.label
 
 
 def _draw(adapter: Adapter, x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:

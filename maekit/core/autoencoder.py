@@ -203,18 +203,19 @@ class MaskedAutoencoder(nn.Module):
         latent = self.encoder.encode(patches, valid, mask)
         placed = self.encoder.mask_token is not None
         if isinstance(self.decoder, CrossDecoder):
-            pred, scored = self.decoder(latent, mask, noise, self.predicted_share if self.training else 1.0)
+            pred, chosen = self.decoder(latent, mask, noise, self.predicted_share if self.training else 1.0)
         else:
-            pred, scored = self.decoder(latent, None if placed else mask, valid), self.scored(mask.mask, valid)
-        return MAEOutput(mean_over(self.target.loss(pred, self.target(patches)), scored), pred, mask.mask)
+            pred, chosen = self.decoder(latent, None if placed else mask, valid), torch.ones_like(mask.mask)
+        errors = self.target.loss(pred, self.target(patches, valid))
+        return MAEOutput(mean_over(errors, chosen & self.scored(mask.mask, valid)), pred, mask.mask)
 
     def scored(
         self, mask: Bool[Tensor, "batch patch"], valid: Bool[Tensor, "batch patch"] | None
     ) -> Bool[Tensor, "batch patch"]:
         """Patches that the loss is a mean over."""
-        if self.loss_on == "removed":
-            return mask
-        return torch.ones_like(mask) if valid is None else valid
+        chosen = mask if self.loss_on == "removed" else torch.ones_like(mask)
+        known = self.target.known(valid)
+        return chosen if known is None else chosen & known
 
 
 def masked_mse(

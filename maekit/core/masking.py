@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from maekit.core.patchify import axis_index
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -175,12 +177,8 @@ class _Line:
     """Where each patch lies along one axis, and how patches of a line share the score of one of them."""
 
     def __init__(self, patchifier: Patchifier, axis: str | None) -> None:
-        if axis is None and len(patchifier.axes) > 1:
-            raise ValueError(f"name the axis: this grid has {patchifier.axes}")
-        if axis is not None and axis not in patchifier.axes:
-            raise ValueError(f"no axis {axis!r}; this grid has {patchifier.axes}")
-        self.axis = axis or patchifier.axes[0]
-        along = patchifier.axes.index(self.axis)
+        along = axis_index(patchifier, axis)
+        self.axis = patchifier.axes[along]
         self.size = patchifier.grid_size[along]
         self.stride = prod(patchifier.grid_size[along + 1 :])
         self.position = _coordinates(patchifier.grid_size)[:, along]

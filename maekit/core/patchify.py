@@ -20,12 +20,15 @@ class Patchifier(Protocol):
         sample_shape: (channels, *axes) of one sample.
         grid_size: patches along each axis; their product is the sequence length.
         patch_dim: numbers in one patch.
+        axes: the name of each axis.
+        rates: points per unit of each axis (hertz along a time in seconds); None where nobody knows.
     """
 
     sample_shape: tuple[int, ...]
     grid_size: tuple[int, ...]
     patch_dim: int
     axes: tuple[str, ...]
+    rates: tuple[float | None, ...]
 
     def patchify(self, x: Tensor) -> Tensor:
         """(batch, *sample_shape) -> (batch, patch, patch_dim)."""
@@ -44,22 +47,30 @@ class GridPatchifier:
     Args:
         sample_shape: (channels, *axes).
         patch_size: extent of a patch along each axis.
-        axes: a name for each axis, used in messages and by masking strategies that run along one.
+        axes: a name for each axis, used in messages and by masking strategies and targets that run along one.
+        rates: points per unit of each axis, for targets that speak of frequencies; None for one that nobody knows.
 
     Raises:
         ValueError: a patch that does not divide its axis, or counts that do not match.
     """
 
-    def __init__(self, sample_shape: Sequence[int], patch_size: Sequence[int], axes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        sample_shape: Sequence[int],
+        patch_size: Sequence[int],
+        axes: Sequence[str] = (),
+        rates: Sequence[float | None] = (),
+    ) -> None:
         self.sample_shape = tuple(sample_shape)
         self.patch_size = tuple(patch_size)
         lengths = self.sample_shape[1:]
         self.axes = tuple(axes) or tuple(f"axis{i}" for i in range(len(lengths)))
-        if not lengths or len(self.patch_size) != len(lengths) or len(self.axes) != len(lengths):
+        self.rates = tuple(rates) or (None,) * len(lengths)
+        if not lengths or any(len(given) != len(lengths) for given in (self.patch_size, self.axes, self.rates)):
             raise ValueError(
                 f"sample_shape {self.sample_shape} is (channels, *axes) with {len(lengths)} axes, but patch_size "
-                f"{self.patch_size} has {len(self.patch_size)} and axes {self.axes} has {len(self.axes)}: "
-                "give one patch extent and one name for each axis"
+                f"{self.patch_size} has {len(self.patch_size)}, axes {self.axes} has {len(self.axes)} and rates "
+                f"{self.rates} has {len(self.rates)}: give one patch extent, one name and one rate for each axis"
             )
         for name, length, patch in zip(self.axes, lengths, self.patch_size, strict=True):
             if patch < 1 or length < 1 or length % patch:
@@ -95,3 +106,16 @@ class GridPatchifier:
                 f"{self.grid_size}, got {tuple(patches.shape)}"
             )
         return rearrange(patches, self._cut_to_whole, **self._sizes)
+
+
+def axis_index(patchifier: Patchifier, axis: str | None) -> int:
+    """Which of the axes has this name; it may be left out (None) when there is only one.
+
+    Raises:
+        ValueError: no such axis, or several and no name; the message has those there are.
+    """
+    if axis is None and len(patchifier.axes) > 1:
+        raise ValueError(f"name the axis: this grid has {patchifier.axes}")
+    if axis is not None and axis not in patchifier.axes:
+        raise ValueError(f"no axis {axis!r}; this grid has {patchifier.axes}")
+    return 0 if axis is None else patchifier.axes.index(axis)

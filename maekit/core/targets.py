@@ -27,6 +27,8 @@ class PatchStatistics(NamedTuple):
 class Target(nn.Module):
     """patches (batch, patch, patch_dim) -> target; a subclass gives `forward` and what differs from squared errors.
 
+    `forward` is also told which patches were measured (`valid`, None: all); the others hold zeros.
+
     A module, so that what a target has learned (buffers, frozen parameters) travels in the checkpoint.
     """
 
@@ -37,15 +39,27 @@ class Target(nn.Module):
     local: bool = True
     """The target of a patch depends on that patch alone, so that it may be computed for some patches only."""
 
-    def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Shaped[Tensor, "batch patch target"]:
+    def forward(
+        self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None = None
+    ) -> Shaped[Tensor, "batch patch target"]:
         """What is to be predicted; numbers, or one whole number a patch."""
         raise NotImplementedError
+
+    def known(self, valid: Bool[Tensor, "batch patch"] | None) -> Bool[Tensor, "batch patch"] | None:
+        """Patches whose target rests on what was measured (None: all); no other is ever in the loss."""
+        return valid
 
     def loss(
         self, pred: Float[Tensor, "batch patch out"], target: Shaped[Tensor, "batch patch target"]
     ) -> Float[Tensor, "batch patch"]:
         """Of each patch, in float32; by default the mean squared error."""
         return squared_error(pred, target)
+
+    def parts(
+        self, pred: Float[Tensor, "batch patch out"], target: Shaped[Tensor, "batch patch target"]
+    ) -> dict[str, Float[Tensor, "batch patch"]]:
+        """Losses of each patch that the loss is made of, by name, for the log."""
+        return {}
 
     def average(
         self, target: Shaped[Tensor, "batch patch target"], visible: Bool[Tensor, "batch patch"]
@@ -54,11 +68,19 @@ class Target(nn.Module):
         return mean_patch(target, visible)
 
     def fit(self, patches: Iterable[Float[Tensor, "patch dim"]]) -> None:
-        """Learn what the target needs, once and before training, from the measured patches of training samples.
+        """Learn what the target needs, once and before training.
+
+        Args:
+            patches: of one training sample each, NaN where not measured; they may be gone through more than once.
 
         Raises:
             ValueError: patches that it cannot be learned from.
         """
+
+    @property
+    def drawn(self) -> Target:
+        """The target whose predictions are turned back and drawn."""
+        return self
 
     def statistics(self, patches: Float[Tensor, "batch patch dim"]) -> PatchStatistics | None:
         """What the target removed from each patch; None when a prediction cannot be turned back into a patch."""
@@ -76,7 +98,9 @@ class RawTarget(Target):
         super().__init__()
         self.dim = patchifier.patch_dim
 
-    def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch patch dim"]:
+    def forward(
+        self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None = None
+    ) -> Float[Tensor, "batch patch dim"]:
         return patches
 
     def statistics(self, patches: Float[Tensor, "batch patch dim"]) -> PatchStatistics:
@@ -95,7 +119,9 @@ class PatchNormTarget(Target):
             raise ValueError("a patch of one number has no variance: use the target 'raw', or larger patches")
         self.dim = patchifier.patch_dim
 
-    def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch patch dim"]:
+    def forward(
+        self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None = None
+    ) -> Float[Tensor, "batch patch dim"]:
         mean, scale = self.statistics(patches)
         return (patches - mean) / scale
 
@@ -123,7 +149,9 @@ class PCATarget(Target):
         self.register_buffer("mean", torch.zeros(patchifier.patch_dim))
         self.register_buffer("components", torch.zeros(patchifier.patch_dim, factors))
 
-    def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch patch factor"]:
+    def forward(
+        self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None = None
+    ) -> Float[Tensor, "batch patch factor"]:
         # Outside autocast: half-precision coefficients would be a noisy target.
         with torch.autocast(patches.device.type, enabled=False):
             return (patches.float() - self.mean) @ self.components
@@ -133,7 +161,7 @@ class PCATarget(Target):
         size = len(self.mean)
         count, total, products = 0, torch.zeros(size).double(), torch.zeros(size, size).double()
         for some in patches:
-            values = some.detach().cpu().double()
+            values = some[~some.isnan().any(-1)].detach().cpu().double()
             count, total = count + len(values), total + values.sum(0)
             products += values.T @ values
         if count <= self.dim:
@@ -182,7 +210,9 @@ class TokenTarget(Target):
         return self
 
     @torch.no_grad()
-    def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Int[Tensor, "batch patch 1"]:
+    def forward(
+        self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None = None
+    ) -> Int[Tensor, "batch patch 1"]:
         # Outside autocast: a code must not depend on the precision that the model trains in.
         with torch.autocast(patches.device.type, enabled=False):
             codes = self.tokenizer.codes(self.patchifier.unpatchify(patches.float()))

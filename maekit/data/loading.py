@@ -31,6 +31,7 @@ class Preparation(Protocol):
     """The part of an adapter that runs in worker processes."""
 
     def prepare(self, sample: Sample) -> tuple[NDArray[Any], NDArray[np.bool_] | None]: ...
+    def vary(self, sample: Sample, rng: Generator) -> Sample: ...
     def training_sample(self, sample: Sample, rng: Generator) -> tuple[NDArray[Any], NDArray[np.bool_] | None]: ...
 
 
@@ -70,6 +71,8 @@ class Samples(Dataset[dict[str, Any]]):
         rng = np.random.default_rng((self.seed, key.epoch, index))
         noise = rng.random(self.patches, dtype=np.float32)
         prepare = self.adapter
+        if self.augment:
+            sample = prepare.vary(sample, rng)
         signal, valid = prepare.training_sample(sample, rng) if self.augment else prepare.prepare(sample)
         item: dict[str, Any] = {"signal": signal, "valid": valid, "noise": noise, "index": index}
         if sample.label is not None:

@@ -43,18 +43,21 @@ class Pretraining(Task):
         patches = self.model.patchifier.patchify(x)
         if valid is not None:
             patches = torch.where(valid[..., None], patches, 0.0)
-        visible = ~out.mask if valid is None else ~out.mask & valid
         target = self.model.target
-        wanted, scored = target(patches), self.model.scored(out.mask, valid)
+        known = target.known(valid)
+        visible = ~out.mask if known is None else ~out.mask & known
+        wanted, scored = target(patches, valid), self.model.scored(out.mask, valid)
         guesses = {"loss": out.pred, "loss_mean_patch": target.average(wanted, visible)}
         if wanted.shape == patches.shape:
             guesses["loss_interpolation"] = trivial.interpolation(self.model.patchifier, wanted, visible)
+        losses = {name: target.loss(guess, wanted) for name, guess in guesses.items()}
+        losses |= {f"loss_{name}": loss for name, loss in target.parts(out.pred, wanted).items()}
         tokens = self.model.encoder(x, valid)
         return {
             "index": batch["index"],
             "embedding": tokens[:, 0].float(),
             "scored": scored.sum(1).float(),
-            **{n: torch.where(scored, target.loss(g, wanted), 0.0).sum(1) for n, g in guesses.items()},
+            **{name: torch.where(scored, loss, 0.0).sum(1) for name, loss in losses.items()},
         }
 
     def summarize(self, rows: Rows) -> dict[str, float]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maekit.tasks import metrics
+from maekit.tasks.bins import Bins
+from maekit.tasks.calibration import calibration
+from maekit.tasks.readout import Heteroscedastic, Point, Readout, Spread
 from maekit.tasks.task import Batch, Rows
 from maekit.tasks.transfer import Transfer
 
@@ -17,46 +19,106 @@ if TYPE_CHECKING:
 
     from maekit.core.backbone import Backbone
 
+REACH = 4.0
+"""Bins without a range of their own go this many standard deviations of the training labels to either side of their mean."""
+
 
 class Regression(Transfer):
-    """Smooth L1 (Huber) on the label standardised by the training labels.
+    """A value by itself (smooth L1 on the label standardised by the training labels), with its spread, or over bins.
 
     Args:
         front, encoder: as in `Transfer`.
         mean, std: of the training labels; the output is turned back into their unit.
         within: a metric counts predictions closer than this to the label, in the label's unit.
+        spread: also predict the standard deviation of each prediction, by the likelihood of this distribution.
+        bins: instead, classify over so many equal bins of the label; 0 is not at all. See `Bins`.
+        bin_range: their outer edges, in the label's unit; by default 4 standard deviations of the training labels around
+            their mean, which may be too narrow where few of them were taken.
+        bin_smoothing: standard deviation by which a label is spread over bins, in its unit; by default three quarters
+            of a bin (Farebrother et al., Stop Regressing, 2024, arXiv:2403.03950).
         options: `tune`, `pooling`, `tuned_blocks` of `Transfer`.
+
+    Raises:
+        ValueError: bins that are none, bins and a spread at once, or options of bins without bins.
     """
 
     label_mean: Tensor
     label_std: Tensor
 
     def __init__(
-        self, front: nn.Module, encoder: Backbone, *, mean: float, std: float, within: float = 5.0, **options: Any
+        self,
+        front: nn.Module,
+        encoder: Backbone,
+        *,
+        mean: float,
+        std: float,
+        within: float = 5.0,
+        spread: Spread | None = None,
+        bins: int = 0,
+        bin_range: tuple[float, float] | None = None,
+        bin_smoothing: float | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(front, encoder, 1, **options)
-        self.within = within
+        readout: Readout
+        if bins:
+            if spread is not None:
+                raise ValueError("`spread` is for a value by itself; bins have theirs from their distribution")
+            low, high = bin_range or (mean - REACH * std, mean + REACH * std)
+            smoothing = bin_smoothing if bin_smoothing is not None else 0.75 * (high - low) / bins
+            if bins < 2 or not low < high or not smoothing > 0:
+                raise ValueError(
+                    f"bins={bins} over {low:g} to {high:g}, smoothed by {smoothing:g}: expected at least 2 bins, a range "
+                    "that rises and a smoothing above 0"
+                )
+            readout = Bins(bins, (low - mean) / std, (high - mean) / std, smoothing / std)
+        elif bin_range is not None or bin_smoothing is not None:
+            raise ValueError("`bin_range` and `bin_smoothing` are of no effect without `bins`")
+        else:
+            readout = Point() if spread is None else Heteroscedastic(spread)
+        super().__init__(front, encoder, readout.outputs, **options)
+        self.readout, self.within = readout, within
         self.register_buffer("label_mean", torch.tensor(mean))
         self.register_buffer("label_std", torch.tensor(std))
 
     def forward(self, batch: Batch) -> Tensor:
-        label = batch["label"].float()
-        output = self.output(batch)[:, 0].float()
-        return F.smooth_l1_loss(output, (label - self.label_mean) / self.label_std)
+        return self._loss(self.output(batch).float(), batch).mean()
 
     def predict(self, batch: Batch) -> Tensor:
         """(batch,) in the unit of the label."""
-        output = self.output(batch)[:, 0].float()
-        return output * self.label_std + self.label_mean
+        return self.predict_with_uncertainty(batch)[0]
+
+    def predict_with_uncertainty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """(batch,) each, in the unit of the label: the value and its standard deviation (None: without spread or bins)."""
+        return self._in_units(self.output(batch).float())
 
     @torch.no_grad()
     def rows(self, batch: Batch) -> Rows:
-        return {"index": batch["index"], "label": batch["label"].float(), "output": self.predict(batch)}
+        """`uncertainty` is among them where there is one."""
+        output = self.output(batch).float()
+        value, uncertainty = self._in_units(output)
+        rows = {
+            "index": batch["index"],
+            "label": batch["label"].float(),
+            "output": value,
+            "loss": self._loss(output, batch),
+        }
+        return rows if uncertainty is None else rows | {"uncertainty": uncertainty}
 
     def summarize(self, rows: Rows) -> dict[str, float]:
-        scaled = (rows["output"] - rows["label"]) / self.label_std.cpu()
-        loss = F.smooth_l1_loss(scaled, torch.zeros_like(scaled)).item()
-        return {"loss": loss, **metrics.regression(rows["output"].numpy(), rows["label"].numpy(), self.within)}
+        """Errors, and where there is an uncertainty what it is worth."""
+        output, label = rows["output"].numpy(), rows["label"].numpy()
+        found = {"loss": rows["loss"].mean().item(), **metrics.regression(output, label, self.within)}
+        if "uncertainty" in rows:
+            found |= calibration(output - label, rows["uncertainty"].numpy())
+        return found
 
     def selection(self) -> Mapping[str, bool]:
         return {"mae": False, "rmse": False, "loss": False}
+
+    def _loss(self, output: Tensor, batch: Batch) -> Tensor:
+        return self.readout.loss(output, (batch["label"].float() - self.label_mean) / self.label_std)
+
+    def _in_units(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
+        std = self.readout.std(output)
+        value = self.readout.value(output) * self.label_std + self.label_mean
+        return value, None if std is None else std * self.label_std

@@ -12,6 +12,7 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from maekit.core.interpolation import interpolate
 from maekit.core.targets import mean_patch
 
 if TYPE_CHECKING:
@@ -32,24 +33,8 @@ def interpolation(
     seen = patchifier.unpatchify(repeat(visible, "batch patch -> batch patch dim", dim=target.shape[-1]))
     total, weights = torch.zeros_like(x), torch.zeros_like(x)
     for axis in range(2, x.ndim):
-        values, weight = _along(x.movedim(axis, -1), seen.movedim(axis, -1))
+        values, weight = interpolate(x.movedim(axis, -1), seen.movedim(axis, -1))
         total += (values * weight).movedim(-1, axis)
         weights += weight.movedim(-1, axis)
     fallback = patchifier.unpatchify(mean_patch(target, visible))
     return patchifier.patchify(torch.where(weights > 0, total / weights.clamp(min=1e-12), fallback))
-
-
-def _along(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Interpolate along the last axis; the weight is 0 where the line has no visible point."""
-    n = x.shape[-1]
-    here = torch.arange(n, device=x.device).expand(x.shape)
-    left = torch.where(seen, here, -1).cummax(-1).values
-    right = torch.where(seen, here, n).flip(-1).cummin(-1).values.flip(-1)
-    has_left, has_right = left >= 0, right < n
-    left_value = x.gather(-1, left.clamp(min=0))
-    right_value = x.gather(-1, right.clamp(max=n - 1))
-    share = ((here - left) / (right - left).clamp(min=1)).to(x.dtype)
-    between = left_value + (right_value - left_value) * share
-    value = torch.where(has_left & has_right, between, torch.where(has_left, left_value, right_value))
-    nearest = torch.minimum(torch.where(has_left, here - left, n), torch.where(has_right, right - here, n)).to(x.dtype)
-    return value, torch.where(has_left | has_right, 1 / (1 + nearest), 0.0)
