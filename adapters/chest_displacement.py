@@ -173,7 +173,7 @@ def profile_displacement(
     )  # fmt: skip
 
 
-def _runs(which: NDArray[np.bool_]) -> str:
+def _runs(which: Any) -> str:
     """`12 frames in 2 stretches, the first at 40`."""
     starts = np.flatnonzero(np.diff(np.r_[False, which].astype(int)) == 1)
     return f"{np.count_nonzero(which)} of {len(which)} frames ({len(starts)} stretches, the first at frame {starts[0]})"
