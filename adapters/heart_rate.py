@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal as dsp
 
-from maekit.adapter import Adapter, Derivation, Estimator, Reducer
+from maekit.adapter import Adapter, Derivation, Estimator, Reducer, Transformation
 from maekit.adapters import beats
 from maekit.adapters.phase import despiked, difference
+from maekit.adapters.raw_radar import dca1000_displacement, profiles_displacement
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
 
@@ -58,6 +59,10 @@ class HeartRateAdapter(Adapter):
 
     reducers: Mapping[str, Reducer] = {"beat_rate_bpm": beats.beat_rate_bpm}  # type: ignore[misc]
     derivations: Mapping[str, Derivation] = {"r_peaks": beats.r_peaks}  # type: ignore[misc]
+    transformations: Mapping[str, Transformation] = {  # type: ignore[misc]
+        "dca1000_displacement": dca1000_displacement,
+        "profiles_displacement": profiles_displacement,
+    }
 
     def __init__(
         self,

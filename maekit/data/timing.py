@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +28,14 @@ class Timed:
         rate_hz: of the grid; None where there is no time.
         start_s: time of the first value; None without stamps.
         rows: the row of the source that each value comes from or is nearest to; None where they are the same.
+        attributes: what is noted with the values.
     """
 
     values: NDArray[Any]
     rate_hz: float | None
     start_s: float | None = None
     rows: NDArray[np.intp] | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 def timed(
