@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal as dsp
 
-from maekit.adapter import Adapter, Derivation, Estimator, Reducer
+from maekit.adapter import Adapter, Derivation, Estimator, Reducer, Transformation
 from maekit.adapters import beats
+from maekit.adapters.phase import despiked, difference
+from maekit.adapters.raw_radar import dca1000_displacement, profiles_displacement
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
 
@@ -62,6 +64,10 @@ class HeartRateAdapter(Adapter):
 
     reducers: Mapping[str, Reducer] = {"beat_rate_bpm": beats.beat_rate_bpm}  # type: ignore[misc]
     derivations: Mapping[str, Derivation] = {"r_peaks": beats.r_peaks}  # type: ignore[misc]
+    transformations: Mapping[str, Transformation] = {  # type: ignore[misc]
+        "dca1000_displacement": dca1000_displacement,
+        "profiles_displacement": profiles_displacement,
+    }
 
     def __init__(
         self,
@@ -122,13 +128,9 @@ class HeartRateAdapter(Adapter):
             x = _bridge(x, valid)
         rate = sample.rate_hz or self.rate_hz
         if self.difference:
-            x = np.diff(x, axis=-1) * rate
-            x = np.concatenate([x[:, :1], x], axis=-1)
-            if valid is not None:
-                both = valid[1:] & valid[:-1]
-                valid = np.r_[both[:1], both]
+            x, valid = difference(x, rate, valid)
         if self.despike is not None:
-            x = _despiked(x, valid, self.despike)
+            x = despiked(x, valid, self.despike)
         if self.band_hz is not None:
             if self.band_hz[1] >= rate / 2:
                 raise UserError(
@@ -231,16 +233,6 @@ class HeartRateAdapter(Adapter):
 
 def _measured(x: Array, valid: Valid | None) -> Array:
     return x if valid is None or not valid.any() else x[:, valid]
-
-
-def _despiked(x: Array, valid: Valid | None, limit: float) -> Array:
-    """Values no further from the median than so many robust standard deviations."""
-    measured = _measured(x, valid)
-    centre = np.median(measured, axis=-1, keepdims=True)
-    spread = 1.4826 * np.median(np.abs(measured - centre), axis=-1, keepdims=True)
-    # More than half of a coarsely quantised channel may be one value: then this spread is zero and tells nothing.
-    reach = np.where(spread > 0, limit * spread, np.inf)
-    return np.clip(x, centre - reach, centre + reach)
 
 
 def _bridge(x: Array, valid: Valid) -> Array:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from maekit.adapters import phase
 from maekit.adapters.fmcw import FMCW
 from maekit.data.spec import find_spec
 
@@ -116,8 +117,7 @@ def slow_time(
     One chirp a frame. The radar cross section is the one for which the radar equation gives `snr_db` in the range
     bin, after the range FFT's processing gain.
     """
-    per_metre2 = float(radar.received_w(np.array(range_m), 1.0)) * radar.samples / radar.noise_w
-    rcs_m2 = 10 ** (snr_db / 10) / per_metre2
+    rcs_m2 = _rcs_m2(radar, range_m, snr_db)
     ranges = range_m + chest_mm[None] / 1e3
     # Range bin of the FFT, computed for that bin alone: it stays the same bin, as the chest moves millimetres.
     steering = np.exp(
@@ -130,15 +130,47 @@ def slow_time(
     return target + clutter + radar.noise(rng, target.shape)
 
 
-def displacement_mm(iq: Array, radar: FMCW) -> NDArray[np.float64]:
-    """Chest displacement from the samples of a range bin: DC offset by circle fit, arctangent, unwrapping.
+def adc_cube(
+    radar: FMCW, rng: np.random.Generator, range_m: float, chest_mm: Array, snr_db: float,
+    *, receivers: int = 4, clutter_db: tuple[float, ...] = (20.0, 10.0, 0.0),
+) -> NDArray[np.complex64]:  # fmt: skip
+    """Raw samples of a breathing person in a room: (frame, chirp, receiver, sample), volts across one ohm.
 
-    The circle is fitted by least squares (Kasa, IEEE Trans. Instrum. Meas. 25, 1976).
+    Receivers stand half a wavelength apart in a row, person and clutter at an angle of their own within 45 degrees.
+    Clutter does not move; it lies anywhere from 0.2 m to half of the radar's range. `radar.chirps` chirps a
+    frame, over which the chest stands still.
+
+    Args:
+        range_m: of the chest.
+        chest_mm: (frame,) displacement.
+        snr_db: of one receiver and one chirp in the range bin, after the processing gain of a rectangular window.
+        receivers: how many.
+        clutter_db: how much stronger than the chest each scatterer is received.
     """
-    system = np.column_stack([2 * iq.real, 2 * iq.imag, np.ones(len(iq))])
-    real, imaginary, _ = np.linalg.lstsq(system, np.abs(iq) ** 2, rcond=None)[0]
-    phase = np.unwrap(np.angle(iq - (real + 1j * imaginary)))
-    return np.asarray((phase - phase.mean()) * radar.wavelength_m / (4 * np.pi) * 1e3, dtype=np.float64)
+    echo_w = float(radar.received_w(np.array(range_m), _rcs_m2(radar, range_m, snr_db)))
+    still_m = rng.uniform(0.2, 0.5 * radar.max_range_m, len(clutter_db))
+    strength_w = echo_w * 10 ** (np.array([0.0, *clutter_db]) / 10)
+    array_turns = np.arange(receivers) * np.sin(rng.uniform(-np.pi / 4, np.pi / 4, (len(strength_w), 1))) / 2
+    cube = radar.noise(rng, (len(chest_mm), radar.chirps, receivers, radar.samples)).astype(np.complex64)
+    for ranges, watts, turns in zip(
+        [range_m + chest_mm / 1e3, *still_m[:, None]], strength_w, array_turns, strict=True
+    ):
+        rcs_m2 = watts / radar.received_w(np.array(ranges.mean()), 1.0)
+        beat = radar.beat_signal(ranges[None], rcs_m2)
+        cube += (beat[:, None, None] * np.exp(2j * np.pi * turns)[:, None]).astype(np.complex64)
+    return cube
+
+
+def displacement_mm(iq: Array, radar: FMCW) -> NDArray[np.float64]:
+    """Chest displacement from the samples of a range bin: DC offset by circle fit, arctangent, unwrapping."""
+    centre, _ = phase.circle_fit(iq)
+    return phase.displacement_mm(phase.demodulated(iq, centre), radar.wavelength_m)
+
+
+def _rcs_m2(radar: FMCW, range_m: float, snr_db: float) -> float:
+    """The radar cross section that gives this signal-to-noise ratio in the range bin, by the radar equation."""
+    per_metre2 = float(radar.received_w(np.array(range_m), 1.0)) * radar.samples / radar.noise_w
+    return float(10 ** (snr_db / 10) / per_metre2)
 
 
 def _wander(rng: np.random.Generator, length: int, memory: float) -> Array:

@@ -7,7 +7,7 @@ physical, how its people draw it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -33,6 +33,10 @@ Reducer = Callable[[Array, float], float]
 """(values inside one window, window length in seconds) -> label. NaN: this window has no usable label."""
 Derivation = Callable[[Array, float], Array]
 """(signal, rate_hz) -> event times in seconds, or another signal; run once per recording when converting."""
+Transformed = tuple[Array, Mapping[str, float | str], Sequence[str]]
+"""(values with time first, attributes of the recording, what a person should know)."""
+Transformation = Callable[..., Transformed]
+"""(array as a device wrote it, **options of the data spec) -> what is stored in its place; run once per recording."""
 Estimator = Callable[["Sample"], float]
 """A no-learning estimate of the label from one sample."""
 
@@ -94,6 +98,8 @@ class Adapter(ABC):
     """Ways to make one label from the values (or event times) in a window, by the name a data spec uses."""
     derivations: ClassVar[Mapping[str, Derivation]] = {}
     """Signals or events derived once per recording when converting, by name."""
+    transformations: ClassVar[Mapping[str, Transformation]] = {}
+    """Ways to make a signal of what a device wrote, when converting, by the name a data spec uses."""
 
     def __init__(self, info: SignalInfo, patchifier: Patchifier, front: Front | None = None) -> None:
         self.info = info

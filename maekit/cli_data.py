@@ -21,15 +21,21 @@ def data_convert(
     to: Annotated[Path, typer.Option("--to", help="Folder for the HDF5 file.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a result that is there.")] = False,
 ) -> None:
-    """CSV, NPY, NPZ, MAT or WAV to HDF5, as a data spec says."""
+    """CSV, NPY, NPZ, MAT, WAV, HDF5 or raw int16 to HDF5, as a data spec says."""
     from maekit import plugins
     from maekit.data.convert import convert
     from maekit.data.spec import load_spec
 
     found = load_spec(spec)
-    wanted = {rule.adapter for rule in found.convert.derived.values()} if found.convert else set()
-    derivations = {name: plugins.find("adapters", name, place=spec).derivations for name in wanted}
-    result = convert(found, from_, to, derivations=derivations, overwrite=overwrite)
+    rules = found.convert
+    wanted = {rule.adapter for rule in rules.derived.values()} if rules else set()
+    wanted |= {rule.through.adapter for rule in rules.streams.values() if rule.through} if rules else set()
+    adapters = {name: plugins.find("adapters", name, place=spec) for name in wanted}
+    result = convert(
+        found, from_, to, overwrite=overwrite, tell=lambda line: err.print(escape(line)),
+        derivations={name: adapter.derivations for name, adapter in adapters.items()},
+        transformations={name: adapter.transformations for name, adapter in adapters.items()},
+    )  # fmt: skip
     out.print(f"written: {escape(str(result))}")
 
 

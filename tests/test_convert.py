@@ -223,6 +223,20 @@ def test_resampling_keeps_a_slow_wave_removes_a_fast_one_and_bridges_nothing() -
     assert resample(np.exp(1j * stamps), stamps, 20).values.dtype.kind == "c"
 
 
+def test_resampling_spreads_no_missing_value_and_fills_none() -> None:
+    stamps = np.cumsum(np.random.default_rng(0).uniform(0.008, 0.012, 2000))
+    values = np.stack([np.sin(stamps), np.cos(stamps)], axis=-1)
+    values[500:503, 0] = values[900:1100, 0] = np.nan
+    found = resample(values, stamps, 100)
+    times = stamps[0] + np.arange(len(found.values)) / 100
+    lost = np.isnan(found.values[:, 0])
+    assert found.rows is not None
+    assert np.array_equal(lost, np.isnan(values[found.rows, 0]))
+    assert 200 < lost.sum() < 206
+    assert np.abs(found.values[~lost, 0] - np.sin(times[~lost])).max() < 0.01
+    assert np.isfinite(found.values[:, 1]).all()
+
+
 def test_a_rate_comes_from_all_stamps() -> None:
     stamps = 1.7e9 + np.arange(1000) * 0.01
     stamps[1:-1] += np.random.default_rng(0).uniform(-2e-5, 2e-5, 998)

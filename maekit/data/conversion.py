@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
 
-Format = Literal["csv", "npy", "npz", "mat", "wav"]
+Format = Literal["csv", "npy", "npz", "mat", "wav", "hdf5", "int16"]
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Through(_Strict):
+    """A function that an adapter brings, which makes the signal to be stored of what was read."""
+
+    adapter: str
+    function: str
+    options: dict[str, Any] = {}
 
 
 class Stream(_Strict):
@@ -21,11 +29,11 @@ class Stream(_Strict):
         files: glob below the source folder; with `member`, zip files. One recording a file, joined over streams by
             the name that `Conversion.record` finds in their paths.
         member: glob over the members of the zip files.
-        format: taken from the file name where left out.
+        format: taken from the file name where left out. `int16`: numbers without a header, little-endian.
         delimiter: between the cells of a CSV; found by looking where left out.
         decimal: what stands before the fraction in a CSV.
         columns: columns of a CSV by name (or by number from 0 where it has no header), side by side as channels.
-        key: variable of an NPZ or MAT file.
+        key: variable of an NPZ or MAT file, path of an HDF5 dataset.
         time: column (CSV) or key of the time stamps, in `time_unit`.
         time_unit: of the stamps.
         rate_hz: stated rate; with time stamps, the constant rate that a line is fitted for (quantised or jittering
@@ -36,6 +44,8 @@ class Stream(_Strict):
             Pauses of more than five usual intervals become NaN.
         offsets: key of row offsets of a ragged array: row i belongs to the recording `offsets[i]:offsets[i+1]`.
         rate_key: key of one rate a recording, for ragged arrays.
+        through: the values go through this function before stamps, rate and grid are looked at: rows of time are
+            those that it gives.
         optional: a recording without this stream gets an empty dataset.
     """
 
@@ -52,6 +62,7 @@ class Stream(_Strict):
     resample_hz: PositiveFloat | None = None
     offsets: str | None = None
     rate_key: str | None = None
+    through: Through | None = None
     optional: bool = False
 
 

@@ -6,10 +6,11 @@ import fnmatch
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from maekit.data.spec import DataSpec
 
 Derivation = Callable[[Any, float], Any]
+Transformation = Callable[..., tuple[Any, Mapping[str, Any], Sequence[str]]]
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
@@ -58,7 +60,9 @@ def convert(
     target: Path,
     *,
     derivations: Mapping[str, Mapping[str, Derivation]] | None = None,
+    transformations: Mapping[str, Mapping[str, Transformation]] | None = None,
     overwrite: bool = False,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write what `spec` reads.
 
@@ -67,7 +71,9 @@ def convert(
         source: folder of the published files.
         target: folder for the result; `<spec name>.h5` is written there (with `unzip`, the folder itself).
         derivations: functions by adapter and name, for `convert.derived`.
+        transformations: functions by adapter and name, for a stream's `through`.
         overwrite: replace a result that is there already.
+        tell: receives what a `through` found worth knowing, which its dataset keeps as the attribute `findings`.
 
     Returns:
         The file (with `unzip`, the folder) that was written.
@@ -92,7 +98,10 @@ def convert(
         try:
             with h5py.File(unfinished, "w") as file:
                 for record in sorted(index):
-                    for name, recording in _read(spec.convert, record, index[record]).items():
+                    for name, recording in _read(spec.convert, record, index[record], transformations or {}).items():
+                        for stream, part in recording.streams.items():
+                            for finding in part.attributes.get("findings", ()):
+                                tell(f"{name}/{stream}: {finding}")
                         _derive(spec.convert, recording, derivations or {}, name)
                         _write(_place(file, name, spec), recording, name)
             unfinished.replace(result)
@@ -154,7 +163,10 @@ def _read_member(
     return readers.parse(readers.read_member(archive, name), place, kind, **options)
 
 
-def _read(rules: Conversion, record: str, sources: Mapping[str, _Source]) -> dict[str, _Recording]:
+def _read(
+    rules: Conversion, record: str, sources: Mapping[str, _Source],
+    transformations: Mapping[str, Mapping[str, Transformation]],
+) -> dict[str, _Recording]:  # fmt: skip
     """The recordings of one name: one, or as many as a ragged array holds."""
     recordings: dict[str, _Recording] = {}
     wanted = set(rules.attributes.values())
@@ -166,7 +178,7 @@ def _read(rules: Conversion, record: str, sources: Mapping[str, _Source]) -> dic
         content = source.read()
         extra = {name: content.numbers_or_text(key) for name, key in rules.attributes.items() if key in content.arrays}
         seen |= wanted & set(content.arrays)
-        for suffix, part, row in _parts(rule, content):
+        for suffix, part, row in _parts(rule, content, _through(rule, stream, transformations)):
             recording = recordings.setdefault(record + suffix, _Recording())
             recording.attributes |= source.attributes
             recording.streams[stream] = part
@@ -182,7 +194,9 @@ def _read(rules: Conversion, record: str, sources: Mapping[str, _Source]) -> dic
     return recordings
 
 
-def _parts(rule: Stream, content: readers.Content) -> Iterator[tuple[str, Timed, int | None]]:
+def _parts(
+    rule: Stream, content: readers.Content, through: Transformation | None
+) -> Iterator[tuple[str, Timed, int | None]]:
     """(suffix of the recording's name, dataset, row among several recordings of one file)."""
     names = rule.columns or [rule.key or next(iter(content.arrays))]
     columns = [content.numbers(name) for name in names]
@@ -192,13 +206,14 @@ def _parts(rule: Stream, content: readers.Content) -> Iterator[tuple[str, Timed,
     stamps = None
     if rule.time is not None:
         stamps = content.numbers(rule.time).astype(np.float64).ravel() * _SECONDS[rule.time_unit]
-        check_rows(stamps, len(values), content.place)
     if rule.offsets is None:
         if content.rate_hz is not None and rule.rate_hz not in (None, content.rate_hz):
             raise UserError("a rate other than the stated one", place=content.place, value=content.rate_hz,
                             expected=f"{rule.rate_hz:g} Hz", mend="Leave `rate_hz` out: the file states it.")  # fmt: skip
-        yield "", timed(values, stamps, rule.rate_hz or content.rate_hz, rule.resample_hz, content.place), None
+        yield "", _part(rule, values, stamps, rule.rate_hz or content.rate_hz, content.place, through), None
         return
+    if stamps is not None:
+        check_rows(stamps, len(values), content.place)
     offsets = content.numbers(rule.offsets).ravel()
     if not (
         offsets.dtype.kind in "iu"
@@ -219,7 +234,46 @@ def _parts(rule: Stream, content: readers.Content) -> Iterator[tuple[str, Timed,
     for row, (start, stop) in enumerate(pairwise(offsets)):
         rate = rule.rate_hz if rates is None else float(rates[row])
         own = None if stamps is None else stamps[start:stop]
-        yield f"_{row:05d}", timed(values[start:stop], own, rate, rule.resample_hz, f"{content.place}:{row}"), row
+        yield f"_{row:05d}", _part(rule, values[start:stop], own, rate, f"{content.place}:{row}", through), row
+
+
+def _through(
+    rule: Stream, stream: str, transformations: Mapping[str, Mapping[str, Transformation]]
+) -> Transformation | None:
+    """The function that a stream's values go through, its options given."""
+    if rule.through is None:
+        return None
+    place, known = f"convert.streams.{stream}.through", transformations.get(rule.through.adapter, {})
+    if rule.through.function not in known:
+        raise UserError("no such transformation", place=place, value=f"{rule.through.adapter}.{rule.through.function}",
+                        expected="one of " + ", ".join(known), mend=nearest(rule.through.function, known))  # fmt: skip
+    function = known[rule.through.function]
+    try:
+        signature(function).bind(None, **rule.through.options)
+    except TypeError as error:
+        raise UserError(f"not the options of {rule.through.function} ({error})", place=place,
+                        value=rule.through.options, expected=str(signature(function))) from None  # fmt: skip
+    return partial(function, **rule.through.options)
+
+
+def _part(
+    rule: Stream, values: Any, stamps: Any, rate_hz: float | None, place: str, through: Transformation | None
+) -> Timed:
+    """What was read, made into what is stored, on its grid in time."""
+    noted: dict[str, Any] = {}
+    if through is not None:
+        try:
+            values, attributes, findings = through(values)
+        except UserError as error:
+            raise UserError(str(error).removesuffix(error.mend).rstrip(" ."), place=place, mend=error.mend) from error
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the stream's `through` cannot use it ({error})", place=place) from error
+        noted = {**attributes, **({"findings": list(findings)} if findings else {})}
+    if stamps is not None:
+        check_rows(stamps, len(values), place)
+    part = timed(values, stamps, rate_hz, rule.resample_hz, place)
+    part.attributes = noted
+    return part
 
 
 def _attribute(values: Any, part: Timed, row: int | None, place: str) -> Any:
@@ -295,6 +349,7 @@ def _write(group: h5py.Group, recording: _Recording, record: str) -> None:
         if part.rate_hz is not None:
             data.attrs["rate_hz"] = part.rate_hz
             data.attrs["start_s"] = 0.0 if part.start_s is None else part.start_s - recording.origin
+        data.attrs.update(part.attributes)
     for name, value in recording.attributes.items():
         if name in recording.streams:
             raise UserError("an attribute with the name of a stream", place=record, value=name)

@@ -30,7 +30,7 @@ def check_values(dataset: h5py.Dataset, signal: Signal, place: str) -> None:
     named = len(signal.axes)
     axes = dataset.ndim
     if dtype.names is not None:
-        fields = _pair(dtype)
+        fields = pair_fields(dtype)
         if fields is None:
             raise UserError(
                 "compound values",
@@ -101,7 +101,9 @@ def to_native(raw: NDArray[Any], rule: str | None, place: str) -> NDArray[Any]:
         UserError: a finite value beyond the range of float32.
     """
     if rule == "pairs":
-        real, imag = (raw[name] for name in _pair(raw.dtype) or ()) if raw.dtype.names else (raw[..., 0], raw[..., 1])
+        real, imag = (
+            (raw[name] for name in pair_fields(raw.dtype) or ()) if raw.dtype.names else (raw[..., 0], raw[..., 1])
+        )
         joined = np.empty(real.shape, np.complex128)
         joined.real, joined.imag = real, imag
         raw = joined
@@ -133,12 +135,12 @@ def channels_first(values: NDArray[Any], axes: Sequence[str]) -> NDArray[Any]:
 
 def may_be_missing(dataset: h5py.Dataset) -> bool:
     """Whether the stored type can hold NaN at all."""
-    fields = _pair(dataset.dtype)
+    fields = pair_fields(dataset.dtype)
     kinds = [dataset.dtype[name].kind for name in fields] if fields else [dataset.dtype.kind]
     return any(kind in "fc" for kind in kinds)
 
 
-def _pair(dtype: np.dtype[Any]) -> tuple[str, str] | None:
+def pair_fields(dtype: np.dtype[Any]) -> tuple[str, str] | None:
     """Names of the (real, imag) fields of a compound type."""
     by_name = {name.lower(): name for name in dtype.names or ()}
     for real, imag in _PAIR_FIELDS:

@@ -1,4 +1,4 @@
-"""CSV, NPY, NPZ, MAT and WAV files as arrays by name; nothing in them is ever run."""
+"""CSV, NPY, NPZ, MAT, WAV, HDF5 and bare int16 files as arrays by name; nothing in them is ever run."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ import io
 import warnings
 import zipfile
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import h5py
 import numpy as np
 
+from maekit.data.hdf5_safety import check_storage, dataset_names
+from maekit.data.hdf5_values import pair_fields, to_native
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -29,6 +33,7 @@ HARMLESS = 256 << 20
 """Bytes below which no ratio of packing is absurd; above, a file may be 500 times its packed size."""
 
 NUMERIC = "biufc"
+_MOST_DATASETS = 10_000
 _BLANK = ("", "NA", "N/A", "null", "None")
 
 
@@ -39,7 +44,8 @@ class Content:
     Args:
         place: the file, for messages.
         arrays: by name: columns of a CSV (text) by its header, or by number ("0", "1", ...) where it has none; keys
-            of an NPZ (read when asked for) or MAT; the one array of an NPY or WAV is "data".
+            of an NPZ (read when asked for) or MAT; paths of an HDF5 file's datasets (read when asked for, pairs of real
+            and imaginary fields as complex numbers); the one array of an NPY, WAV or int16 file is "data".
         rate_hz: sampling rate, where the format holds one.
         lines: of the rows of a CSV, in the file.
         decimal: what stands before the fraction in a CSV.
@@ -100,7 +106,7 @@ def read(path: Path, kind: str | None = None, *, delimiter: str | None = None, d
 
     Args:
         path: of the file.
-        kind: csv, npy, npz, mat or wav; told by the name where left out.
+        kind: csv, npy, npz, mat, wav, hdf5 or int16; told by the name where left out.
         delimiter: between the cells of a CSV; found by looking where left out.
         decimal: what stands before the fraction in a CSV.
 
@@ -125,6 +131,10 @@ def parse(content: bytes, place: str, kind: str, *, delimiter: str | None = None
             return Content(place, np.load(io.BytesIO(content), allow_pickle=False))
         if kind == "mat":
             return Content(place, _mat(content))
+        if kind == "hdf5":
+            return Content(place, _Datasets(content, place))
+        if kind == "int16":
+            return Content(place, {"data": _int16(content, place)})
         return _wav(content, place)
     except (UserError, ImportError):
         raise
@@ -135,11 +145,12 @@ def parse(content: bytes, place: str, kind: str, *, delimiter: str | None = None
 def kind_of(name: str, place: str) -> str:
     """The format that a file name tells."""
     plain = name.lower().removesuffix(".gz")
-    kinds = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npy": "npy", ".npz": "npz", ".mat": "mat", ".wav": "wav"}
+    kinds = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npy": "npy", ".npz": "npz", ".mat": "mat", ".wav": "wav",
+             ".h5": "hdf5", ".hdf5": "hdf5"}  # fmt: skip
     for suffix, kind in kinds.items():
         if plain.endswith(suffix):
             return kind
-    raise UserError("a format that is not read", place=place, value=name, expected="CSV (.csv, .csv.gz), NPY, NPZ, MAT or WAV",
+    raise UserError("a format that is not read", place=place, value=name, expected="CSV (.csv, .csv.gz), NPY, NPZ, MAT, WAV or HDF5",
                     mend="State `format` in the data spec where the name does not tell.")  # fmt: skip
 
 
@@ -258,6 +269,36 @@ def _mat(content: bytes) -> dict[str, NDArray[Any]]:
 
     found = loadmat(io.BytesIO(content))
     return {name: value for name, value in found.items() if not name.startswith("__")}
+
+
+class _Datasets(Mapping[str, "NDArray[Any]"]):
+    """The datasets of an HDF5 file, each read when it is asked for; links are not followed."""
+
+    def __init__(self, content: bytes, place: str) -> None:
+        self.file, self.place = h5py.File(io.BytesIO(content), "r"), place
+        self.names = dict.fromkeys(dataset_names(self.file, limit=_MOST_DATASETS))
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        dataset, place = self.file[name], f"{self.place}:{name}"
+        check_storage(dataset, place)
+        values = np.asarray(dataset[()])
+        return to_native(values, "pairs", place) if pair_fields(values.dtype) else values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+
+def _int16(content: bytes, place: str) -> NDArray[Any]:
+    if len(content) % 2 or not content:
+        raise UserError("no whole number of 16-bit values", place=place, value=f"{len(content)} bytes",
+                        expected="an even number", mend="Is it cut off, or of another format?")  # fmt: skip
+    return np.frombuffer(content, dtype="<i2")
 
 
 def _wav(content: bytes, place: str) -> Content:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +28,14 @@ class Timed:
         rate_hz: of the grid; None where there is no time.
         start_s: time of the first value; None without stamps.
         rows: the row of the source that each value comes from or is nearest to; None where they are the same.
+        attributes: what is noted with the values.
     """
 
     values: NDArray[Any]
     rate_hz: float | None
     start_s: float | None = None
     rows: NDArray[np.intp] | None = None
+    attributes: dict[str, Any] = field(default_factory=dict)
 
 
 def timed(
@@ -155,7 +157,8 @@ def clocked(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float, p
 def resample(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float) -> Timed:
     """Unevenly sampled values on an even grid: interpolated linearly on a fine one, low-pass filtered, decimated.
 
-    Where stamps are more than `PAUSE` usual intervals apart (and more than one of the grid), nothing is made up.
+    Where stamps are more than `PAUSE` usual intervals apart (and more than one of the grid), nothing is made up, and
+    where the nearest row is NaN, the grid is NaN.
     """
     from scipy.signal import resample_poly
 
@@ -163,12 +166,21 @@ def resample(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float) 
     factor = max(1, int(np.ceil(1 / (usual * rate_hz)))) if usual > 0 else 1
     fine = stamps[0] + np.arange(int((stamps[-1] - stamps[0]) * rate_hz * factor + 1e-6) + 1) / (rate_hz * factor)
     columns = values.reshape(len(values), -1)
-    even = np.stack([np.interp(fine, stamps, column) for column in columns.T], axis=-1)
+    missing = np.isnan(columns) if values.dtype.kind in "fc" else np.zeros(columns.shape, dtype=np.bool_)
+    even = np.stack([_interpolated(fine, stamps, *pair) for pair in zip(columns.T, missing.T, strict=True)], axis=-1)
     slow = resample_poly(even, 1, factor, axis=0, padtype="line") if factor > 1 else even
     grid = fine[::factor]
     after = np.clip(np.searchsorted(stamps, grid), 1, len(stamps) - 1)
     between = (grid > stamps[after - 1]) & (grid < stamps[after])
     slow[between & (stamps[after] - stamps[after - 1] > max(PAUSE * usual, 1 / rate_hz))] = np.nan
     nearest = np.where(grid - stamps[after - 1] < stamps[after] - grid, after - 1, after)
+    slow[missing[nearest]] = np.nan
     kind = np.complex64 if np.iscomplexobj(slow) else np.float32
     return Timed(slow.reshape(len(slow), *values.shape[1:]).astype(kind), rate_hz, float(stamps[0]), nearest)
+
+
+def _interpolated(
+    at: NDArray[Any], stamps: NDArray[Any], values: NDArray[Any], missing: NDArray[np.bool_]
+) -> NDArray[Any]:
+    """Straight lines over what is missing, so that the filter spreads no NaN."""
+    return np.interp(at, stamps[~missing], values[~missing]) if not missing.all() else np.zeros(len(at))

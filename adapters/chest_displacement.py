@@ -1,0 +1,179 @@
+"""From raw radar to the displacement of a chest in mm, in one call, with what was chosen and what was found wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maekit.adapters.fmcw import FMCW
+from maekit.adapters.phase import circle_fit, demodulated, displacement_mm, steep_steps
+from maekit.adapters.range_profile import (
+    bins_within,
+    combined,
+    image_side_db,
+    liveliest_bin,
+    noise_between_bins,
+    range_axis_m,
+    range_profile,
+)
+from maekit.errors import UserError
+
+Array = NDArray[Any]
+
+ECHO_BINS = 5
+"""Over which a Hann window spreads an echo; together they hold all of its energy."""
+MIRRORED_DB = 10.0
+"""Image side over the right one from which I and Q count as swapped."""
+CLIPPED = 0.01
+"""Share of a frame's samples at the rails from which the frame counts as not measured."""
+LOW_SNR_DB = 6.0
+"""Of the circle: pure noise comes out at about 3 dB."""
+SHORT_ARC = 1 / 8
+"""Turns of phase below which a circle's centre is a matter of noise."""
+
+
+@dataclass(frozen=True)
+class ChestDisplacement:
+    """What came out, and how far to trust it.
+
+    Args:
+        displacement_mm: (frame,) from its mean; NaN where nothing was measured.
+        range_m: of the bin it was taken from.
+        range_bin: its number.
+        wavelength_m: that phase was turned into displacement with.
+        snr_db: of the combined samples: radius of the circle against the scatter across it. A low one means noise, or
+            more than one thing that moves.
+        arc_turns: whole turns between the nearest and farthest phase.
+        steep_steps: steps of more than a quarter of a turn, which noise can unwrap the wrong way.
+        missing_frames: NaN, all zeros, or clipped.
+        findings: what a person should know, in sentences.
+    """
+
+    displacement_mm: NDArray[np.float64]
+    range_m: float
+    range_bin: int
+    wavelength_m: float
+    snr_db: float
+    arc_turns: float
+    steep_steps: int
+    missing_frames: int
+    findings: tuple[str, ...]
+
+    def numbers(self) -> dict[str, float]:
+        """Everything but the displacement and the findings, for the attributes of a recording."""
+        return {name: getattr(self, name) for name in ("range_m", "range_bin", "wavelength_m", "snr_db", "arc_turns",
+                                                        "steep_steps", "missing_frames")}  # fmt: skip
+
+
+def chest_displacement(
+    cube: Array, radar: FMCW, *, within_m: tuple[float, float], full_scale: float | None = None
+) -> ChestDisplacement:
+    """An FMCW radar's raw samples to displacement.
+
+    Chirps of a frame are averaged (they are milliseconds apart); then range FFT, and `profile_displacement`.
+
+    Args:
+        cube: (frame, chirp, receiver, sample), complex, or real from a radar without a Q channel. A frame with a
+            NaN, or of zeros only (lost on its way), is not measured.
+        radar: for the range axis and the wavelength.
+        within_m: where the person may be.
+        full_scale: largest value of the converter; frames with more than 1 % of samples there are not measured.
+
+    Raises:
+        UserError: not such a cube; I and Q swapped; what `profile_displacement` raises.
+    """
+    if cube.ndim != 4 or cube.shape[-1] != radar.samples:
+        raise UserError(
+            "not a cube of this radar", value=cube.shape, expected=f"(frame, chirp, receiver, {radar.samples})"
+        )
+    findings = []
+    lost = (cube == 0).all(axis=(1, 2, 3))
+    if lost.any():
+        findings.append(f"{_runs(lost)} hold zeros only, as packets that were lost")
+    if full_scale is not None:
+        clipped = (np.maximum(np.abs(cube.real), np.abs(cube.imag)) >= full_scale).mean(axis=(1, 2, 3))
+        if clipped.any():
+            findings.append(
+                f"{_runs(clipped > 0)} touch full scale ({clipped.max():.1%} of a frame's samples at most): lower the gain"
+            )
+        lost |= clipped > CLIPPED
+    frames = cube.mean(axis=1, dtype=np.complex64 if np.iscomplexobj(cube) else np.float32)
+    frames[lost] = np.nan
+    profile = range_profile(frames)
+    range_m = range_axis_m(radar, profile.shape[-1])
+    if np.iscomplexobj(cube) and within_m[1] < radar.max_range_m / 2 and np.isfinite(profile).any():
+        mirrored = image_side_db(profile)
+        if mirrored > MIRRORED_DB:
+            raise UserError(
+                "I and Q seem to be swapped: the echoes lie at negative beat frequencies",
+                value=f"{mirrored:.0f} dB more there", expected="more energy at positive ones",
+                mend="Turn `iq_order` round. If the echoes really lie beyond half of the radar's range, say so with `within_m`.",
+            )  # fmt: skip
+    noise = noise_between_bins(radar.samples, ECHO_BINS)
+    return profile_displacement(
+        profile, range_m, radar.wavelength_m, within_m=within_m, noise=noise, findings=tuple(findings)
+    )
+
+
+def profile_displacement(
+    profile: Array, range_m: Array, wavelength_m: float,
+    *, within_m: tuple[float, float], noise: Array | None = None, findings: tuple[str, ...] = (),
+) -> ChestDisplacement:  # fmt: skip
+    """Range profiles over time to displacement, also for radars that are no FMCW radars (pulsed coherent, UWB).
+
+    The liveliest bin inside the mask, with its neighbours and receivers combined, the circle's centre subtracted, angle, unwrapping.
+    Whether I and Q are swapped cannot be told here: it turns nothing but the sign.
+
+    Args:
+        profile: (frame, receiver, bin) complex; a frame with a NaN inside the mask is not measured.
+        range_m: (bin,).
+        wavelength_m: at the middle of the band.
+        within_m: where the person may be.
+        noise: (n, n) covariance of noise over n neighbouring bins, which are then combined; the chosen bin alone
+            where it is left out.
+        findings: of steps before.
+
+    Raises:
+        UserError: no bin inside the mask, fewer than ten frames measured, nothing that moves.
+    """
+    inside = bins_within(range_m, within_m)
+    missing = ~np.isfinite(profile[..., inside]).all(axis=(1, 2))
+    if np.count_nonzero(~missing) < 10:
+        raise UserError("too few frames were measured", value=int(np.count_nonzero(~missing)), expected="ten or more",
+                        mend=" ".join(findings))  # fmt: skip
+    measured = profile[~missing]
+    chosen = liveliest_bin(measured, inside)
+    noise = np.eye(1) if noise is None else noise
+    first = max(chosen - len(noise) // 2, 0)
+    near = measured[..., first : chosen + len(noise) // 2 + 1]
+    iq = combined(near, noise[: near.shape[-1], : near.shape[-1]])
+    centre, radius = circle_fit(iq)
+    phase = np.full(len(profile), np.nan)
+    phase[~missing] = demodulated(iq, centre)
+    scatter = float(np.std(np.abs(iq - centre)))
+    snr_db = float(20 * np.log10(radius / max(np.sqrt(2) * scatter, 1e-12 * radius)))
+    turns, steep = float(np.ptp(phase[~missing]) / (2 * np.pi)), int(np.count_nonzero(steep_steps(phase)))
+    told = list(findings)
+    if missing.any():
+        told.append(f"{_runs(missing)} not measured; across a pause displacement may jump by half wavelengths")
+    if steep:
+        told.append(
+            f"{steep} steps of phase of more than a quarter turn a frame: unwrapping is ambiguous there (frames too rare, or no person)"
+        )
+    if snr_db < LOW_SNR_DB:
+        told.append(f"samples lie on no clear circle ({snr_db:.1f} dB): nobody there, or several things that move")
+    if turns < SHORT_ARC:
+        told.append(f"phase covers {turns:.2f} turns: the circle's centre, and with it the scale, is uncertain")
+    return ChestDisplacement(
+        displacement_mm(phase, wavelength_m), float(range_m[chosen]), chosen, wavelength_m,
+        snr_db, turns, steep, int(np.count_nonzero(missing)), tuple(told),
+    )  # fmt: skip
+
+
+def _runs(which: Any) -> str:
+    """`12 frames in 2 stretches, the first at 40`."""
+    starts = np.flatnonzero(np.diff(np.r_[False, which].astype(int)) == 1)
+    return f"{np.count_nonzero(which)} of {len(which)} frames ({len(starts)} stretches, the first at frame {starts[0]})"
