@@ -119,6 +119,13 @@ class Adapter(ABC):
         """No-learning estimates of the label that every learned number is put beside."""
         return {}
 
+    def quality(self, sample: Sample) -> Mapping[str, float]:
+        """What an estimate from a sample depends on, each the better the larger, by a name that `low NAME` is clear of.
+
+        Training samples set the limits below which `maekit predict` gives no estimate. Default: nothing is judged.
+        """
+        return {}
+
     def fit(self, samples: Iterable[Sample]) -> None:
         """Set the normalisation from training samples only.
 
