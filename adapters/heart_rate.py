@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import signal as dsp
 
 from maekit.adapter import Adapter, Derivation, Estimator, Reducer
-from maekit.adapters import beats
+from maekit.adapters import beats, signal_quality
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
 
@@ -159,6 +159,16 @@ class HeartRateAdapter(Adapter):
             return beats.spectral_peak_bpm(x[0], rate, band_hz=band, difference=difference)
 
         return {"spectral peak": spectral_peak}
+
+    def quality(self, sample: Sample) -> Mapping[str, float]:
+        """How still the body is and, of a displacement sampled fast enough, whether there is somebody at all."""
+        x = np.asarray(sample.signal, dtype=np.float64)
+        x = x if sample.valid is None else _bridge(x, sample.valid)
+        rate = sample.rate_hz or self.rate_hz
+        found = {"motion": -max(signal_quality.largest_move(line, rate) for line in x)}
+        if self.estimate_difference and rate >= 2.5 * signal_quality.NOISE_HZ:
+            found["nobody there"] = float(np.max([signal_quality.body_over_noise_db(line, rate) for line in x]))
+        return found
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Seconds along, the unit upward, one line a channel."""

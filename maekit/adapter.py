@@ -120,9 +120,10 @@ class Adapter(ABC):
         return {}
 
     def quality(self, sample: Sample) -> Mapping[str, float]:
-        """What an estimate from a sample depends on, each the better the larger, by a name that `low NAME` is clear of.
+        """What an estimate from a sample depends on: larger is better, NaN is poor; named by what is wrong where it is low.
 
-        Training samples set the limits below which `maekit predict` gives no estimate. Default: nothing is judged.
+        Training samples set the limits below which `maekit predict` gives that name instead of an estimate. Default:
+        nothing is judged.
         """
         return {}
 

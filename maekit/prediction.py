@@ -164,7 +164,7 @@ def smoothed(rows: Iterator[Estimate], width: int) -> Iterator[Estimate]:
     for row in chain(rows, repeat(None, reach)):
         around.append(row)
         if len(around) == width and (centre := around[reach]) is not None:
-            valid = [one.value for one in around if one is not None and not one.reason]
+            valid = [float(one.value) for one in around if one is not None and not one.reason]
             yield centre if width == 1 or centre.reason else replace(centre, value=float(np.median(valid)))
 
 
@@ -275,9 +275,8 @@ def _through_model(
             names = [task.classes[i] for i in best.indices.tolist()]
             return list(zip(names, best.values.tolist(), strict=True))
         assert isinstance(task, Regression)
-        value, uncertainty = task.predict(batch), None
-        if hasattr(task, "predict_with_uncertainty"):
-            value, uncertainty = task.predict_with_uncertainty(batch)
+        both = getattr(task, "predict_with_uncertainty", None)
+        value, uncertainty = both(batch) if both else (task.predict(batch), None)
     return list(zip(value.tolist(), [nan] * len(value) if uncertainty is None else uncertainty.tolist(), strict=True))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import inf, isnan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,12 +42,8 @@ class TrainedOn:
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def shortcomings(self, quality: Mapping[str, float]) -> str:
-        """Why there is no estimate from a sample of this quality, in words; empty where there is one."""
-        return "; ".join(
-            f"low {name}: {quality[name]:.3g}, training had {limit:.3g} or more"
-            for name, limit in self.limits.items()
-            if not quality[name] >= limit
-        )
+        """What is wrong with a sample of this quality; empty where nothing is."""
+        return "; ".join(name for name, value in quality.items() if not value >= self.limits.get(name, -inf))
 
 
 def measure(setup: Setup) -> TrainedOn:
@@ -63,7 +60,8 @@ def measure(setup: Setup) -> TrainedOn:
             except UnreadableError:
                 continue
             for name, value in quality.items():
-                found.setdefault(name, {}).setdefault(str(group), []).append(value)
+                if not isnan(value):
+                    found.setdefault(name, {}).setdefault(str(group), []).append(value)
     limits = {
         name: min(float(np.quantile(values, QUANTILE)) for values in groups.values()) for name, groups in found.items()
     }

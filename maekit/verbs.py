@@ -231,7 +231,7 @@ def open_run(run: Path, *, overrides: Sequence[str] = (), data: bool = True) -> 
     else:
         known = trained_on.read(run)
         classes = len(weights["head.weight"]) if "head.weight" in weights else 0
-        setup = set_up_without_data(loaded, classes, info=known and known.signal)
+        setup = set_up_without_data(loaded, classes, info=known.signal if known else None)
     task = make_task(setup)
     load_strictly(task, weights, run)
     return setup, task

@@ -139,7 +139,7 @@ def test_the_core_stands_on_torch_einops_and_timm() -> None:
 
 def test_the_command_line_starts_with_little() -> None:
     """What a command needs is imported inside it, so that `maekit --help` answers at once."""
-    light = {"maekit.errors", "maekit.console", "maekit.cli_data", "maekit.cli_recipe"}
+    light = {"maekit.errors", "maekit.console", "maekit.cli_data", "maekit.cli_predict", "maekit.cli_recipe"}
     for path in (ROOT / "maekit").glob("cli*.py"):
         names = imported(ast.parse(path.read_text()).body)
         assert {name.split(".")[0] for name in names} - sys.stdlib_module_names <= {"typer", "click", "rich", "maekit"}

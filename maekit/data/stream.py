@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import h5py
+    from numpy.typing import NDArray
 
     from maekit.data.hdf5_recording import Recording, RecordingReader
     from maekit.data.sample import Sample
@@ -35,15 +36,15 @@ def stream(reader: RecordingReader, file: h5py.File, recording: Recording) -> It
         while end < min(stop, recording.rows):
             after = min(end + step, recording.rows)
             more, more_valid = reader.read(file, recording, end, after)
-            keep = slice(max(start - first, 0), None)
-            signal = np.concatenate([_rows(signal, axis + 1, keep), more], axis=axis + 1)
-            valid = np.concatenate([_rows(valid, axis, keep), more_valid], axis=axis)
-            first, end = max(first, start), after
+            kept = slice(start - first, None)
+            signal = _rows(np.concatenate([signal, more], axis=axis + 1), axis + 1, kept)
+            valid = _rows(np.concatenate([valid, more_valid], axis=axis), axis, kept)
+            first, end = start, after
         rows = slice(start - first, stop - first)
         # Windows overlap, and an adapter may change in place what it is given.
         own, own_valid = _rows(signal, axis + 1, rows).copy(), _rows(valid, axis, rows).copy()
         yield start, reader.sample(own, own_valid, recording, start)
 
 
-def _rows(x: np.ndarray, axis: int, rows: slice) -> np.ndarray:
+def _rows(x: NDArray[Any], axis: int, rows: slice) -> NDArray[Any]:
     return x[(slice(None),) * axis + (rows,)]
