@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +128,9 @@ class HeartRateAdapter(Adapter):
                     "a sampling rate too low for the adapter's band_hz", place=sample.place, value=f"{rate:g} Hz",
                     expected=f"more than {2 * self.band_hz[1]:g} Hz", mend="Lower `band_hz` or leave the recording out.",
                 )  # fmt: skip
-            sos = dsp.butter(2, self.band_hz, "bandpass", fs=rate, output="sos")
-            x = dsp.sosfiltfilt(sos, x, axis=-1, padlen=min(x.shape[-1] - 1, round(2 * rate)))
+            x = dsp.sosfiltfilt(
+                _band_pass(*self.band_hz, rate), x, axis=-1, padlen=min(x.shape[-1] - 1, round(2 * rate))
+            )
         x, valid = self._resampled(x, valid, rate, sample.place)
         if self.per_window:
             measured = _measured(x, valid)
@@ -207,6 +209,12 @@ class HeartRateAdapter(Adapter):
             valid = np.r_[np.ones(x.shape[-1], bool) if valid is None else valid, np.zeros(short, bool)]
             x = np.pad(x, ((0, 0), (0, short)), mode="edge")
         return x[:, : self.points], None if valid is None else valid[: self.points]
+
+
+@lru_cache(maxsize=16)
+def _band_pass(low_hz: float, high_hz: float, rate_hz: float) -> Array:
+    """Butterworth of order 2, in second-order sections; designing it takes longer than filtering a window."""
+    return dsp.butter(2, (low_hz, high_hz), "bandpass", fs=rate_hz, output="sos")
 
 
 def _measured(x: Array, valid: Valid | None) -> Array:

@@ -37,6 +37,6 @@ def predict(
         run, file, to, record=record, hop_s=hop, smoothing=smoothing, gate=gate, spec=spec, overwrite=overwrite,
         overrides=set_ or [], device=device,
     )  # fmt: skip
-    out.print(f"written: {escape(str(found.place))}")
+    out.print(f"written: {escape(str(found.place))}, {escape(str(found.picture))}")
     out.print(f"{found.valid} of {found.windows} windows have an estimate")
     out.print(f"{found.recorded_s / found.took_s:.0f} times real time")

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from maekit import trained_on, verbs
+from maekit.data.hdf5_labels import LabelReader
 from maekit.data.hdf5_recording import Recording, RecordingReader
 from maekit.data.hdf5_safety import find_records, open_hdf5
 from maekit.data.loading import collate, to_device
@@ -25,15 +26,20 @@ from maekit.data.spec import TIME, DataSpec, Window, load_spec
 from maekit.data.stream import stream
 from maekit.errors import UserError, nearest
 from maekit.prediction_files import Estimate, Output, check
+from maekit.report.timeline import timeline
 from maekit.tasks.classification import Classification
 from maekit.tasks.regression import Regression
 from maekit.training.distributed import joined
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from maekit.build import Setup
     from maekit.data.sample import SignalInfo
+    from maekit.report.content import Picture
     from maekit.tasks.task import Task
 
+MOST_DRAWN = 4000
 T = TypeVar("T")
 
 AT_ONCE = 64
@@ -46,12 +52,14 @@ class Outcome:
 
     Attributes:
         place: the file.
+        picture: the estimates over time, as SVG.
         windows, valid: how many there were, and how many of them have an estimate.
         recorded_s: length of the recording.
         took_s: from opening the recording to its last row, the model being loaded.
     """
 
     place: Path
+    picture: Path
     windows: int
     valid: int
     recorded_s: float
@@ -109,7 +117,8 @@ def predict(
         _check_fits(setup, reader.info([recording]), window, str(file))
         name = recording.record.strip("/").replace("/", "_")
         to = to or Path(f"{file.stem}{f'_{name}' if name else ''}_predicted.csv")
-        check(to, overwrite=overwrite)
+        picture = to.with_suffix(".svg")
+        check(to, picture, overwrite=overwrite)
         task.to(process.device).eval()
         begun = time.perf_counter()
         facts = {
@@ -117,15 +126,35 @@ def predict(
             "record": recording.record, "rate_hz": recording.rate_hz, "hop_s": hop_s, "smoothing": smoothing,
             "gate": gate, "unit": _unit(setup),
         }  # fmt: skip
-        windows = valid = 0
+        trace = Trace()
         with Output(to, columns(setup, task), facts, overwrite=overwrite) as output:
             samples = stream(reader, opened, recording)
             rows = estimates(setup, task, samples, recording, known if gate else None, process.device)
             for some in _batched(smoothed(rows, smoothing)):
                 output.writer.add(some)
-                windows, valid = windows + len(some), valid + sum(not row.reason for row in some)
+                trace.add(some)
         took = time.perf_counter() - begun
-    return Outcome(to, windows, valid, recording.rows / recording.rate_hz, took)
+        labels = _labels(setup, layout, opened, recording, trace.rows)
+    picture.write_text(_drawn(setup, task, trace.rows, labels, f"{file.name} {name}".strip()).svg)
+    return Outcome(to, picture, trace.windows, trace.valid, recording.rows / recording.rate_hz, took)
+
+
+class Trace:
+    """What a picture needs of the rows: never more than `MOST_DRAWN`, however many there are; and how many there were."""
+
+    def __init__(self) -> None:
+        self.rows: list[Estimate] = []
+        self.windows = self.valid = 0
+        self._every = 1
+
+    def add(self, rows: Sequence[Estimate]) -> None:
+        """Keep every so many."""
+        for row in rows:
+            if self.windows % self._every == 0:
+                self.rows.append(row)
+            self.windows, self.valid = self.windows + 1, self.valid + (not row.reason)
+            if len(self.rows) > MOST_DRAWN:
+                self.rows, self._every = self.rows[::2], 2 * self._every
 
 
 def estimates(
@@ -278,6 +307,35 @@ def _through_model(
         both = getattr(task, "predict_with_uncertainty", None)
         value, uncertainty = both(batch) if both else (task.predict(batch), None)
     return list(zip(value.tolist(), [nan] * len(value) if uncertainty is None else uncertainty.tolist(), strict=True))
+
+
+def _labels(
+    setup: Setup, layout: DataSpec, file: h5py.File, recording: Recording, rows: Sequence[Estimate]
+) -> NDArray[np.float64]:
+    """The truth for each row, NaN where the recording does not have it."""
+    rate, label = recording.rate_hz, layout.label
+    record = file[recording.record]
+    if label is None or rate is None or (label.path is not None and label.path not in record):
+        return np.full(len(rows), nan)
+    starts = [round(row.start_s * rate) for row in rows]
+    windows = [(start, start + recording.length) for start in starts]
+    reader = LabelReader(label, setup.adapter.reducers)
+    try:
+        return reader.read(file[recording.dataset], record, recording.rows, windows, rate)
+    except UserError:  # a label is not needed here, and this one is of no use
+        return np.full(len(rows), nan)
+
+
+def _drawn(setup: Setup, task: Task, rows: Sequence[Estimate], labels: NDArray[np.float64], title: str) -> Picture:
+    """The rows over time."""
+    classes = task.classes if isinstance(task, Classification) else ()
+    index: dict[float | str, float] = {name: float(i) for i, name in enumerate(classes)}
+    value = np.array(
+        [nan if row.reason else index[row.value] if classes else row.value for row in rows], dtype=np.float64
+    )
+    spread = np.array([nan if classes else row.confidence for row in rows])
+    time_s = np.array([row.time_s for row in rows])
+    return timeline(time_s, value, spread, labels, title=title, unit=_unit(setup), classes=classes)
 
 
 def _batched(one_by_one: Iterator[T]) -> Iterator[list[T]]:

@@ -68,7 +68,7 @@ class Output:
     def __init__(
         self, place: Path, columns: tuple[str, str], attributes: Mapping[str, Any], *, overwrite: bool = False
     ) -> None:
-        check(place, overwrite=overwrite)
+        check(place, place, overwrite=overwrite)
         self.place, self.unfinished = place, place.with_name(f".{place.name}.unfinished")
         self.unfinished.unlink(missing_ok=True)
         self.writer: Writer
@@ -85,8 +85,8 @@ class Output:
         self.unfinished.replace(self.place)
 
 
-def check(place: Path, *, overwrite: bool) -> None:
-    """Whether estimates can be written there.
+def check(place: Path, picture: Path, *, overwrite: bool) -> None:
+    """Whether estimates and their picture can be written there.
 
     Raises:
         UserError: another ending, no such folder, a file that is there.
@@ -100,8 +100,11 @@ def check(place: Path, *, overwrite: bool) -> None:
         )
     if not place.parent.is_dir():
         raise UserError("no such folder", place="--to", value=str(place.parent), mend="Make it first.")
-    if place.exists() and not overwrite:
-        raise UserError("would overwrite what is there", place=str(place), mend="Give another --to, or --overwrite.")
+    for taken in (place, picture):
+        if taken.exists() and not overwrite:
+            raise UserError(
+                "would overwrite what is there", place=str(taken), mend="Give another --to, or --overwrite."
+            )
 
 
 class CsvWriter:
