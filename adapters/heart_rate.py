@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import signal as dsp
 
 from maekit.adapter import Adapter, Derivation, Estimator, Reducer, Transformation
-from maekit.adapters import beats
+from maekit.adapters import beats, signal_quality
 from maekit.adapters.phase import despiked, difference
 from maekit.adapters.raw_radar import dca1000_displacement, profiles_displacement
 from maekit.core.patchify import GridPatchifier
@@ -137,8 +138,9 @@ class HeartRateAdapter(Adapter):
                     "a sampling rate too low for the adapter's band_hz", place=sample.place, value=f"{rate:g} Hz",
                     expected=f"more than {2 * self.band_hz[1]:g} Hz", mend="Lower `band_hz` or leave the recording out.",
                 )  # fmt: skip
-            sos = dsp.butter(2, self.band_hz, "bandpass", fs=rate, output="sos")
-            x = dsp.sosfiltfilt(sos, x, axis=-1, padlen=min(x.shape[-1] - 1, round(2 * rate)))
+            x = dsp.sosfiltfilt(
+                _band_pass(*self.band_hz, rate), x, axis=-1, padlen=min(x.shape[-1] - 1, round(2 * rate))
+            )
         x, valid = self._resampled(x, valid, rate, sample.place)
         if self.per_window:
             measured = _measured(x, valid)
@@ -192,6 +194,16 @@ class HeartRateAdapter(Adapter):
 
         return {"spectral peak": spectral_peak}
 
+    def quality(self, sample: Sample) -> Mapping[str, float]:
+        """How still the body is and, of a displacement sampled fast enough, whether there is somebody at all."""
+        x = np.asarray(sample.signal, dtype=np.float64)
+        x = x if sample.valid is None else _bridge(x, sample.valid)
+        rate = sample.rate_hz or self.rate_hz
+        found = {"motion": -max(signal_quality.largest_move(line, rate) for line in x)}
+        if self.estimate_difference and rate >= 2.5 * signal_quality.NOISE_HZ:
+            found["nobody there"] = float(np.max([signal_quality.body_over_noise_db(line, rate) for line in x]))
+        return found
+
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Seconds along, the unit upward, one line a channel."""
         seconds = np.arange(x.shape[-1]) / self.rate_hz
@@ -229,6 +241,12 @@ class HeartRateAdapter(Adapter):
             valid = np.r_[np.ones(x.shape[-1], bool) if valid is None else valid, np.zeros(short, bool)]
             x = np.pad(x, ((0, 0), (0, short)), mode="edge")
         return x[:, : self.points], None if valid is None else valid[: self.points]
+
+
+@lru_cache(maxsize=16)
+def _band_pass(low_hz: float, high_hz: float, rate_hz: float) -> Array:
+    """Butterworth of order 2, in second-order sections; designing it takes longer than filtering a window."""
+    return dsp.butter(2, (low_hz, high_hz), "bandpass", fs=rate_hz, output="sos")
 
 
 def _measured(x: Array, valid: Valid | None) -> Array:

@@ -133,6 +133,14 @@ class Adapter(ABC):
         """No-learning estimates of the label that every learned number is put beside."""
         return {}
 
+    def quality(self, sample: Sample) -> Mapping[str, float]:
+        """What an estimate from a sample depends on: larger is better, NaN is poor; named by what is wrong where it is low.
+
+        Training samples set the limits below which `maekit predict` gives that name instead of an estimate. Default:
+        nothing is judged.
+        """
+        return {}
+
     def fit(self, samples: Iterable[Sample]) -> None:
         """Set the normalisation from training samples only.
 

@@ -158,12 +158,15 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
     return setup
 
 
-def set_up_without_data(loaded: LoadedRecipe, classes: int = 0, *, fit: bool = False) -> Setup:
+def set_up_without_data(
+    loaded: LoadedRecipe, classes: int = 0, *, info: SignalInfo | None = None, fit: bool = False
+) -> Setup:
     """The adapter of a recipe whose data are not there, as far as that can be: weights can be read and written.
 
     Args:
         loaded: a recipe.
         classes: how many a head has; they are numbered until the data name them.
+        info: of the data, where it is known.
         fit: as in `set_up`: False where the normalisation comes with weights.
 
     Raises:
@@ -171,10 +174,13 @@ def set_up_without_data(loaded: LoadedRecipe, classes: int = 0, *, fit: bool = F
     """
     recipe = loaded.recipe
     spec = load_spec(recipe.data.spec, loaded.path.parent)
-    if spec.kind != "image_folder":
+    if spec.kind != "image_folder" and info is None:
         return set_up(loaded, fit=fit)
     kind = plugins.find("adapters", recipe.adapter.name, place=loaded.locate("adapter", "name"))
-    source = Absent(INFO, tuple(map(str, range(classes))) or None)
+    named = spec.label.classes if spec.label else None
+    if spec.kind == "image_folder":
+        named = [str(i) for i in range(classes)]
+    source = Absent(info or INFO, tuple(named) if named else None)
     split = {side: np.zeros(0, dtype=np.int64) for side in ("train", "validation", "test")}
     adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
     if fit:
@@ -341,8 +347,9 @@ def make_task(setup: Setup) -> Task:
     if setup.source.classes is not None:
         return construct(kind, recipe.task, loaded, keys, front, encoder, classes=setup.source.classes)
     values = setup.labels[setup.split["train"]].astype(np.float64)
-    spread = float(values.std()) or 1.0
-    return construct(kind, recipe.task, loaded, keys, front, encoder, mean=float(values.mean()), std=spread)
+    # Without the data both come with the weights.
+    mean, spread = (float(values.mean()), float(values.std()) or 1.0) if len(values) else (0.0, 1.0)
+    return construct(kind, recipe.task, loaded, keys, front, encoder, mean=mean, std=spread)
 
 
 def size(given: Preset | Size, drop_path: float = 0.0) -> TransformerConfig:

@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from maekit.cli_data import data_app
+from maekit.cli_predict import predict
 from maekit.cli_recipe import recipe_app
 from maekit.console import RecipeArgument, Sets, err, out
 from maekit.errors import UserError
@@ -26,6 +27,7 @@ app = typer.Typer(
 )  # fmt: skip
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(data_app, name="data")
+app.command()(predict)
 
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
+from maekit import trained_on
 from maekit.build import LABELLED_TASKS, SKIPPED, Setup, fit_target, make_task, set_up, set_up_without_data
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
@@ -235,7 +236,9 @@ def open_run(run: Path, *, overrides: Sequence[str] = (), data: bool = True) -> 
     if data:
         setup = set_up(loaded, fit=False, folder=run)
     else:
-        setup = set_up_without_data(loaded, len(weights["head.weight"]) if "head.weight" in weights else 0)
+        known = trained_on.read(run)
+        classes = len(weights["head.weight"]) if "head.weight" in weights else 0
+        setup = set_up_without_data(loaded, classes, info=known.signal if known else None)
     task = make_task(setup)
     load_strictly(task, weights, run)
     return setup, task
@@ -293,6 +296,8 @@ def _train(
             identity = _identity(setup, start)
             training = setup.some_samples("train", augment=True)
             describe(run, setup, process, start)
+            if process.first and start is not None and trained_on.read(run.folder) is None:
+                trained_on.write(run.folder, trained_on.measure(setup))
             metrics = loop.train(
                 task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
                 identity=identity, watch=watch,

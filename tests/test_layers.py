@@ -37,6 +37,10 @@ MAY_IMPORT = {
     "maekit.tokenizers": {"maekit.plugins", "maekit.options", "maekit.weights", "maekit.recipe", "maekit.core", "maekit.adapter"},
     "maekit.build": {"maekit.tokenizers", "maekit.plugins", "maekit.options", "maekit.adapter", "maekit.core", "maekit.data", "maekit.recipe", "maekit.tasks"},
     "maekit.verbs": {"maekit"},
+    "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.sample"},
+    "maekit.prediction": {"maekit"},
+    "maekit.prediction_files": set(),
+    "maekit.cli_predict": {"maekit.console", "maekit.prediction"},
     "maekit.planning": {"maekit"},
     "maekit.bench": {"maekit"},
     "maekit.study": {"maekit"},
@@ -48,7 +52,7 @@ MAY_IMPORT = {
     "maekit.cli_data": {"maekit.console", "maekit.plugins", "maekit.data"},
     "maekit.cli_recipe": {"maekit.console", "maekit.recipe", "maekit.build"},
     "maekit.cli": {
-        "maekit.console", "maekit.cli_data", "maekit.cli_recipe", "maekit.bench", "maekit.planning", "maekit.verbs", "maekit.exchange",
+        "maekit.console", "maekit.cli_data", "maekit.cli_predict", "maekit.cli_recipe", "maekit.bench", "maekit.planning", "maekit.verbs", "maekit.exchange",
         "maekit.study", "maekit.comparison", "maekit.demo", "maekit.reconstruction", "maekit.reporting", "maekit.plugins", "maekit.report.terminal",
         "maekit.training.run", "maekit.training.loop",
     },
@@ -135,7 +139,7 @@ def test_the_core_stands_on_torch_einops_and_timm() -> None:
 
 def test_the_command_line_starts_with_little() -> None:
     """What a command needs is imported inside it, so that `maekit --help` answers at once."""
-    light = {"maekit.errors", "maekit.console", "maekit.cli_data", "maekit.cli_recipe"}
+    light = {"maekit.errors", "maekit.console", "maekit.cli_data", "maekit.cli_predict", "maekit.cli_recipe"}
     for path in (ROOT / "maekit").glob("cli*.py"):
         names = imported(ast.parse(path.read_text()).body)
         assert {name.split(".")[0] for name in names} - sys.stdlib_module_names <= {"typer", "click", "rich", "maekit"}

@@ -1,0 +1,42 @@
+"""`maekit predict`: a trained estimator along a recording."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from maekit.console import Sets, out
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a fine-tuned run, e.g. runs/heart_rate/demo_finetune.")],
+    file: Annotated[Path, typer.Argument(help="HDF5 recording; `maekit data convert` makes one of other files.")],
+    to: Annotated[
+        Path | None, typer.Option(help="CSV or HDF5 file to write; by default named after the recording.")
+    ] = None,
+    record: Annotated[str | None, typer.Option(help="Which recording of the file, where there are several.")] = None,
+    hop: Annotated[float, typer.Option(min=1e-3, help="Seconds from estimate to estimate.")] = 1.0,
+    smoothing: Annotated[int, typer.Option(min=1, help="Median over so many estimates, an odd number.")] = 1,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="No estimate where the signal is poorer than in training.")
+    ] = True,
+    spec: Annotated[
+        str | None, typer.Option(help="Data spec (name or file) of a recording laid out otherwise than the run's data.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    set_: Sets = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")] = None,
+) -> None:
+    """Estimates of a fine-tuned run along a recording, each with its time, uncertainty and whether it is to be trusted."""
+    from maekit.prediction import predict as run_along
+
+    found = run_along(
+        run, file, to, record=record, hop_s=hop, smoothing=smoothing, gate=gate, spec=spec, overwrite=overwrite,
+        overrides=set_ or [], device=device,
+    )  # fmt: skip
+    out.print(f"written: {escape(str(found.place))}, {escape(str(found.picture))}")
+    out.print(f"{found.valid} of {found.windows} windows have an estimate")
+    out.print(f"{found.recorded_s / found.took_s:.0f} times real time")

@@ -1,0 +1,258 @@
+"""One recording of an HDF5 file as a data spec describes it: checked from metadata, cut into windows, read by rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maekit.data.hdf5_labels import read_rate
+from maekit.data.hdf5_safety import BLOCK_LIMIT, check_storage, find_dataset
+from maekit.data.hdf5_values import channels_first, check_values, to_native
+from maekit.data.sample import Axis, Sample, SignalInfo
+from maekit.data.spec import CHANNEL, TIME, Attribute, DataSpec, Window, check_window
+from maekit.errors import UnreadableError, UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import h5py
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recording: where it stands, its length along the windowed axis, its rate, the length of its windows."""
+
+    file: Path
+    record: str
+    dataset: str
+    mask: str | None
+    shape: tuple[int, ...]
+    rows: int
+    rate_hz: float | None
+    length: int
+
+
+class RecordingReader:
+    """What the spec says of every recording: its axes, its windows, which of its values were measured.
+
+    Args:
+        spec: what the files mean.
+        window: instead of the spec's.
+        max_sample_bytes: a window larger than this is refused.
+
+    Attributes:
+        axes: of a recording, without the channels.
+        row_axis: the one that is cut into windows (the first where nothing is cut).
+
+    Raises:
+        UserError: a spec of something else, or a window that the signal cannot be cut into.
+    """
+
+    def __init__(self, spec: DataSpec, window: Window | None = None, max_sample_bytes: int = BLOCK_LIMIT) -> None:
+        if spec.signal is None or spec.files is None:
+            raise UserError("not a data spec of HDF5 files", place=spec.name, expected="`kind: hdf5`")
+        self.spec, self.signal = spec, spec.signal
+        self.window = window or spec.window
+        if self.window is not None:
+            try:
+                check_window(self.window, self.signal)
+            except ValueError as error:
+                raise UserError(str(error), place="data.window") from None
+        self.axes = tuple(axis for axis in self.signal.axes if axis != CHANNEL)
+        self.row_axis = self.window.axis if self.window else self.axes[0]
+        self.max_sample_bytes = max_sample_bytes
+
+    def describe(self, file: h5py.File, path: Path, record: str) -> Recording:
+        """Metadata of one recording, after every check that needs no values."""
+        signal = self.signal
+        dataset = find_dataset(file, signal.path, record)
+        place = f"{path}:{dataset.name}"
+        check_storage(dataset, place)
+        check_values(dataset, signal, place)
+        shape = tuple(dataset.shape[: len(signal.axes)])
+        for name, length in zip(signal.axes, shape, strict=True):
+            if not length:
+                raise UserError(f"zero rows: nothing along {name!r}", place=place, value=shape,
+                                mend="Leave the recording out, or look at how it was written.")  # fmt: skip
+        rows = shape[signal.axes.index(self.row_axis)]
+        rate = signal.rate_hz
+        rate_hz = read_rate(rate.attribute, dataset, file[record]) if isinstance(rate, Attribute) else rate
+        mask = None
+        if self.spec.valid is not None:
+            mask = self._check_mask(file, record, shape, rows)
+        channels = shape[signal.axes.index(CHANNEL)] if CHANNEL in signal.axes else 1
+        if signal.channels and len(signal.channels) != channels:
+            raise UserError(f"{channels} channels, and the data spec names {len(signal.channels)}", place=place,
+                            value=signal.channels, mend="Correct `signal.channels`.")  # fmt: skip
+        found = Recording(path, record, dataset.name, mask, shape, rows, rate_hz, self._length(rows, rate_hz, place))
+        size = dataset.size // rows * dataset.dtype.itemsize * found.length
+        if size > self.max_sample_bytes:
+            raise UserError(f"a sample of {size / 2**30:.2f} GiB", place=place, value=shape,
+                            expected=f"at most {self.max_sample_bytes / 2**30:.2f} GiB",
+                            mend="Give a (shorter) `window`.")  # fmt: skip
+        return found
+
+    def _length(self, rows: int, rate_hz: float | None, place: str) -> int:
+        window = self.window
+        if window is None:
+            return rows
+        if window.length is not None:
+            return window.length
+        assert window.seconds is not None
+        assert rate_hz is not None
+        length = round(window.seconds * rate_hz)
+        if length < 2:
+            raise UserError(
+                "a window of less than two points", place=place, value=f"{window.seconds:g} s at {rate_hz:g} Hz",
+                mend="Give a longer window, or check that `rate_hz` is in hertz.",
+            )  # fmt: skip
+        return length
+
+    def windows(self, recording: Recording) -> Iterator[tuple[int, int]]:
+        """First row, and row after the last, of each window (beyond the recording's end where it is padded)."""
+        window, length = self.window, recording.length
+        if window is None or recording.rows < length:
+            if window is None or window.pad:
+                yield 0, length
+            return
+        last, hop = recording.rows - length, float(window.hop or length)
+        if window.hop_seconds is not None and recording.rate_hz is not None:
+            hop = max(window.hop_seconds * recording.rate_hz, 1.0)
+        # Each start is rounded by itself, so that a hop of a fraction of a point does not drift.
+        for i in range(int((last + 0.5) / hop) + 1):
+            if (start := int(i * hop + 0.5)) <= last:
+                yield start, start + length
+
+    def sample(
+        self, signal: NDArray[Any], valid: NDArray[np.bool_], recording: Recording, start: int, place: str = ""
+    ) -> Sample:
+        """The window that begins at row `start`, from its rows; what it lacks at the end is added and marked missing.
+
+        Args:
+            signal, valid: as `read` gives them, `recording.length` rows or fewer.
+            place: how messages name the file; by default its path.
+        """
+        axis = self.axes.index(self.row_axis)
+        if short := recording.length - valid.shape[axis]:
+            widths = [(0, short if i == axis else 0) for i in range(valid.ndim)]
+            if signal.dtype.kind == "f" or signal.dtype.kind == "c":
+                signal = np.pad(signal, [(0, 0), *widths], constant_values=np.nan)
+            valid = np.pad(valid, widths, constant_values=False)
+        if self._drops_axis():
+            signal, valid = np.take(signal, 0, axis + 1), np.asarray(np.take(valid, 0, axis))
+        timed = self.row_axis == TIME and recording.rate_hz is not None
+        where = f"{start / recording.rate_hz:g}s" if timed and recording.rate_hz else str(start)
+        return Sample(
+            signal=np.ascontiguousarray(signal),
+            valid=None if valid.all() else np.ascontiguousarray(valid),
+            label=None,
+            group="",
+            place=f"{place or recording.file}:{recording.record}@{where}",
+            rate_hz=recording.rate_hz,
+        )
+
+    def _check_mask(self, file: h5py.File, record: str, shape: tuple[int, ...], rows: int) -> str:
+        assert self.spec.valid is not None
+        mask = find_dataset(file, self.spec.valid.path, record)
+        place = f"{file.filename}:{mask.name}"
+        check_storage(mask, place)
+        plain = tuple(n for axis, n in zip(self.signal.axes, shape, strict=True) if axis != CHANNEL)
+        if mask.dtype.kind not in "biu" or mask.shape not in (shape, plain, (rows,)):
+            raise UserError(
+                "not a mask of the signal", place=place, value=f"{mask.dtype} {mask.shape}",
+                expected=f"booleans of shape {plain} or ({rows},)", mend="Correct `valid.path`.",
+            )  # fmt: skip
+        return str(mask.name)
+
+    def check_alike(self, found: Recording, first: Recording) -> None:
+        """Refuse a recording whose samples would have another shape than the first one's.
+
+        Raises:
+            UserError: another length along an axis that is not cut.
+        """
+        for i, axis in enumerate(self.signal.axes):
+            if found.shape[i] != first.shape[i] and (axis != self.row_axis or self.window is None):
+                raise UserError(
+                    f"recordings of different length along {axis!r}",
+                    place=f"{found.file}:{found.dataset}",
+                    value=found.shape,
+                    expected=f"{first.shape}, as in {first.file.name}:{first.dataset}",
+                    mend="Give a `window` (with `pad: true` for short ones)." if axis == self.row_axis else
+                         "Convert them to one size, or use one data spec for each.",
+                )  # fmt: skip
+
+    def block(self, dataset: h5py.Dataset, recording: Recording, size: int) -> int:
+        """Rows of about `size` bytes, in whole chunks so that none is decoded twice."""
+        stored = self.signal.axes.index(self.row_axis)
+        rows = max(size // max(dataset.size // recording.rows * dataset.dtype.itemsize, 1), 1)
+        chunk = dataset.chunks[stored] if dataset.chunks else 1
+        return int(max(rows // chunk, 1) * chunk)
+
+    def read(
+        self, file: h5py.File, recording: Recording, start: int, stop: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Rows of a recording: (channels, *axes) values, and (*axes) which of them were measured."""
+        axes, place = self.signal.axes, f"{recording.file}:{recording.dataset}"
+        stored = axes.index(self.row_axis)
+        try:
+            raw = file[recording.dataset][(slice(None),) * stored + (slice(start, stop),)]
+            mask = None
+            if recording.mask is not None:
+                source = file[recording.mask]
+                rows = slice(start, stop)
+                whole = source.shape == recording.shape
+                plain = self.axes.index(self.row_axis)
+                before = 0 if source.ndim == 1 else stored if whole else plain
+                mask = np.asarray(source[(slice(None),) * before + (rows,)]) != 0
+        except OSError as error:
+            raise UnreadableError(
+                f"damaged values ({error})", place=f"{place} rows {start} to {stop}",
+                mend="Copy or convert the recording again.",
+            ) from None  # fmt: skip
+        signal = channels_first(to_native(raw, self.signal.complex, place), axes)
+        valid = np.isfinite(signal).all(0)
+        if mask is not None:
+            if mask.ndim == len(axes) and CHANNEL in axes:
+                mask = channels_first(mask, axes).all(0)
+            elif mask.ndim < valid.ndim:
+                shape = [1] * valid.ndim
+                shape[self.axes.index(self.row_axis)] = -1
+                mask = mask.reshape(shape)
+            valid = valid & mask
+        return signal, valid
+
+    def _drops_axis(self) -> bool:
+        return self.window is not None and self.window.length == 1
+
+    def info(self, used: Sequence[Recording]) -> SignalInfo:
+        """What samples of these recordings have in common.
+
+        Args:
+            used: a recording for every window, so that a length most windows have is the usual one.
+        """
+        signal, first = self.signal, used[0]
+        rates = {recording.rate_hz for recording in used}
+        rate_hz = rates.pop() if len(rates) == 1 else None
+        lengths = dict(zip(signal.axes, first.shape, strict=True))
+        lengths[self.row_axis] = Counter(recording.length for recording in used).most_common(1)[0][0]
+        axes = []
+        for name in self.axes:
+            if name == self.row_axis and self._drops_axis():
+                continue
+            if name in signal.steps:
+                step = signal.steps[name]
+                axes.append(Axis(name, lengths[name], step.unit, step.step, step.start))
+            elif name == TIME:
+                seconds = self.window.seconds if self.window and self.row_axis == TIME else None
+                spacing = 1 / rate_hz if rate_hz else seconds / lengths[name] if seconds else None
+                axes.append(Axis(name, lengths[name], "s", spacing))
+            else:
+                axes.append(Axis(name, lengths[name]))
+        count = lengths.get(CHANNEL, 1)
+        names = tuple(signal.channels) or (tuple(str(i) for i in range(count)) if count > 1 else ("",))
+        return SignalInfo(names, tuple(axes), signal.unit, signal.complex in ("keep", "pairs"), rate_hz)

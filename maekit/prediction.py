@@ -1,0 +1,347 @@
+"""A trained estimator along a recording: one estimate for every window, streamed, or the reason why there is none."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice, repeat
+from math import nan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import h5py
+import numpy as np
+import torch
+
+from maekit import trained_on, verbs
+from maekit.data.hdf5_labels import LabelReader
+from maekit.data.hdf5_recording import Recording, RecordingReader
+from maekit.data.hdf5_safety import find_records, open_hdf5
+from maekit.data.loading import collate, to_device
+from maekit.data.sample import Sample
+from maekit.data.spec import TIME, DataSpec, Window, load_spec
+from maekit.data.stream import stream
+from maekit.errors import UserError, nearest
+from maekit.prediction_files import Estimate, Output, check
+from maekit.report.timeline import timeline
+from maekit.tasks.classification import Classification
+from maekit.tasks.regression import Regression
+from maekit.training.distributed import joined
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from maekit.build import Setup
+    from maekit.data.sample import SignalInfo
+    from maekit.report.content import Picture
+    from maekit.tasks.task import Task
+
+MOST_DRAWN = 4000
+T = TypeVar("T")
+
+AT_ONCE = 64
+"""Windows that go through the model together."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `predict` wrote, and how fast.
+
+    Attributes:
+        place: the file.
+        picture: the estimates over time, as SVG.
+        windows, valid: how many there were, and how many of them have an estimate.
+        recorded_s: length of the recording.
+        took_s: from opening the recording to its last row, the model being loaded.
+    """
+
+    place: Path
+    picture: Path
+    windows: int
+    valid: int
+    recorded_s: float
+    took_s: float
+
+
+def predict(
+    run: Path,
+    file: Path,
+    to: Path | None = None,
+    *,
+    record: str | None = None,
+    hop_s: float = 1.0,
+    smoothing: int = 1,
+    gate: bool = True,
+    spec: str | None = None,
+    overwrite: bool = False,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+) -> Outcome:
+    """Estimates of a fine-tuned run along one recording, a row every `hop_s`.
+
+    The recording is read in pieces and rows are written as they come: memory does not grow with its length.
+
+    Args:
+        run: folder of a classification or regression run; its training data need not be there.
+        file: HDF5, laid out as the run's data spec says; labels are not needed.
+        to: CSV or HDF5 file to write; by default named after the recording, in the current folder.
+        record: which recording of the file, where there are several.
+        hop_s: from window to window.
+        smoothing: each value becomes the median over so many windows around it, those without an estimate left out.
+        gate: give no estimate where the adapter finds the signal poorer than in training.
+        spec: a data spec for another layout than the run's.
+        overwrite: whether `to` may be there.
+        overrides: of the run's recipe.
+        device: the model runs there.
+
+    Raises:
+        UserError: no such run, one that estimates nothing, a recording that is not as the spec says or does not fit.
+    """
+    setup, task, known = _open(run, overrides)
+    layout = load_spec(spec) if spec else setup.spec
+    window = setup.recipe.data.window or setup.spec.window
+    reader = RecordingReader(layout, window)
+    if reader.row_axis != TIME:
+        raise UserError("windows that do not follow each other in time", place=layout.name, value=f"axis {reader.row_axis}",
+                        expected="a run on windows of the axis `time`")  # fmt: skip
+    if smoothing < 1 or smoothing % 2 == 0 or (smoothing > 1 and isinstance(task, Classification)):
+        raise UserError("not a number of windows to smooth over", place="--smoothing", value=smoothing,
+                        expected="an odd number, of a run that estimates values")  # fmt: skip
+    with open_hdf5(file) as opened, joined(device, alone=True) as process:
+        recording = reader.describe(opened, file, _record(opened, layout, record))
+        assert recording.rate_hz is not None  # the spec has a time axis
+        reader = RecordingReader(layout, _hopping(window, hop_s, recording.rate_hz))
+        _check_fits(setup, reader.info([recording]), window, str(file))
+        name = recording.record.strip("/").replace("/", "_")
+        to = to or Path(f"{file.stem}{f'_{name}' if name else ''}_predicted.csv")
+        picture = to.with_suffix(".svg")
+        check(to, picture, overwrite=overwrite)
+        task.to(process.device).eval()
+        begun = time.perf_counter()
+        facts = {
+            "run": str(run), "weights_sha256": digest(task), "spec": layout.name, "file": str(file),
+            "record": recording.record, "rate_hz": recording.rate_hz, "hop_s": hop_s, "smoothing": smoothing,
+            "gate": gate, "unit": _unit(setup),
+        }  # fmt: skip
+        trace = Trace()
+        with Output(to, columns(setup, task), facts, overwrite=overwrite) as output:
+            samples = stream(reader, opened, recording)
+            rows = estimates(setup, task, samples, recording, known if gate else None, process.device)
+            for some in _batched(smoothed(rows, smoothing)):
+                output.writer.add(some)
+                trace.add(some)
+        took = time.perf_counter() - begun
+        labels = _labels(setup, layout, opened, recording, trace.rows)
+    picture.write_text(_drawn(setup, task, trace.rows, labels, f"{file.name} {name}".strip()).svg)
+    return Outcome(to, picture, trace.windows, trace.valid, recording.rows / recording.rate_hz, took)
+
+
+class Trace:
+    """What a picture needs of the rows: never more than `MOST_DRAWN`, however many there are; and how many there were."""
+
+    def __init__(self) -> None:
+        self.rows: list[Estimate] = []
+        self.windows = self.valid = 0
+        self._every = 1
+
+    def add(self, rows: Sequence[Estimate]) -> None:
+        """Keep every so many."""
+        for row in rows:
+            if self.windows % self._every == 0:
+                self.rows.append(row)
+            self.windows, self.valid = self.windows + 1, self.valid + (not row.reason)
+            if len(self.rows) > MOST_DRAWN:
+                self.rows, self._every = self.rows[::2], 2 * self._every
+
+
+def estimates(
+    setup: Setup,
+    task: Task,
+    samples: Iterator[tuple[int, Sample]],
+    recording: Recording,
+    known: trained_on.TrainedOn | None,
+    device: torch.device,
+) -> Iterator[Estimate]:
+    """One estimate a window, in order.
+
+    Args:
+        setup, task: of the run.
+        samples: first row and sample of each window.
+        recording: that they come from.
+        known: with the limits of quality; None: every window that was measured has an estimate.
+        device: of the task.
+    """
+    rate = recording.rate_hz
+    assert rate is not None
+    for some in _batched(samples):
+        reasons = [_reason(setup, sample, known) for _, sample in some]
+        usable = [sample for (_, sample), reason in zip(some, reasons, strict=True) if not reason]
+        found = iter(_through_model(setup, task, usable, device) if usable else [])
+        for (start, _), reason in zip(some, reasons, strict=True):
+            none: tuple[float | str, float] = ("" if isinstance(task, Classification) else nan, nan)
+            value, confidence = none if reason else next(found)
+            yield Estimate(start / rate, (start + recording.length) / rate, value, confidence, reason)
+
+
+def smoothed(rows: Iterator[Estimate], width: int) -> Iterator[Estimate]:
+    """Each value replaced by the median of the `width` rows around it; those without an estimate stay and do not count."""
+    reach = width // 2
+    around: deque[Estimate | None] = deque([None] * reach, maxlen=width)
+    for row in chain(rows, repeat(None, reach)):
+        around.append(row)
+        if len(around) == width and (centre := around[reach]) is not None:
+            valid = [float(one.value) for one in around if one is not None and not one.reason]
+            yield centre if width == 1 or centre.reason else replace(centre, value=float(np.median(valid)))
+
+
+def columns(setup: Setup, task: Task) -> tuple[str, str]:
+    """Names of the value, which is its unit where it has one, and of its confidence."""
+    if isinstance(task, Classification):
+        return "class", "probability"
+    return _unit(setup) or "value", "uncertainty"
+
+
+def digest(task: Task) -> str:
+    """SHA-256 of all weights, by name."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(task.state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
+
+
+def _open(run: Path, overrides: Sequence[str]) -> tuple[Setup, Task, trained_on.TrainedOn]:
+    """A run that estimates something, with what it was trained on; its training data are read only where that is not known."""
+    known = trained_on.read(run)
+    setup, task = verbs.open_run(run, overrides=overrides, data=known is None)
+    if not isinstance(task, Classification | Regression):
+        raise UserError("a run that estimates nothing", place=str(run), value=f"task {setup.recipe.task.name}",
+                        expected="a run of classification or regression", mend="`maekit finetune` makes one.")  # fmt: skip
+    if setup.spec.kind != "hdf5":
+        raise UserError("a run on single files, which do not follow each other in time", place=str(run),
+                        value=f"kind {setup.spec.kind}", expected="a run on HDF5 recordings")  # fmt: skip
+    if known is None:
+        known = trained_on.measure(setup)
+        trained_on.write(run, known)
+    return setup, task, known
+
+
+def _hopping(window: Window | None, hop_s: float, rate_hz: float) -> Window | None:
+    """A window with another hop; None, the whole recording, has none."""
+    if window is None:
+        return None
+    hop = {"hop_seconds": hop_s} if window.seconds is not None else {"hop": max(round(hop_s * rate_hz), 1)}
+    return window.model_copy(update=hop)
+
+
+def _record(file: h5py.File, spec: DataSpec, wanted: str | None) -> str:
+    """The path of the recording."""
+    known = {path.strip("/"): path for path in find_records(file, spec.records)}
+    if wanted is None and len(known) > 1:
+        raise UserError("several recordings in one file", place=str(file.filename), value=", ".join(known),
+                        expected="one", mend="Give one with --record.")  # fmt: skip
+    if wanted is None:
+        return next(iter(known.values()))
+    if wanted.strip("/") not in known:
+        raise UserError("no such recording", place="--record", value=wanted, expected="one of " + ", ".join(known),
+                        mend=nearest(wanted, known))  # fmt: skip
+    return known[wanted.strip("/")]
+
+
+def _check_fits(setup: Setup, info: SignalInfo, window: Window | None, place: str) -> None:
+    """Refuse a recording whose windows are not what the model was trained on.
+
+    Raises:
+        UserError: other channels, another unit, other lengths, or a rate that the adapter does not turn into its own.
+    """
+    own = setup.source.info
+    mend = "Give the layout of the recording with --spec, or convert it to what the run was trained on."
+    if (len(info.channels), info.unit) != (len(own.channels), own.unit):
+        raise UserError("another signal than the run was trained on", place=place, value=_told(info), expected=_told(own), mend=mend)  # fmt: skip
+    if info.rate_hz == own.rate_hz and info.shape == own.shape:
+        return
+    shapes = [_prepared_shape(setup, info), _prepared_shape(setup, own)]
+    if shapes[0] != shapes[1] or (window is not None and window.length is not None and own.rate_hz is not None):
+        raise UserError("windows of another length or rate than the run was trained on", place=place,
+                        value=_told(info), expected=_told(own), mend=mend)  # fmt: skip
+
+
+def _prepared_shape(setup: Setup, info: SignalInfo) -> tuple[int, ...]:
+    """Of what the adapter makes of a sample."""
+    blank = np.zeros(info.shape, dtype=np.complex64 if info.complex else np.float32)
+    return setup.adapter.prepare(Sample(blank, None, None, "", "", info.rate_hz))[0].shape
+
+
+def _told(info: SignalInfo) -> str:
+    lengths = ", ".join(f"{axis.length} along {axis.name}" for axis in info.axes)
+    rate = f", {info.rate_hz:g} Hz" if info.rate_hz else ""
+    return f"{len(info.channels)} channel(s) in {info.unit or 'no unit'}, {lengths}{rate}"
+
+
+def _reason(setup: Setup, sample: Sample, known: trained_on.TrainedOn | None) -> str:
+    """Why there is no estimate from a window; empty where there is one."""
+    missing = 0.0 if sample.valid is None else float(1 - sample.valid.mean())
+    if missing > setup.spec.missing_budget or missing >= 1:
+        return f"{missing:.0%} of the window are missing"
+    return known.shortcomings(setup.adapter.quality(sample)) if known is not None else ""
+
+
+def _through_model(
+    setup: Setup, task: Task, samples: Sequence[Sample], device: torch.device
+) -> list[tuple[float | str, float]]:
+    """Value and confidence of each sample."""
+    items: list[dict[str, Any]] = []
+    for sample in samples:
+        signal, valid = setup.adapter.prepare(sample)
+        items.append({"signal": signal, "valid": valid, "noise": np.zeros(0), "index": 0})
+    with torch.inference_mode():
+        batch = to_device(collate(items), device)
+        if isinstance(task, Classification):
+            best = task.output(batch).float().softmax(1).max(1)
+            names = [task.classes[i] for i in best.indices.tolist()]
+            return list(zip(names, best.values.tolist(), strict=True))
+        assert isinstance(task, Regression)
+        both = getattr(task, "predict_with_uncertainty", None)
+        value, uncertainty = both(batch) if both else (task.predict(batch), None)
+    return list(zip(value.tolist(), [nan] * len(value) if uncertainty is None else uncertainty.tolist(), strict=True))
+
+
+def _labels(
+    setup: Setup, layout: DataSpec, file: h5py.File, recording: Recording, rows: Sequence[Estimate]
+) -> NDArray[np.float64]:
+    """The truth for each row, NaN where the recording does not have it."""
+    rate, label = recording.rate_hz, layout.label
+    record = file[recording.record]
+    if label is None or rate is None or (label.path is not None and label.path not in record):
+        return np.full(len(rows), nan)
+    starts = [round(row.start_s * rate) for row in rows]
+    windows = [(start, start + recording.length) for start in starts]
+    reader = LabelReader(label, setup.adapter.reducers)
+    try:
+        return reader.read(file[recording.dataset], record, recording.rows, windows, rate)
+    except UserError:  # a label is not needed here, and this one is of no use
+        return np.full(len(rows), nan)
+
+
+def _drawn(setup: Setup, task: Task, rows: Sequence[Estimate], labels: NDArray[np.float64], title: str) -> Picture:
+    """The rows over time."""
+    classes = task.classes if isinstance(task, Classification) else ()
+    index: dict[float | str, float] = {name: float(i) for i, name in enumerate(classes)}
+    value = np.array(
+        [nan if row.reason else index[row.value] if classes else row.value for row in rows], dtype=np.float64
+    )
+    spread = np.array([nan if classes else row.confidence for row in rows])
+    time_s = np.array([row.time_s for row in rows])
+    return timeline(time_s, value, spread, labels, title=title, unit=_unit(setup), classes=classes)
+
+
+def _batched(one_by_one: Iterator[T]) -> Iterator[list[T]]:
+    while some := list(islice(one_by_one, AT_ONCE)):
+        yield some
+
+
+def _unit(setup: Setup) -> str:
+    return setup.spec.label.unit if setup.spec.label else ""

@@ -1,0 +1,165 @@
+"""Estimates as rows of a CSV file or datasets of an HDF5 file, written as they come."""
+
+from __future__ import annotations
+
+import csv
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import h5py
+import numpy as np
+
+from maekit.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+ENDINGS = (".csv", ".h5", ".hdf5")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One window's.
+
+    Attributes:
+        start_s, stop_s: of the window, from the start of the recording.
+        value: in the unit of the label, or the name of a class; NaN or "" where there is no estimate.
+        confidence: standard deviation of a value in its unit (NaN: the task gives none), or a class's probability.
+        reason: why there is no estimate; empty where there is one.
+    """
+
+    start_s: float
+    stop_s: float
+    value: float | str
+    confidence: float
+    reason: str = ""
+
+    @property
+    def time_s(self) -> float:
+        """Centre of the window."""
+        return (self.start_s + self.stop_s) / 2
+
+
+class Writer(Protocol):
+    """An open file of estimates."""
+
+    def add(self, rows: Sequence[Estimate]) -> None: ...
+    def close(self, *, complete: bool) -> None: ...
+
+
+class Output:
+    """Estimates on their way into a file, which stands at its place as soon as no more come, for whatever reason.
+
+    Until then it is `.NAME.unfinished` beside its place, and what stood there before is not touched. What was written
+    until an interruption (an error, Ctrl-C) is kept; an HDF5 file then has the attribute `complete` false.
+
+    Args:
+        place: ends in `.csv` or `.h5`.
+        columns: of the value and of its confidence.
+        attributes: of an HDF5 file.
+        overwrite: whether there may be a file.
+
+    Raises:
+        UserError: another ending, no such folder, a file that is there.
+    """
+
+    def __init__(
+        self, place: Path, columns: tuple[str, str], attributes: Mapping[str, Any], *, overwrite: bool = False
+    ) -> None:
+        check(place, place, overwrite=overwrite)
+        self.place, self.unfinished = place, place.with_name(f".{place.name}.unfinished")
+        self.unfinished.unlink(missing_ok=True)
+        self.writer: Writer
+        if place.suffix.lower() == ".csv":
+            self.writer = CsvWriter(self.unfinished, columns)
+        else:
+            self.writer = Hdf5Writer(self.unfinished, columns, attributes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        self.writer.close(complete=kind is None)
+        self.unfinished.replace(self.place)
+
+
+def check(place: Path, picture: Path, *, overwrite: bool) -> None:
+    """Whether estimates and their picture can be written there.
+
+    Raises:
+        UserError: another ending, no such folder, a file that is there.
+    """
+    if place.suffix.lower() not in ENDINGS:
+        raise UserError(
+            "neither CSV nor HDF5",
+            place="--to",
+            value=str(place),
+            expected=f"a name that ends in {' or '.join(ENDINGS)}",
+        )
+    if not place.parent.is_dir():
+        raise UserError("no such folder", place="--to", value=str(place.parent), mend="Make it first.")
+    for taken in (place, picture):
+        if taken.exists() and not overwrite:
+            raise UserError(
+                "would overwrite what is there", place=str(taken), mend="Give another --to, or --overwrite."
+            )
+
+
+class CsvWriter:
+    """One line a window; cells of what there is not are empty."""
+
+    def __init__(self, place: Path, columns: tuple[str, str]) -> None:
+        self.file = place.open("w", newline="", encoding="utf-8")
+        self.rows = csv.writer(self.file, lineterminator="\n")
+        self.rows.writerow(["time_s", "start_s", "stop_s", *columns, "valid", "reason"])
+
+    def add(self, rows: Sequence[Estimate]) -> None:
+        """Append, and hand to the system."""
+        for row in rows:
+            numbers = [_cell(x) for x in (row.time_s, row.start_s, row.stop_s, row.value, row.confidence)]
+            self.rows.writerow([*numbers, int(not row.reason), row.reason])
+        self.file.flush()
+
+    def close(self, *, complete: bool) -> None:
+        """A CSV has no place to say that it is not `complete`."""
+        self.file.close()
+
+
+class Hdf5Writer:
+    """One dataset a column, all of one length."""
+
+    def __init__(self, place: Path, columns: tuple[str, str], attributes: Mapping[str, Any]) -> None:
+        self.file = h5py.File(place, "w")
+        text = h5py.string_dtype()
+        # A slash would make groups of a unit.
+        value, confidence = (name.replace("/", " per ") for name in columns)
+        kinds: dict[str, Any] = {"time_s": "f8", "start_s": "f8", "stop_s": "f8"}
+        kinds |= {value: text if columns[0] == "class" else "f8", confidence: "f8", "valid": "u1", "reason": text}
+        self.columns = [
+            self.file.create_dataset(name, (0,), maxshape=(None,), chunks=(1024,), dtype=kind)
+            for name, kind in kinds.items()
+        ]
+        self.file.attrs.update(attributes)
+        self.file.attrs["complete"] = False
+
+    def add(self, rows: Sequence[Estimate]) -> None:
+        """Append, and hand to the system."""
+        cells = [(r.time_s, r.start_s, r.stop_s, r.value, r.confidence, int(not r.reason), r.reason) for r in rows]
+        for dataset, column in zip(self.columns, zip(*cells, strict=True), strict=True):
+            before = len(dataset)
+            dataset.resize((before + len(rows),))
+            dataset[before:] = np.array(column, dtype=dataset.dtype)
+        self.file.flush()
+
+    def close(self, *, complete: bool) -> None:
+        """Say whether all rows came."""
+        self.file.attrs["complete"] = complete
+        self.file.close()
+
+
+def _cell(value: float | str) -> str:
+    if isinstance(value, str):
+        return value
+    return "" if math.isnan(value) else f"{value:.6g}"

@@ -1,0 +1,97 @@
+"""An estimate over time: its uncertainty, where there is none, and the truth where it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from maekit.report.content import Picture
+from maekit.report.svg import BLUE, INK, ORANGE, fragment, styled
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Axes: TypeAlias = Any
+"""matplotlib's; its own types give every array as a union that nothing can be done with."""
+
+PANEL = (7.4, 2.6)
+UNITS = ((3 * 3600, 3600.0, "h"), (600, 60.0, "min"), (0, 1.0, "s"))
+"""From how many seconds on the time axis counts in which unit."""
+
+
+def timeline(
+    time_s: NDArray[np.float64],
+    value: NDArray[np.float64],
+    spread: NDArray[np.float64],
+    label: NDArray[np.float64],
+    *,
+    title: str,
+    unit: str = "",
+    classes: Sequence[str] = (),
+) -> Picture:
+    """One wide panel.
+
+    Args:
+        time_s: of each estimate, evenly spaced.
+        value: in `unit`, or an index into `classes`; NaN where there is no estimate.
+        spread: standard deviation of each value; NaN where it is not known.
+        label: the truth; NaN where it is not known.
+        title: of the panel.
+        unit: of value, spread and label.
+        classes: their names, where values are classes.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    last = float(time_s[-1]) if len(time_s) else 0.0
+    seconds, name = next((seconds, name) for least, seconds, name in UNITS if last >= least)
+    at = time_s / seconds
+    none = np.isnan(value)
+    height = 0.9 + 0.25 * len(classes) if classes else PANEL[1]
+    with styled():
+        figure = Figure(figsize=(PANEL[0], max(height, 2.0)), layout="constrained")
+        axes: Axes = figure.subplots()
+        half = float(np.median(np.diff(at))) / 2 if len(at) > 1 else 0.5 / seconds
+        for i, (first, after) in enumerate(_stretches(none)):
+            text = None if i else "no estimate"
+            axes.axvspan(at[first] - half, at[after - 1] + half, color=INK, alpha=0.18, linewidth=0, label=text)
+        marks = (
+            {"linestyle": "none", "marker": "o", "markersize": 3.5, "markeredgewidth": 0}
+            if classes
+            else {"linewidth": 1.5}
+        )
+        if np.isfinite(label).any():
+            axes.plot(
+                at,
+                label,
+                color=ORANGE,
+                zorder=2,
+                label="label",
+                **(marks | {"markersize": 6} if classes else {"linewidth": 1.2}),
+            )
+        if np.isfinite(spread).any():
+            band = (value - spread, value + spread)
+            axes.fill_between(at, *band, color=BLUE, alpha=0.25, linewidth=0, label="± 1 standard deviation")
+        axes.plot(at, value, color=BLUE, zorder=3, label="estimate", **marks)
+        if classes:
+            axes.set_yticks(range(len(classes)), classes)
+            axes.set_ylim(-0.6, len(classes) - 0.4)
+        else:
+            axes.set_ylabel(unit or "value")
+        axes.set_xlim(at[0] - half, at[-1] + half) if len(at) else None
+        axes.set_xlabel(f"time [{name}]")
+        axes.set_title(title)
+        axes.grid(axis="y")
+        axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
+        share = float(none.mean()) if len(none) else 0.0
+        alt = f"Estimate over {last / seconds:.3g} {name}; none in {share:.0%} of the windows"
+        return Picture((fragment(figure),), alt)
+
+
+def _stretches(where: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First index and index after the last of each run of True."""
+    import numpy as np
+
+    edges = np.flatnonzero(np.diff(np.r_[False, where, False].astype(int)))
+    return [(int(first), int(after)) for first, after in edges.reshape(-1, 2)]

@@ -1,0 +1,93 @@
+"""What a run keeps of its training data, so that it can be used without them: the shape of a sample, and how good one was.
+
+`trained_on.json` in the run folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from math import inf, isnan
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maekit.adapter import Adapter
+from maekit.data.sample import Axis, SignalInfo
+from maekit.errors import UnreadableError, UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from maekit.build import Setup
+
+FILE = "trained_on.json"
+WINDOWS_A_GROUP = 200
+"""Training samples of one group that the limits of quality are learned from, evenly spread."""
+QUANTILE = 0.05
+
+
+@dataclass(frozen=True)
+class TrainedOn:
+    """The signal of a run, and its limits of quality.
+
+    Attributes:
+        signal: what all samples had in common.
+        limits: by the names of `Adapter.quality`, the least that a sample needs for an estimate: that which all but a
+            twentieth of the samples reach even in the poorest training group.
+    """
+
+    signal: SignalInfo
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    def shortcomings(self, quality: Mapping[str, float]) -> str:
+        """What is wrong with a sample of this quality; empty where nothing is."""
+        return "; ".join(name for name, value in quality.items() if not value >= self.limits.get(name, -inf))
+
+
+def measure(setup: Setup) -> TrainedOn:
+    """From the training split of a run."""
+    found: dict[str, dict[str, list[float]]] = {}
+    source, train = setup.source, setup.split["train"]
+    if type(setup.adapter).quality is Adapter.quality:  # it judges nothing: nothing need be read
+        return TrainedOn(source.info)
+    for group in np.unique(source.groups[train]):
+        indices = train[source.groups[train] == group]
+        for i in indices[:: -(-len(indices) // WINDOWS_A_GROUP)]:
+            try:
+                quality = setup.adapter.quality(source[int(i)])
+            except UnreadableError:
+                continue
+            for name, value in quality.items():
+                if not isnan(value):
+                    found.setdefault(name, {}).setdefault(str(group), []).append(value)
+    limits = {
+        name: min(float(np.quantile(values, QUANTILE)) for values in groups.values()) for name, groups in found.items()
+    }
+    return TrainedOn(source.info, limits)
+
+
+def write(folder: Path, known: TrainedOn) -> None:
+    """Into a run folder."""
+    unfinished = folder / f".{FILE}.unfinished"
+    unfinished.write_text(json.dumps(asdict(known), indent=1))
+    unfinished.replace(folder / FILE)
+
+
+def read(folder: Path) -> TrainedOn | None:
+    """Of a run folder; None where a run was made before they were kept.
+
+    Raises:
+        UserError: a file that is not as it was written.
+    """
+    if not (folder / FILE).is_file():
+        return None
+    try:
+        stated = json.loads((folder / FILE).read_text())
+        signal = stated["signal"]
+        axes = tuple(Axis(**axis) for axis in signal.pop("axes"))
+        return TrainedOn(SignalInfo(tuple(signal.pop("channels")), axes, **signal), stated["limits"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError("not what a run wrote", place=str(folder / FILE), value=str(error),
+                        mend="Remove it; it is made again where the training data are at hand.") from error  # fmt: skip

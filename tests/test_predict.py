@@ -1,0 +1,259 @@
+"""`maekit predict`: estimates along a recording, in constant memory, equal to evaluation, none where nothing can be seen."""
+
+from __future__ import annotations
+
+import csv
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import TINY
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maekit import trained_on, verbs
+from maekit.adapters import signal_quality
+from maekit.data.hdf5_recording import RecordingReader
+from maekit.data.hdf5_safety import open_hdf5
+from maekit.data.spec import DataSpec
+from maekit.data.stream import stream
+from maekit.errors import UserError
+from maekit.prediction import predict, smoothed
+from maekit.prediction_files import Estimate, Output
+
+RATE = 50.0
+
+
+@pytest.fixture(scope="module")
+def run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A regression run of two epochs."""
+    folder = tmp_path_factory.mktemp("run")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression}\n")
+    return verbs.finetune(recipe, "random", runs=folder).folder
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def chest(seconds: float, rate_hz: float, seed: int = 0) -> np.ndarray:
+    """Breathing, a beat and phase noise, in mm."""
+    time = np.arange(round(seconds * rate_hz)) / rate_hz
+    noise = 0.005 * np.random.default_rng(seed).standard_normal(len(time))
+    return 3 * np.sin(2 * np.pi * 0.25 * time) + 0.2 * np.sin(2 * np.pi * 1.2 * time) + noise
+
+
+def record(path: Path, values: np.ndarray, rate_hz: float, name: str = "person_000") -> Path:
+    """A recording as the simulator lays it out, without labels."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group(name)
+        group.create_dataset("displacement", data=values.astype(np.float32), chunks=(1024,))
+        group.attrs["rate_hz"] = rate_hz
+    return path
+
+
+def test_equals_evaluation(run: Path, cohort: Path, tmp_path: Path) -> None:
+    """The same windows, one stream and one by one, with labels and without, give the same numbers."""
+    found = predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_001", hop_s=5, gate=False)
+    _, wanted = verbs.predictions(run, side="test")
+    rows = read(found.place)
+    assert found.windows == len(rows) == len(wanted["output"]) == 5
+    np.testing.assert_allclose([float(row["bpm"]) for row in rows], wanted["output"], rtol=1e-5)
+    assert [float(row["start_s"]) for row in rows] == [0, 5, 10, 15, 20]
+    assert [float(row["time_s"]) for row in rows] == [5, 10, 15, 20, 25]
+
+
+def test_needs_no_training_data(run: Path, tmp_path: Path, cohort: Path) -> None:
+    """A run that was moved away from its data works as before; one without what it was trained on asks for them."""
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for name in ("recipe.yaml", "data_spec.yaml", trained_on.FILE):
+        text = (run / name).read_text()
+        (moved / name).write_text(text.replace(str(cohort), "/nowhere"))
+    (moved / "checkpoints").symlink_to(run / "checkpoints")
+    for folder, name in ((run, "here.csv"), (moved, "there.csv")):
+        predict(folder, cohort / "vital_signs.h5", tmp_path / name, record="person_002")
+    assert (tmp_path / "here.csv").read_text() == (tmp_path / "there.csv").read_text()
+    (moved / trained_on.FILE).unlink()
+    with pytest.raises(UserError, match="no such folder"):
+        predict(moved, cohort / "vital_signs.h5", tmp_path / "third.csv", record="person_002")
+
+
+@given(
+    rows=st.integers(0, 120), length=st.integers(2, 30), hop=st.integers(1, 60), chunk=st.integers(1, 40),
+    piece=st.integers(1, 400), time_first=st.booleans(),
+)  # fmt: skip
+def test_stream_reads_what_windows_are(
+    rows: int, length: int, hop: int, chunk: int, piece: int, time_first: bool
+) -> None:
+    """Whatever chunks, pieces and hops, a window from the stream is that slice of the recording."""
+    import tempfile
+    from unittest import mock
+
+    rows = max(rows, 1)
+    values = np.arange(rows * 2, dtype=np.float32).reshape(rows, 2)
+    values[::7] = np.nan
+    axes = ["time", "channel"] if time_first else ["channel", "time"]
+    spec = DataSpec.model_validate(
+        {"name": "x", "files": "*", "signal": {"path": "x", "axes": axes, "rate_hz": 10},
+         "window": {"axis": "time", "length": length, "hop": hop, "pad": True}}
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.h5"
+        chunks = (min(chunk, rows), 2)
+        with h5py.File(path, "w") as file:
+            file.create_dataset(
+                "x", data=values if time_first else values.T, chunks=chunks if time_first else chunks[::-1]
+            )
+        reader = RecordingReader(spec)
+        with open_hdf5(path) as file, mock.patch("maekit.data.stream.PIECE_BYTES", piece):
+            recording = reader.describe(file, path, "/")
+            found = list(stream(reader, file, recording))
+            starts = [start for start, _ in reader.windows(recording)]
+    assert [start for start, _ in found] == starts
+    for start, sample in found:
+        wanted = np.full((length, 2), np.nan)
+        part = values[start : start + length]
+        wanted[: len(part)] = part
+        np.testing.assert_array_equal(sample.signal, wanted.T)
+        measured = np.ones(length, bool) if sample.valid is None else sample.valid
+        np.testing.assert_array_equal(measured, np.isfinite(wanted).all(1))
+
+
+def test_memory_does_not_grow(run: Path, tmp_path: Path) -> None:
+    """Six hours take as much as a quarter of an hour (with pieces of 64 KiB, so that both have several)."""
+    from unittest import mock
+
+    peaks = []
+    quarter = chest(900, RATE)
+    for name, times in (("warm", 1), ("short", 1), ("long", 24)):
+        path = record(tmp_path / f"{name}.h5", np.tile(quarter, times), RATE)
+        with mock.patch("maekit.data.stream.PIECE_BYTES", 2**16):
+            tracemalloc.start()
+            found = predict(run, path, tmp_path / f"{name}.csv", hop_s=60)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert found.windows == len(read(found.place))
+    assert peaks[2] < 1.1 * peaks[1] + 2**18
+
+
+def test_an_empty_room_and_motion_have_no_estimate(run: Path, tmp_path: Path) -> None:
+    """Phase noise alone, and a body that moves, get a reason; the same chest at rest gets values."""
+    (limits := dict(trained_on.read(run).limits)).pop("motion")
+    assert limits  # the simulator's rate is high enough to tell an empty room
+    rng = np.random.default_rng(1)
+    still = chest(60, RATE)
+    moved = still.copy()
+    moved[1500:] += 80 * np.clip((np.arange(1500) - 100) / 50, 0, 1)
+    scenes = {"still": still, "empty": 0.01 * rng.standard_normal(3000), "moved": moved, "frozen": np.zeros(3000)}
+    rows = {}
+    for name, values in scenes.items():
+        path = record(tmp_path / f"{name}.h5", values, RATE)
+        rows[name] = read(predict(run, path, tmp_path / f"{name}.csv").place)
+    assert all(row["valid"] == "1" and 20 < float(row["bpm"]) < 200 for row in rows["still"])
+    assert all(row["valid"] == "0" and row["bpm"] == "" for row in rows["empty"] + rows["frozen"])
+    assert {row["reason"] for row in rows["empty"]} == {"nobody there"}
+    for row in rows["moved"]:
+        hit = float(row["start_s"]) < 33 and float(row["stop_s"]) > 32.5
+        assert ("motion" in row["reason"]) == hit, row
+
+
+@given(scale=st.floats(1e-3, 1e3), rate=st.sampled_from([25.0, 50.0, 100.0, 200.0]))
+def test_presence_does_not_depend_on_gain(scale: float, rate: float) -> None:
+    alive, noise = chest(10, rate), np.random.default_rng(0).standard_normal(round(10 * rate))
+    assert (
+        signal_quality.body_over_noise_db(scale * alive, rate)
+        > 10
+        > 0
+        > signal_quality.body_over_noise_db(scale * noise, rate)
+    )
+    assert signal_quality.largest_move(scale * alive, rate) == pytest.approx(
+        scale * signal_quality.largest_move(alive, rate)
+    )
+
+
+def test_spikes_are_no_motion() -> None:
+    x = chest(10, RATE)
+    spiked = x.copy()
+    spiked[[100, 300]] += 50
+    assert signal_quality.largest_move(spiked, RATE) == pytest.approx(signal_quality.largest_move(x, RATE), rel=0.05)
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 200)), max_size=20), st.sampled_from([1, 3, 5, 9]))
+def test_smoothing_is_a_median_of_what_there_is(values: list[float | None], width: int) -> None:
+    rows = [
+        Estimate(i, i + 1, np.nan if v is None else v, np.nan, "none" if v is None else "")
+        for i, v in enumerate(values)
+    ]
+    found = list(smoothed(iter(rows), width))
+    assert [row.reason for row in found] == [row.reason for row in rows]
+    for i, row in enumerate(found):
+        around = [v for v in values[max(0, i - width // 2) : i + width // 2 + 1] if v is not None]
+        assert np.isnan(row.value) if row.reason else row.value == np.median(around)
+
+
+def test_hdf5_says_where_it_comes_from(run: Path, cohort: Path, tmp_path: Path) -> None:
+    out = predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_003", smoothing=3).place
+    found = predict(run, cohort / "vital_signs.h5", tmp_path / "out.h5", record="person_003", smoothing=3)
+    with h5py.File(found.place) as file:
+        wanted = [float(row["bpm"] or "nan") for row in read(out)]
+        np.testing.assert_allclose(file["bpm"][:], wanted, rtol=1e-5)
+        assert {len(file[name]) for name in file} == {found.windows}
+        assert file["reason"].asstr()[0] == read(out)[0]["reason"]
+        attributes = dict(file.attrs)
+    assert attributes["complete"]
+    assert attributes["smoothing"] == 3
+    assert attributes["record"] == "/person_003"
+    assert len(attributes["weights_sha256"]) == 64
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("ending", ["csv", "h5"])
+def test_what_was_written_before_an_interruption_is_kept(tmp_path: Path, ending: str) -> None:
+    place = tmp_path / f"out.{ending}"
+    row = Estimate(0, 10, 70.0, 2.0)
+
+    def interrupted() -> None:
+        with Output(place, ("bpm", "uncertainty"), {"run": "r"}) as output:
+            output.writer.add([row, row])
+            assert not place.exists()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    if ending == "csv":
+        assert [float(r["bpm"]) for r in read(place)] == [70, 70]
+    else:
+        with h5py.File(place) as file:
+            assert file["bpm"][:].tolist() == [70, 70]
+            assert not file.attrs["complete"]
+    with pytest.raises(UserError, match="overwrite"), Output(place, ("bpm", "uncertainty"), {}):
+        pass
+
+
+def test_wrong_recordings_are_named(run: Path, cohort: Path, tmp_path: Path) -> None:
+    """What a person can give wrongly, each with a word on what is right; nothing is written."""
+    good = record(tmp_path / "good.h5", chest(30, RATE), RATE)
+    text = tmp_path / "a.csv"
+    text.write_text("time,value\n0,1\n")
+    pair = record(tmp_path / "pair.h5", chest(30, RATE), RATE)
+    with h5py.File(pair, "a") as file:
+        file.copy("person_000", "person_001")
+    wrong: list[tuple[dict[str, object], str]] = [
+        ({"file": text}, "maekit data convert"),
+        ({"file": cohort / "vital_signs.h5"}, "--record"),
+        ({"file": pair, "record": "person_002"}, "no such recording"),
+        ({"smoothing": 2}, "odd"),
+        ({"to": tmp_path / "out.txt"}, "ends in"),
+        ({"to": tmp_path / "none" / "out.csv"}, "no such folder"),
+        ({"to": good}, "overwrite"),
+    ]
+    for given_, word in wrong:
+        arguments = {"file": good, "to": tmp_path / "out.csv"} | given_
+        with pytest.raises(UserError, match=word):
+            predict(run, **arguments)  # type: ignore[arg-type]
+    assert not (tmp_path / "out.csv").exists()
