@@ -23,6 +23,9 @@ def predict(
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="No estimate where the signal is poorer than in training.")
     ] = True,
+    uncertain_above: Annotated[
+        float | None, typer.Option(min=0, help="No estimate that is more uncertain than this, in the label's unit.")
+    ] = None,
     spec: Annotated[
         str | None, typer.Option(help="Data spec (name or file) of a recording laid out otherwise than the run's data.")
     ] = None,
@@ -34,7 +37,7 @@ def predict(
     from maekit.prediction import predict as run_along
 
     found = run_along(
-        run, file, to, record=record, hop_s=hop, smoothing=smoothing, gate=gate, spec=spec, overwrite=overwrite,
+        run, file, to, record=record, hop_s=hop, smoothing=smoothing, gate=gate, uncertain_above=uncertain_above, spec=spec, overwrite=overwrite,
         overrides=set_ or [], device=device,
     )  # fmt: skip
     out.print(f"written: {escape(str(found.place))}, {escape(str(found.picture))}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from maekit.report.timeline import timeline
 from maekit.tasks.classification import Classification
 from maekit.tasks.regression import Regression
 from maekit.training.distributed import joined
+from maekit.training.stopping import StoppedError, deferred_signals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from maekit.tasks.task import Task
 
 MOST_DRAWN = 4000
+UNCERTAIN = "uncertain"
 T = TypeVar("T")
 
 AT_ONCE = 64
@@ -75,6 +78,7 @@ def predict(
     hop_s: float = 1.0,
     smoothing: int = 1,
     gate: bool = True,
+    uncertain_above: float | None = None,
     spec: str | None = None,
     overwrite: bool = False,
     overrides: Sequence[str] = (),
@@ -92,6 +96,7 @@ def predict(
         hop_s: from window to window.
         smoothing: each value becomes the median over so many windows around it, those without an estimate left out.
         gate: give no estimate where the adapter finds the signal poorer than in training.
+        uncertain_above: give no estimate whose uncertainty, in the unit of the label, is larger.
         spec: a data spec for another layout than the run's.
         overwrite: whether `to` may be there.
         overrides: of the run's recipe.
@@ -110,10 +115,17 @@ def predict(
     if smoothing < 1 or smoothing % 2 == 0 or (smoothing > 1 and isinstance(task, Classification)):
         raise UserError("not a number of windows to smooth over", place="--smoothing", value=smoothing,
                         expected="an odd number, of a run that estimates values")  # fmt: skip
+    if uncertain_above is not None and not hasattr(task, "predict_with_uncertainty"):
+        raise UserError("a run that does not say how uncertain it is", place="--uncertain-above", value=uncertain_above,
+                        expected="a task that gives uncertainties")  # fmt: skip
     with open_hdf5(file) as opened, joined(device, alone=True) as process:
         recording = reader.describe(opened, file, _record(opened, layout, record))
         assert recording.rate_hz is not None  # the spec has a time axis
         reader = RecordingReader(layout, _hopping(window, hop_s, recording.rate_hz))
+        if recording.rows < recording.length and not (window is not None and window.pad):
+            raise UserError("a recording shorter than a window of the run", place=f"{file}:{recording.record}",
+                            value=f"{recording.rows / recording.rate_hz:g} s",
+                            expected=f"{recording.length / recording.rate_hz:g} s or more")  # fmt: skip
         _check_fits(setup, reader.info([recording]), window, str(file))
         name = recording.record.strip("/").replace("/", "_")
         to = to or Path(f"{file.stem}{f'_{name}' if name else ''}_predicted.csv")
@@ -124,15 +136,22 @@ def predict(
         facts = {
             "run": str(run), "weights_sha256": digest(task), "spec": layout.name, "file": str(file),
             "record": recording.record, "rate_hz": recording.rate_hz, "hop_s": hop_s, "smoothing": smoothing,
-            "gate": gate, "unit": _unit(setup),
+            "gate": gate, "uncertain_above": nan if uncertain_above is None else uncertain_above, "unit": _unit(setup),
         }  # fmt: skip
         trace = Trace()
-        with Output(to, columns(setup, task), facts, overwrite=overwrite) as output:
+        with deferred_signals() as caught, Output(to, columns(setup, task), facts, overwrite=overwrite) as output:
             samples = stream(reader, opened, recording)
             rows = estimates(setup, task, samples, recording, known if gate else None, process.device)
+            if uncertain_above is not None:
+                rows = (_certain(row, uncertain_above) for row in rows)
             for some in _batched(smoothed(rows, smoothing)):
                 output.writer.add(some)
                 trace.add(some)
+                if caught:  # between two writes, so that no column is longer than another
+                    raise StoppedError(
+                        f"stopped by {signal.Signals(caught[0]).name}; {trace.windows} rows are in {to}",
+                        128 + caught[0],
+                    )
         took = time.perf_counter() - begun
         labels = _labels(setup, layout, opened, recording, trace.rows)
     picture.write_text(_drawn(setup, task, trace.rows, labels, f"{file.name} {name}".strip()).svg)
@@ -195,6 +214,11 @@ def smoothed(rows: Iterator[Estimate], width: int) -> Iterator[Estimate]:
         if len(around) == width and (centre := around[reach]) is not None:
             valid = [float(one.value) for one in around if one is not None and not one.reason]
             yield centre if width == 1 or centre.reason else replace(centre, value=float(np.median(valid)))
+
+
+def _certain(row: Estimate, limit: float) -> Estimate:
+    """The row, or none in its place where the model itself is too uncertain; how uncertain stays."""
+    return row if row.reason or row.confidence <= limit else replace(row, value=nan, reason=UNCERTAIN)
 
 
 def columns(setup: Setup, task: Task) -> tuple[str, str]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
+import signal
+import time
 import tracemalloc
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -22,6 +26,16 @@ from maekit.data.stream import stream
 from maekit.errors import UserError
 from maekit.prediction import predict, smoothed
 from maekit.prediction_files import Estimate, Output
+from maekit.tasks.regression import Regression
+from maekit.training.stopping import StoppedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from maekit.data.sample import Sample
+    from maekit.tasks.task import Batch
 
 RATE = 50.0
 
@@ -257,3 +271,92 @@ def test_wrong_recordings_are_named(run: Path, cohort: Path, tmp_path: Path) -> 
         with pytest.raises(UserError, match=word):
             predict(run, **arguments)  # type: ignore[arg-type]
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_signal_stops_between_rows(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle: what was estimated until then is there, in columns of one length, and marked incomplete."""
+
+    def interrupting(*arguments: Any) -> Iterator[tuple[int, Sample]]:
+        for i, found in enumerate(stream(*arguments)):
+            if i == 100:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield found
+
+    monkeypatch.setattr("maekit.prediction.stream", interrupting)
+    path = record(tmp_path / "long.h5", chest(300, RATE), RATE)
+    with pytest.raises(StoppedError, match="128 rows") as stopped:
+        predict(run, path, tmp_path / "out.h5")
+    assert stopped.value.exit_code == 130
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert {len(file[name]) for name in file} == {128}
+        assert not file.attrs["complete"]
+
+
+def test_uncertainty_is_written_and_can_rule_out(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = record(tmp_path / "a.h5", chest(30, RATE), RATE)
+    with pytest.raises(UserError, match="does not say how uncertain"):
+        predict(run, path, tmp_path / "no.csv", uncertain_above=5)
+
+    def both(self: Regression, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self.predict(batch), torch.arange(len(batch["signal"])).float()
+
+    monkeypatch.setattr(Regression, "predict_with_uncertainty", both, raising=False)
+    rows = read(predict(run, path, tmp_path / "out.csv", uncertain_above=5).place)
+    assert [row["uncertainty"] for row in rows] == [str(i) for i in range(21)]
+    assert [row["reason"] for row in rows] == [""] * 6 + ["uncertain"] * 15
+    assert [row["bpm"] == "" for row in rows] == [False] * 6 + [True] * 15
+    assert "standard deviation" in (tmp_path / "out.svg").read_text()
+
+
+def test_another_rate_is_resampled_and_another_signal_refused(run: Path, tmp_path: Path) -> None:
+    """The adapter brings windows to its own rate; channels or units that differ are no signal of this run."""
+    at_50, at_100 = (
+        read(predict(run, record(tmp_path / f"{rate}.h5", chest(60, rate), rate), tmp_path / f"{rate}.csv").place)
+        for rate in (50.0, 100.0)
+    )
+    assert [row["time_s"] for row in at_50] == [row["time_s"] for row in at_100]
+    np.testing.assert_allclose([float(r["bpm"]) for r in at_50], [float(r["bpm"]) for r in at_100], atol=0.5)
+    spec = tmp_path / "metres.yaml"
+    spec.write_text(
+        "name: m\nfiles: '*'\nrecords: /*\nsignal: {path: displacement, axes: [time], unit: m, rate_hz: {attribute: rate_hz}}\n"
+    )
+    with pytest.raises(UserError, match="another signal"):
+        predict(run, tmp_path / "50.0.h5", tmp_path / "out.csv", spec=str(spec))
+    with pytest.raises(UserError, match="shorter than a window"):
+        predict(run, record(tmp_path / "short.h5", chest(5, 500), RATE / 10), tmp_path / "out.csv")
+
+
+def test_faster_than_200_times_real_time(run: Path, tmp_path: Path) -> None:
+    """In processor time, which other work on the machine does not lengthen; a small model."""
+    path = record(tmp_path / "a.h5", chest(600, RATE), RATE)
+    predict(run, path, tmp_path / "warm.csv")
+    begun = time.process_time()
+    predict(run, path, tmp_path / "out.csv")
+    assert 600 / (time.process_time() - begun) > 200
+
+
+def test_classes_have_names_and_probabilities(tmp_path: Path) -> None:
+    """A run that tells spoken words apart, say: the class for every second, and how probable it is."""
+    rng = np.random.default_rng(0)
+    for name, level in (("a", 1.0), ("b", 5.0), ("c", 1.0), ("d", 5.0)):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["x"] = (level * rng.standard_normal(1000)).astype(np.float32)
+            file["state"] = np.array(["calm" if level == 1 else "busy"] * 1000, dtype="S")
+    (tmp_path / "spec.yaml").write_text(
+        "name: s\nfiles: '*.h5'\nsignal: {path: x, axes: [time], rate_hz: 20}\ngroup: {file: .+}\n"
+        "label: {path: state, classes: [calm, busy]}\nwindow: {axis: time, length: 100}\n"
+    )
+    (tmp_path / "recipe.yaml").write_text(
+        "name: states\nadapter: {name: heart_rate, patch_s: 0.5}\n"
+        "data: {spec: spec.yaml, root: ROOT, split: {train: [a, b], validation: [c, d]}}\n"
+        "model: {encoder: {width: 16, depth: 1, heads: 2}}\ntask: {name: classification}\n"
+        "optimizer: {base_lr: 0.1}\nschedule: {epochs: 10, warmup_epochs: 1}\ntraining: {batch_size: 4}\n".replace("ROOT", str(tmp_path))
+    )  # fmt: skip
+    folder = verbs.finetune(tmp_path / "recipe.yaml", "random", runs=tmp_path / "runs").folder
+    found = predict(folder, tmp_path / "d.h5", tmp_path / "out.csv", hop_s=5, gate=False)
+    _, wanted = verbs.predictions(folder, side="validation")
+    probabilities = torch.from_numpy(wanted["output"][10:]).softmax(1)
+    rows = read(found.place)
+    assert [row["class"] for row in rows] == [("calm", "busy")[i] for i in probabilities.argmax(1)]
+    np.testing.assert_allclose([float(row["probability"]) for row in rows], probabilities.amax(1), rtol=1e-4)
+    assert predict(folder, tmp_path / "d.h5", tmp_path / "out.h5", overwrite=True).windows == 46

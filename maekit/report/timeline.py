@@ -53,27 +53,19 @@ def timeline(
         figure = Figure(figsize=(PANEL[0], max(height, 2.0)), layout="constrained")
         axes: Axes = figure.subplots()
         half = float(np.median(np.diff(at))) / 2 if len(at) > 1 else 0.5 / seconds
-        for i, (first, after) in enumerate(_stretches(none)):
-            text = None if i else "no estimate"
-            axes.axvspan(at[first] - half, at[after - 1] + half, color=INK, alpha=0.18, linewidth=0, label=text)
-        marks = (
-            {"linestyle": "none", "marker": "o", "markersize": 3.5, "markeredgewidth": 0}
-            if classes
-            else {"linewidth": 1.5}
-        )
-        if np.isfinite(label).any():
-            axes.plot(
-                at,
-                label,
-                color=ORANGE,
-                zorder=2,
-                label="label",
-                **(marks | {"markersize": 6} if classes else {"linewidth": 1.2}),
-            )
+        line: dict[str, Any] = {"linewidth": 1.5, "marker": ".", "markersize": 2}
+        if classes:
+            line = {"linestyle": "none", "marker": "o", "markersize": 3.5, "markeredgewidth": 0}
+        axes.plot(at, value, color=BLUE, zorder=3, label="estimate", **line)
         if np.isfinite(spread).any():
             band = (value - spread, value + spread)
             axes.fill_between(at, *band, color=BLUE, alpha=0.25, linewidth=0, label="± 1 standard deviation")
-        axes.plot(at, value, color=BLUE, zorder=3, label="estimate", **marks)
+        if np.isfinite(label).any():
+            thinner = {"linewidth": 1.1, "marker": ""} if not classes else {"markersize": 6}
+            axes.plot(at, label, color=ORANGE, zorder=2, label="label", **(line | thinner))
+        for i, (first, after) in enumerate(_stretches(none)):
+            text = None if i else "no estimate"
+            axes.axvspan(at[first] - half, at[after - 1] + half, color=INK, alpha=0.18, linewidth=0, label=text)
         if classes:
             axes.set_yticks(range(len(classes)), classes)
             axes.set_ylim(-0.6, len(classes) - 0.4)
@@ -81,9 +73,11 @@ def timeline(
             axes.set_ylabel(unit or "value")
         axes.set_xlim(at[0] - half, at[-1] + half) if len(at) else None
         axes.set_xlabel(f"time [{name}]")
-        axes.set_title(title)
+        axes.set_title(title, pad=24)
         axes.grid(axis="y")
-        axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
+        axes.legend(
+            frameon=False, fontsize=8, ncols=4, loc="lower left", bbox_to_anchor=(0, 1), borderpad=0, handlelength=1.4
+        )
         share = float(none.mean()) if len(none) else 0.0
         alt = f"Estimate over {last / seconds:.3g} {name}; none in {share:.0%} of the windows"
         return Picture((fragment(figure),), alt)
