@@ -141,6 +141,13 @@ class Adapter(ABC):
         """
         return {}
 
+    def places(self) -> NDArray[np.float64] | None:
+        """Values of the label that the patches stand for, rising, one a patch; None where they stand for none.
+
+        Where they do (a label that is a place on an axis of the sample), a task may let each patch speak for its own value.
+        """
+        return None
+
     def fit(self, samples: Iterable[Sample]) -> None:
         """Set the normalisation from training samples only.
 

@@ -349,7 +349,9 @@ def make_task(setup: Setup) -> Task:
     values = setup.labels[setup.split["train"]].astype(np.float64)
     # Without the data both come with the weights.
     mean, spread = (float(values.mean()), float(values.std()) or 1.0) if len(values) else (0.0, 1.0)
-    return construct(kind, recipe.task, loaded, keys, front, encoder, mean=mean, std=spread)
+    return construct(
+        kind, recipe.task, loaded, keys, front, encoder, mean=mean, std=spread, places=setup.adapter.places()
+    )
 
 
 def size(given: Preset | Size, drop_path: float = 0.0) -> TransformerConfig:

@@ -59,7 +59,7 @@ def trained(steps: int, **options: Any) -> Regression:
 def test_a_label_over_bins_keeps_its_mean_and_spread(label: float, count: int, width: float) -> None:
     """The normal distribution's own, and that of a number rounded to a bin (Sheppard): w^2 / 12."""
     step = 10 / count
-    bins = Bins(count, -5, 5, max(width * step, 0.05))
+    bins = Bins(torch.linspace(-5, 5, count + 1), max(width * step, 0.05))
     target = bins.target(torch.tensor([label]))
     assert target.sum() == pytest.approx(1, abs=1e-5)
     logits = target.clamp(min=1e-30).log()
@@ -72,7 +72,7 @@ def test_a_label_over_bins_keeps_its_mean_and_spread(label: float, count: int, w
 
 
 def test_labels_beyond_the_bins_count_as_on_the_edge() -> None:
-    bins = Bins(10, 0, 1, 0.05)
+    bins = Bins(torch.linspace(0, 1, 11), 0.05)
     assert torch.equal(bins.target(torch.tensor([-3.0, 40.0])), bins.target(torch.tensor([0.0, 1.0])))
 
 

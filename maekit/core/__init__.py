@@ -2,7 +2,7 @@
 
 from maekit.core.autoencoder import Encoder, MAEOutput, MaskedAutoencoder
 from maekit.core.backbone import Backbone
-from maekit.core.convolutional import CNN, TCN
+from maekit.core.convolutional import CNN, TCN, CombCNN
 from maekit.core.masking import (
     AxisMasking,
     BlockMasking,
@@ -26,6 +26,7 @@ __all__ = [
     "AxisMasking",
     "Backbone",
     "BlockMasking",
+    "CombCNN",
     "Encoder",
     "GridMasking",
     "GridPatchifier",

@@ -24,6 +24,7 @@ class Backbone(nn.Module, ABC):
         width: numbers in a token.
         blocks: what is tuned, decayed by depth and computed again one by one.
         norm: the last one; fine-tuning on pooled patches has its own in its place.
+        after: names of the modules behind the blocks, which are tuned and decayed like a head.
         mask_token: what stands for removed patches where an encoder takes them in (the ablation), else None.
     """
 
@@ -31,6 +32,7 @@ class Backbone(nn.Module, ABC):
     width: int
     blocks: Blocks
     norm: nn.Module
+    after: tuple[str, ...] = ("norm",)
     mask_token: nn.Parameter | None
 
     def forward(

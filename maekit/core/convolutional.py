@@ -134,11 +134,15 @@ class ConvolutionalEncoder(Backbone):
                 x = checkpoint(block, x, places, use_reentrant=False)
             else:
                 x = block(x, places)
-        tokens = rearrange(x, "batch width ... -> batch (...) width")
+        tokens = self.mix(rearrange(x, "batch width ... -> batch (...) width"))
         whole = mean_of(tokens, seen)
         if mask is not None:
             tokens = gather(tokens, mask.ids_keep)
         return self.norm(torch.cat([whole, tokens], dim=1))
+
+    def mix(self, tokens: Float[Tensor, "batch patch width"]) -> Float[Tensor, "batch patch width"]:
+        """What else a token learns of the others after the last block."""
+        return tokens
 
     def places(self, seen: Bool[Tensor, "batch patch"], points: Steps) -> Bool[Tensor, "batch 1 *axes"]:
         """What holds for a patch, for every one of its `points` places."""
@@ -167,6 +171,40 @@ class TCN(ConvolutionalEncoder):
     def plan(patch: Steps, depth: int) -> list[tuple[Steps, int]]:
         still = (1,) * len(patch)
         return [*((still, 2**i) for i in range(depth - 1)), (patch, 1)]
+
+
+class CombCNN(CNN):
+    """A residual network whose tokens, at its end, also look at those a few fixed distances away.
+
+    On the logarithm of a frequency, that is where a tone's harmonics lie, whatever the tone.
+
+    Args:
+        taps: the distances, in patches; 0 is the token itself. Beyond the ends are zeros.
+        dropout: share of the channels left out at both ends of the mixing, in training.
+
+    Raises:
+        ValueError: more than one axis; no tap; what `ConvolutionalEncoder` raises.
+    """
+
+    after = ("comb", "norm")
+
+    def __init__(
+        self, patchifier: Patchifier, *, taps: tuple[int, ...] = (0,), dropout: float = 0.1, **options: Any
+    ) -> None:
+        super().__init__(patchifier, **options)
+        if len(self.patch_size) != 1 or not taps:
+            raise ValueError(
+                f"comb needs one axis and at least one tap; the grid is {patchifier.grid_size}, taps are {taps}"
+            )
+        self.taps, self.reach = taps, max(abs(tap) for tap in taps)
+        self.comb = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(len(taps) * self.width, self.width), nn.GELU(), nn.Dropout(dropout)
+        )
+
+    def mix(self, tokens: Float[Tensor, "batch patch width"]) -> Float[Tensor, "batch patch width"]:
+        wide = nn.functional.pad(tokens, (0, 0, self.reach, self.reach))
+        starts = (self.reach + tap for tap in self.taps)
+        return self.comb(torch.cat([wide[:, start : start + tokens.shape[1]] for start in starts], dim=-1))
 
 
 def prime_factors(number: int) -> list[int]:

@@ -21,8 +21,8 @@ LOG_STD = 7.0
 class Readout(nn.Module, ABC):
     """From (batch, outputs) of a head to a value and its loss; no parameters inside."""
 
-    outputs: int
-    """Numbers that the head gives."""
+    outputs: int | None
+    """Numbers that the head gives; None for one of each patch."""
 
     @abstractmethod
     def loss(self, output: Float[Tensor, "batch out"], label: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ from maekit.tasks.transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from maekit.core.backbone import Backbone
 
@@ -31,11 +34,14 @@ class Regression(Transfer):
         mean, std: of the training labels; the output is turned back into their unit.
         within: a metric counts predictions closer than this to the label, in the label's unit.
         spread: also predict the standard deviation of each prediction, by the likelihood of this distribution.
-        bins: instead, classify over so many equal bins of the label; 0 is not at all. See `Bins`.
+        bins: instead, classify over so many equal bins of the label; 0 is not at all. See `Bins`. Or over `patches`, each of
+            which speaks for the value that it stands for: of an adapter whose patches stand for values of the label.
         bin_range: their outer edges, in the label's unit; by default 4 standard deviations of the training labels around
             their mean, which may be too narrow where few of them were taken.
         bin_smoothing: standard deviation by which a label is spread over bins, in its unit; by default three quarters
             of a bin (Farebrother et al., Stop Regressing, 2024, arXiv:2403.03950).
+        bin_value: what of the distribution is predicted.
+        places: values that the patches stand for, of the adapter.
         options: `tune`, `pooling`, `tuned_blocks` of `Transfer`.
 
     Raises:
@@ -54,9 +60,11 @@ class Regression(Transfer):
         std: float,
         within: float = 5.0,
         spread: Spread | None = None,
-        bins: int = 0,
+        bins: int | Literal["patches"] = 0,
         bin_range: tuple[float, float] | None = None,
         bin_smoothing: float | None = None,
+        bin_value: Literal["expectation", "median"] = "expectation",
+        places: NDArray[np.float64] | None = None,
         **options: Any,
     ) -> None:
         readout: Readout
@@ -64,13 +72,18 @@ class Regression(Transfer):
             if spread is not None:
                 raise ValueError("`spread` is for a value by itself; bins have theirs from their distribution")
             low, high = bin_range or (mean - REACH * std, mean + REACH * std)
-            smoothing = bin_smoothing if bin_smoothing is not None else 0.75 * (high - low) / bins
-            if bins < 2 or not low < high or not smoothing > 0:
+            if bins == "patches":
+                edges, first = _edges_of_patches(places, low, high)
+            else:
+                edges, first = np.linspace(low, high, bins + 1), None
+            smoothing = bin_smoothing if bin_smoothing is not None else 0.75 * (high - low) / max(len(edges) - 1, 1)
+            if len(edges) < 3 or not low < high or not smoothing > 0:
                 raise ValueError(
                     f"bins={bins} over {low:g} to {high:g}, smoothed by {smoothing:g}: expected at least 2 bins, a range "
                     "that rises and a smoothing above 0"
                 )
-            readout = Bins(bins, (low - mean) / std, (high - mean) / std, smoothing / std)
+            scaled = torch.from_numpy((edges - mean) / std)
+            readout = Bins(scaled, smoothing / std, median=bin_value == "median", first=first)
         elif bin_range is not None or bin_smoothing is not None:
             raise ValueError("`bin_range` and `bin_smoothing` are of no effect without `bins`")
         else:
@@ -122,3 +135,19 @@ class Regression(Transfer):
         std = self.readout.std(output)
         value = self.readout.value(output) * self.label_std + self.label_mean
         return value, None if std is None else std * self.label_std
+
+
+def _edges_of_patches(places: NDArray[np.float64] | None, low: float, high: float) -> tuple[NDArray[np.float64], int]:
+    """Edges halfway between the values that patches stand for, of those inside the range, and which patch is the first."""
+    if places is None:
+        raise ValueError(
+            "bins: patches is for an adapter whose patches stand for values of the label; give a number of bins"
+        )
+    inside = np.flatnonzero((places >= low) & (places <= high))
+    if len(inside) < 2:
+        raise ValueError(
+            f"bin_range {low:g} to {high:g} holds {len(inside)} patches of {places[0]:g} to {places[-1]:g}"
+        )
+    values = places[inside]
+    between = (values[1:] + values[:-1]) / 2
+    return np.r_[2 * values[0] - between[0], between, 2 * values[-1] - between[-1]], int(inside[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from einops import reduce
+from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class Transfer(Task):
     Args:
         front: signal to standardised samples.
         encoder: pretrained or not.
-        outputs: numbers that the head gives.
+        outputs: numbers that the head gives; None for one of each patch, and then nothing is pooled.
         tune: what trains: `frozen` the head alone, `partial` also the last `tuned_blocks` blocks, `full` all.
         pooling: `mean` of the measured patch tokens, or the `class` token.
         tuned_blocks: with `partial`; a half is the MLP of the block before, as in the paper.
@@ -41,7 +41,7 @@ class Transfer(Task):
         self,
         front: nn.Module,
         encoder: Backbone,
-        outputs: int,
+        outputs: int | None,
         *,
         tune: Tune = "full",
         pooling: Pooling = "mean",
@@ -61,12 +61,13 @@ class Transfer(Task):
         if tune == "frozen":
             self.norm = SharedBatchNorm(width)
             head_std = 0.01
-        elif pooling == "mean":
+        elif pooling == "mean" or outputs is None:
             self.norm = nn.LayerNorm(width, eps=1e-6)
             encoder.norm = nn.Identity()
         else:
             self.norm = nn.Identity()
-        self.head = nn.Linear(width, outputs)
+        self.each_patch = outputs is None
+        self.head = nn.Linear(width, outputs or 1)
         nn.init.trunc_normal_(self.head.weight, std=head_std)
         nn.init.zeros_(self.head.bias)
         encoder.requires_grad_(False)
@@ -82,7 +83,8 @@ class Transfer(Task):
                     raise ValueError(f"tuned_blocks={tuned_blocks}: halves are of a transformer's blocks")
                 half.norm2.requires_grad_(True)
                 half.mlp.requires_grad_(True)
-            encoder.norm.requires_grad_(True)
+            for name in encoder.after:
+                encoder.get_submodule(name).requires_grad_(True)
 
     def train(self, mode: bool = True) -> Transfer:
         """A frozen encoder also keeps out of stochastic depth."""
@@ -100,7 +102,13 @@ class Transfer(Task):
 
     def output(self, batch: Batch) -> Float[Tensor, "batch out"]:
         """What the head gives for a batch of prepared signals."""
-        return self.head(self.norm(self.features(*self.front(batch["signal"], batch.get("valid")))))
+        x, measured = self.front(batch["signal"], batch.get("valid"))
+        if not self.each_patch:
+            return self.head(self.norm(self.features(x, measured)))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != "frozen"):
+            tokens = self.encoder(x, measured)[:, 1:]
+        patches = self.head(self.norm(rearrange(tokens, "batch patch width -> (batch patch) width")))
+        return rearrange(patches, "(batch patch) 1 -> batch patch", batch=len(tokens))
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -108,7 +116,7 @@ class Transfer(Task):
 
     def depth_of(self, name: str) -> int | None:
         parts = name.split(".")
-        if parts[0] != "encoder" or parts[1] == "norm":
+        if parts[0] != "encoder" or parts[1] in self.encoder.after:
             return None
         return int(parts[2]) + 1 if parts[1] == "blocks" else 0
 
