@@ -48,7 +48,7 @@ class ChestDisplacement:
             more than one thing that moves.
         arc_turns: whole turns between the nearest and farthest phase.
         steep_steps: steps of more than a quarter of a turn, which noise can unwrap the wrong way.
-        missing_frames: NaN, all zeros, or clipped.
+        missing_frames: NaN, lost, or clipped.
         findings: what a person should know, in sentences.
     """
 
@@ -77,7 +77,7 @@ def chest_displacement(
 
     Args:
         cube: (frame, chirp, receiver, sample), complex, or real from a radar without a Q channel. A frame with a
-            NaN, or of zeros only (lost on its way), is not measured.
+            NaN, or a chirp of zeros only (lost on its way), is not measured; a receiver of nothing but zeros is off.
         radar: for the range axis and the wavelength.
         within_m: where the person may be.
         full_scale: largest value of the converter; frames with more than 1 % of samples there are not measured.
@@ -90,11 +90,15 @@ def chest_displacement(
             "not a cube of this radar", value=cube.shape, expected=f"(frame, chirp, receiver, {radar.samples})"
         )
     findings = []
-    lost = (cube == 0).all(axis=(1, 2, 3))
+    silent = (cube == 0).all(axis=-1)
+    switched_off = silent.all(axis=(0, 1))
+    lost = (silent & ~switched_off).any(axis=(1, 2)) | switched_off.all()
     if lost.any():
-        findings.append(f"{_runs(lost)} hold zeros only, as packets that were lost")
+        findings.append(f"{_runs(lost)} hold chirps of zeros only, as packets that were lost leave them")
     if full_scale is not None:
-        clipped = (np.maximum(np.abs(cube.real), np.abs(cube.imag)) >= full_scale).mean(axis=(1, 2, 3))
+        # Not by |x|: the absolute value of the lowest int16 is itself.
+        rails = [(part >= full_scale) | (part <= -full_scale) for part in (cube.real, cube.imag)]
+        clipped = (rails[0] | rails[1]).mean(axis=(1, 2, 3))
         if clipped.any():
             findings.append(
                 f"{_runs(clipped > 0)} touch full scale ({clipped.max():.1%} of a frame's samples at most): lower the gain"
@@ -124,11 +128,11 @@ def profile_displacement(
 ) -> ChestDisplacement:  # fmt: skip
     """Range profiles over time to displacement, also for radars that are no FMCW radars (pulsed coherent, UWB).
 
-    The liveliest bin inside the mask, with its neighbours and receivers combined, the circle's centre subtracted, angle, unwrapping.
-    Whether I and Q are swapped cannot be told here: it turns nothing but the sign.
+    The liveliest bin inside the mask, with its neighbours and receivers combined, the circle's centre subtracted,
+    angle, unwrapping. Whether I and Q are swapped cannot be told here: it turns nothing but the sign.
 
     Args:
-        profile: (frame, receiver, bin) complex; a frame with a NaN inside the mask is not measured.
+        profile: (frame, receiver, bin) complex; a frame with a NaN is not measured.
         range_m: (bin,).
         wavelength_m: at the middle of the band.
         within_m: where the person may be.
@@ -140,7 +144,7 @@ def profile_displacement(
         UserError: no bin inside the mask, fewer than ten frames measured, nothing that moves.
     """
     inside = bins_within(range_m, within_m)
-    missing = ~np.isfinite(profile[..., inside]).all(axis=(1, 2))
+    missing = ~np.isfinite(profile).all(axis=(1, 2))
     if np.count_nonzero(~missing) < 10:
         raise UserError("too few frames were measured", value=int(np.count_nonzero(~missing)), expected="ten or more",
                         mend=" ".join(findings))  # fmt: skip

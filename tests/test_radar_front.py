@@ -192,15 +192,16 @@ def test_swapped_quadratures_are_named() -> None:
 
 
 def test_what_was_not_measured_stays_missing() -> None:
-    cube, *_ = scene(1, seconds=20)
+    cube, *_ = scene(1, snr_db=20.0, seconds=20)
     whole = chest_displacement(cube, RADAR, within_m=NEAR)
     cube[200:230, 0, 2, 5] = np.nan
-    cube[600:603] = 0
+    cube[600:603, 0, 1] = 0
+    cube[:, :, 3] = 0  # a receiver that is off
     found = chest_displacement(cube, RADAR, within_m=NEAR)
     missing = np.isnan(found.displacement_mm)
     assert np.flatnonzero(missing).tolist() == [*range(200, 230), *range(600, 603)]
     assert found.missing_frames == 33
-    assert np.nanstd(found.displacement_mm[:200] - whole.displacement_mm[:200]) < 0.01
+    assert np.nanstd(found.displacement_mm[:200] - whole.displacement_mm[:200]) < 0.02
     assert any("zeros only" in text and "3 of 1000" in text for text in found.findings)
     assert any("2 stretches, the first at frame 200" in text for text in found.findings)
     with pytest.raises(UserError, match="too few frames"):
