@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal as dsp
 
-from maekit.adapter import Adapter, Derivation, Estimator, Reducer
-from maekit.adapters import beats
+from maekit.adapter import Adapter, Candidates, Derivation, Estimator, Reducer
+from maekit.adapters import beats, heart_estimators
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
 
@@ -47,8 +48,8 @@ class HeartRateAdapter(Adapter):
             deviations of the window; of use only without `band_hz`.
         sign_flip: augmentation: right only where polarity means nothing (radar phase, whose sign is a convention,
             not an ECG lead or a PPG).
-        estimate_band_hz: where the no-learning estimator looks for the heart.
-        estimate_difference: the estimator takes differences first: right for displacement or phase, wrong for a PPG.
+        estimate_band_hz: where the no-learning estimators look for the heart.
+        estimate_difference: the estimators take differences first: right for displacement or phase, wrong for a PPG.
 
     Raises:
         ValueError: not the one axis `time`; lengths or rates missing or that do not divide; a band outside what
@@ -150,15 +151,28 @@ class HeartRateAdapter(Adapter):
         return varied.astype(np.float32), valid
 
     def estimators(self) -> Mapping[str, Estimator]:
-        """The peak of the spectrum inside the band of heart rates, of the first channel as it was read."""
+        """Rates inside the band of heart rates, of the first channel as it was read."""
+        functions = {
+            "spectral peak": beats.spectral_peak_bpm,
+            "autocorrelation": heart_estimators.autocorrelation_bpm,
+            "harmonic sum": heart_estimators.harmonic_sum_bpm,
+        }
+        return {name: partial(self._of_first_channel, function) for name, function in functions.items()}
 
-        def spectral_peak(sample: Sample) -> float:
-            x = np.asarray(sample.signal, dtype=np.float64)
-            x = x if sample.valid is None else _bridge(x, sample.valid)
-            rate, band, difference = sample.rate_hz or self.rate_hz, self.estimate_band_hz, self.estimate_difference
-            return beats.spectral_peak_bpm(x[0], rate, band_hz=band, difference=difference)
+    def candidates(self) -> Mapping[str, Candidates]:
+        """The highest peaks of the spectrum; and besides, those that a second harmonic would have."""
+        functions = {
+            "highest spectral peaks": heart_estimators.highest_peaks_bpm,
+            "highest spectral peaks of two orders": heart_estimators.highest_peaks_of_two_orders_bpm,
+        }
+        return {name: partial(self._of_first_channel, function) for name, function in functions.items()}
 
-        return {"spectral peak": spectral_peak}
+    def _of_first_channel(self, function: Callable[..., Any], sample: Sample) -> Any:
+        """`function` of a signal, its rate and where the heart is looked for; missing stretches are bridged."""
+        x = np.asarray(sample.signal, dtype=np.float64)
+        x = x if sample.valid is None else _bridge(x, sample.valid)
+        rate, band, difference = sample.rate_hz or self.rate_hz, self.estimate_band_hz, self.estimate_difference
+        return function(x[0], rate, band_hz=band, difference=difference)
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Seconds along, the unit upward, one line a channel."""

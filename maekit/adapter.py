@@ -35,6 +35,8 @@ Derivation = Callable[[Array, float], Array]
 """(signal, rate_hz) -> event times in seconds, or another signal; run once per recording when converting."""
 Estimator = Callable[["Sample"], float]
 """A no-learning estimate of the label from one sample."""
+Candidates = Callable[["Sample"], Array]
+"""Values that the label of one sample may have, the likeliest first; possibly none."""
 
 
 class Front(nn.Module):
@@ -117,6 +119,10 @@ class Adapter(ABC):
 
     def estimators(self) -> Mapping[str, Estimator]:
         """No-learning estimates of the label that every learned number is put beside."""
+        return {}
+
+    def candidates(self) -> Mapping[str, Candidates]:
+        """What a no-learning estimator could choose from: the one nearest to the label is the ceiling of them all."""
         return {}
 
     def fit(self, samples: Iterable[Sample]) -> None:
