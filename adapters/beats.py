@@ -86,21 +86,43 @@ def spectral_peak_bpm(
         band_hz: where the peak is looked for.
         difference: take differences first, as for radar phase, where breathing is far larger than the heart.
     """
-    x = np.diff(displacement) if difference else np.asarray(displacement)
-    if len(x) < rate_hz / band_hz[0] or np.ptp(x) <= 1e-12 * np.abs(displacement).max():
+    x = band_passed(displacement, rate_hz, band_hz, difference)
+    if x is None:
         return float("nan")
-    sos = dsp.butter(2, (band_hz[0], min(band_hz[1], 0.45 * rate_hz)), "bandpass", fs=rate_hz, output="sos")
-    x = dsp.sosfiltfilt(sos, x - x.mean())
-    size = int(2 ** np.ceil(np.log2(max(len(x), 64 * rate_hz))))
-    frequency, power = dsp.periodogram(x, rate_hz, nfft=size)
+    frequency, power = fine_periodogram(x, rate_hz)
     inside = np.flatnonzero((frequency >= band_hz[0]) & (frequency <= band_hz[1]))
     peak = int(inside[np.argmax(power[inside])])
-    offset = 0.0
-    if 0 < peak < len(power) - 1:
-        left, middle, right = np.log(power[peak - 1 : peak + 2] + 1e-300)
-        bend = left - 2 * middle + right
-        offset = 0.5 * (left - right) / bend if bend < 0 else 0.0
-    return 60.0 * (peak + offset) * rate_hz / size
+    return 60.0 * (peak + parabola_offset(np.log(power + 1e-300), peak)) * frequency[1]
+
+
+def band_passed(
+    displacement: Array, rate_hz: float, band_hz: tuple[float, float], difference: bool
+) -> NDArray[np.float64] | None:
+    """The signal, or its differences, through a second-order zero-phase band-pass.
+
+    None for a signal that never changes or is shorter than one period of the lower frequency.
+    """
+    x = np.diff(displacement) if difference else np.asarray(displacement)
+    if len(x) < rate_hz / band_hz[0] or np.ptp(x) <= 1e-12 * np.abs(displacement).max():
+        return None
+    sos = dsp.butter(2, (band_hz[0], min(band_hz[1], 0.45 * rate_hz)), "bandpass", fs=rate_hz, output="sos")
+    return np.asarray(dsp.sosfiltfilt(sos, x - x.mean()), dtype=np.float64)
+
+
+def fine_periodogram(x: Array, rate_hz: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Frequencies in Hz on a grid finer than 1 / minute, and the power there (rectangular window, zero-padded)."""
+    size = int(2 ** np.ceil(np.log2(max(len(x), 64 * rate_hz))))
+    frequency, power = dsp.periodogram(x, rate_hz, nfft=size)
+    return frequency, power
+
+
+def parabola_offset(values: Array, peak: int) -> float:
+    """How far the top of the parabola through a peak and its neighbours lies from it, in steps."""
+    if not 0 < peak < len(values) - 1:
+        return 0.0
+    left, middle, right = values[peak - 1 : peak + 2]
+    bend = left - 2 * middle + right
+    return float(0.5 * (left - right) / bend) if bend < 0 else 0.0
 
 
 def _block_maximum(x: Array, size: int) -> Array:

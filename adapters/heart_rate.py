@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal as dsp
 
-from maekit.adapter import Adapter, Derivation, Estimator, Reducer, Transformation
-from maekit.adapters import beats, signal_quality
+from maekit.adapter import Adapter, Candidates, Derivation, Estimator, Reducer, Transformation
+from maekit.adapters import beats, heart_estimators, signal_quality
 from maekit.adapters.phase import despiked, difference
 from maekit.adapters.raw_radar import dca1000_displacement, profiles_displacement
 from maekit.core.patchify import GridPatchifier
@@ -55,8 +55,8 @@ class HeartRateAdapter(Adapter):
         time_stretch: augmentation: a window plays up to this share faster or slower, and its label, where it is a value
             (a rate), goes up or down with it. Only part of a window that is not this share longer than `window_s` is
             left for that; where in the sample it lies is random, and the rest is missing.
-        estimate_band_hz: where the no-learning estimator looks for the heart.
-        estimate_difference: the estimator takes differences first: right for displacement or phase, wrong for a PPG.
+        estimate_band_hz: where the no-learning estimators look for the heart.
+        estimate_difference: the estimators take differences first: right for displacement or phase, wrong for a PPG.
 
     Raises:
         ValueError: not the one axis `time`; lengths or rates missing or that do not divide; a band outside what
@@ -184,15 +184,28 @@ class HeartRateAdapter(Adapter):
         return varied.astype(np.float32), valid
 
     def estimators(self) -> Mapping[str, Estimator]:
-        """The peak of the spectrum inside the band of heart rates, of the first channel as it was read."""
+        """Rates inside the band of heart rates, of the first channel as it was read."""
+        functions = {
+            "spectral peak": beats.spectral_peak_bpm,
+            "autocorrelation": heart_estimators.autocorrelation_bpm,
+            "harmonic sum": heart_estimators.harmonic_sum_bpm,
+        }
+        return {name: partial(self._of_first_channel, function) for name, function in functions.items()}
 
-        def spectral_peak(sample: Sample) -> float:
-            x = np.asarray(sample.signal, dtype=np.float64)
-            x = x if sample.valid is None else _bridge(x, sample.valid)
-            rate, band, difference = sample.rate_hz or self.rate_hz, self.estimate_band_hz, self.estimate_difference
-            return beats.spectral_peak_bpm(x[0], rate, band_hz=band, difference=difference)
+    def candidates(self) -> Mapping[str, Candidates]:
+        """The highest peaks of the spectrum; and besides, those that a second harmonic would have."""
+        functions = {
+            "highest spectral peaks": heart_estimators.highest_peaks_bpm,
+            "highest spectral peaks of two orders": heart_estimators.highest_peaks_of_two_orders_bpm,
+        }
+        return {name: partial(self._of_first_channel, function) for name, function in functions.items()}
 
-        return {"spectral peak": spectral_peak}
+    def _of_first_channel(self, function: Callable[..., Any], sample: Sample) -> Any:
+        """`function` of a signal, its rate and where the heart is looked for; missing stretches are bridged."""
+        x = np.asarray(sample.signal, dtype=np.float64)
+        x = x if sample.valid is None else _bridge(x, sample.valid)
+        rate, band, difference = sample.rate_hz or self.rate_hz, self.estimate_band_hz, self.estimate_difference
+        return function(x[0], rate, band_hz=band, difference=difference)
 
     def quality(self, sample: Sample) -> Mapping[str, float]:
         """How still the body is and, of a displacement sampled fast enough, whether there is somebody at all."""

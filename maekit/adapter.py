@@ -39,6 +39,8 @@ Transformation = Callable[..., Transformed]
 """(array as a device wrote it, **options of the data spec) -> what is stored in its place; run once per recording."""
 Estimator = Callable[["Sample"], float]
 """A no-learning estimate of the label from one sample."""
+Candidates = Callable[["Sample"], Array]
+"""Values that the label of one sample may have, the likeliest first; possibly none."""
 
 
 class Front(nn.Module):
@@ -147,6 +149,10 @@ class Adapter(ABC):
         Where they do (a label that is a place on an axis of the sample), a task may let each patch speak for its own value.
         """
         return None
+
+    def candidates(self) -> Mapping[str, Candidates]:
+        """What a no-learning estimator could choose from: the one nearest to the label is the ceiling of them all."""
+        return {}
 
     def fit(self, samples: Iterable[Sample]) -> None:
         """Set the normalisation from training samples only.

@@ -27,16 +27,9 @@ CNN_MODEL = "model.backbone={name: cnn, width: 8, depth: 2, kernel: 3}"
 TCN_MODEL = "model.backbone={name: tcn, width: 8, depth: 2, kernel: 3}"
 
 
-def woken(encoder: Any) -> Any:
-    """Blocks begin as what they pass on, which would hide what they compute."""
-    for block in encoder.blocks:
-        torch.nn.init.normal_(block.conv2.weight, std=0.1)
-    return encoder
-
-
 def autoencoder(kind: Any, patchifier: GridPatchifier, **options: Any) -> MaskedAutoencoder:
     torch.manual_seed(0)
-    encoder = woken(kind(patchifier, width=8, depth=3, kernel=3))
+    encoder = kind(patchifier, width=8, depth=3, kernel=3)
     decoder = TransformerConfig(8, 1, 2)
     masking = RandomMasking(patchifier)
     return MaskedAutoencoder(
@@ -98,7 +91,7 @@ def test_nothing_of_a_removed_patch_is_seen(kind: Any, patchifier: GridPatchifie
 def test_a_norm_sees_one_place_alone(kind: Any) -> None:
     """What is far from a removed patch is the same token with and without it: no statistic over places shifts."""
     patchifier = GridPatchifier((1, 400), (10,), ("time",))
-    encoder = woken(kind(patchifier, width=8, depth=2, kernel=3)).eval()
+    encoder = kind(patchifier, width=8, depth=2, kernel=3).eval()
     x = torch.randn(1, 1, 400)
     valid = torch.ones(1, 40, dtype=torch.bool)
     valid[0, 30:] = False

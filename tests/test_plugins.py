@@ -167,8 +167,9 @@ def test_names_are_listed_without_importing_what_is_behind_them() -> None:
 def test_built_in_names_come_from_entry_points() -> None:
     declared = {
         kind: {p.name for p in importlib.metadata.entry_points(group=f"maekit.{kind}")}
-        for kind in ("maskings", "targets", "tasks")
+        for kind in ("encoders", "maskings", "targets", "tasks")
     }
+    assert declared["encoders"] >= {"transformer", "cnn", "tcn"}
     assert declared["maskings"] >= {"random", "block", "grid", "span", "axis"}
     for kind, names in declared.items():
         for name in names:

@@ -66,7 +66,6 @@ class ConvolutionBlock(nn.Module):
         same = {"dilation": dilation, "padding": dilation * (kernel // 2)}
         self.norm1, self.conv1 = ChannelNorm(width), conv(width, width, kernel, **same)
         self.norm2, self.conv2 = ChannelNorm(width), conv(width, width, kernel, **same)
-        nn.init.zeros_(self.conv2.weight)  # a block begins as what it passes on
         self.act = nn.GELU()
 
     def forward(
@@ -79,7 +78,7 @@ class ConvolutionBlock(nn.Module):
 
 
 class ConvolutionalEncoder(Backbone):
-    """A stem on the samples and residual blocks, whose strides together make one token of each patch.
+    """A stem on the samples and residual blocks, whose strides together make one token of each patch, active in the end.
 
     The token of the whole sample is the mean of those that were seen.
 
@@ -109,7 +108,7 @@ class ConvolutionalEncoder(Backbone):
         self.blocks = Blocks(
             ConvolutionBlock(width, stride, kernel, dilation) for stride, dilation in self.plan(self.patch_size, depth)
         )
-        self.norm = LayerNorm(width)
+        self.norm, self.act = LayerNorm(width), nn.GELU()
 
     @staticmethod
     @abstractmethod
@@ -134,11 +133,12 @@ class ConvolutionalEncoder(Backbone):
                 x = checkpoint(block, x, places, use_reentrant=False)
             else:
                 x = block(x, places)
-        tokens = self.mix(rearrange(x, "batch width ... -> batch (...) width"))
+        # Active also where fine-tuning leaves out the norm: the mean of what is linear in a signal around zero says nothing.
+        tokens = self.mix(self.act(self.norm(rearrange(x, "batch width ... -> batch (...) width"))))
         whole = mean_of(tokens, seen)
         if mask is not None:
             tokens = gather(tokens, mask.ids_keep)
-        return self.norm(torch.cat([whole, tokens], dim=1))
+        return torch.cat([whole, tokens], dim=1)
 
     def mix(self, tokens: Float[Tensor, "batch patch width"]) -> Float[Tensor, "batch patch width"]:
         """What else a token learns of the others after the last block."""

@@ -1,0 +1,145 @@
+"""Heart rate without learning, beside the spectral peak of `beats`: autocorrelation, sum over harmonics, candidates."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import signal as dsp
+
+from maekit.adapters.beats import band_passed, fine_periodogram, parabola_offset
+
+Array = NDArray[Any]
+
+HIGHEST_HZ = 5.0
+"""Beat by beat a chest moves in this band; what is faster is noise."""
+BREATHING_HZ = (0.1, 0.6)
+NEARLY = 0.8
+"""A peak this high beside the highest is as good, where the highest may be breathing."""
+ORDERS = 3
+CANDIDATES = 3
+
+
+class Lines(NamedTuple):
+    """Spectral lines, the strongest first.
+
+    Attributes:
+        bpm: (line,) rates.
+        line_db: (line,) power in dB over the median of the band.
+    """
+
+    bpm: NDArray[np.float64]
+    line_db: NDArray[np.float64]
+
+
+def spectral_peaks(
+    displacement: Array,
+    rate_hz: float,
+    *,
+    band_hz: tuple[float, float] = (0.8, 2.0),
+    difference: bool = True,
+    most: int = CANDIDATES,
+) -> Lines:
+    """The highest local maxima of the periodogram inside the band of heart rates, as `beats.spectral_peak_bpm` sees it.
+
+    Args:
+        displacement: (time,) without missing values.
+        rate_hz: its sampling rate.
+        band_hz: where peaks are looked for.
+        difference: take differences first, as for radar phase.
+        most: how many; there may be fewer, or none.
+    """
+    x = band_passed(displacement, rate_hz, band_hz, difference)
+    if x is None:
+        return Lines(np.zeros(0), np.zeros(0))
+    frequency, power = fine_periodogram(x, rate_hz)
+    level_db = 10 * np.log10(power + 1e-300)
+    inside = (frequency >= band_hz[0]) & (frequency <= band_hz[1])
+    tops, _ = dsp.find_peaks(level_db)
+    tops = tops[inside[tops]]
+    tops = tops[np.argsort(-level_db[tops], kind="stable")][:most]
+    places = np.array([top + parabola_offset(level_db, top) for top in tops])
+    return Lines(60 * places * frequency[1], level_db[tops] - np.median(level_db[inside]))
+
+
+def highest_peaks_bpm(displacement: Array, rate_hz: float, **looking: Any) -> NDArray[np.float64]:
+    """Rates of `spectral_peaks`."""
+    return spectral_peaks(displacement, rate_hz, **looking).bpm
+
+
+def highest_peaks_of_two_orders_bpm(
+    displacement: Array, rate_hz: float, *, band_hz: tuple[float, float] = (0.8, 2.0), difference: bool = True
+) -> NDArray[np.float64]:
+    """The same, and halves of the rates of those in twice the band: many chests move more at twice their heart rate."""
+    twice = (2 * band_hz[0], min(2 * band_hz[1], 0.45 * rate_hz))
+    second = spectral_peaks(displacement, rate_hz, band_hz=twice, difference=difference).bpm / 2
+    return np.r_[highest_peaks_bpm(displacement, rate_hz, band_hz=band_hz, difference=difference), second]
+
+
+def autocorrelation_bpm(
+    displacement: Array, rate_hz: float, *, band_hz: tuple[float, float] = (0.8, 2.0), difference: bool = True
+) -> float:
+    """Heart rate of the highest peak of the autocorrelation among the periods of heart rates.
+
+    It is unbiased (each lag over the pairs that it has), of the signal up to 5 Hz, where harmonics make peaks sharper; a
+    parabola goes through the peak. Harmonics of breathing are rejected: a peak at a multiple of the breathing rate (within
+    a quarter of what the window resolves) yields to one elsewhere that is nearly as high. Taking the fitted
+    harmonics out of the signal (Morgan & Zierdt, Signal Processing 89, 2009) was worse on real people: in ten seconds they
+    lie so close that the heart is fitted with them. NaN where there is no peak.
+
+    Args:
+        displacement: (time,) without missing values.
+        rate_hz: its sampling rate.
+        band_hz: heart rates that are looked for.
+        difference: take differences first, as for radar phase.
+    """
+    x = band_passed(displacement, rate_hz, (band_hz[0], max(HIGHEST_HZ, band_hz[1])), difference)
+    if x is None:
+        return float("nan")
+    n = len(x)
+    alike = dsp.correlate(x, x, "full", method="fft")[n - 1 :] / np.arange(n, 0, -1)
+    peaks, _ = dsp.find_peaks(alike[: min(n, int(rate_hz / band_hz[0]) + 2)])
+    peaks = peaks[(peaks >= rate_hz / band_hz[1]) & (peaks <= rate_hz / band_hz[0])]
+    if not len(peaks):
+        return float("nan")
+    order = rate_hz / peaks / breathing_hz(displacement, rate_hz)
+    breathes = np.abs(order - order.round()) * breathing_hz(displacement, rate_hz) < 0.25 * rate_hz / n
+    peak = int(peaks[np.argmax(np.where(breathes, NEARLY, 1.0) * alike[peaks])])
+    return 60 * rate_hz / (peak + parabola_offset(alike, peak))
+
+
+def breathing_hz(displacement: Array, rate_hz: float) -> float:
+    """Where the spectrum of the displacement itself is highest among breathing rates (Hann window)."""
+    x = dsp.detrend(np.asarray(displacement, dtype=np.float64))
+    frequency, power = fine_periodogram(x * np.hanning(len(x)), rate_hz)
+    inside = np.flatnonzero((frequency >= BREATHING_HZ[0]) & (frequency <= BREATHING_HZ[1]))
+    return float(frequency[inside[np.argmax(power[inside])]])
+
+
+def harmonic_sum_bpm(
+    displacement: Array, rate_hz: float, *, band_hz: tuple[float, float] = (0.8, 2.0), difference: bool = True
+) -> float:
+    """Heart rate whose first three harmonics together stand out most (harmonic sum: Noll, 1969).
+
+    Levels are in dB over the spectrum's own slope (a straight line in log frequency), and count up to 5 Hz where they are above
+    it, so that the second harmonic counts as much as the first, which it often exceeds. NaN as in `beats.spectral_peak_bpm`.
+
+    Args:
+        displacement: (time,) without missing values.
+        rate_hz: its sampling rate.
+        band_hz: heart rates that are looked for.
+        difference: take differences first, as for radar phase.
+    """
+    x = band_passed(displacement, rate_hz, (0.9 * band_hz[0], 0.45 * rate_hz), difference)
+    if x is None:
+        return float("nan")
+    frequency, power = fine_periodogram(x, rate_hz)
+    inside = (frequency >= band_hz[0]) & (frequency <= min(HIGHEST_HZ, 0.4 * rate_hz))
+    log_f, level_db = np.log(frequency[inside]), 10 * np.log10(power[inside] + 1e-300)
+    level_db = level_db - np.polyval(np.polyfit(log_f, level_db, 1), log_f)
+    level_db = np.maximum(level_db - np.median(level_db), 0)
+    rates = frequency[(frequency >= band_hz[0]) & (frequency <= band_hz[1])]
+    total = sum(np.interp(order * rates, frequency[inside], level_db, right=0.0) for order in range(1, ORDERS + 1))
+    peak = int(np.argmax(total))
+    return float(60 * (rates[peak] + parabola_offset(np.asarray(total), peak) * frequency[1]))
