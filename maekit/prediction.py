@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from maekit import trained_on, verbs
-from maekit.data.hdf5_labels import LabelReader
 from maekit.data.hdf5_recording import Recording, RecordingReader
 from maekit.data.hdf5_safety import find_records, open_hdf5
 from maekit.data.loading import collate, to_device
@@ -27,21 +26,17 @@ from maekit.data.spec import TIME, DataSpec, Window, load_spec
 from maekit.data.stream import stream
 from maekit.errors import UserError, nearest
 from maekit.prediction_files import Estimate, Output, check
-from maekit.report.timeline import timeline
+from maekit.prediction_picture import Trace, drawn, labels, unit
 from maekit.tasks.classification import Classification
 from maekit.tasks.regression import Regression
 from maekit.training.distributed import joined
 from maekit.training.stopping import StoppedError, deferred_signals
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from maekit.build import Setup
     from maekit.data.sample import SignalInfo
-    from maekit.report.content import Picture
     from maekit.tasks.task import Task
 
-MOST_DRAWN = 4000
 UNCERTAIN = "uncertain"
 T = TypeVar("T")
 
@@ -107,11 +102,6 @@ def predict(
     """
     setup, task, known = _open(run, overrides)
     layout = load_spec(spec) if spec else setup.spec
-    window = setup.recipe.data.window or setup.spec.window
-    reader = RecordingReader(layout, window)
-    if reader.row_axis != TIME:
-        raise UserError("windows that do not follow each other in time", place=layout.name, value=f"axis {reader.row_axis}",
-                        expected="a run on windows of the axis `time`")  # fmt: skip
     if smoothing < 1 or smoothing % 2 == 0 or (smoothing > 1 and isinstance(task, Classification)):
         raise UserError("not a number of windows to smooth over", place="--smoothing", value=smoothing,
                         expected="an odd number, of a run that estimates values")  # fmt: skip
@@ -119,26 +109,23 @@ def predict(
         raise UserError("a run that does not say how uncertain it is", place="--uncertain-above", value=uncertain_above,
                         expected="a task that gives uncertainties")  # fmt: skip
     with open_hdf5(file) as opened, joined(device, alone=True) as process:
-        recording = reader.describe(opened, file, _record(opened, layout, record))
-        assert recording.rate_hz is not None  # the spec has a time axis
-        reader = RecordingReader(layout, _hopping(window, hop_s, recording.rate_hz))
-        if recording.rows < recording.length and not (window is not None and window.pad):
-            raise UserError("a recording shorter than a window of the run", place=f"{file}:{recording.record}",
-                            value=f"{recording.rows / recording.rate_hz:g} s",
-                            expected=f"{recording.length / recording.rate_hz:g} s or more")  # fmt: skip
-        _check_fits(setup, reader.info([recording]), window, str(file))
+        recording, reader = _described(setup, layout, opened, file, record, hop_s)
         name = recording.record.strip("/").replace("/", "_")
         to = to or Path(f"{file.stem}{f'_{name}' if name else ''}_predicted.csv")
         picture = to.with_suffix(".svg")
         check(to, picture, overwrite=overwrite)
+        if to.resolve() == file.resolve():
+            raise UserError(
+                "would overwrite the recording itself", place="--to", value=str(to), mend="Give another file."
+            )
         task.to(process.device).eval()
         begun = time.perf_counter()
+        trace, rate = Trace(), recording.rate_hz or nan
         facts = {
             "run": str(run), "weights_sha256": digest(task), "spec": layout.name, "file": str(file),
-            "record": recording.record, "rate_hz": recording.rate_hz, "hop_s": hop_s, "smoothing": smoothing,
-            "gate": gate, "uncertain_above": nan if uncertain_above is None else uncertain_above, "unit": _unit(setup),
+            "record": recording.record, "rate_hz": rate, "hop_s": hop_s, "smoothing": smoothing,
+            "gate": gate, "uncertain_above": nan if uncertain_above is None else uncertain_above, "unit": unit(setup),
         }  # fmt: skip
-        trace = Trace()
         with deferred_signals() as caught, Output(to, columns(setup, task), facts, overwrite=overwrite) as output:
             samples = stream(reader, opened, recording)
             rows = estimates(setup, task, samples, recording, known if gate else None, process.device)
@@ -153,27 +140,9 @@ def predict(
                         128 + caught[0],
                     )
         took = time.perf_counter() - begun
-        labels = _labels(setup, layout, opened, recording, trace.rows)
-    picture.write_text(_drawn(setup, task, trace.rows, labels, f"{file.name} {name}".strip()).svg)
-    return Outcome(to, picture, trace.windows, trace.valid, recording.rows / recording.rate_hz, took)
-
-
-class Trace:
-    """What a picture needs of the rows: never more than `MOST_DRAWN`, however many there are; and how many there were."""
-
-    def __init__(self) -> None:
-        self.rows: list[Estimate] = []
-        self.windows = self.valid = 0
-        self._every = 1
-
-    def add(self, rows: Sequence[Estimate]) -> None:
-        """Keep every so many."""
-        for row in rows:
-            if self.windows % self._every == 0:
-                self.rows.append(row)
-            self.windows, self.valid = self.windows + 1, self.valid + (not row.reason)
-            if len(self.rows) > MOST_DRAWN:
-                self.rows, self._every = self.rows[::2], 2 * self._every
+        truth = labels(setup, layout, opened, recording, trace.rows)
+    picture.write_text(drawn(setup, task, trace.rows, truth, f"{file.name} {name}".strip()).svg)
+    return Outcome(to, picture, trace.windows, trace.valid, recording.rows / rate, took)
 
 
 def estimates(
@@ -225,7 +194,7 @@ def columns(setup: Setup, task: Task) -> tuple[str, str]:
     """Names of the value, which is its unit where it has one, and of its confidence."""
     if isinstance(task, Classification):
         return "class", "probability"
-    return _unit(setup) or "value", "uncertainty"
+    return unit(setup) or "value", "uncertainty"
 
 
 def digest(task: Task) -> str:
@@ -240,7 +209,7 @@ def digest(task: Task) -> str:
 def _open(run: Path, overrides: Sequence[str]) -> tuple[Setup, Task, trained_on.TrainedOn]:
     """A run that estimates something, with what it was trained on; its training data are read only where that is not known."""
     known = trained_on.read(run)
-    setup, task = verbs.open_run(run, overrides=overrides, data=known is None)
+    setup, task = verbs.open_run(run, overrides=overrides, data=known is None, info=known.signal if known else None)
     if not isinstance(task, Classification | Regression):
         raise UserError("a run that estimates nothing", place=str(run), value=f"task {setup.recipe.task.name}",
                         expected="a run of classification or regression", mend="`maekit finetune` makes one.")  # fmt: skip
@@ -251,6 +220,29 @@ def _open(run: Path, overrides: Sequence[str]) -> tuple[Setup, Task, trained_on.
         known = trained_on.measure(setup)
         trained_on.write(run, known)
     return setup, task, known
+
+
+def _described(
+    setup: Setup, layout: DataSpec, opened: h5py.File, file: Path, record: str | None, hop_s: float
+) -> tuple[Recording, RecordingReader]:
+    """The recording, and what reads windows like those of training from it, `hop_s` apart.
+
+    Raises:
+        UserError: a recording that the model cannot go along.
+    """
+    window = setup.recipe.data.window or setup.spec.window
+    reader = RecordingReader(layout, window)
+    if reader.row_axis != TIME:
+        raise UserError("windows that do not follow each other in time", place=layout.name, value=f"axis {reader.row_axis}",
+                        expected="a run on windows of the axis `time`")  # fmt: skip
+    recording = reader.describe(opened, file, _record(opened, layout, record))
+    assert recording.rate_hz is not None  # the spec has a time axis
+    if recording.rows < recording.length and not (window is not None and window.pad):
+        raise UserError("a recording shorter than a window of the run", place=f"{file}:{recording.record}",
+                        value=f"{recording.rows / recording.rate_hz:g} s",
+                        expected=f"{recording.length / recording.rate_hz:g} s or more")  # fmt: skip
+    _check_fits(setup, reader.info([recording]), window, str(file))
+    return recording, RecordingReader(layout, _hopping(window, hop_s, recording.rate_hz))
 
 
 def _hopping(window: Window | None, hop_s: float, rate_hz: float) -> Window | None:
@@ -287,16 +279,16 @@ def _check_fits(setup: Setup, info: SignalInfo, window: Window | None, place: st
         raise UserError("another signal than the run was trained on", place=place, value=_told(info), expected=_told(own), mend=mend)  # fmt: skip
     if info.rate_hz == own.rate_hz and info.shape == own.shape:
         return
-    shapes = [_prepared_shape(setup, info), _prepared_shape(setup, own)]
+    shapes = [_prepared_shape(setup, info, place), _prepared_shape(setup, own, "")]
     if shapes[0] != shapes[1] or (window is not None and window.length is not None and own.rate_hz is not None):
         raise UserError("windows of another length or rate than the run was trained on", place=place,
                         value=_told(info), expected=_told(own), mend=mend)  # fmt: skip
 
 
-def _prepared_shape(setup: Setup, info: SignalInfo) -> tuple[int, ...]:
+def _prepared_shape(setup: Setup, info: SignalInfo, place: str) -> tuple[int, ...]:
     """Of what the adapter makes of a sample."""
     blank = np.zeros(info.shape, dtype=np.complex64 if info.complex else np.float32)
-    return setup.adapter.prepare(Sample(blank, None, None, "", "", info.rate_hz))[0].shape
+    return setup.adapter.prepare(Sample(blank, None, None, "", place, info.rate_hz))[0].shape
 
 
 def _told(info: SignalInfo) -> str:
@@ -333,39 +325,6 @@ def _through_model(
     return list(zip(value.tolist(), [nan] * len(value) if uncertainty is None else uncertainty.tolist(), strict=True))
 
 
-def _labels(
-    setup: Setup, layout: DataSpec, file: h5py.File, recording: Recording, rows: Sequence[Estimate]
-) -> NDArray[np.float64]:
-    """The truth for each row, NaN where the recording does not have it."""
-    rate, label = recording.rate_hz, layout.label
-    record = file[recording.record]
-    if label is None or rate is None or (label.path is not None and label.path not in record):
-        return np.full(len(rows), nan)
-    starts = [round(row.start_s * rate) for row in rows]
-    windows = [(start, start + recording.length) for start in starts]
-    reader = LabelReader(label, setup.adapter.reducers)
-    try:
-        return reader.read(file[recording.dataset], record, recording.rows, windows, rate)
-    except UserError:  # a label is not needed here, and this one is of no use
-        return np.full(len(rows), nan)
-
-
-def _drawn(setup: Setup, task: Task, rows: Sequence[Estimate], labels: NDArray[np.float64], title: str) -> Picture:
-    """The rows over time."""
-    classes = task.classes if isinstance(task, Classification) else ()
-    index: dict[float | str, float] = {name: float(i) for i, name in enumerate(classes)}
-    value = np.array(
-        [nan if row.reason else index[row.value] if classes else row.value for row in rows], dtype=np.float64
-    )
-    spread = np.array([nan if classes else row.confidence for row in rows])
-    time_s = np.array([row.time_s for row in rows])
-    return timeline(time_s, value, spread, labels, title=title, unit=_unit(setup), classes=classes)
-
-
 def _batched(one_by_one: Iterator[T]) -> Iterator[list[T]]:
     while some := list(islice(one_by_one, AT_ONCE)):
         yield some
-
-
-def _unit(setup: Setup) -> str:
-    return setup.spec.label.unit if setup.spec.label else ""

@@ -53,6 +53,10 @@ def check_adapter(adapter: Adapter, source: Source) -> None:
         assert np.array_equal(one, two, equal_nan=True), "augmentation depends on something beside its generator"
         assert one.shape == signal.shape, f"augmentation changes the shape from {signal.shape} to {one.shape}"
         assert one.dtype == signal.dtype, f"augmentation changes the type from {signal.dtype} to {one.dtype}"
+        quality = adapter.quality(sample)
+        assert all(isinstance(value, float) for value in quality.values()), (
+            f"quality gives other things than floats: {quality}"
+        )
     batch = torch.from_numpy(np.stack([signal for signal, _ in prepared]))
     x, measured = adapter.front(batch, None)
     expected = (len(samples), *adapter.patchifier.sample_shape)

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.core.backbone import Backbone
+    from maekit.data.sample import SignalInfo
     from maekit.tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -219,8 +220,10 @@ def each_once(rows: NDArray[Any], indices: NDArray[np.int64]) -> tuple[NDArray[A
     return rows[first], indices[first]
 
 
-def open_run(run: Path, *, overrides: Sequence[str] = (), data: bool = True) -> tuple[Setup, Task]:
-    """Data and trained task of a run folder; without `data` where they can be done without.
+def open_run(
+    run: Path, *, overrides: Sequence[str] = (), data: bool = True, info: SignalInfo | None = None
+) -> tuple[Setup, Task]:
+    """Data and trained task of a run folder; without `data` where they can be done without, as with `info` they always can.
 
     Raises:
         UserError: no run there, or none of its checkpoints is sound.
@@ -236,9 +239,8 @@ def open_run(run: Path, *, overrides: Sequence[str] = (), data: bool = True) -> 
     if data:
         setup = set_up(loaded, fit=False, folder=run)
     else:
-        known = trained_on.read(run)
         classes = len(weights["head.weight"]) if "head.weight" in weights else 0
-        setup = set_up_without_data(loaded, classes, info=known.signal if known else None)
+        setup = set_up_without_data(loaded, classes, info=info)
     task = make_task(setup)
     load_strictly(task, weights, run)
     return setup, task

@@ -40,6 +40,9 @@ MAY_IMPORT = {
     "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.sample"},
     "maekit.prediction": {"maekit"},
     "maekit.prediction_files": set(),
+    "maekit.prediction_picture": {
+        "maekit.build", "maekit.data", "maekit.prediction_files", "maekit.report", "maekit.tasks",
+    },
     "maekit.cli_predict": {"maekit.console", "maekit.prediction"},
     "maekit.planning": {"maekit"},
     "maekit.bench": {"maekit"},

@@ -79,6 +79,7 @@ def test_equals_evaluation(run: Path, cohort: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose([float(row["bpm"]) for row in rows], wanted["output"], rtol=1e-5)
     assert [float(row["start_s"]) for row in rows] == [0, 5, 10, 15, 20]
     assert [float(row["time_s"]) for row in rows] == [5, 10, 15, 20, 25]
+    assert ">label<" in found.picture.read_text()
 
 
 def test_needs_no_training_data(run: Path, tmp_path: Path, cohort: Path) -> None:
@@ -265,6 +266,7 @@ def test_wrong_recordings_are_named(run: Path, cohort: Path, tmp_path: Path) -> 
         ({"to": tmp_path / "out.txt"}, "ends in"),
         ({"to": tmp_path / "none" / "out.csv"}, "no such folder"),
         ({"to": good}, "overwrite"),
+        ({"to": good, "overwrite": True}, "the recording itself"),
     ]
     for given_, word in wrong:
         arguments = {"file": good, "to": tmp_path / "out.csv"} | given_
