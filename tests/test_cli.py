@@ -103,7 +103,7 @@ def test_a_whole_life(tiny: Path, tmp_path: Path) -> None:
         done = maekit("finetune", tiny, "--from", base, "--runs", runs, *options)
         assert done.returncode == 0, done.stderr
     done = maekit("evaluate", runs / "tuned_full")
-    assert set(json.loads(done.stdout)) == {"loss", "mae", "rmse", "bias", "mape", "within", "r"}
+    assert set(json.loads(done.stdout)) == {"loss", "mae", "rmse", "bias", "mape", "within", "r", "lower", "upper"}
     done = maekit("probe", tiny, "--from", base, "--set", "task=regression")
     assert "spectral peak" in done.stdout, done.stderr
     done = maekit("embed", base, tmp_path / "features.h5")
