@@ -41,7 +41,7 @@ class Cell:
 
     Attributes:
         kind: what is done.
-        name: of its file below the folder, without `.json`; ends in a digest of all that the result depends on.
+        name: of its file below the folder, without `.json`: readable, and at the end, after a `-`, its mark.
         compute: takes the results of `needs`, gives this one as plain data; goes to other processes by pickle.
         needs: names of the cells that must be there before.
         told: what is being done, for a person.
@@ -53,10 +53,21 @@ class Cell:
     needs: tuple[str, ...] = ()
     told: str = ""
 
+    @property
+    def mark(self) -> str:
+        """The `digest` of all that the result depends on."""
+        return self.name.rpartition("-")[2]
+
 
 def digest(*key: Any) -> str:
     """Twelve hexadecimal digits for plain data."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def names(folder: Path) -> dict[str, str]:
+    """What is there: the name of each result by its mark."""
+    found = (path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.rglob("*-*.json")))
+    return {name.rpartition("-")[2]: name for name in found}
 
 
 def read(folder: Path, name: str) -> Result:

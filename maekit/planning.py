@@ -307,13 +307,14 @@ def study_plans(planned: study.Plan, *, jobs: int = 1, device: str | None = None
         UserError: as `plan`.
     """
     left = [cell for cell in planned.cells if not is_done(planned.folder, cell.name)]
-    trainings = {cell.name: compute for cell in left if isinstance(compute := cell.compute, arms.Training)}
+    found: dict[str, Any] = {cell.name: cell.compute for cell in left}
+    trainings: dict[str, arms.Training] = {name: one for name, one in found.items() if isinstance(one, arms.Training)}
     distinct: dict[str, list[arms.Training]] = {}
-    for name, one in trainings.items():  # those that differ in seed and fold alone take the same time
+    for name, training in trainings.items():  # those that differ in seed and fold alone take the same time
         place = "/".join(
             part for part in name.rsplit("-", 1)[0].split("/") if not re.fullmatch(r"seed\d+(_fold\d+)?", part)
         )
-        distinct.setdefault(place, []).append(one)
+        distinct.setdefault(place, []).append(training)
     looked_at = list(distinct.values())[:: max(len(distinct) // MOST_TIMED, 1)]
     plans = []
     for some_ in looked_at:

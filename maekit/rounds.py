@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from maekit import arms, verbs
 from maekit.build import LABELLED_TASKS, Setup, set_up
-from maekit.cells import Cell, digest
+from maekit.cells import Cell, digest, names
 from maekit.data.spec import Folds, load_spec
 from maekit.data.splits import fold_count
 from maekit.errors import UserError
@@ -37,6 +37,7 @@ class Rounds:
         recipe: of the labelled task.
         point: values of the swept keys.
         opened: data that other points have opened.
+        known: cells of other points by mark; new ones are added, those they need before them.
         overrides, others (`beside`), probing, runs, device: see `maekit.study.plan`.
 
     Raises:
@@ -44,11 +45,12 @@ class Rounds:
     """
 
     def __init__(
-        self, recipe: Path, point: Point, opened: Opened, *, overrides: Sequence[str], others: Sequence[str], probing: bool, runs: Path,
+        self, recipe: Path, point: Point, opened: Opened, known: dict[str, Cell], *, overrides: Sequence[str], others: Sequence[str], probing: bool, runs: Path,
         device: str | None,
     ) -> None:  # fmt: skip
         self.recipe, self.point, self.runs, self.device = recipe, point, runs, device
         self.probing, self.others, self.opened = probing, others, opened
+        self.known = known
         settings = [*overrides, *point.overrides()]
         plain = load_recipe(recipe, [s for s in settings if s.startswith("init.recipe=")])
         self.base = pretraining_of(plain)
@@ -65,14 +67,14 @@ class Rounds:
         if not len(self.setup.split["test"]):
             raise UserError("no group is held out to test on", place=self.loaded.locate("data", "split"), value=split,
                             expected="`folds`, or groups in `test`")  # fmt: skip
+        self.there = names(runs / self.loaded.recipe.name / "cells")
         self.notes = [] if self.routing.same_data else [f"Pretrained on other data: {specs[1]}."]
 
-    def cells(self, seed: int, fold: int, known: dict[str, Cell], *, of: int) -> list[Cell]:
+    def cells(self, seed: int, fold: int, *, of: int) -> list[Cell]:
         """Those of one round that have predictions, in the order in which they are shown.
 
         Args:
             seed, fold: of the round.
-            known: all cells by name; new ones are added, those they need before them.
             of: how many seeds.
         """
         told = f"seed {seed + 1} of {of}, fold {fold + 1} of {self.folds}"
@@ -93,10 +95,10 @@ class Rounds:
         }  # fmt: skip
 
         place = f"seed{seed}_fold{fold}"
-        add = partial(self._cell, known, told, place)
+        add = partial(self._cell, told, place)
         given: dict[str, Any] = {"recipe": self.recipe, "overrides": labelled}
         where: dict[str, Any] = {"runs": self.runs, "device": self.device}
-        base = self._cell(known, told, place if self.routing.same_data else f"seed{seed}", "pretraining", theirs, self.to_pretraining,
+        base = self._cell(told, place if self.routing.same_data else f"seed{seed}", "pretraining", theirs, self.to_pretraining,
                           arms.Pretraining(recipe=self.base, overrides=unlabelled, **where))  # fmt: skip
         probing = partial(arms.Probing, **given, pretraining=self.base, pretraining_overrides=unlabelled, **where)
         trained, others = [], []
@@ -112,8 +114,8 @@ class Rounds:
             add("probe", samples, self.to_either, probing(arm="pretrained"), base),
             add("random_probe", [samples, weights], self.to_weights, probing(arm="random weights")),
             add("raw", samples, self.to_samples, arms.RawInput(**given)),
-            self._cell(known, told, f"fold{fold}", "estimators", same, self.to_every_sample, arms.Estimators(self.recipe, every)),
-            self._cell(known, told, f"fold{fold}", "ceiling", same, self.to_every_sample, arms.Ceiling(self.recipe, every)),
+            self._cell(told, f"fold{fold}", "estimators", same, self.to_every_sample, arms.Estimators(self.recipe, every)),
+            self._cell(told, f"fold{fold}", "ceiling", same, self.to_every_sample, arms.Ceiling(self.recipe, every)),
             add("constant", samples, self.to_samples, arms.Constant(**given)),
             *others,
         ]  # fmt: skip
@@ -138,13 +140,12 @@ class Rounds:
         return self.to_samples(key) or key.startswith(INIT) or (self.to_labelled(key) and key.startswith("model."))
 
     def _cell(
-        self, known: dict[str, Cell], told: str, place: str, kind: str, key: Any, reaches: Callable[[str], bool], compute: Any,
+        self, told: str, place: str, kind: str, key: Any, reaches: Callable[[str], bool], compute: Any,
         *needs: Cell,
     ) -> Cell:  # fmt: skip
         """A cell named by what it depends on, or the one that was made before.
 
         Args:
-            known: all cells by name.
             told, place: of the round, for a person and in the name.
             kind: what is done.
             key: all that the result depends on, as plain data.
@@ -152,11 +153,14 @@ class Rounds:
             compute: see `Cell`; a training's run gets the name of the cell.
             needs: cells whose results it takes.
         """
-        mark = digest(kind, key, [cell.name for cell in needs])
-        name = "/".join(filter(None, [self.point.only(reaches).folder, place, f"{kind}-{mark}"]))
-        if isinstance(compute, arms.Training):
-            compute = replace(compute, run=f"{self.loaded.recipe.name}/{name}")
-        return known.setdefault(name, Cell(kind, name, compute, tuple(cell.name for cell in needs), f"{told}: {kind}"))
+        mark = digest(kind, key, [cell.mark for cell in needs])
+        if mark not in self.known:
+            name = "/".join(filter(None, [self.point.only(reaches).folder, place, f"{kind}-{mark}"]))
+            if isinstance(compute, arms.Training):
+                compute = replace(compute, run=f"{self.loaded.recipe.name}/{name}")
+            needed = tuple(cell.name for cell in needs)
+            self.known[mark] = Cell(kind, self.there.get(mark, name), compute, needed, f"{told}: {kind}")
+        return self.known[mark]
 
     def _beside(self, other: str, labelled: Sequence[str], add: Callable[..., Cell]) -> Cell:
         """Another recipe from scratch, on the very samples of this one."""

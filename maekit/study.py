@@ -149,12 +149,12 @@ def plan(
     points = grid(swept)
     opened = Opened()
     path = find_recipe(str(recipe))
-    made = [Rounds(path, point, opened, overrides=overrides, others=beside, probing=probing, runs=runs, device=device)
-            for point in points]  # fmt: skip
     cells: dict[str, Cell] = {}
+    made = [Rounds(path, point, opened, cells, overrides=overrides, others=beside, probing=probing, runs=runs, device=device)
+            for point in points]  # fmt: skip
     rounds = []
     for one in made:
-        rounds.append([[one.cells(seed, fold, cells, of=seeds) for fold in range(one.folds)] for seed in range(seeds)])
+        rounds.append([[one.cells(seed, fold, of=seeds) for fold in range(one.folds)] for seed in range(seeds)])
     notes = list(dict.fromkeys(note for one in made for note in one.notes))
     first = made[0]
     return Plan(first.loaded, runs / first.loaded.recipe.name / "cells", swept, points, list(cells.values()), rounds, first.setup, notes, probing)  # fmt: skip
