@@ -250,9 +250,9 @@ def test_files_and_curves_of_a_grid(kind: str, pictures: int) -> None:
         ]
         found = Study(**{**vars(found), "points": [Measured(p.over, renamed, [], 40) for p in found.points]})
     content = study_page.content(found, [], "", {})
-    assert len(content.curves) == pictures
-    assert len(content.curves[0].panels) == 2
-    assert "seconds" in content.curves[0].alt
+    assert len(content.pictures) == pictures
+    assert len(content.pictures[0].panels) == 2
+    assert "seconds" in content.pictures[0].alt
     rows = list(csv.DictReader(io.StringIO(study_page.as_csv(found))))
     assert len(rows) == 3 * 5 * 3
     assert rows[0]["mae"] == "4.0"

@@ -117,7 +117,7 @@ def _panel(metric: str, title: str, unit: str, along: str, values: list[Any], li
     numeric = all(_is_number(v) for v in values)
     at = {json.dumps(v): float(v) if numeric else float(i) for i, v in enumerate(values)}
     with styled():
-        figure = Figure(figsize=(PANEL[0] * 1.35, PANEL[1] * 1.15), layout="constrained")
+        figure = Figure(figsize=(PANEL[0] * 1.25, PANEL[1] * 1.15), layout="constrained")
         axes = figure.subplots()
         ends, colour = [], iter(COLOURS * len(lines))
         for name, arms, yardstick in lines:

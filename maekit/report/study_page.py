@@ -85,8 +85,8 @@ def content(study: Study, pictures: list[Picture], recipe: str, environment: dic
             tables += point_tables(study, point)
     sentence, good = verdict(study)
     return Content(
-        f"{study.recipe}: the {study.kind}", sentence, good, curves(study), pictures, tables, recipe, environment,
-        pictures_title="Agreement",
+        f"{study.recipe}: the {study.kind}", sentence, good, [], curves(study) + pictures, tables, recipe, environment,
+        pictures_title="Figures",
     )  # fmt: skip
 
 
