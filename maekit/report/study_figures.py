@@ -73,6 +73,7 @@ def _of_arms(study: Study, points: Sequence[Measured], along: str) -> list[Line]
 
 
 def _yardsticks(study: Study, points: Sequence[Measured], along: str) -> list[Line]:
+    """What the swept key does not train; one of the points where several share a value."""
     unlearned = [arm for arm in points[0].of("unlearned") if ", median of " not in arm.name]
     names = [name for name in YARDSTICKS if points[0].arm(name)] if study.kind == "sweep" else []
     constants = [arm.name for arm in unlearned if arm.name.startswith("constant")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from maekit.report.content import Content, Picture, Table, cell
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 SURE = ("mae", "within", "accuracy", "balanced_accuracy")
 """Metrics whose interval stands in the table."""
-TUNED, SCRATCH = "pretrained, fine-tuned", "from scratch, fine-tuned"
+PROBED, RANDOM = "pretrained, linear probe", "random weights, linear probe"
 
 
 def terminal_tables(study: Study) -> list[Table]:
-    """What is printed: everything of a single point; of a grid the main metrics of each arm at each point."""
+    """What is printed: everything of a single point; of a grid the main metrics of each arm; of a sweep its probes."""
+    if study.kind == "sweep":
+        return [sweep_table(study)]
     if len(study.points) == 1:
         return point_tables(study, study.points[0])
     return [_overview(study, metric) for metric in [m for m in SURE if m in study.metrics][:2]]
@@ -31,14 +33,11 @@ def point_tables(study: Study, point: Measured) -> list[Table]:
     """All arms of one point, what pretraining bought, the ceiling, and the uncertainty that models state."""
     where = f", {point.title}" if point.over else ""
     methods = point.of("trained", "linear", "unlearned")
-    groups = len(methods[0].groups)
-    note = (
-        f"{point.samples:,} held-out samples, {groups} groups, {study.folds} fold(s), {study.seeds} seed(s): mean ± standard "
-        "deviation over seeds; 95 % intervals by resampling groups"
-        + (f"; within: share closer than {study.within:g} {study.unit}".rstrip() if "within" in study.metrics else "")
-        + "."
-    )
-    tables = [_arms(study, f"{study.recipe}{where}: groups never seen in training", methods, note, mark=True)]
+    tables = [
+        _arms(
+            study, f"{study.recipe}{where}: groups never seen in training", methods, _counted(study, point), mark=True
+        )
+    ]
     if point.differences:
         rows = [[f"{d.one} − {d.other}", *_pair(study, d)] for d in point.differences]
         columns = ["", *(name for metric in _main(study) for name in (metric, f"{metric} 95 %"))]
@@ -55,6 +54,17 @@ def point_tables(study: Study, point: Measured) -> list[Table]:
         tables.append(Table(f"Stated uncertainty{where}", ["", "labels inside 1.96 sd", "mae", "mae of the surer half"], rows,
                             "0.95 of the labels lie inside where the stated standard deviation is right."))  # fmt: skip
     return tables
+
+
+def sweep_table(study: Study) -> Table:
+    """The probe at each point, and beside it what does not depend on pretraining, at the chosen point."""
+    probes = [replace(probe, name=point.title) for point in study.points if (probe := point.arm(PROBED)) is not None]
+    others = [
+        arm for arm in study.points[study.chosen].of("linear", "unlearned") if not arm.name.startswith("pretrained")
+    ]
+    table = _arms(study, f"{study.recipe}: linear probe of the pretrained encoder, groups never seen in training", probes,
+                  f"Below the points: what no pretraining changes. {_counted(study, study.points[study.chosen])}", mark=True)  # fmt: skip
+    return replace(table, rows=table.rows + _arms(study, "", others, "").rows)
 
 
 def group_table(study: Study, point: Measured) -> Table:
@@ -78,7 +88,9 @@ def content(study: Study, pictures: list[Picture], recipe: str, environment: dic
     """The page. The point that is the recipe as it stands comes with everything, the others with their tables."""
     chosen = study.points[study.chosen]
     tables = [*point_tables(study, chosen), group_table(study, chosen)]
-    if len(study.points) > 1:
+    if study.kind == "sweep":
+        tables = [sweep_table(study), *tables]
+    elif len(study.points) > 1:
         tables = [_overview(study, metric) for metric in _main(study)] + tables
     for point in study.points:
         if point is not chosen:
@@ -91,8 +103,21 @@ def content(study: Study, pictures: list[Picture], recipe: str, environment: dic
 
 
 def verdict(study: Study) -> tuple[str, bool]:
-    """A few sentences at the chosen point: the best method, what pretraining bought, and whether learning was needed."""
+    """A few sentences: for a sweep, where the probe is best; at the chosen point the best method, what pretraining bought,
+    and whether learning was needed.
+    """
     point, metric = study.points[study.chosen], study.metrics[0]
+    if study.kind == "sweep":
+        probes = {p.title: probe for p in study.points if (probe := p.arm(PROBED)) is not None}
+        first = best(list(probes.values()), metric)
+        title = next(title for title, probe in probes.items() if probe is first)
+        random = next((p.arm(RANDOM) for p in study.points if p.arm(PROBED) is first), None)
+        good = random is not None and _better(first, random, metric)
+        text = f"The linear probe is best at {title}, with {metric} {_spread(first.mean(metric), first.spread(metric), study.seeds)}"
+        if random is not None:
+            text += f" ({cell(random.mean(metric))} with random weights)"
+        worst = max(abs(probe.mean(metric) - first.mean(metric)) for probe in probes.values())
+        return " ".join([f"{text}; the points lie within {cell(worst)} of it.", *study.notes]), good
     at = f"At {point.title}: " if point.over else ""
     methods = point.of("trained", "linear", "unlearned")
     first = best(methods, metric)
@@ -149,6 +174,16 @@ def as_csv(study: Study) -> str:
             for group, values in arm.groups.items():
                 writer.writerow({**start, "group": group, **{metric: values[metric] for metric in study.metrics}})
     return text.getvalue()
+
+
+def _counted(study: Study, point: Measured) -> str:
+    groups = len(point.arms[0].groups)
+    return (
+        f"{point.samples:,} held-out samples, {groups} groups, {study.folds} fold(s), {study.seeds} seed(s): mean ± standard "
+        "deviation over seeds; 95 % intervals by resampling groups"
+        + (f"; within: share closer than {study.within:g} {study.unit}".rstrip() if "within" in study.metrics else "")
+        + "."
+    )
 
 
 def _main(study: Study) -> list[str]:
