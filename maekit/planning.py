@@ -314,7 +314,7 @@ def study_plans(planned: study.Plan, *, jobs: int = 1, device: str | None = None
         place = "/".join(
             part for part in name.rsplit("-", 1)[0].split("/") if not re.fullmatch(r"seed\d+(_fold\d+)?", part)
         )
-        distinct.setdefault(place, []).append(training)
+        distinct.setdefault(f"{training.recipe}: {place}", []).append(training)
     looked_at = list(distinct.values())[:: max(len(distinct) // MOST_TIMED, 1)]
     plans = []
     for some_ in looked_at:

@@ -51,12 +51,15 @@ class Rounds:
         self.recipe, self.point, self.runs, self.device = recipe, point, runs, device
         self.probing, self.others, self.opened = probing, others, opened
         self.known = known
-        settings = [*overrides, *point.overrides()]
-        plain = load_recipe(recipe, [s for s in settings if s.startswith("init.recipe=")])
+        plain = load_recipe(recipe, [s for s in (*overrides, *point.overrides()) if s.startswith("init.recipe=")])
         self.base = pretraining_of(plain)
-        specs = [load_spec(one.recipe.data.spec, one.path.parent).name for one in (plain, load_recipe(self.base))]
-        self.routing = Routing(same_data=specs[0] == specs[1], probing=probing)
-        self.settings = settings
+        spec, other = (load_spec(one.recipe.data.spec, one.path.parent) for one in (plain, load_recipe(self.base)))
+        self.routing = Routing(same_data=spec.name == other.name, probing=probing)
+        self.overrides = list(overrides)
+        if plain.recipe.data.window is None and spec.window is not None:  # a new length keeps the hop of the data spec
+            window = json.dumps(spec.window.model_dump(mode="json", exclude_none=True))
+            self.overrides.insert(0, f"data.window={window}")
+        self.settings = settings = [*self.overrides, *point.overrides()]
         self.loaded = load_recipe(recipe, self.routing.labelled(settings))
         if self.loaded.recipe.task.name not in LABELLED_TASKS:
             raise UserError("a pretraining recipe", place=self.loaded.locate("task", "name"),
@@ -68,7 +71,7 @@ class Rounds:
             raise UserError("no group is held out to test on", place=self.loaded.locate("data", "split"), value=split,
                             expected="`folds`, or groups in `test`")  # fmt: skip
         self.there = names(runs / self.loaded.recipe.name / "cells")
-        self.notes = [] if self.routing.same_data else [f"Pretrained on other data: {specs[1]}."]
+        self.notes = [] if self.routing.same_data else [f"Pretrained on other data: {other.name}."]
 
     def cells(self, seed: int, fold: int, *, of: int) -> list[Cell]:
         """Those of one round that have predictions, in the order in which they are shown.
@@ -119,6 +122,18 @@ class Rounds:
             add("constant", samples, self.to_samples, arms.Constant(**given)),
             *others,
         ]  # fmt: skip
+
+    def stands(self) -> bool:
+        """Whether the values of this point are those of the recipes themselves."""
+        own = load_recipe(self.recipe, self.routing.labelled(self.overrides)).recipe.model_dump()
+        theirs = load_recipe(self.base, self.routing.pretraining(self.overrides)).recipe.model_dump()
+        for swept, value in zip(self.point.swept, self.point.values, strict=True):
+            found: Any = own if self.to_labelled(swept.key) else theirs
+            for part in swept.key.removeprefix("" if swept.key == "init.recipe" else INIT).split("."):
+                found = found.get(part) if isinstance(found, dict) else None
+            if found not in (value, {"name": value}):
+                return False
+        return True
 
     def to_pretraining(self, key: str) -> bool:
         """Which keys change the pretraining; those below change what their names say."""

@@ -52,6 +52,10 @@ class Plan:
         folder: of the cells.
         swept, points: the grid.
         cells: all of them, those needed first, each once.
+        setup: the data of the first point.
+        notes: what a reader must know.
+        probing: a sweep.
+        chosen: the point whose values are those of the recipe; the last where none is.
         rounds: for each point and seed, of each fold the cells that have predictions, by kind.
     """
 
@@ -64,6 +68,7 @@ class Plan:
     setup: Setup
     notes: list[str]
     probing: bool
+    chosen: int
 
 
 def study(
@@ -156,8 +161,8 @@ def plan(
     for one in made:
         rounds.append([[one.cells(seed, fold, of=seeds) for fold in range(one.folds)] for seed in range(seeds)])
     notes = list(dict.fromkeys(note for one in made for note in one.notes))
-    first = made[0]
-    return Plan(first.loaded, runs / first.loaded.recipe.name / "cells", swept, points, list(cells.values()), rounds, first.setup, notes, probing)  # fmt: skip
+    first, chosen = made[0], next((i for i, one in enumerate(made) if one.stands()), len(made) - 1)
+    return Plan(first.loaded, runs / first.loaded.recipe.name / "cells", swept, points, list(cells.values()), rounds, first.setup, notes, probing, chosen)  # fmt: skip
 
 
 def measure(
@@ -203,7 +208,7 @@ def measure(
         kept.append({name: found[0] for name, (_, found) in predictions.items()})
     unit = setup.spec.label.unit if setup.spec.label else ""
     result = Study(
-        planned.loaded.recipe.name, "sweep" if planned.probing else "study", points, _as_it_stands(planned),
+        planned.loaded.recipe.name, "sweep" if planned.probing else "study", points, planned.chosen,
         CLASSIFICATION if classes else REGRESSION, unit, within, len(planned.rounds[0]), len(planned.rounds[0][0]), planned.notes,
     )  # fmt: skip
     return result, kept
@@ -234,25 +239,3 @@ def _check_smoothing(windows: int, setup: Setup) -> None:
     if setup.source.classes or getattr(setup.source, "positions", None) is None:
         raise UserError("nothing to smooth", place="--smoothing", value=setup.spec.name,
                         expected="values of windows of recordings")  # fmt: skip
-
-
-def _as_it_stands(planned: Plan) -> int:
-    """The point whose values are those of the recipe; the last where none is."""
-    stands: dict[str, Any] = planned.loaded.recipe.model_dump()
-    for i, point in enumerate(planned.points):
-        if all(
-            _value(stands, swept.key) in (value, _named(value))
-            for swept, value in zip(point.swept, point.values, strict=True)
-        ):
-            return i
-    return len(planned.points) - 1
-
-
-def _value(data: Any, key: str) -> Any:
-    for part in key.split("."):
-        data = data.get(part) if isinstance(data, dict) else None
-    return data
-
-
-def _named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value

@@ -15,6 +15,7 @@ from maekit import arms, study
 from maekit.adapters.heart_rate import HeartRateAdapter
 from maekit.errors import UserError
 from maekit.planning import study_plans
+from maekit.recipe.load import load_recipe
 from maekit.recipe.routing import Routing, beside
 from maekit.report import study_page
 from maekit.report.measured import Arm, Difference, Kind, Measured, Study
@@ -120,6 +121,26 @@ def test_pretraining_never_sees_who_is_held_out(labelled: Path, tiny: Path) -> N
     assert kinds(planned)["pretraining"] == 6
     for one in trainings(planned.cells):
         assert any(setting.startswith('data.split={"folds": "leave_one_out"') for setting in one.overrides)
+
+
+def test_a_new_window_keeps_the_hop_of_the_data_spec(labelled: Path, tiny: Path) -> None:
+    stated = "  window: {axis: time, seconds: 10, hop_seconds: 5}\n"
+    assert stated in tiny.read_text()
+    tiny.write_text(tiny.read_text().replace(stated, ""))
+    planned = study.plan(labelled, over=["seconds=5,10"], seeds=1)
+    spec = planned.setup.spec.window
+    assert spec is not None
+    windows = [load_recipe(one.recipe, one.overrides).recipe.data.window for one in trainings(planned.cells)]
+    assert {(w.seconds, w.hop_seconds) for w in windows if w} == {(5, spec.hop_seconds), (10, spec.hop_seconds)}
+    assert planned.points[planned.chosen].labelled() == {"seconds": spec.seconds}
+
+
+@pytest.mark.parametrize(
+    ("over", "chosen"),
+    [("mask_ratio=0.3,0.5,0.7", 1), ("masking=span,random", 1), ("init.epochs=1,2", 1), ("label_fraction=0.5,1", 1), ("base_lr=1,2", 1)],
+)  # fmt: skip
+def test_the_recipe_as_it_stands_is_shown_in_full(labelled: Path, over: str, chosen: int) -> None:
+    assert study.plan(labelled, over=[over], seeds=1).chosen == chosen
 
 
 def test_mistakes(labelled: Path, tiny: Path) -> None:

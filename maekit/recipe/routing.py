@@ -43,7 +43,7 @@ class Routing:
         if key.startswith(INIT):
             return True
         areas = _areas(key)
-        if areas & OF_THE_SAME_DATA:
+        if areas & OF_THE_SAME_DATA or key == "data.window":
             return self.same_data
         if areas & OF_A_TRAINING:
             return self.probing or bool(areas & HOW_IT_RUNS)
