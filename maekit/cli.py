@@ -15,7 +15,8 @@ from rich.markup import escape
 from maekit.cli_data import data_app
 from maekit.cli_predict import predict
 from maekit.cli_recipe import recipe_app
-from maekit.console import RecipeArgument, Sets, err, out
+from maekit.cli_study import study, sweep
+from maekit.console import Device, DryRun, RecipeArgument, Runs, Sets, err, out, print_facts, print_table
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,14 +30,9 @@ app.add_typer(recipe_app, name="recipe")
 app.add_typer(data_app, name="data")
 app.command()(predict)
 
-Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/heart_rate/demo_pretrain.")]
 ResumeOption = Annotated[
     str, typer.Option("--resume", help="auto: go on from the newest checkpoint; never: refuse a folder with one.")
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say steps, memory and time, and stop; --device meta measures nothing.")
 ]
 From = Annotated[str, typer.Option("--from", help="A pretraining run, a checkpoint, or `random`.")]
 
@@ -104,29 +100,13 @@ def finetune(
 @app.command()
 def probe(recipe: RecipeArgument, from_: From, set_: Sets = None, device: Device = None) -> None:
     """A linear model on frozen features, beside one on the raw input and a constant (RECIPE: the labelled task)."""
-    from maekit import study
+    from maekit import probing
 
-    _print_table(study.probe_table(recipe, from_, overrides=set_ or [], device=device))
+    print_table(probing.probe_table(recipe, from_, overrides=set_ or [], device=device))
 
 
-@app.command()
-def study(
-    recipe: RecipeArgument, seeds: Annotated[int, typer.Option(min=1)] = 3, set_: Sets = None,
-    runs: Runs = Path("runs"), device: Device = None, dry_run: DryRun = False,
-) -> None:  # fmt: skip
-    """Pretrained against scratch, probes, no learning and a constant, over seeds and folds (RECIPE: the labelled task)."""
-    from maekit import study as studies
-
-    if dry_run:
-        from maekit.planning import study_plans
-
-        for plan in study_plans(recipe, seeds=seeds, overrides=set_ or [], runs=runs, device=device):
-            _print_facts(plan.facts, plan.title, plan.first)
-        return
-    result = studies.study(
-        recipe, seeds=seeds, overrides=set_ or [], runs=runs, device=device, tell=lambda s: err.print(escape(s))
-    )
-    _print_table(studies.table(result))
+app.command()(study)
+app.command()(sweep)
 
 
 @app.command()
@@ -146,8 +126,8 @@ def bench(
         lengths=benches.read_lengths(axis or []),
     )  # fmt: skip
     if found.first:
-        _print_table(benches.table(found))
-    _print_facts(found.facts, "", found.first)
+        print_table(benches.table(found))
+    print_facts(found.facts, "", found.first)
 
 
 @app.command()
@@ -254,7 +234,7 @@ def compare(
     from maekit.comparison import compare as put_beside
 
     result = put_beside(run, finetuned=finetuned, linear=linear, split=split, overrides=set_ or [], device=device)
-    _print_table(result.table)
+    print_table(result.table)
     if not result.met:
         raise typer.Exit(1)
 
@@ -268,7 +248,7 @@ def demo(
     from maekit.demo import demo as run_demo
 
     table, page = run_demo(runs, quick=quick, tell=lambda s: err.print(escape(s)))
-    _print_table(table)
+    print_table(table)
     out.print(f"report: {escape(str(page))}")
 
 
@@ -326,31 +306,12 @@ def _plan(loaded: Any, start: str | None, runs: Path, device: str | None) -> Non
     from maekit.planning import plan
 
     found = plan(loaded, start, runs=runs, device=device)
-    _print_facts(found.facts, found.title, found.first)
-
-
-def _print_facts(facts: list[tuple[str, str]], title: str, first: bool) -> None:
-    from rich.table import Table
-
-    if not first:
-        return
-    if title:
-        out.print(f"[bold]{escape(title)}[/]")
-    rows = Table.grid(padding=(0, 2))
-    for name, value in facts:
-        rows.add_row(escape(name), escape(value))
-    out.print(rows)
+    print_facts(found.facts, found.title, found.first)
 
 
 def _speaks() -> bool:
     """Whether this is the one of torchrun's processes that tells people anything."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _print_table(table: Any) -> None:
-    from maekit.report.terminal import render_table
-
-    out.print(render_table(table))
 
 
 class _Bar:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from maekit import plugins, verbs
 from maekit.build import set_up
+from maekit.probing import score, without_learning
 from maekit.recipe.load import load_recipe
 from maekit.report.content import Table, cell
 from maekit.reporting import report
-from maekit.study import score, without_learning
 
 PRETRAIN, FINETUNE = "heart_rate/demo_pretrain", "heart_rate/demo_finetune"
 
@@ -56,7 +56,7 @@ def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambd
     setup = set_up(load_recipe(FINETUNE, common), fit=False)
     test = setup.split["test"]
     for label, values in without_learning(setup).items():
-        scores[label] = score(setup, [(values, setup.labels[test])], 5.0)
+        scores[label] = score(setup, values, setup.labels[test])
     columns = ["mae", "rmse", "within", "r"]
     rows = [[label, *(cell(found[c]) for c in columns)] for label, found in scores.items()]
     people = len(set(setup.source.groups[test].tolist()))

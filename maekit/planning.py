@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass
 from math import ceil
@@ -12,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from maekit import study, verbs
-from maekit.build import Setup, set_up
+from maekit import arms, study, verbs
+from maekit.build import Setup
+from maekit.cells import is_done
 from maekit.data.loading import collate, to_device
 from maekit.data.sampler import BatchSampler, Key
 from maekit.errors import UserError
+from maekit.recipe.load import load_recipe
 from maekit.report.quantities import duration, size
 from maekit.training import checkpoint, footprint, pace
 from maekit.training.distributed import Process, joined
 from maekit.training.step import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from maekit.data.loading import Batch, Samples
     from maekit.recipe.load import LoadedRecipe
     from maekit.recipe.schema import Recipe
@@ -36,6 +37,8 @@ LOOKED_AT = 8
 """Samples whose shapes stand for all."""
 TIMED_S = 4.0
 """Seconds that a dry run spends on timing."""
+MOST_TIMED = 6
+"""How many trainings of a study are timed; the others take their mean."""
 
 
 @dataclass(frozen=True)
@@ -297,22 +300,40 @@ def _time(seconds: float | None, recipe: Recipe, process: Process) -> str:
     return f"{duration(seconds)} on this machine ({where}), about; and writing {saves:,} checkpoints"  # fmt: skip
 
 
-def study_plans(
-    recipe: str | Path, *, seeds: int, overrides: Sequence[str], runs: Path, device: str | None
-) -> list[Plan]:
-    """The two trainings of a study, and all of them together.
+def study_plans(planned: study.Plan, *, jobs: int = 1, device: str | None = None) -> list[Plan]:
+    """The trainings of a study or sweep that are not there yet: some of them looked at, and all of them together.
 
     Raises:
-        UserError: as `maekit.study.study`.
+        UserError: as `plan`.
     """
-    loaded, pretraining, shared = study.both_recipes(recipe, overrides)
-    first = plan(verbs.recipe_without_labels(pretraining, shared), None, runs=runs, device=device)
-    second = plan(verbs.recipe_with_labels(recipe, overrides), verbs.RANDOM, runs=runs, device=device)
-    folds = study.rounds(set_up(loaded, fit=False))
-    rounds = seeds * folds
-    facts = [("trainings", f"{rounds} pretrainings and {2 * rounds} fine-tunings: {seeds} seeds x {folds} folds")]
-    total = None
-    if first.seconds is not None and second.seconds is not None:
-        total = rounds * (first.seconds + 2 * second.seconds)
-        facts.append(("time", f"{duration(total)}, about; probes and checkpoints come on top"))
-    return [first, second, Plan(f"{loaded.recipe.name}: the study", facts, total, first.first)]
+    left = [cell for cell in planned.cells if not is_done(planned.folder, cell.name)]
+    found: dict[str, Any] = {cell.name: cell.compute for cell in left}
+    trainings: dict[str, arms.Training] = {name: one for name, one in found.items() if isinstance(one, arms.Training)}
+    distinct: dict[str, list[arms.Training]] = {}
+    for name, training in trainings.items():  # those that differ in seed and fold alone take the same time
+        place = "/".join(
+            part for part in name.rsplit("-", 1)[0].split("/") if not re.fullmatch(r"seed\d+(_fold\d+)?", part)
+        )
+        distinct.setdefault(f"{training.recipe}: {place}", []).append(training)
+    looked_at = list(distinct.values())[:: max(len(distinct) // MOST_TIMED, 1)]
+    plans = []
+    for some_ in looked_at:
+        start = None if isinstance(some_[0], arms.Pretraining) else verbs.RANDOM
+        plans.append(plan(load_recipe(some_[0].recipe, some_[0].named), start, runs=some_[0].runs, device=device))
+    pretrainings = sum(isinstance(one, arms.Pretraining) for one in trainings.values())
+    folds, seeds = len(planned.rounds[0][0]), len(planned.rounds[0])
+    facts = [
+        ("trainings", f"{pretrainings} pretrainings and {len(trainings) - pretrainings} with labels to do: "
+                      f"{len(planned.points)} point(s) x {seeds} seeds x {folds} folds, each only once"),
+        ("other parts", f"{len(left) - len(trainings)} probes, estimates and constants to do; {len(planned.cells) - len(left)} of "
+                        f"{len(planned.cells)} parts are there already"),
+    ]  # fmt: skip
+    total, first = None, plans[0].first if plans else True
+    if all(one.seconds is not None for one in plans):
+        counted = sum(len(some_) for some_ in looked_at)
+        timed = sum(len(some_) * (one.seconds or 0.0) for some_, one in zip(looked_at, plans, strict=True))
+        total = timed / counted * len(trainings) / jobs if counted else 0.0
+        shared = f" in {jobs} processes, if the machine has cores for them" if jobs > 1 else ""
+        facts.append(("time", f"{duration(total)}{shared}, about; probes and checkpoints come on top"))
+    title = f"{planned.loaded.recipe.name}: the {'sweep' if planned.probing else 'study'}"
+    return [*plans, Plan(title, facts, total, first)]

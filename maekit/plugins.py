@@ -30,6 +30,8 @@ class _Registered(NamedTuple):
 
 
 _registered: dict[tuple[str, str], _Registered] = {}
+loaded: list[Path] = []
+"""Plug-in files that were run here, for processes that must know them too."""
 
 
 def register(kind: Kind, name: str) -> Callable[[T], T]:
@@ -129,6 +131,7 @@ def load_file(path: Path) -> None:
         if isinstance(error, UserError | KeyboardInterrupt):
             raise
         raise _failure(error, path, file) from error
+    loaded.append(file)
 
 
 def _failure(error: BaseException, path: Path, file: Path) -> UserError:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from maekit import study, verbs
+from maekit import probing, verbs
 from maekit.build import Setup
 from maekit.comparison import comparison_or_none
 from maekit.reconstruction import can_be_drawn, pictures
@@ -96,13 +96,13 @@ def _labelled(
         return "There is no test or validation split to judge this run by.", None, tables, []
     metrics, found = verbs.predictions(run, side=side, overrides=overrides, device=device, alone=True)
     output, label = found["output"], found["label"]
-    wanted = ["accuracy", "balanced_accuracy"] if setup.source.classes else ["mae", "rmse", "within", "r"]
+    wanted = probing.shown_metrics(setup)
     rows: list[list[Any]] = [["this run", *(metrics[name] for name in wanted)]]
     truth = setup.labels[setup.split[side]]
     best: dict[str, float] = {}
     if side == "test":
-        for name, values in study.without_learning(setup).items():
-            score = study.score(setup, [(values, truth)], 5.0)
+        for name, values in probing.without_learning(setup).items():
+            score = probing.score(setup, values, truth)
             rows.append([name, *(score[metric] for metric in wanted)])
             best[name] = score[wanted[0]]
     unit = setup.spec.label.unit if setup.spec.label else ""

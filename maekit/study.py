@@ -1,290 +1,241 @@
 """What did pretraining buy? The same labels and the same held-out groups, for every way to spend them.
 
-For each seed and fold: pretrain without labels, then fine-tune and linearly probe from the pretrained and from random
-weights; beside them a linear model on the raw input, the adapter's no-learning estimators and a constant.
+For each point of a grid, seed and fold: pretrain without labels, then fine-tune and linearly probe from the pretrained and
+from random weights; beside them other recipes from scratch, a linear model on the raw input, the adapter's no-learning
+estimators and a constant. A sweep is the same without fine-tuning. What was computed before is taken as it is.
 """
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from maekit import verbs
-from maekit.build import Setup, make_task, set_up
-from maekit.data.loading import loader
-from maekit.data.sampler import BatchSampler
-from maekit.data.spec import Folds
-from maekit.data.splits import fold_count
+from maekit.cells import Cell, Tell, read, run_cells
 from maekit.errors import UserError
-from maekit.recipe.load import load_recipe
-from maekit.report.content import Table, cell
-from maekit.tasks import metrics
-from maekit.tasks.transfer import Transfer
-from maekit.training.distributed import joined
-from maekit.weights import load_encoder
+from maekit.recipe.load import find_recipe
+from maekit.recipe.over import Swept, grid, parse_over
+from maekit.report import study_page
+from maekit.report.figures import agreement
+from maekit.report.html import write_report
+from maekit.report.measured import Kind, Measured, Study, best
+from maekit.report.study_figures import curves
+from maekit.rounds import Opened, Rounds
+from maekit.scoring import Predictions, Scored, joined
+from maekit.training.run import environment
 
 if TYPE_CHECKING:
+    from maekit.build import Setup
     from maekit.recipe.load import LoadedRecipe
-    from maekit.tasks.task import Task
+    from maekit.recipe.over import Point
 
-
-Array = Any
-Features = tuple[Array, Array]
-"""(samples, width), and the label of each sample."""
-
-LOWER_IS_BETTER = ("mae", "rmse")
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One way to spend the labels: its metrics for each seed, over the held-out samples of all folds together."""
-
-    name: str
-    per_seed: list[dict[str, float]]
-
-    def mean(self, metric: str) -> float:
-        return float(np.mean([row[metric] for row in self.per_seed]))
-
-    def spread(self, metric: str) -> float:
-        """Standard deviation over seeds; 0 for one."""
-        values = [row[metric] for row in self.per_seed]
-        return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+REGRESSION = ["mae", "rmse", "mape", "within", "r", "bias", "lower", "upper"]
+CLASSIFICATION = ["accuracy", "balanced_accuracy"]
+KINDS: dict[str, Kind] = {
+    "pretrained": "trained", "scratch": "trained", "beside": "trained", "probe": "linear", "random_probe": "linear",
+    "raw": "linear", "estimators": "unlearned", "constant": "unlearned", "ceiling": "ceiling",
+}  # fmt: skip
+COMPARED = (
+    ("pretrained, fine-tuned", "from scratch, fine-tuned"),
+    ("pretrained, linear probe", "random weights, linear probe"),
+)
+"""Pairs of arms whose difference is what pretraining bought."""
 
 
 @dataclass(frozen=True)
-class Study:
-    """All arms, and what they were measured on."""
+class Plan:
+    """What a study computes.
 
-    recipe: str
-    arms: list[Arm]
-    metrics: list[str]
-    groups: int
-    samples: int
-    seeds: int
-    folds: int
+    Attributes:
+        loaded: the labelled recipe.
+        folder: of the cells.
+        swept, points: the grid.
+        cells: all of them, those needed first, each once.
+        setup: the data of the first point.
+        notes: what a reader must know.
+        probing: a sweep.
+        chosen: the point whose values are those of the recipe; the last where none is.
+        rounds: for each point and seed, of each fold the cells that have predictions, by kind.
+    """
+
+    loaded: LoadedRecipe
+    folder: Path
+    swept: tuple[Swept, ...]
+    points: list[Point]
+    cells: list[Cell]
+    rounds: list[list[list[list[Cell]]]]
+    setup: Setup
+    notes: list[str]
+    probing: bool
+    chosen: int
 
 
 def study(
-    recipe: str | Path,
-    *,
-    seeds: int = 3,
-    overrides: Sequence[str] = (),
-    runs: Path = Path("runs"),
-    device: str | None = None,
-    tell: Callable[[str], None] = lambda line: None,
-) -> Study:
-    """Run every arm of a fine-tuning recipe that has `init`; finished runs are taken as they are.
+    recipe: str | Path, *, over: Sequence[str] = (), beside: Sequence[str] = (), smoothing: int = 1, seeds: int = 3, jobs: int = 1,
+    overrides: Sequence[str] = (), runs: Path = Path("runs"), device: str | None = None, tell: Tell = lambda line: None,
+) -> Study:  # fmt: skip
+    """Run every arm of a fine-tuning recipe that has `init`, and write `study.html`, `.json` and `.csv` into `runs/NAME`.
 
     Args:
-        recipe: for the labelled task; `init.recipe` is its pretraining.
-        seeds: how many; a seed decides weights, order, masks and which labels are used.
-        overrides: as on the command line; applied to both recipes where they fit both (`data.`, `adapter.`).
-        runs: each run is a folder below `runs/NAME/seed0_fold0`.
-        device: as for training.
-        tell: called with a line before every part.
+        recipe, over, beside, seeds, overrides, runs, device: see `plan`.
+        smoothing, jobs, tell: see `measure`.
 
     Raises:
-        UserError: a recipe without `init`, and whatever pretraining and fine-tuning raise.
+        UserError: as `plan` and `measure`.
     """
-    loaded, pretraining, shared = both_recipes(recipe, overrides)
-    setup = set_up(loaded, fit=False)
-    split = loaded.recipe.data.split or setup.spec.split
-    folds = rounds(setup)
-    outputs: dict[tuple[str, int], list[tuple[Array, Array]]] = defaultdict(list)
-    for seed in range(seeds):
-        for fold in range(folds):
-            tell(f"seed {seed + 1} of {seeds}, fold {fold + 1} of {folds}")
-            place = f"seed{seed}_fold{fold}"
-            common = [f"seed={seed}", *([f"data.split.fold={fold}"] if isinstance(split, Folds) else [])]
-            if isinstance(split, Folds) and loaded.recipe.data.split is None:
-                common[1:] = [f"data.split={json.dumps(split.model_dump() | {'fold': fold})}"]
-            base = verbs.pretrain(
-                pretraining,
-                overrides=[*shared, *common, f"name={loaded.recipe.name}/{place}/pretrain"],
-                runs=runs,
-                device=device,
-            ).folder
-            for start, name in ((base, "pretrained"), (verbs.RANDOM, "random weights")):
-                tuned = verbs.finetune(
-                    recipe, start, runs=runs, device=device,
-                    overrides=[*overrides, *common, f"name={loaded.recipe.name}/{place}/{name.split()[0]}"],
-                ).folder  # fmt: skip
-                _, rows = verbs.predictions(tuned, device=device)
-                output = rows["output"].argmax(1) if rows["output"].ndim == 2 else rows["output"]
-                label = "from scratch" if start == verbs.RANDOM else "pretrained"
-                outputs[f"{label}, fine-tuned", seed].append((output, rows["label"]))
-            own = set_up(load_recipe(recipe, [*overrides, *common]))
-            random_weights = verbs.random_task(pretraining, overrides=[*shared, *common])
-            for name, (_, task) in (("pretrained", verbs.open_run(base)), ("random weights", random_weights)):
-                features = {side: embed(own, task, device, side) for side in ("train", "test")}
-                outputs[f"{name}, linear probe", seed].append(probe(own, features.__getitem__))
-                outputs[f"{name}, nearest neighbours", seed].append(neighbours(own, features.__getitem__))
-            outputs["raw input, linear model", seed].append(probe(own, partial(raw, own)))
-            for name, values in without_learning(own).items():
-                outputs[name, seed].append((values, own.labels[own.split["test"]]))
-    names = list(dict.fromkeys(name for name, _ in outputs))
-    within = float(loaded.recipe.task.options.get("within", 5.0))
-    arms = [Arm(name, [score(setup, outputs[name, seed], within) for seed in range(seeds)]) for name in names]
-    tested = sum(len(label) for _, label in outputs[names[0], 0])
-    result = Study(
-        loaded.recipe.name, arms, _metrics(setup), len(set(setup.source.groups.tolist())), tested, seeds, folds
-    )
-    folder = runs / loaded.recipe.name
-    (folder / "study.json").write_text(json.dumps({arm.name: arm.per_seed for arm in arms}, indent=1))
+    planned = plan(recipe, over=over, beside=beside, overrides=overrides, seeds=seeds, runs=runs, device=device)
+    result, predictions = measure(planned, smoothing=smoothing, jobs=jobs, tell=tell)
+    write(result, predictions, planned)
     return result
 
 
-def both_recipes(recipe: str | Path, overrides: Sequence[str]) -> tuple[LoadedRecipe, Path, list[str]]:
-    """The labelled task, the file of the pretraining it starts from, and those overrides that are for both.
+def sweep(
+    recipe: str | Path, *, over: Sequence[str], seeds: int = 3, jobs: int = 1, overrides: Sequence[str] = (),
+    runs: Path = Path("runs"), device: str | None = None, tell: Tell = lambda line: None,
+) -> Study:  # fmt: skip
+    """Pretrain and probe at each point of a grid, and write `sweep.html`, `.json`, `.csv` and the curves into `runs/NAME`.
+
+    Args:
+        recipe, over, seeds, overrides, runs, device: see `plan`; optimizer and schedule are the pretraining's.
+        jobs, tell: see `measure`.
 
     Raises:
-        UserError: a recipe without `init`.
+        UserError: as `plan` and `measure`.
     """
-    loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.init is None:
-        raise UserError("a study needs a recipe that starts from another", place=str(loaded.path),
-                        expected="`init: {recipe: PRETRAINING.yaml}`")  # fmt: skip
-    pretraining = loaded.path.parent / loaded.recipe.init.recipe
-    shared = [
-        o
-        for o in overrides
-        if o.startswith(("data.root", "data.window", "data.split", "adapter.", "training.batch_size"))
-    ]
-    return loaded, pretraining, shared
+    planned = plan(recipe, over=over, overrides=overrides, seeds=seeds, probing=True, runs=runs, device=device)
+    result, predictions = measure(planned, jobs=jobs, tell=tell)
+    for i, picture in enumerate(curves(result)):
+        (planned.folder.parent / f"sweep{i or ''}.svg").write_text(picture.svg)
+    write(result, predictions, planned)
+    return result
 
 
-def rounds(setup: Setup) -> int:
-    """How many folds a study of this data has: one where groups are split by name."""
-    split = setup.recipe.data.split or setup.spec.split
-    return fold_count(setup.source.groups, split) if isinstance(split, Folds) else 1
+def write(result: Study, predictions: Sequence[dict[str, Predictions]], planned: Plan) -> Path:
+    """Page and files beside the cells; the figures of agreement are of the chosen point and the first seed."""
+    import torch
+
+    pictures = []
+    if not planned.setup.source.classes:
+        methods = result.points[result.chosen].of("trained", "linear", "unlearned")
+        names = [best(methods, result.metrics[0]).name, *(name for pair in COMPARED for name in pair[:1])]
+        for name in [name for name in dict.fromkeys(names) if name in predictions[result.chosen]][:2]:
+            found = predictions[result.chosen][name]
+            picture = agreement(found.output, found.label, result.unit)
+            pictures.append(replace(picture, caption=f"{name}, first seed. {picture.caption}"))
+    folder = planned.folder.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{result.kind}.json").write_text(study_page.as_json(result))
+    (folder / f"{result.kind}.csv").write_text(study_page.as_csv(result))
+    page = study_page.content(result, pictures, planned.loaded.yaml(), environment(torch.device("cpu")))
+    return write_report(page, folder / f"{result.kind}.html")
 
 
-def table(result: Study) -> Table:
-    """Mean and spread over seeds of every arm; the best learned or unlearned of each metric is marked."""
-    rows: list[list[Any]] = []
-    for arm in result.arms:
-        spreads = {m: f" ± {cell(arm.spread(m))}" if result.seeds > 1 else "" for m in result.metrics}
-        rows.append([arm.name, *(cell(arm.mean(m)) + spreads[m] for m in result.metrics)])
-    best = set()
-    for column, metric in enumerate(result.metrics, start=1):
-        means = [arm.mean(metric) for arm in result.arms]
-        best.add((means.index(min(means) if metric in LOWER_IS_BETTER else max(means)), column))
-    note = (
-        f"{result.samples} held-out samples, {result.groups} groups, {result.folds} fold(s), {result.seeds} seed(s): "
-        "mean ± standard deviation over seeds."
-    )
-    return Table(f"{result.recipe}: groups never seen in training", ["", *result.metrics], rows, note, frozenset(best))
+def plan(
+    recipe: str | Path, *, over: Sequence[str] = (), beside: Sequence[str] = (), overrides: Sequence[str] = (), seeds: int = 3,
+    probing: bool = False, runs: Path = Path("runs"), device: str | None = None,
+) -> Plan:  # fmt: skip
+    """Every cell of a study or (`probing`) of a sweep, without computing any.
 
-
-def probe_table(
-    recipe: str | Path, start: str | Path, *, overrides: Sequence[str] = (), device: str | None = None
-) -> Table:
-    """A linear probe of one pretraining run (or `random`), beside raw input, no learning and a constant.
+    Args:
+        recipe: for the labelled task; `init.recipe` is its pretraining.
+        over: `key=a,b,c`, see `maekit.recipe.over`.
+        beside: other labelled recipes, trained from scratch on the same samples.
+        overrides: as on the command line; each goes to the recipes that have it, `init.KEY` to the pretraining.
+        seeds: how many; a seed decides weights, order, masks and which labels are used.
+        probing: leave out everything that trains on labels.
+        runs: each run is a folder below `runs/NAME`.
+        device: as for training.
 
     Raises:
-        UserError: a recipe without labels, or weights that do not fit.
+        UserError: a recipe without `init`, keys that do not exist, data that do not fit.
     """
-    loaded = load_recipe(recipe, overrides)
-    setup = set_up(loaded, labels=True)
-    task = make_task(setup)
-    if not isinstance(task, Transfer):
-        raise UserError("a probe needs the recipe of a labelled task", place=loaded.locate("task", "name"),
-                        value=loaded.recipe.task.name, expected="classification or regression")  # fmt: skip
-    if start != verbs.RANDOM:
-        load_encoder(setup, task, Path(start))
-    features = {side: embed(setup, task, device, side) for side in ("train", "test")}
-    found = {
-        f"linear probe of {start}": probe(setup, features.__getitem__),
-        f"nearest neighbours in {start}": neighbours(setup, features.__getitem__),
-        "raw input, linear model": probe(setup, partial(raw, setup)),
-    }
-    found |= {n: (v, setup.labels[setup.split["test"]]) for n, v in without_learning(setup).items()}
-    arms = [Arm(name, [score(setup, [pair], 5.0)]) for name, pair in found.items()]
-    tested = len(setup.split["test"])
-    groups = len(set(setup.source.groups.tolist()))
-    return table(Study(loaded.recipe.name, arms, _metrics(setup), groups, tested, 1, 1))
+    swept = parse_over(over)
+    points = grid(swept)
+    opened = Opened()
+    path = find_recipe(str(recipe))
+    cells: dict[str, Cell] = {}
+    made = [Rounds(path, point, opened, cells, overrides=overrides, others=beside, probing=probing, runs=runs, device=device)
+            for point in points]  # fmt: skip
+    rounds = []
+    for one in made:
+        rounds.append([[one.cells(seed, fold, of=seeds) for fold in range(one.folds)] for seed in range(seeds)])
+    notes = list(dict.fromkeys(note for one in made for note in one.notes))
+    first, chosen = made[0], next((i for i, one in enumerate(made) if one.stands()), len(made) - 1)
+    return Plan(first.loaded, runs / first.loaded.recipe.name / "cells", swept, points, list(cells.values()), rounds, first.setup, notes, probing, chosen)  # fmt: skip
 
 
-def _metrics(setup: Setup) -> list[str]:
-    return ["accuracy", "balanced_accuracy"] if setup.source.classes else ["mae", "rmse", "within", "r"]
+def measure(
+    planned: Plan, *, smoothing: int = 1, jobs: int = 1, tell: Tell = lambda line: None
+) -> tuple[Study, list[dict[str, Predictions]]]:  # fmt: skip
+    """Compute what is missing, and put it together.
 
-
-def probe(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
-    """A linear model with ridge penalty (chosen by leave-one-out on the training split) on given features.
+    Args:
+        planned: see `plan`.
+        smoothing: also show each arm with a running median of so many windows.
+        jobs: parallel processes.
+        tell: called with a line before every part.
 
     Returns:
-        Predictions and labels of the test split.
+        What was found, and for each point the first seed's predictions by arm.
+
+    Raises:
+        UserError: smoothing that does not fit, and whatever pretraining and fine-tuning raise.
     """
-    from sklearn.linear_model import RidgeClassifierCV, RidgeCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    penalties = np.logspace(-1, 5, 13)
-    head = RidgeClassifierCV(penalties) if setup.source.classes else RidgeCV(penalties)
-    model = make_pipeline(StandardScaler(), head)
-    model.fit(*features("train"))
-    test, labels = features("test")
-    return model.predict(test), labels
-
-
-def neighbours(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
-    """The labels of the 20 nearest training samples by cosine distance, nearer ones counting more: nothing is trained.
-
-    Returns:
-        Predictions and labels of the test split.
-    """
-    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-
-    train, known = features("train")
-    test, labels = features("test")
-    kind = KNeighborsClassifier if setup.source.classes else KNeighborsRegressor
-    model = kind(min(20, len(known)), metric="cosine", weights="distance").fit(train, known)
-    return model.predict(test), labels
-
-
-def embed(setup: Setup, task: Task, device: str | None, side: str) -> Features:
-    """Features and labels of one side of a split, on one process."""
-    with joined(device) as process:
-        features, indices = verbs.embeddings(setup, task, side, process)
-    return features, setup.labels[indices]
+    setup = planned.setup
+    if smoothing > 1:
+        _check_smoothing(smoothing, setup)
+    run_cells(planned.folder, planned.cells, jobs=jobs, tell=tell)
+    classes = len(setup.source.classes) if setup.source.classes else None
+    within = float(planned.loaded.recipe.task.options.get("within", 5.0))
+    points, kept = [], []
+    for point, seeds in zip(planned.points, planned.rounds, strict=True):
+        predictions = _predictions(planned.folder, seeds, smoothing)
+        scored = {
+            name: Scored(name, kind, found, within=within, classes=classes)
+            for name, (kind, found) in predictions.items()
+        }
+        pairs = [(scored[one], scored[other]) for one, other in COMPARED if one in scored and other in scored]
+        arms = [one.arm() for one in scored.values()]
+        points.append(
+            Measured(
+                point.labelled(),
+                arms,
+                [one.less(other) for one, other in pairs],
+                len(next(iter(predictions.values()))[1][0].index),
+            )
+        )
+        kept.append({name: found[0] for name, (_, found) in predictions.items()})
+    unit = setup.spec.label.unit if setup.spec.label else ""
+    result = Study(
+        planned.loaded.recipe.name, "sweep" if planned.probing else "study", points, planned.chosen,
+        CLASSIFICATION if classes else REGRESSION, unit, within, len(planned.rounds[0]), len(planned.rounds[0][0]), planned.notes,
+    )  # fmt: skip
+    return result, kept
 
 
-def raw(setup: Setup, side: str) -> Features:
-    """The standardised input itself, one row a sample, and labels; what was not measured is zero."""
-    samples = setup.some_samples(side)
-    rows, parts = [], []
-    for batch in loader(samples, BatchSampler(len(samples), 256, shuffle=False)):
-        rows.append(setup.adapter.front(batch["signal"], batch.get("valid"))[0].flatten(1).numpy())
-        parts.append(batch["index"].numpy())
-    features, indices = verbs.each_once(np.concatenate(rows), np.concatenate(parts))
-    return features, setup.labels[indices]
+def _predictions(
+    folder: Path, seeds: list[list[list[Cell]]], smoothing: int
+) -> dict[str, tuple[Kind, list[Predictions]]]:
+    """Kind, and predictions of each seed, by arm; the constant stands in for what is not there."""
+    found: dict[str, tuple[Any, list[Predictions]]] = {}
+    for folds in seeds:
+        results = [[(cell.kind, read(folder, cell.name)) for cell in fold] for fold in folds]
+        arms: dict[str, tuple[str, Predictions]] = {}
+        for i, (kind, first) in enumerate(results[0]):
+            for name in first["arms"]:
+                arms[name] = kind, joined([fold[i][1] for fold in results], name)
+        constant = next(one for kind, one in arms.values() if kind == "constant")
+        smooth = {f"{name}, median of {smoothing}": (kind, one.smoothed(smoothing)) for name, (kind, one) in arms.items()
+                  if smoothing > 1 and kind not in ("constant", "ceiling")}  # fmt: skip
+        for name, (kind, one) in (arms | smooth).items():
+            found.setdefault(name, (KINDS[kind], []))[1].append(one.filled(constant))
+    return found
 
 
-def without_learning(setup: Setup) -> dict[str, Array]:
-    """Predictions on the test split that nothing was learned for: the adapter's estimators, and a constant.
-
-    Where an estimator gives none (NaN), the constant stands in.
-    """
-    test, labels = setup.split["test"], setup.labels[setup.split["train"]]
-    if setup.source.classes:
-        values, counts = np.unique(labels, return_counts=True)
-        return {"constant (most frequent class)": np.full(len(test), values[counts.argmax()])}
-    constant = np.full(len(test), float(np.median(labels)))
-    found = {}
-    for name, estimate in setup.adapter.estimators().items():
-        values = np.array([estimate(setup.source[int(i)]) for i in test])
-        found[name] = np.where(np.isfinite(values), values, constant)
-    return found | {"constant (median of training)": constant}
-
-
-def score(setup: Setup, parts: list[tuple[Array, Array]], within: float) -> dict[str, float]:
-    """Metrics over the predictions and labels of several folds together."""
-    output, label = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return metrics.classification(output, label) if setup.source.classes else metrics.regression(output, label, within)
+def _check_smoothing(windows: int, setup: Setup) -> None:
+    if windows % 2 == 0:
+        raise UserError("no window in the middle", place="--smoothing", value=windows, expected="an odd number")
+    if setup.source.classes or getattr(setup.source, "positions", None) is None:
+        raise UserError("nothing to smooth", place="--smoothing", value=setup.spec.name,
+                        expected="values of windows of recordings")  # fmt: skip

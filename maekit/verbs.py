@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from maekit.core.backbone import Backbone
     from maekit.data.sample import SignalInfo
+    from maekit.recipe.schema import Recipe
     from maekit.tasks.task import Task
 
 logger = logging.getLogger(__name__)
@@ -295,14 +296,14 @@ def _train(
                     mend="Give the run another name with `--set name=...`, or move the folder away.",
                 )
             setup, task = started(loaded, start, run.folder)
-            identity = _identity(setup, start)
+            agreed = identity(recipe, setup.source.fingerprint(), start)
             training = setup.some_samples("train", augment=True)
             describe(run, setup, process, start)
             if process.first and start is not None and trained_on.read(run.folder) is None:
                 trained_on.write(run.folder, trained_on.measure(setup))
             metrics = loop.train(
                 task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
-                identity=identity, watch=watch,
+                identity=agreed, watch=watch,
             )  # fmt: skip
     if setup.skipped.names():
         logger.warning("%d samples could not be read and were left out; %s lists them",
@@ -310,18 +311,24 @@ def _train(
     return Outcome(run.folder, metrics, process.first)
 
 
-def _identity(setup: Setup, start: str | Path | None) -> dict[str, Any]:
-    """What a checkpoint must agree on with a recipe to be continued: a digest of each section, and of the data."""
-    sections = setup.recipe.model_dump(mode="json")
+def identity(recipe: Recipe, fingerprint: str, start: str | Path | None = None) -> dict[str, Any]:
+    """What a checkpoint must agree on with a recipe to be continued: a digest of each section, and of the data.
+
+    Args:
+        recipe: resolved.
+        fingerprint: of the data's files.
+        start: as for `finetune`; None in pretraining.
+    """
+    sections = recipe.model_dump(mode="json")
     found: dict[str, Any] = {
         name: hashlib.sha256(json.dumps(sections[name]).encode()).hexdigest()[:16] for name in MUST_AGREE
     }
     found["data"] = hashlib.sha256(
         json.dumps({k: v for k, v in sections["data"].items() if k not in NOT_THE_DATA}).encode()
     ).hexdigest()[:16]  # fmt: skip
-    found["data files"] = setup.source.fingerprint()
-    found["batch_size"] = setup.recipe.training.batch_size
-    found["ema"] = setup.recipe.training.ema
+    found["data files"] = fingerprint
+    found["batch_size"] = recipe.training.batch_size
+    found["ema"] = recipe.training.ema
     if start is not None:
         found["start"] = start if start == RANDOM else str(Path(start).resolve())
     return found

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from maekit import study, verbs
 from maekit.errors import UserError
 from maekit.recipe.load import load_recipe
+from maekit.report.study_page import terminal_tables
 from maekit.reporting import report
 from maekit.weights import read_weights
 
@@ -103,7 +104,7 @@ def test_a_whole_life(tiny: Path, tmp_path: Path) -> None:
         done = maekit("finetune", tiny, "--from", base, "--runs", runs, *options)
         assert done.returncode == 0, done.stderr
     done = maekit("evaluate", runs / "tuned_full")
-    assert set(json.loads(done.stdout)) == {"loss", "mae", "rmse", "bias", "mape", "within", "r"}
+    assert set(json.loads(done.stdout)) == {"loss", "mae", "rmse", "bias", "mape", "within", "r", "lower", "upper"}
     done = maekit("probe", tiny, "--from", base, "--set", "task=regression")
     assert "spectral peak" in done.stdout, done.stderr
     done = maekit("embed", base, tmp_path / "features.h5")
@@ -214,15 +215,17 @@ def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
     result = study.study(
         "heart_rate/demo_finetune", seeds=2, runs=tmp_path, overrides=[*common[3:6], *common[:3], common[6]]
     )
-    assert [arm.name for arm in result.arms] == [
+    (point,) = result.points
+    assert [arm.name for arm in point.arms] == [
         "pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, linear probe", "pretrained, nearest neighbours",
         "random weights, linear probe", "random weights, nearest neighbours",
         "raw input, linear model", "spectral peak", "constant (median of training)",
     ]  # fmt: skip
-    assert result.samples == 30
-    assert all(len(arm.per_seed) == 2 for arm in result.arms)
-    assert "±" in study.table(result).rows[0][1]
-    assert json.loads((tmp_path / "heart_rate/demo_finetune/study.json").read_text())["spectral peak"]
+    assert point.samples == 30
+    assert all(len(arm.per_seed) == 2 for arm in point.arms)
+    assert "±" in terminal_tables(result)[0].rows[0][1]
+    written = json.loads((tmp_path / "heart_rate/demo_finetune/study.json").read_text())
+    assert [arm["name"] for arm in written["points"][0]["arms"]] == [arm.name for arm in point.arms]
 
 
 def test_evaluation_is_deterministic_and_ignores_augmentation(tiny: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maekit import study, verbs
+from maekit import probing, verbs
 from maekit.adapters.image import ImageAdapter
 from maekit.build import set_up
 from maekit.data.image_folder import ImageFolderSource, decode_picture, read_picture
@@ -331,10 +331,10 @@ def test_a_stand_in_is_not_counted_in_evaluation_and_embeddings(tmp_path: Path, 
     labelled = recipe(tmp_path, torn, 3, name="c")
     labelled.write_text(labelled.read_text() + "task: classification\n")
     setup = set_up(load_recipe(labelled), labels=True)
-    features, labels = study.raw(setup, "train")
-    assert len(features) == len(labels) == 14
+    features, indices = probing.raw(setup, "train")
+    assert len(features) == len(indices) == 14
     readable = [i for i in setup.split["train"] if not str(setup.source.path(int(i))).endswith(TORN)]  # type: ignore[attr-defined]
-    assert labels.tolist() == setup.labels[readable].tolist()
+    assert indices.tolist() == readable
 
 
 def test_a_list_that_cannot_be_written_is_said(tmp_path: Path) -> None:

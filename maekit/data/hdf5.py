@@ -113,6 +113,11 @@ class HDF5Windows:
             group=str(self.groups[index]),
         )
 
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """(samples, 2): which recording each sample is of, and its first row there."""
+        return np.array(self._rows, dtype=np.int64).reshape(-1, 2)
+
     def fingerprint(self) -> str:
         """SHA-256 of what decides the samples: the spec's meaning, the window, the files (see `fingerprint.py`)."""
         spec = self.spec.model_dump_json(include={"files", "records", "signal", "valid", "missing_budget", "group",

@@ -68,14 +68,18 @@ def known_keys(annotation: Any) -> list[str]:
     return []
 
 
-def paths_of(model: type[BaseModel], key: str, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Every path in a model that ends in this key."""
+def all_paths(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every path of keys in a model, those of all alternatives."""
     for name, field in model.model_fields.items():
-        if name == key and above:
-            yield (*above, name)
+        yield (*above, name)
         for alternative in _alternatives(field.annotation):
             if isinstance(alternative, type) and issubclass(alternative, BaseModel) and len(above) < 6:
-                yield from paths_of(alternative, key, (*above, name))
+                yield from all_paths(alternative, (*above, name))
+
+
+def paths_of(model: type[BaseModel], key: str) -> Iterator[tuple[str, ...]]:
+    """Every path in a model that ends in this key, below another."""
+    return (path for path in all_paths(model) if path[-1] == key and len(path) > 1)
 
 
 def _walk(model: type[BaseModel], error: ErrorDetails) -> Problem:

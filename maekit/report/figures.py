@@ -171,7 +171,7 @@ def agreement(predicted: NDArray[np.float64], label: NDArray[np.float64], unit: 
             levels = [(bias, "bias"), (bias - 1.96 * sd, "−1.96 sd"), (bias + 1.96 * sd, "+1.96 sd")]
             for level, name in levels:
                 axes.axhline(level, color=ORANGE, linewidth=1.1, linestyle="-" if name == "bias" else (0, (4, 3)))
-            _label_ends(axes, [(level, f"{name} {level:.1f}".replace("-", "−"), ORANGE) for level, name in levels])
+            label_ends(axes, [(level, f"{name} {level:.1f}".replace("-", "−"), ORANGE) for level, name in levels])
         axes.set(xlabel=f"mean of prediction and label{of}", ylabel=f"prediction − label{of}")
         axes.set_title("Agreement (Bland–Altman)")
         axes.grid(axis="y")
@@ -203,7 +203,7 @@ def _loss(training: Rows, validation: Rows, last: float) -> Picture:
         axes.set_ylim(low - margin, high + margin)
         ends += [(y, text if y <= high else f"{text} ↑", colour) for y, text, colour in trivial]
         _finish(axes, "Loss", last)
-        _label_ends(axes, ends)
+        label_ends(axes, ends)
         what = "Loss against epochs" + (", dashed: predictors that learn nothing" if trivial else "")
         return Picture((fragment(figure),), what, f"{what}." if trivial else "")
 
@@ -220,7 +220,7 @@ def _single(parts: Sequence[tuple[str, Rows, str]], last: float, alt: str) -> Pi
                 axes.set_ylim(bottom=0)
             _finish(axes, title, last, labelled=i == len(parts) - 1, ticks=5 if len(parts) == 1 else 3)
             if name != "lr":  # which ends at nothing
-                _label_ends(axes, ends)
+                label_ends(axes, ends)
         return Picture((fragment(figure),), alt)
 
 
@@ -254,7 +254,7 @@ def _finish(axes: Axes, title: str, last: float, *, labelled: bool = True, ticks
         axes.set_xlabel("epoch")
 
 
-def _label_ends(axes: Axes, labels: Sequence[Label]) -> None:
+def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
     """Write at the right of the axes, at the height of each line's end, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     rows = axes.get_subplotspec().get_gridspec().nrows if axes.get_subplotspec() else 1

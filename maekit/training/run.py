@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from maekit.errors import UserError
+from maekit.training.lock import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LIBRARIES = ("maekit", "torch", "timm", "einops", "numpy", "scipy", "h5py", "torchvision")
-NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
-"""What network file systems of clusters answer that were mounted without locks."""
 
 
 class Run:
@@ -63,27 +59,15 @@ class Run:
                 place=str(self.folder),
                 mend="Choose another with --runs.",
             ) from error
-        with (self.folder / ".lock").open("a+") as lock:
-            # Workers that outlive a killed process must not keep its successor out.
-            os.register_at_fork(after_in_child=lock.close)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                lock.seek(0)
+        with lock(self.folder / ".lock") as holder:
+            if holder is not None:
                 raise UserError(
                     "another process is training in this run folder",
                     place=str(self.folder),
-                    value=f"process {lock.read() or 'unknown'}",
+                    value=f"process {holder}",
                     expected="one run a folder",
                     mend="Wait for it or stop it, or give this run another name with `--set name=...`.",
-                ) from error
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
-                    raise
-                logger.warning("%s: this file system has no locks, so nothing keeps a second run out", self.folder)
-            lock.truncate(0)
-            lock.write(str(os.getpid()))
-            lock.flush()
+                )
             yield
 
     def write_text(self, name: str, text: str) -> None:

@@ -25,6 +25,10 @@ class StoppedError(Exception):
         super().__init__(message)
         self.exit_code = exit_code
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Through a pipe from another process."""
+        return type(self), (str(self), self.exit_code)
+
 
 class InterruptedRunError(StoppedError):
     """SIGTERM or Ctrl-C, after a checkpoint was written. Exit code 128 + number of the signal: 143 or 130."""

@@ -1,0 +1,184 @@
+"""What each arm of a study does: the computation of a cell, from a recipe to predictions for the held-out samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from maekit import probing, verbs
+from maekit.build import Setup, set_up
+from maekit.recipe.load import load_recipe
+
+Array = Any
+Result = dict[str, Any]
+CHANCE = "labels permuted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """A run of a recipe with overrides below `runs`, named `run`."""
+
+    recipe: Path
+    overrides: tuple[str, ...]
+    runs: Path
+    device: str | None
+    run: str = ""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        return (*self.overrides, f"name={self.run}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining(Training):
+    """A pretraining run; the result says where it is."""
+
+    def __call__(self) -> Result:
+        outcome = verbs.pretrain(self.recipe, overrides=self.named, runs=self.runs, device=self.device)
+        return {"run": self.run, "metrics": outcome.metrics}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning(Training):
+    """A run with labels, from the pretraining whose result it is given, or from random weights."""
+
+    arm: str
+
+    def __call__(self, base: Result | None = None) -> Result:
+        start = verbs.RANDOM if base is None else self.runs / base["run"]
+        run = verbs.finetune(self.recipe, start, overrides=self.named, runs=self.runs, device=self.device).folder
+        _, rows = verbs.predictions(run, device=self.device)
+        output = rows["output"].argmax(1) if rows["output"].ndim == 2 else rows["output"]
+        setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
+        found = _result(setup, rows["index"], {self.arm: output})
+        if "uncertainty" in rows:
+            found["uncertainty"] = {self.arm: _plain(rows["uncertainty"])}
+        return found
+
+
+@dataclass(frozen=True)
+class Probing:
+    """Linear probe and nearest neighbours on frozen features, of a pretraining run or of random weights."""
+
+    arm: str
+    recipe: Path
+    overrides: tuple[str, ...]
+    pretraining: Path
+    pretraining_overrides: tuple[str, ...]
+    runs: Path
+    device: str | None
+
+    def __call__(self, base: Result | None = None) -> Result:
+        setup = set_up(load_recipe(self.recipe, self.overrides))
+        if base is None:
+            _, task = verbs.random_task(self.pretraining, overrides=self.pretraining_overrides)
+        else:
+            _, task = verbs.open_run(self.runs / base["run"])
+        features = probing.embed(setup, task, self.device)
+        predicted, indices = probing.probe(setup, features)
+        near, _ = probing.neighbours(setup, features)
+        arms = {f"{self.arm}, linear probe": predicted, f"{self.arm}, nearest neighbours": near}
+        return _result(setup, indices, arms)
+
+
+@dataclass(frozen=True)
+class RawInput:
+    """A linear model on the standardised input."""
+
+    recipe: Path
+    overrides: tuple[str, ...]
+
+    def __call__(self) -> Result:
+        setup = set_up(load_recipe(self.recipe, self.overrides))
+        predicted, indices = probing.probe(setup, partial(probing.raw, setup))
+        return _result(setup, indices, {"raw input, linear model": predicted})
+
+
+@dataclass(frozen=True)
+class Constant:
+    """One answer for all."""
+
+    recipe: Path
+    overrides: tuple[str, ...]
+
+    def __call__(self) -> Result:
+        setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
+        return _result(setup, setup.split["test"], dict([probing.constant(setup)]))
+
+
+@dataclass(frozen=True)
+class Estimators:
+    """The adapter's estimators, which learn nothing; null where one says nothing."""
+
+    recipe: Path
+    overrides: tuple[str, ...]
+
+    def __call__(self) -> Result:
+        setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
+        estimators = {} if setup.source.classes else setup.adapter.estimators()
+        found = {name: probing.estimates(setup, estimate) for name, estimate in estimators.items()}
+        return _result(setup, setup.split["test"], found)
+
+
+@dataclass(frozen=True)
+class Ceiling:
+    """The candidate closest to the label, which no method can know; and to another window's label, for chance.
+
+    Where an adapter's candidates are many, one of them is close to any label: the second number says how close.
+    """
+
+    recipe: Path
+    overrides: tuple[str, ...]
+
+    def __call__(self) -> Result:
+        setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
+        test = setup.split["test"]
+        labels = setup.labels[test].astype(np.float64)
+        permuted = np.random.default_rng(0).permutation(labels)
+        arms: dict[str, Array] = {}
+        others: dict[str, list[Any]] = {}
+        candidates: dict[str, Any] = {} if setup.source.classes else getattr(setup.adapter, "candidates", dict)()
+        for name, candidate in candidates.items():
+            of = [np.asarray(candidate(setup.source[int(i)]), dtype=np.float64).ravel() for i in test]
+            arms[f"ceiling: {name}"] = _closest(of, labels)
+            arms[f"ceiling: {name}, {CHANCE}"] = _closest(of, permuted)
+            others[f"ceiling: {name}, {CHANCE}"] = _plain(permuted)
+        return _result(setup, test, arms) | {"labels": others}
+
+
+def _closest(candidates: list[Array], labels: Array) -> Array:
+    """(windows,) of each window's candidates the one closest to its label; NaN where it has none."""
+    found = np.full(len(labels), np.nan)
+    for i, (values, label) in enumerate(zip(candidates, labels, strict=True)):
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            found[i] = finite[np.abs(finite - label).argmin()]
+    return found
+
+
+def _result(setup: Setup, indices: Array, arms: dict[str, Array]) -> Result:
+    """Predictions and what they are of, as plain data: labels, groups, and the place in a recording where there are any."""
+    groups = setup.source.groups[indices]
+    names = sorted(set(groups.tolist()))
+    positions = getattr(setup.source, "positions", None)
+    return {
+        "index": _plain(indices),
+        "label": _plain(setup.labels[indices]),
+        "groups": names,
+        "group": _plain(np.searchsorted(names, groups)),
+        "position": None if positions is None else _plain(positions[indices]),
+        "arms": {name: _plain(values) for name, values in arms.items()},
+    }
+
+
+def _plain(values: Array) -> list[Any]:
+    """For JSON: seven digits, which is what float32 holds; null for what is not finite."""
+    array = np.asarray(values)
+    if array.dtype.kind != "f":
+        found: list[Any] = array.tolist()
+        return found
+    return [float(f"{value:.7g}") if np.isfinite(value) else None for value in array.tolist()]

@@ -1,0 +1,156 @@
+"""What can be said without training a network on labels: linear models, neighbours, no learning, a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maekit import verbs
+from maekit.build import Setup, make_task, set_up
+from maekit.data.loading import loader
+from maekit.data.sampler import BatchSampler
+from maekit.errors import UserError
+from maekit.recipe.load import load_recipe
+from maekit.report.content import Table
+from maekit.tasks import metrics
+from maekit.tasks.transfer import Transfer
+from maekit.training.distributed import joined
+from maekit.weights import load_encoder
+
+if TYPE_CHECKING:
+    from maekit.adapter import Estimator
+    from maekit.tasks.task import Task
+
+Array = Any
+Features = tuple[Array, Array]
+"""(samples, width), and the index of each sample in the source."""
+
+
+def probe(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
+    """A linear model with ridge penalty (chosen by leave-one-out on the training split) on given features.
+
+    Returns:
+        Predictions for the test split, and the index of each sample.
+    """
+    from sklearn.linear_model import RidgeClassifierCV, RidgeCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    penalties = np.logspace(-1, 5, 13)
+    head = RidgeClassifierCV(penalties) if setup.source.classes else RidgeCV(penalties)
+    return _fitted(make_pipeline(StandardScaler(), head), setup, features)
+
+
+def neighbours(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
+    """The labels of the 20 nearest training samples by cosine distance, nearer ones counting more: nothing is trained.
+
+    Returns:
+        Predictions for the test split, and the index of each sample.
+    """
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    kind = KNeighborsClassifier if setup.source.classes else KNeighborsRegressor
+    known = len(features("train")[1])
+    return _fitted(kind(min(20, known), metric="cosine", weights="distance"), setup, features)
+
+
+def _fitted(model: Any, setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
+    train, known = features("train")
+    test, indices = features("test")
+    model.fit(train, setup.labels[known])
+    return model.predict(test), indices
+
+
+def embed(setup: Setup, task: Task, device: str | None) -> Callable[[str], Features]:
+    """Features of the two sides of a split that a probe needs, each computed once, on one process."""
+    found: dict[str, Features] = {}
+
+    def features(side: str) -> Features:
+        if side not in found:
+            with joined(device) as process:
+                found[side] = verbs.embeddings(setup, task, side, process)
+        return found[side]
+
+    return features
+
+
+def raw(setup: Setup, side: str) -> Features:
+    """The standardised input itself, one row a sample, and indices; what was not measured is zero."""
+    samples = setup.some_samples(side)
+    rows, parts = [], []
+    for batch in loader(samples, BatchSampler(len(samples), 256, shuffle=False)):
+        rows.append(setup.adapter.front(batch["signal"], batch.get("valid"))[0].flatten(1).numpy())
+        parts.append(batch["index"].numpy())
+    return verbs.each_once(np.concatenate(rows), np.concatenate(parts))
+
+
+def estimates(setup: Setup, estimate: Estimator) -> Array:
+    """What an estimator says of each sample of the test split; NaN where it says nothing."""
+    return np.array([estimate(setup.source[int(i)]) for i in setup.split["test"]], dtype=np.float64)
+
+
+def constant(setup: Setup) -> tuple[str, Array]:
+    """The median (for classes the most frequent) training label for every sample of the test split, and its name."""
+    labels, count = setup.labels[setup.split["train"]], len(setup.split["test"])
+    if setup.source.classes:
+        values, counts = np.unique(labels, return_counts=True)
+        return "constant (most frequent class)", np.full(count, values[counts.argmax()])
+    return "constant (median of training)", np.full(count, float(np.median(labels)))
+
+
+def without_learning(setup: Setup) -> dict[str, Array]:
+    """Predictions on the test split that nothing was learned for: the adapter's estimators, and a constant.
+
+    Where an estimator gives none (NaN), the constant stands in.
+    """
+    name, values = constant(setup)
+    found: dict[str, Array] = {}
+    if not setup.source.classes:
+        for other, estimate in setup.adapter.estimators().items():
+            estimated = estimates(setup, estimate)
+            found[other] = np.where(np.isfinite(estimated), estimated, values)
+    return found | {name: values}
+
+
+def score(setup: Setup, predicted: Array, label: Array, within: float = 5.0) -> dict[str, float]:
+    """The metrics that go with the labels of a recipe."""
+    return metrics.classification(predicted, label) if setup.source.classes else metrics.regression(predicted, label, within)  # fmt: skip
+
+
+def shown_metrics(setup: Setup) -> list[str]:
+    """Those that a short table has."""
+    return ["accuracy", "balanced_accuracy"] if setup.source.classes else ["mae", "rmse", "within", "r"]
+
+
+def probe_table(
+    recipe: str | Path, start: str | Path, *, overrides: Sequence[str] = (), device: str | None = None
+) -> Table:
+    """A linear probe of one pretraining run (or `random`), beside raw input, no learning and a constant.
+
+    Raises:
+        UserError: a recipe without labels, or weights that do not fit.
+    """
+    loaded = load_recipe(recipe, overrides)
+    setup = set_up(loaded, labels=True)
+    task = make_task(setup)
+    if not isinstance(task, Transfer):
+        raise UserError("a probe needs the recipe of a labelled task", place=loaded.locate("task", "name"),
+                        value=loaded.recipe.task.name, expected="classification or regression")  # fmt: skip
+    if start != verbs.RANDOM:
+        load_encoder(setup, task, Path(start))
+    features, test = embed(setup, task, device), setup.split["test"]
+    found = {
+        f"linear probe of {start}": probe(setup, features),
+        f"nearest neighbours in {start}": neighbours(setup, features),
+        "raw input, linear model": probe(setup, partial(raw, setup)),
+        **{name: (values, test) for name, values in without_learning(setup).items()},
+    }
+    wanted = shown_metrics(setup)
+    scores = {name: score(setup, values, setup.labels[indices]) for name, (values, indices) in found.items()}
+    rows: list[list[Any]] = [[name, *(one[metric] for metric in wanted)] for name, one in scores.items()]
+    note = f"{len(test)} held-out samples of {len(set(setup.source.groups[test].tolist()))} groups."
+    return Table(f"{loaded.recipe.name}: groups never seen in training", ["", *wanted], rows, note)

@@ -1,0 +1,159 @@
+"""Curves of a study or a sweep: what a metric does along a swept key, with the spread over seeds."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from maekit.report.content import Picture
+from maekit.report.figures import PANEL, label_ends
+from maekit.report.measured import Arm, Measured, Study, best
+from maekit.report.svg import BLUE, GREEN, INK, ORANGE, fragment, styled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Line = tuple[str, list[tuple[Any, Arm]], bool]
+"""Name, arms by value of the swept key, and whether it is a yardstick rather than what is swept."""
+
+COLOURS = (BLUE, ORANGE, GREEN, "#a35bb8", "#8f7a10", "#c9486b")
+"""Told apart by people with any colour vision together with the end labels; those beyond are repeated."""
+WIDE = 20
+"""Ratio between the largest and the smallest value from which the axis is logarithmic."""
+SWEPT_ARM = "pretrained, linear probe"
+YARDSTICKS = ("random weights, linear probe", "raw input, linear model")
+DRAWN = ("pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, linear probe")
+MOST_PICTURES = 12
+METRICS = {
+    "mae": "Mean absolute error", "within": "Share within {within:g}{unit}", "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+}  # fmt: skip
+
+
+def curves(study: Study) -> list[Picture]:
+    """A picture for each swept key and setting of the others; for a sweep one, whose lines are the settings of the others."""
+    values = {key: _distinct(point.over[key] for point in study.points) for key in study.points[0].over}
+    keys = [key for key, found in values.items() if len(found) > 1]
+    if not keys:
+        return []
+    if study.kind == "sweep":
+        along = next((key for key in keys if all(_is_number(v) for v in values[key])), keys[0])
+        return [_picture(study, along, values[along], _swept(study, along), "")]
+    pictures = []
+    for key in keys:
+        others = [other for other in keys if other != key]
+        for setting in product(*(values[other] for other in others)):
+            held = dict(zip(others, setting, strict=True))
+            points = [p for p in study.points if all(p.over[k] == v for k, v in held.items())]
+            title = ", ".join(f"{k} {_word(v)}" for k, v in held.items())
+            pictures.append(_picture(study, key, values[key], _of_arms(study, points, key), title))
+    return pictures[:MOST_PICTURES]
+
+
+def _swept(study: Study, along: str) -> list[Line]:
+    """One line for each setting of the keys beside the one along the axis; beside them what was not pretrained."""
+    lines: dict[str, list[tuple[Any, Arm]]] = {}
+    for point in study.points:
+        name = ", ".join(
+            _word(v) if isinstance(v, str) else f"{k} {_word(v)}" for k, v in point.over.items() if k != along
+        )
+        lines.setdefault(name or SWEPT_ARM, []).append((point.over[along], _arm(point, SWEPT_ARM)))
+    return [(name, found, False) for name, found in lines.items()] + _yardsticks(study, study.points, along)
+
+
+def _of_arms(study: Study, points: Sequence[Measured], along: str) -> list[Line]:
+    """One line for each trained arm."""
+    smoothed = ", median of "
+    names = [
+        arm.name for arm in points[0].arms if arm.name in DRAWN or (arm.kind == "trained" and smoothed not in arm.name)
+    ]
+    lines: list[Line] = [(name, [(p.over[along], _arm(p, name)) for p in points], False) for name in names]
+    return lines + _yardsticks(study, points, along)
+
+
+def _yardsticks(study: Study, points: Sequence[Measured], along: str) -> list[Line]:
+    """What the swept key does not train; one of the points where several share a value."""
+    unlearned = [arm for arm in points[0].of("unlearned") if ", median of " not in arm.name]
+    names = [name for name in YARDSTICKS if points[0].arm(name)] if study.kind == "sweep" else []
+    constants = [arm.name for arm in unlearned if arm.name.startswith("constant")]
+    estimators = [arm for arm in unlearned if arm.name not in constants]
+    names += [best(estimators, study.metrics[0]).name] if estimators else []
+    found: list[Line] = []
+    for name in [*names, *constants]:
+        by_value = {json.dumps(point.over[along]): (point.over[along], _arm(point, name)) for point in points}
+        found.append((name.split(" (")[0], list(by_value.values()), True))
+    return found
+
+
+def _arm(point: Measured, name: str) -> Arm:
+    found = point.arm(name)
+    assert found is not None
+    return found
+
+
+def _picture(study: Study, along: str, values: list[Any], lines: list[Line], title: str) -> Picture:
+    unit = f" {study.unit}" if study.unit else ""
+    shown = [metric for metric in METRICS if metric in study.metrics]
+    panels = [
+        _panel(
+            metric,
+            METRICS[metric].format(within=study.within, unit=unit),
+            unit if metric == "mae" else "",
+            along,
+            values,
+            lines,
+        )
+        for metric in shown
+    ]
+    spread = f"Bands: standard deviation over {study.seeds} seeds. " if study.seeds > 1 else ""
+    dashed = "Dashed: what the key does not train."
+    caption = f"{title + '. ' if title else ''}{spread}{dashed}"
+    return Picture(tuple(panels), f"Metrics along {along}{', ' + title if title else ''}", caption)
+
+
+def _panel(metric: str, title: str, unit: str, along: str, values: list[Any], lines: list[Line]) -> str:
+    from matplotlib.figure import Figure
+
+    numeric = all(_is_number(v) for v in values)
+    at = {json.dumps(v): float(v) if numeric else float(i) for i, v in enumerate(values)}
+    with styled():
+        figure = Figure(figsize=(PANEL[0] * 1.25, PANEL[1] * 1.15), layout="constrained")
+        axes = figure.subplots()
+        ends, colour = [], iter(COLOURS * len(lines))
+        for name, arms, yardstick in lines:
+            arms = sorted(arms, key=lambda pair: at[json.dumps(pair[0])])
+            x = [at[json.dumps(value)] for value, _ in arms]
+            mean, spread = [arm.mean(metric) for _, arm in arms], [arm.spread(metric) for _, arm in arms]
+            ink = INK if yardstick else next(colour)
+            axes.plot(x, mean, color=ink, linewidth=1.1 if yardstick else 1.6, marker=None if yardstick else "o", markersize=3.5,
+                      linestyle=(0, (4, 3)) if yardstick else "-")  # fmt: skip
+            low, high = zip(*((m - s, m + s) for m, s in zip(mean, spread, strict=True)), strict=True)
+            axes.fill_between(x, low, high, color=ink, alpha=0.15, linewidth=0)
+            ends.append((mean[-1], name, ink))
+        if numeric and min(at.values()) > 0 and max(at.values()) >= WIDE * min(at.values()):
+            axes.set_xscale("log")
+        axes.set_xticks(list(at.values()), [_word(v) for v in values])
+        axes.minorticks_off()
+        axes.margins(x=0.02)
+        axes.set(xlabel=along, ylabel=f"{metric}{f' [{unit.strip()}]' if unit else ''}")
+        axes.set_title(title)
+        axes.grid(axis="y")
+        label_ends(axes, ends)
+        return fragment(figure)
+
+
+def _distinct(values: Any) -> list[Any]:
+    found: list[Any] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

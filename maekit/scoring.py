@@ -1,0 +1,164 @@
+"""From the predictions of many cells to the metrics of an arm, with intervals that come from groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maekit.report.measured import Arm, Difference, Kind
+from maekit.tasks import metrics
+
+if TYPE_CHECKING:
+    from maekit.cells import Result
+
+Array = Any
+PAUSE = 1.5
+"""Windows further apart than so many usual hops do not follow each other."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Of one arm and one seed.
+
+    Attributes:
+        index: of the sample in its source.
+        output: NaN where there is none.
+        label: of each sample.
+        group: name of each sample's group.
+        position: (samples, 2) recording and first row; None where samples are not windows of recordings.
+        uncertainty: standard deviation that the model states, where it does.
+    """
+
+    index: Array
+    output: Array
+    label: Array
+    group: Array
+    position: Array | None
+    uncertainty: Array | None = None
+
+    def smoothed(self, windows: int) -> Predictions:
+        """Each output replaced by the median of the `windows` around it (as many as there are at an end), in time order.
+
+        Only windows of one recording that follow each other without a pause count; those without an output do not.
+        """
+        assert self.position is not None
+        recording, start = self.position.T
+        order = np.lexsort((start, recording))
+        hops = np.diff(start[order])
+        same = np.diff(recording[order]) == 0
+        breaks = ~same | (hops > PAUSE * np.median(hops[same])) if same.any() else ~same
+        output = self.output.copy()
+        for run in np.split(order, np.flatnonzero(breaks) + 1):
+            padded = np.pad(self.output[run], windows // 2, constant_values=np.nan)
+            around = np.lib.stride_tricks.sliding_window_view(padded, windows)
+            some = np.isfinite(around).any(1)
+            output[run[some]] = np.nanmedian(around[some], axis=1)
+        return replace(self, output=output, uncertainty=None)
+
+    def filled(self, by: Predictions) -> Predictions:
+        """With another arm's output where this one has none."""
+        value = dict(zip(by.index.tolist(), by.output.tolist(), strict=True))
+        missing = ~np.isfinite(self.output)
+        if not missing.any():
+            return self
+        output = self.output.copy()
+        output[missing] = [value[i] for i in self.index[missing].tolist()]
+        return replace(self, output=output)
+
+
+def joined(results: Sequence[Result], arm: str) -> Predictions:
+    """The predictions of one arm from the results of all folds."""
+    parts: dict[str, list[Array]] = {
+        "index": [],
+        "output": [],
+        "label": [],
+        "group": [],
+        "position": [],
+        "uncertainty": [],
+    }
+    for found in results:
+        parts["index"].append(np.array(found["index"], dtype=np.int64))
+        parts["output"].append(_array(found["arms"][arm]))
+        parts["label"].append(_array(found.get("labels", {}).get(arm) or found["label"]))
+        parts["group"].append(np.array(found["groups"], dtype=np.str_)[np.array(found["group"], dtype=np.int64)])
+        if found["position"] is not None:
+            parts["position"].append(np.array(found["position"], dtype=np.int64).reshape(-1, 2))
+        if arm in found.get("uncertainty", {}):
+            parts["uncertainty"].append(_array(found["uncertainty"][arm]))
+    whole = {name: np.concatenate(values) if values else None for name, values in parts.items()}
+    return Predictions(**whole)
+
+
+class Scored:
+    """An arm with its metrics, kept by group, seed and resampled cohort, so that arms can be compared in pairs.
+
+    Args:
+        name, kind: see `Arm`.
+        per_seed: predictions of each seed, for the same samples.
+        within: for regression.
+        classes: how many there are; None for regression.
+        seed: of the resampling.
+    """
+
+    def __init__(
+        self, name: str, kind: Kind, per_seed: Sequence[Predictions], *,
+        within: float, classes: int | None,
+    ) -> None:  # fmt: skip
+        self.name, self.kind = name, kind
+        self.groups = sorted(set(per_seed[0].group.tolist()))
+        self.of: metrics.OfSums = metrics.regression_of if classes is None else metrics.classification_of
+        centre = float(np.mean(per_seed[0].label))
+
+        def sums(found: Predictions, group: str) -> Array:
+            mine = found.group == group
+            output, label = found.output[mine], found.label[mine]
+            if classes is None:
+                return metrics.regression_sums(output, label, within, centre=centre)
+            return metrics.classification_sums(output.astype(np.int64), label.astype(np.int64), classes)
+
+        self.sums = np.array([[sums(found, group) for group in self.groups] for found in per_seed])
+        self.drawn = metrics.resampled(self.sums, self.of)
+        self.stated = [stated_uncertainty(found) for found in per_seed]
+
+    def rows(self) -> list[dict[str, float]]:
+        """Metrics of each seed."""
+        found = _by_row(self.of(self.sums.sum(1)))
+        return [row | more for row, more in zip(found, self.stated, strict=True)]
+
+    def arm(self) -> Arm:
+        """As it is shown."""
+        by_group = {name: values.mean(0) for name, values in self.of(self.sums).items()}
+        intervals = {name: metrics.interval(values) for name, values in self.drawn.items()}
+        return Arm(self.rows(), intervals, self.name, self.kind, dict(zip(self.groups, _by_row(by_group), strict=True)))
+
+    def less(self, other: Scored) -> Difference:
+        """This arm's metrics less another's."""
+        pairs = zip(self.rows(), other.rows(), strict=True)
+        per_seed = [{name: one[name] - two[name] for name in one if name in two} for one, two in pairs]
+        intervals = {name: metrics.interval(values - other.drawn[name]) for name, values in self.drawn.items()}
+        return Difference(per_seed, intervals, self.name, other.name)
+
+
+def stated_uncertainty(found: Predictions) -> dict[str, float]:
+    """How far a stated standard deviation can be trusted: the share of labels inside 1.96 of it (`covered`, 0.95 where it
+    is right), and the mean absolute error of the surer half of the samples (`sure_half_mae`).
+    """
+    if found.uncertainty is None:
+        return {}
+    error = np.abs(found.output - found.label)
+    surer = np.argsort(found.uncertainty, kind="stable")[: max(len(error) // 2, 1)]
+    covered = float((error <= 1.96 * found.uncertainty).mean())
+    return {"covered": covered, "sure_half_mae": float(error[surer].mean())}
+
+
+def _by_row(columns: dict[str, Array]) -> list[dict[str, float]]:
+    return [
+        {name: float(values[i]) for name, values in columns.items()} for i in range(len(next(iter(columns.values()))))
+    ]
+
+
+def _array(values: list[Any]) -> Array:
+    return np.array(values, dtype=np.float64)  # null becomes NaN
