@@ -45,8 +45,8 @@ class Rounds:
     """
 
     def __init__(
-        self, recipe: Path, point: Point, opened: Opened, known: dict[str, Cell], *, overrides: Sequence[str], others: Sequence[str], probing: bool, runs: Path,
-        device: str | None,
+        self, recipe: Path, point: Point, opened: Opened, known: dict[str, Cell], *, overrides: Sequence[str],
+        others: Sequence[str], probing: bool, runs: Path, device: str | None,
     ) -> None:  # fmt: skip
         self.recipe, self.point, self.runs, self.device = recipe, point, runs, device
         self.probing, self.others, self.opened = probing, others, opened
