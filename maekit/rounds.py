@@ -45,8 +45,8 @@ class Rounds:
     """
 
     def __init__(
-        self, recipe: Path, point: Point, opened: Opened, known: dict[str, Cell], *, overrides: Sequence[str], others: Sequence[str], probing: bool, runs: Path,
-        device: str | None,
+        self, recipe: Path, point: Point, opened: Opened, known: dict[str, Cell], *, overrides: Sequence[str],
+        others: Sequence[str], probing: bool, runs: Path, device: str | None,
     ) -> None:  # fmt: skip
         self.recipe, self.point, self.runs, self.device = recipe, point, runs, device
         self.probing, self.others, self.opened = probing, others, opened
@@ -88,10 +88,10 @@ class Rounds:
         unlabelled = (*self.routing.pretraining(self.settings), *shared, f"seed={seed}")
         # Estimators learn nothing: neither the seed nor what labels there are to train on changes what they say.
         every = (*labelled, "seed=0", "data.label_fraction=1", "data.labelled_groups=null")
-        own, same = (self._identity(load_recipe(self.recipe, one), labels=True) for one in (labelled, every))
+        own, all_of = (self._identity(load_recipe(self.recipe, one), labels=True) for one in (labelled, every))
         pretraining = verbs.recipe_without_labels(self.base, unlabelled)
         theirs = self._identity(pretraining, labels=False)
-        samples = {name: own[name] for name in SAMPLES}
+        samples, same = ({name: found[name] for name in SAMPLES} for found in (own, all_of))
         weights = {name: theirs[name] for name in SAMPLES} | {
             name: value for name, value in pretraining.recipe.model_dump(mode="json")["model"].items()
             if f"model.{name}" not in ONLY_PRETRAINING

@@ -238,7 +238,7 @@ def _better(one: Arm, other: Arm, metric: str) -> bool:
 
 
 def _spread(mean: float, spread: float, seeds: int) -> str:
-    return cell(mean) + (f" ± {cell(spread)}" if seeds > 1 else "")
+    return cell(mean) + (f" ± {cell(round(spread, 9))}" if seeds > 1 else "")
 
 
 def _interval(found: Interval, form: str = "{}") -> str:
