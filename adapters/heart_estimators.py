@@ -15,8 +15,9 @@ Array = NDArray[Any]
 HIGHEST_HZ = 5.0
 """Beat by beat a chest moves in this band; what is faster is noise."""
 BREATHING_HZ = (0.1, 0.6)
-NEARLY = 0.8
-"""A peak this high beside the highest is as good, where the highest may be breathing."""
+BREATHS = 4
+"""In a window with fewer, harmonics of breathing lie too close for the heart to be told from them."""
+BREATHING_ORDERS = 4
 ORDERS = 3
 CANDIDATES = 3
 
@@ -82,11 +83,9 @@ def autocorrelation_bpm(
 ) -> float:
     """Heart rate of the highest peak of the autocorrelation among the periods of heart rates.
 
-    It is unbiased (each lag over the pairs that it has), of the signal up to 5 Hz, where harmonics make peaks sharper; a
-    parabola goes through the peak. Harmonics of breathing are rejected: a peak at a multiple of the breathing rate (within
-    a quarter of what the window resolves) yields to one elsewhere that is nearly as high. Taking the fitted
-    harmonics out of the signal (Morgan & Zierdt, Signal Processing 89, 2009) was worse on real people: in ten seconds they
-    lie so close that the heart is fitted with them. NaN where there is no peak.
+    It is the biased one, in which of two equal peaks the one of the shorter period is higher, of the signal up to 5 Hz, where
+    harmonics make peaks sharper; a parabola goes through each peak. The first four harmonics of breathing are taken out
+    before (cf. Morgan & Zierdt, Signal Processing 89, 2009), where a window holds four breaths. NaN where there is no peak.
 
     Args:
         displacement: (time,) without missing values.
@@ -94,19 +93,29 @@ def autocorrelation_bpm(
         band_hz: heart rates that are looked for.
         difference: take differences first, as for radar phase.
     """
-    x = band_passed(displacement, rate_hz, (band_hz[0], max(HIGHEST_HZ, band_hz[1])), difference)
+    still = without_breathing(displacement, rate_hz)
+    x = band_passed(still, rate_hz, (band_hz[0], max(HIGHEST_HZ, band_hz[1])), difference)
     if x is None:
         return float("nan")
-    n = len(x)
-    alike = dsp.correlate(x, x, "full", method="fft")[n - 1 :] / np.arange(n, 0, -1)
-    peaks, _ = dsp.find_peaks(alike[: min(n, int(rate_hz / band_hz[0]) + 2)])
-    peaks = peaks[(peaks >= rate_hz / band_hz[1]) & (peaks <= rate_hz / band_hz[0])]
-    if not len(peaks):
+    alike = dsp.correlate(x, x, "full", method="fft")[len(x) - 1 :]
+    peaks, _ = dsp.find_peaks(alike)
+    found_hz = rate_hz / np.array([peak + parabola_offset(alike, peak) for peak in peaks])
+    possible = (found_hz >= band_hz[0]) & (found_hz <= band_hz[1])
+    if not possible.any():
         return float("nan")
-    order = rate_hz / peaks / breathing_hz(displacement, rate_hz)
-    breathes = np.abs(order - order.round()) * breathing_hz(displacement, rate_hz) < 0.25 * rate_hz / n
-    peak = int(peaks[np.argmax(np.where(breathes, NEARLY, 1.0) * alike[peaks])])
-    return 60 * rate_hz / (peak + parabola_offset(alike, peak))
+    return float(60 * found_hz[possible][np.argmax(alike[peaks[possible]])])
+
+
+def without_breathing(displacement: Array, rate_hz: float) -> NDArray[np.float64]:
+    """The displacement less the least-squares fit of the first harmonics of breathing, if the window is long enough."""
+    x = np.asarray(displacement, dtype=np.float64)
+    breath_hz, seconds = breathing_hz(x, rate_hz), len(x) / rate_hz
+    if seconds * breath_hz < BREATHS:
+        return x
+    turns = 2 * np.pi * breath_hz * np.arange(len(x)) / rate_hz
+    orders = range(1, BREATHING_ORDERS + 1)
+    waves = np.column_stack([np.ones(len(x)), *(wave(n * turns) for n in orders for wave in (np.sin, np.cos))])
+    return np.asarray(x - waves @ np.linalg.lstsq(waves, x, rcond=None)[0])
 
 
 def breathing_hz(displacement: Array, rate_hz: float) -> float:

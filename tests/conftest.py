@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import numpy as np
 import pytest
 import torch
 
+from maekit.adapters.beats import r_peaks
 from maekit.adapters.vital_signs import simulate_vital_signs
 
 torch.set_num_threads(1)
@@ -37,6 +41,25 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the real recordings are not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def radar_person(real_data: Path) -> Callable[[str], tuple[np.ndarray, np.ndarray]]:
+    """Displacement (50 Hz, mm) and beat times (s) of one person of `radar_phase_ecg`, from the published CSV."""
+
+    def read(person: str) -> tuple[np.ndarray, np.ndarray]:
+        folder = real_data / "radar_phase_ecg" / person
+        with gzip.open(folder / "radar.csv.gz", "rt") as file:
+            columns = file.readline().strip().split(",")
+            chosen = (columns.index("Timestamp"), columns.index("unwrapPhasePeak_mm"))
+            radar = np.genfromtxt(file, delimiter=",", usecols=chosen)
+        with gzip.open(folder / "attys.csv.gz", "rt") as file:
+            ecg = np.genfromtxt(file, delimiter=",", skip_header=1)
+        # Stamps are quantised, frames are not: the line through them says when the first one was.
+        start = np.median(radar[:, 0] - np.arange(len(radar)) / 50.0)
+        return radar[:, 1], r_peaks(ecg[:, 1], 125.0) + ecg[0, 0] - start
+
+    return read
 
 
 @pytest.fixture(scope="session")

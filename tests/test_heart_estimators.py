@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -27,7 +26,7 @@ def harmonics(bpm: float, levels: list[float], seconds: float = 20.0) -> np.ndar
     return np.asarray(sum(a * np.sin(2 * np.pi * n * bpm / 60 * time + n) for n, a in enumerate(levels, 1)))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(bpm=st.floats(52, 115), gain=st.sampled_from([1.0, -1.0, 1e-3, -500.0]), offset=st.floats(-5, 5))
 @pytest.mark.parametrize("estimate", ESTIMATORS)
 def test_a_beat_with_harmonics_is_found(estimate: Any, bpm: float, gain: float, offset: float) -> None:
@@ -51,16 +50,16 @@ def test_the_second_harmonic_may_be_the_stronger_one() -> None:
     assert he.autocorrelation_bpm(x, RATE_HZ) == pytest.approx(50, abs=2)
 
 
-def test_breathing_yields_to_a_heart_nearly_as_high(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sixteen breaths a minute, of which the fourth harmonic is a little stronger than the heart."""
-    x = harmonics(16, [30.0, 0.5, 0.2, 1.05]) + harmonics(83, [0.75])
+def test_harmonics_of_breathing_are_rejected() -> None:
+    """Sixteen breaths a minute, of which the fourth harmonic is stronger than the heart; in five seconds it is one breath."""
+    x = harmonics(16, [30.0, 0.5, 0.2, 1.3]) + harmonics(83, [0.75])
     assert he.breathing_hz(x, RATE_HZ) == pytest.approx(16 / 60, abs=0.01)
-    assert he.autocorrelation_bpm(x, RATE_HZ) == pytest.approx(83, abs=3)
-    monkeypatch.setattr(he, "NEARLY", 1.0)
-    assert he.autocorrelation_bpm(x, RATE_HZ) == pytest.approx(64, abs=3)
+    assert beats.spectral_peak_bpm(x, RATE_HZ) == pytest.approx(64, abs=2)
+    assert he.autocorrelation_bpm(x, RATE_HZ) == pytest.approx(83, abs=2)
+    assert np.array_equal(he.without_breathing(x[:250], RATE_HZ), x[:250])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_first_candidate_is_the_spectral_peak(seed: int) -> None:
     x = np.cumsum(np.random.default_rng(seed).standard_normal(600))
@@ -106,21 +105,14 @@ def test_simulated_chests(estimate: Any) -> None:
     assert np.mean(np.array(errors) < 5) >= 0.75
 
 
-def test_real_people(real_data: Path) -> None:
-    """Half-minute windows of a person whose spectrum holds the heart: nearer than any constant of other people."""
-    file = Path(__file__).parents[1] / "data/radar_phase_ecg/radar_phase_ecg.h5"
-    if not file.is_file():
-        pytest.skip("convert the recordings first: maekit data convert radar_phase_ecg")
-    with h5py.File(file) as opened:
-        record = opened["subject01"]
-        x, times = record["displacement"][:].reshape(-1), record["beats"][:]
+def test_real_people(radar_person: Callable[[str], tuple[np.ndarray, np.ndarray]]) -> None:
+    """Half-minute windows of a person whose spectrum holds the heart: far nearer than the constant of the others, 15 bpm off."""
+    x, times = radar_person("subject01")
     for estimate, worst in zip(ESTIMATORS, (2.5, 4.5, 4.5), strict=True):
         errors = []
-        for begin in range(0, len(x) - 1500, 500):
-            window = x[begin : begin + 1500]
-            inside = times[(times >= begin / RATE_HZ) & (times < begin / RATE_HZ + 30)]
-            label = beats.beat_rate_bpm(inside, 30.0)
-            if np.isfinite(window).all() and np.isfinite(label):
-                errors.append(abs(estimate(window, RATE_HZ) - label))
+        for begin in range(0, int(len(x) / RATE_HZ) - 30, 10):
+            window = x[round(begin * RATE_HZ) : round((begin + 30) * RATE_HZ)]
+            label = beats.beat_rate_bpm(times[(times >= begin) & (times < begin + 30)], 30.0)
+            errors.append(abs(estimate(window, RATE_HZ) - label))
         assert len(errors) > 30
-        assert np.mean(errors) < worst
+        assert np.nanmean(errors) < worst
