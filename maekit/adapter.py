@@ -131,6 +131,11 @@ class Adapter(ABC):
         """`prepare`, then `augment`; for what must be varied before it is prepared (crops), override this."""
         return self.augment(*self.prepare(sample), rng)
 
+    @property
+    def prepares_first(self) -> bool:
+        """Whether a training sample is prepared, then augmented: what was prepared may then be kept from epoch to epoch."""
+        return type(self).training_sample is Adapter.training_sample
+
     def estimators(self) -> Mapping[str, Estimator]:
         """No-learning estimates of the label that every learned number is put beside."""
         return {}

@@ -180,7 +180,7 @@ class CombCNN(CNN):
 
     Args:
         taps: the distances, in patches; 0 is the token itself. Beyond the ends are zeros.
-        dropout: share of the channels left out at both ends of the mixing, in training.
+        dropout: share of the mixed channels left out in training.
 
     Raises:
         ValueError: more than one axis; no tap; what `ConvolutionalEncoder` raises.
@@ -197,9 +197,7 @@ class CombCNN(CNN):
                 f"comb needs one axis and at least one tap; the grid is {patchifier.grid_size}, taps are {taps}"
             )
         self.taps, self.reach = taps, max(abs(tap) for tap in taps)
-        self.comb = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(len(taps) * self.width, self.width), nn.GELU(), nn.Dropout(dropout)
-        )
+        self.comb = nn.Sequential(nn.Linear(len(taps) * self.width, self.width), nn.GELU(), nn.Dropout(dropout))
 
     def mix(self, tokens: Float[Tensor, "batch patch width"]) -> Float[Tensor, "batch patch width"]:
         wide = nn.functional.pad(tokens, (0, 0, self.reach, self.reach))

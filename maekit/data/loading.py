@@ -27,16 +27,29 @@ Batch: TypeAlias = dict[str, Tensor]
 there are labels, `valid` (batch, *axes) only where something was not measured."""
 
 
+Prepared: TypeAlias = "tuple[NDArray[Any], NDArray[np.bool_] | None]"
+"""A signal of fixed shape, and what of it was measured (None: all)."""
+
+
 class Preparation(Protocol):
     """The part of an adapter that runs in worker processes."""
 
-    def prepare(self, sample: Sample) -> tuple[NDArray[Any], NDArray[np.bool_] | None]: ...
+    @property
+    def prepares_first(self) -> bool: ...
+    def prepare(self, sample: Sample) -> Prepared: ...
+    def augment(self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator) -> Prepared: ...
     def vary(self, sample: Sample, rng: Generator) -> Sample: ...
-    def training_sample(self, sample: Sample, rng: Generator) -> tuple[NDArray[Any], NDArray[np.bool_] | None]: ...
+    def training_sample(self, sample: Sample, rng: Generator) -> Prepared: ...
+
+
+MOST_KEPT = 512 << 20
+"""Bytes of prepared samples that one process keeps for the next epoch; pictures and long recordings do not fit, and are not."""
 
 
 class Samples(Dataset[dict[str, Any]]):
     """Chosen samples of a source, prepared by an adapter; randomness comes from (seed, epoch, index) alone.
+
+    What an adapter prepares without chance is kept in memory as long as there is room, so that filters run once a sample.
 
     Args:
         source: random access to samples.
@@ -62,6 +75,8 @@ class Samples(Dataset[dict[str, Any]]):
         self.source, self.adapter = source, adapter
         self.indices = np.asarray(indices, dtype=np.int64)
         self.patches, self.seed, self.augment, self.skipped = patches, seed, augment, skipped or Skipped()
+        self._kept: dict[int, Prepared] = {}
+        self._room = MOST_KEPT
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -70,10 +85,14 @@ class Samples(Dataset[dict[str, Any]]):
         index, sample = self._read(key.position)
         rng = np.random.default_rng((self.seed, key.epoch, index))
         noise = rng.random(self.patches, dtype=np.float32)
-        prepare = self.adapter
-        if self.augment:
-            sample = prepare.vary(sample, rng)
-        signal, valid = prepare.training_sample(sample, rng) if self.augment else prepare.prepare(sample)
+        varied = self.adapter.vary(sample, rng) if self.augment else sample
+        if varied is not sample or (self.augment and not self.adapter.prepares_first):
+            sample = varied
+            signal, valid = self.adapter.training_sample(sample, rng)
+        else:
+            signal, valid = self._prepared(index, sample)
+            if self.augment:
+                signal, valid = self.adapter.augment(signal, valid, rng)
         item: dict[str, Any] = {"signal": signal, "valid": valid, "noise": noise, "index": index}
         if sample.label is not None:
             item["label"] = sample.label
@@ -85,6 +104,19 @@ class Samples(Dataset[dict[str, Any]]):
             return [self[key] for key in keys]
         except UserError as error:
             return error
+
+    def _prepared(self, index: int, sample: Sample) -> Prepared:
+        """A copy, since an augmentation may work in place."""
+        found = self._kept.get(index)
+        if found is None:
+            found = self.adapter.prepare(sample)
+            size = sum(part.nbytes for part in found if part is not None)
+            if size > self._room:
+                return found
+            self._kept[index] = found
+            self._room -= size
+        signal, valid = found
+        return signal.copy(), None if valid is None else valid.copy()
 
     def _read(self, position: int) -> tuple[int, Sample]:
         last: UnreadableError | None = None
