@@ -166,7 +166,7 @@ def test_lost_packets_are_missing_and_said(capture: tuple[Path, Any], tmp_path: 
     values.tofile(tmp_path / "in/anna/morning.bin")
     done = convert("ti_dca1000_vital_signs", tmp_path / "in", tmp_path)
     assert done.exit_code == 0, done.output
-    assert "packets that were lost" in done.stderr
+    assert "zeros only" in " ".join(done.stderr.split())
     with h5py.File(tmp_path / "ti_dca1000_vital_signs.h5") as file:
         data = file["anna_morning/displacement"]
         assert np.flatnonzero(np.isnan(data[()])).tolist() == list(range(100, 120))
