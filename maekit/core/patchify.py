@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from einops import rearrange
 from jaxtyping import Shaped
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+@runtime_checkable
 class Patchifier(Protocol):
     """A way to cut samples into patches. No parameters inside: the encoder owns `Linear(patch_dim, width)`.
 
