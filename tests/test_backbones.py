@@ -163,7 +163,6 @@ def test_every_verb(tiny: Path, tmp_path: Path, model: str) -> None:
     assert features.shape == (len(setup.split["test"]), 8)
     assert reconstruct(run, tmp_path / "drawn", count=1)
     assert exchange.export_weights(tuned, tmp_path / "all.safetensors", "safetensors")
-    assert exchange.export_weights(tuned, tmp_path / "graph.pt2", "torch_export")
     for form in ("timm", "official", "huggingface"):
         with pytest.raises(UserError, match="and no transformer"):
             exchange.export_weights(run, tmp_path / form, form)
