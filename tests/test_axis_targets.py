@@ -182,7 +182,7 @@ def test_fitted_targets_have_unit_variance(kind: int) -> None:
 def test_a_mix_of_one_is_that_one() -> None:
     x, pred = torch.randn(3, 40, 20), torch.randn(3, 40, 20)
     valid = torch.rand(3, 40) > 0.1
-    for one in (RawTarget(CUT), PatchNormTarget(CUT), fitted(BandTarget(CUT, low=0.7, high=3))):
+    for one in (RawTarget(CUT), PatchNormTarget(CUT), fitted(BandTarget(CUT, low=0.7, high=3.0))):
         mix = MixTarget(CUT, parts=[Part("one", one)])
         assert torch.equal(mix(x, valid), one(x, valid))
         assert torch.equal(mix.loss(pred, mix(x)), one.loss(pred, one(x)))
@@ -195,7 +195,7 @@ def test_a_mix_of_one_is_that_one() -> None:
 
 
 def test_a_mix_is_the_weighted_sum_over_slices() -> None:
-    band, spectrum = fitted(BandTarget(CUT, low=0.7, high=3)), fitted(LogSpectrumTarget(CUT, low=1, high=2, window=4))
+    band, spectrum = fitted(BandTarget(CUT, low=0.7, high=3.0)), fitted(LogSpectrumTarget(CUT, low=1.0, high=2.0, window=4.0))
     mix = MixTarget(CUT, parts=[Part("band", band, 2.0), Part("log_spectrum", spectrum, 0.5), Part("band", band)])
     assert (mix.dim, mix.local, mix.names) == (20 + 10 + 20, False, ["band_1", "log_spectrum", "band_3"])
     x, pred = torch.randn(3, 40, 20), torch.randn(3, 40, 50)
@@ -212,14 +212,14 @@ def test_a_mix_is_the_weighted_sum_over_slices() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BandTarget(CUT, low=0.7, high=3, axis="tim"), r"no axis 'tim'; this grid has \('time',\)"),
-        (lambda: BandTarget(MAP, low=0.7, high=3), "name the axis.*place.*time"),
-        (lambda: BandTarget(MAP, low=0.7, high=3, axis="place"), r"along place.*known: time \(20 points per unit\)"),
-        (lambda: BandTarget(GridPatchifier((1, 40), (10,)), low=0.7, high=3), "known: none"),
-        (lambda: BandTarget(CUT, low=3, high=0.7), "must rise, between 0 and 10"),
-        (lambda: BandTarget(CUT, low=3, high=11), "must rise, between 0 and 10"),
-        (lambda: LogSpectrumTarget(CUT, low=0.7, high=3, window=30), r"expected 0.5 \(a patch\) to 20 \(the time axis\)"),
-        (lambda: LogSpectrumTarget(CUT, low=1.1, high=1.2, window=2), "a frequency every 0.5, none of them from 1.1"),
+        (lambda: BandTarget(CUT, low=0.7, high=3.0, axis="tim"), r"no axis 'tim'; this grid has \('time',\)"),
+        (lambda: BandTarget(MAP, low=0.7, high=3.0), "name the axis.*place.*time"),
+        (lambda: BandTarget(MAP, low=0.7, high=3.0, axis="place"), r"along place.*known: time \(20 points per unit\)"),
+        (lambda: BandTarget(GridPatchifier((1, 40), (10,)), low=0.7, high=3.0), "known: none"),
+        (lambda: BandTarget(CUT, low=3.0, high=0.7), "must rise, between 0 and 10"),
+        (lambda: BandTarget(CUT, low=3.0, high=11.0), "must rise, between 0 and 10"),
+        (lambda: LogSpectrumTarget(CUT, low=0.7, high=3.0, window=30.0), r"expected 0.5 \(a patch\) to 20 \(the time axis\)"),
+        (lambda: LogSpectrumTarget(CUT, low=1.1, high=1.2, window=2.0), "a frequency every 0.5, none of them from 1.1"),
         (lambda: GridPatchifier((1, 40), (10,), ("time",), (1.0, 2.0)), "rates .* has 2"),
     ],
 )  # fmt: skip
