@@ -105,9 +105,9 @@ def predict(
     if smoothing < 1 or smoothing % 2 == 0 or (smoothing > 1 and isinstance(task, Classification)):
         raise UserError("not a number of windows to smooth over", place="--smoothing", value=smoothing,
                         expected="an odd number, of a run that estimates values")  # fmt: skip
-    if uncertain_above is not None and not hasattr(task, "predict_with_uncertainty"):
+    if uncertain_above is not None and not (isinstance(task, Regression) and task.says_uncertainty):
         raise UserError("a run that does not say how uncertain it is", place="--uncertain-above", value=uncertain_above,
-                        expected="a task that gives uncertainties")  # fmt: skip
+                        expected="a run of regression with `spread` or `bins`")  # fmt: skip
     with open_hdf5(file) as opened, joined(device, alone=True) as process:
         recording, reader = _described(setup, layout, opened, file, record, hop_s)
         name = recording.record.strip("/").replace("/", "_")
@@ -176,13 +176,16 @@ def estimates(
 
 def smoothed(rows: Iterator[Estimate], width: int) -> Iterator[Estimate]:
     """Each value replaced by the median of the `width` rows around it; those without an estimate stay and do not count."""
+    if width == 1:
+        yield from rows
+        return
     reach = width // 2
     around: deque[Estimate | None] = deque([None] * reach, maxlen=width)
     for row in chain(rows, repeat(None, reach)):
         around.append(row)
         if len(around) == width and (centre := around[reach]) is not None:
             valid = [float(one.value) for one in around if one is not None and not one.reason]
-            yield centre if width == 1 or centre.reason else replace(centre, value=float(np.median(valid)))
+            yield centre if centre.reason else replace(centre, value=float(np.median(valid)))
 
 
 def _certain(row: Estimate, limit: float) -> Estimate:
@@ -320,8 +323,7 @@ def _through_model(
             names = [task.classes[i] for i in best.indices.tolist()]
             return list(zip(names, best.values.tolist(), strict=True))
         assert isinstance(task, Regression)
-        both = getattr(task, "predict_with_uncertainty", None)
-        value, uncertainty = both(batch) if both else (task.predict(batch), None)
+        value, uncertainty = task.predict_with_uncertainty(batch)
     return list(zip(value.tolist(), [nan] * len(value) if uncertainty is None else uncertainty.tolist(), strict=True))
 
 

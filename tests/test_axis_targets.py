@@ -72,7 +72,7 @@ def test_filtering_is_linear_without_delay_and_blind_to_offset_and_slope(seed: i
 
 
 def test_low_zero_keeps_the_mean() -> None:
-    assert torch.allclose(band_pass(torch.full((400,), 3.0), 0, 0.1), torch.full((400,), 3.0), atol=1e-4)
+    assert torch.allclose(band_pass(torch.full((400,), 3.0), 0.0, 0.1), torch.full((400,), 3.0), atol=1e-4)
 
 
 def test_the_derivative_of_a_ramp_is_its_slope() -> None:
@@ -195,7 +195,10 @@ def test_a_mix_of_one_is_that_one() -> None:
 
 
 def test_a_mix_is_the_weighted_sum_over_slices() -> None:
-    band, spectrum = fitted(BandTarget(CUT, low=0.7, high=3.0)), fitted(LogSpectrumTarget(CUT, low=1.0, high=2.0, window=4.0))
+    band, spectrum = (
+        fitted(BandTarget(CUT, low=0.7, high=3.0)),
+        fitted(LogSpectrumTarget(CUT, low=1.0, high=2.0, window=4.0)),
+    )
     mix = MixTarget(CUT, parts=[Part("band", band, 2.0), Part("log_spectrum", spectrum, 0.5), Part("band", band)])
     assert (mix.dim, mix.local, mix.names) == (20 + 10 + 20, False, ["band_1", "log_spectrum", "band_3"])
     x, pred = torch.randn(3, 40, 20), torch.randn(3, 40, 50)

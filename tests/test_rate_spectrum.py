@@ -53,7 +53,7 @@ def test_the_peak_is_where_the_patch_says(bpm: float) -> None:
 def test_another_rate_is_the_same_picture_moved(bpm: float, steps: int) -> None:
     one, two = (spectra(beating(rate))[0][0] for rate in (bpm, bpm * 2 ** (steps / 36)))
     peaks = slice(60, 110)  # from the first harmonic on, lines are as wide as the window makes them: not below
-    likeness = [np.corrcoef(one[peaks], two[peaks.start + lag : peaks.stop + lag])[0, 1] for lag in range(0, 16)]
+    likeness = [np.corrcoef(one[peaks], two[peaks.start + lag : peaks.stop + lag])[0, 1] for lag in range(16)]
     assert abs(int(np.argmax(likeness)) - steps) <= 1
 
 

@@ -213,7 +213,7 @@ def test_every_shipped_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
 def shrunk(name: str) -> list[str]:
     """Overrides that keep depth, grid and options of a large recipe, and make it narrow: sixteen patches, a few numbers."""
     model, patch = load_recipe(name).recipe.model, load_recipe(name).recipe.adapter.options.get("patch")
-    if model.encoder not in ("vit_base", "vit_large", "vit_huge"):
+    if model.backbone.name != "transformer" or model.encoder not in ("vit_base", "vit_large", "vit_huge"):
         return []
     decoder = model.decoder
     assert isinstance(decoder, Size)

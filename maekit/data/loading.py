@@ -43,7 +43,7 @@ class Preparation(Protocol):
 
 
 MOST_KEPT = 512 << 20
-"""Bytes of prepared samples that one process keeps for the next epoch; pictures and long recordings do not fit, and are not."""
+"""Bytes of prepared samples that one process keeps for the next epoch; of a large data set the rest is prepared anew."""
 
 
 class Samples(Dataset[dict[str, Any]]):

@@ -93,6 +93,11 @@ class Regression(Transfer):
         self.register_buffer("label_mean", torch.tensor(mean))
         self.register_buffer("label_std", torch.tensor(std))
 
+    @property
+    def says_uncertainty(self) -> bool:
+        """Whether each prediction comes with its standard deviation."""
+        return not isinstance(self.readout, Point)
+
     def forward(self, batch: Batch) -> Tensor:
         return self._loss(self.output(batch).float(), batch).mean()
 
