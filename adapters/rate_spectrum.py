@@ -71,20 +71,20 @@ class RateSpectrumFront(Front):
         measured = torch.ones_like(signal[:, :1]) if valid is None else valid[:, None].to(signal.dtype)
         with torch.autocast(signal.device.type, enabled=False):
             x = _centred(signal.float(), measured)
-            spectra = [self._log_power(x, measured)]
+            spectra = [self._log_power(x)]
             for gain in self.bands:
                 envelope = torch.fft.ifft(torch.fft.fft(x) * gain).abs()
                 burst = torch.where(measured > 0, envelope, torch.nan).nanmedian(dim=-1, keepdim=True).values
                 envelope = envelope.clamp(max=LARGEST_BURST * burst.nan_to_num())
-                spectra.append(self._log_power(_centred(envelope, measured), measured))
+                spectra.append(self._log_power(_centred(envelope, measured)))
             found = torch.cat(spectra, dim=1)
         if valid is None:
             return found, None
         enough = reduce(measured, "batch 1 time -> batch", "mean") >= LEAST_MEASURED
         return found, repeat(enough, "batch -> batch rate", rate=found.shape[-1])
 
-    def _log_power(self, x: Tensor, measured: Tensor) -> Tensor:
-        cosine, sine = ((x * measured * self.window) @ self.turns).chunk(2, dim=-1)
+    def _log_power(self, x: Tensor) -> Tensor:
+        cosine, sine = ((x * self.window) @ self.turns).chunk(2, dim=-1)
         power = cosine**2 + sine**2
         level = (power + 1e-10 * power.amax(-1, keepdim=True) + torch.finfo(power.dtype).tiny).log()
         level = level - level.median(dim=-1, keepdim=True).values

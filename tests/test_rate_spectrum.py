@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import verbs
+from maekit.adapter import Front
 from maekit.adapters.rate_spectrum import RateSpectrumAdapter
 from maekit.core import CombCNN, GridPatchifier
 from maekit.data.hdf5 import HDF5Windows
@@ -19,6 +20,7 @@ from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.data.spec import load_spec
 from maekit.errors import UserError
 from maekit.tasks.bins import Bins
+from maekit.tasks.regression import Regression
 from maekit.testing import check_adapter
 
 RATE_HZ, SECONDS = 50.0, 10
@@ -84,6 +86,11 @@ def test_what_was_not_measured_does_not_count() -> None:
     assert np.allclose(one, two, atol=1e-3)
     assert measured is not None
     assert measured.all()
+    # Nor does what a bridge put there: the front itself leaves it out.
+    front, mask = RateSpectrumAdapter(INFO).front, torch.from_numpy(valid)[None]
+    signals = (torch.from_numpy(np.where(valid, x, filling)).float()[None, None] for filling in (0.0, 5.0))
+    zero, five = (front(signal, mask)[0] for signal in signals)
+    assert torch.allclose(zero, five, atol=1e-3)
     mostly = np.zeros(len(TIME), bool)
     mostly[:200] = True
     _, measured = spectra(np.where(mostly, x, np.nan), mostly)
@@ -113,6 +120,39 @@ def test_a_tap_brings_what_lies_so_far_away() -> None:
     moved[0, 0, 20] += 3
     change = (encoder(x) - encoder(moved))[0, 1:].abs().sum(-1)
     assert set(torch.where(change > 1e-6)[0].tolist()) == {20 + 7, 20, 20 - 12}
+
+
+def test_what_stands_behind_the_blocks_is_tuned_like_a_head() -> None:
+    patchifier = GridPatchifier((1, 40), (1,), ("rate",))
+    task = Regression(
+        Front(patchifier),
+        CombCNN(patchifier, width=8, depth=2, kernel=1),
+        mean=70.0,
+        std=9.0,
+        tune="partial",
+        tuned_blocks=0,
+    )
+    comb = [name for name, _ in task.named_parameters() if name.startswith("encoder.comb")]
+    assert comb
+    assert all(task.depth_of(name) is None and task.get_parameter(name).requires_grad for name in comb)
+    assert not any(p.requires_grad for p in task.encoder.blocks.parameters())
+
+
+@pytest.mark.parametrize("bpm", [45.0, 72.0, 130.0])
+def test_a_patch_speaks_for_its_own_value(bpm: float) -> None:
+    """Of the patches inside the range; what those outside of it say does not count."""
+    adapter = RateSpectrumAdapter(INFO)
+    places = adapter.places()
+    task = Regression(
+        adapter.front, CombCNN(adapter.patchifier, width=8, depth=1, kernel=1), mean=70.0, std=9.0,
+        bins="patches", bin_range=(40, 140), bin_value="median", places=places,
+    )  # fmt: skip
+    nearest = int(np.abs(places - bpm).argmin())
+    output = torch.zeros(1, len(places))
+    output[0, nearest] = 20
+    output[0, 0] = output[0, -1] = 40
+    value = (task.readout.value(output) * task.label_std + task.label_mean).item()
+    assert value == pytest.approx(places[nearest], rel=2e-3)
 
 
 def test_a_comb_needs_one_axis() -> None:

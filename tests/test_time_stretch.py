@@ -17,6 +17,7 @@ from maekit.adapters import beats
 from maekit.adapters.heart_rate import HeartRateAdapter
 from maekit.build import set_up
 from maekit.core import GridPatchifier
+from maekit.data import loading
 from maekit.data.loading import Samples, collate
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.data.sampler import Key
@@ -140,3 +141,33 @@ def test_an_adapter_from_elsewhere_is_called_as_ever() -> None:
     item = Samples(Source(), [0], made, patches=2, augment=True)[Key(0, 0)]  # type: ignore[arg-type]
     assert item["label"] == 2.5
     assert (item["signal"] == 1).all()
+
+
+@pytest.mark.parametrize("room", [None, 0])
+def test_what_is_prepared_is_kept_and_not_spoilt(room: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepared once, where there is room, however often it is read; an augmentation may work in place."""
+    prepared: list[str] = []
+
+    class Counting(Adapter):
+        def prepare(self, sample: Sample) -> tuple[Any, Any]:
+            prepared.append(sample.place)
+            return super().prepare(sample)
+
+        def augment(self, signal: Any, valid: Any, rng: np.random.Generator) -> tuple[Any, Any]:
+            signal += 1
+            return signal, valid
+
+        def draw(self, axes: Any, x: Any, *, title: str = "") -> None: ...
+
+    class Source:
+        def __getitem__(self, index: int) -> Sample:
+            return Sample(np.zeros((1, 12)), None, 2.5, "g", str(index))
+
+    if room is not None:
+        monkeypatch.setattr(loading, "MOST_KEPT", room)
+    made = Counting(SignalInfo(("t",), (Axis("time", 12),)), GridPatchifier((1, 12), (6,), ("time",)))
+    samples = Samples(Source(), [0, 1], made, patches=2, augment=True)  # type: ignore[arg-type]
+    for epoch in range(3):
+        for position in range(2):
+            assert (samples[Key(epoch, position)]["signal"] == 1).all()
+    assert len(prepared) == (6 if room == 0 else 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ class PatchStatistics(NamedTuple):
     scale: Float[Tensor, "batch patch 1"]
 
 
-class Target(nn.Module):
+class Target(nn.Module, ABC):
     """patches (batch, patch, patch_dim) -> target; a subclass gives `forward` and what differs from squared errors.
 
     `forward` is also told which patches were measured (`valid`, None: all); the others hold zeros.
@@ -39,11 +40,11 @@ class Target(nn.Module):
     local: bool = True
     """The target of a patch depends on that patch alone, so that it may be computed for some patches only."""
 
+    @abstractmethod
     def forward(
         self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None = None
     ) -> Shaped[Tensor, "batch patch target"]:
         """What is to be predicted; numbers, or one whole number a patch."""
-        raise NotImplementedError
 
     def known(self, valid: Bool[Tensor, "batch patch"] | None) -> Bool[Tensor, "batch patch"] | None:
         """Patches whose target rests on what was measured (None: all); no other is ever in the loss."""
