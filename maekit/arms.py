@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from maekit import probing, verbs
+from maekit import probing, trained_on, verbs
 from maekit.build import Setup, set_up
 from maekit.recipe.load import load_recipe
 
@@ -57,6 +57,8 @@ class Tuning(Training):
         found = _result(setup, rows["index"], {self.arm: output})
         if "uncertainty" in rows:
             found["uncertainty"] = {self.arm: _plain(rows["uncertainty"])}
+            said = np.round(rows["log_probability"].astype(np.float64), 2).tolist()
+            found["distribution"] = {self.arm: {"values": _plain(rows["values"]), "log_probability": said}}
         return found
 
 
@@ -171,6 +173,7 @@ def _result(setup: Setup, indices: Array, arms: dict[str, Array]) -> Result:
         "groups": names,
         "group": _plain(np.searchsorted(names, groups)),
         "position": None if positions is None else _plain(positions[indices]),
+        "pace": None if (pace := trained_on.pace_of(setup)) is None else asdict(pace),
         "arms": {name: _plain(values) for name, values in arms.items()},
     }
 
@@ -181,4 +184,6 @@ def _plain(values: Array) -> list[Any]:
     if array.dtype.kind != "f":
         found: list[Any] = array.tolist()
         return found
+    if array.ndim > 1:
+        return [_plain(row) for row in array]
     return [float(f"{value:.7g}") if np.isfinite(value) else None for value in array.tolist()]

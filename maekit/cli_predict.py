@@ -20,6 +20,12 @@ def predict(
     record: Annotated[str | None, typer.Option(help="Which recording of the file, where there are several.")] = None,
     hop: Annotated[float, typer.Option(min=1e-3, help="Seconds from estimate to estimate.")] = 1.0,
     smoothing: Annotated[int, typer.Option(min=1, help="Median over so many estimates, an odd number.")] = 1,
+    track: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Follow the value along the recording, with what comes until so much later."
+        ),
+    ] = None,
     gate: Annotated[
         bool, typer.Option("--gate/--no-gate", help="No estimate where the signal is poorer than in training.")
     ] = True,
@@ -37,7 +43,7 @@ def predict(
     from maekit.prediction import predict as run_along
 
     found = run_along(
-        run, file, to, record=record, hop_s=hop, smoothing=smoothing, gate=gate, uncertain_above=uncertain_above, spec=spec, overwrite=overwrite,
+        run, file, to, record=record, hop_s=hop, smoothing=smoothing, track_s=track, gate=gate, uncertain_above=uncertain_above, spec=spec, overwrite=overwrite,
         overrides=set_ or [], device=device,
     )  # fmt: skip
     out.print(f"written: {escape(str(found.place))}, {escape(str(found.picture))}")

@@ -28,6 +28,7 @@ def study(
     recipe: RecipeArgument, over: Over = None,
     beside: Annotated[list[str] | None, typer.Option(metavar="RECIPE", help="Another labelled recipe, trained from scratch; may be repeated.")] = None,
     smoothing: Annotated[int, typer.Option(min=1, metavar="N", help="Also show a running median of N windows within a recording.")] = 1,
+    track: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Also follow each value along its recording, with what comes until so much later.")] = None,
     seeds: Seeds = 3, jobs: Jobs = 1, set_: Sets = None, runs: Runs = Path("runs"), device: Device = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Pretrained against scratch, probes, no learning and a constant, over seeds and folds (RECIPE: the labelled task).
@@ -44,7 +45,7 @@ def study(
         )
         return
     _show(studies.study(
-        recipe, over=over or [], beside=beside or [], smoothing=smoothing, seeds=seeds, jobs=jobs, overrides=set_ or [], runs=runs,
+        recipe, over=over or [], beside=beside or [], smoothing=smoothing, track_s=track, seeds=seeds, jobs=jobs, overrides=set_ or [], runs=runs,
         device=device, tell=_tell,
     ), runs)  # fmt: skip
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice, repeat
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import h5py
 import numpy as np
@@ -29,16 +29,21 @@ from maekit.prediction_files import Estimate, Output, check
 from maekit.prediction_picture import Trace, drawn, labels, unit
 from maekit.tasks.classification import Classification
 from maekit.tasks.regression import Regression
+from maekit.tasks.tracking import Tracker, median_and_std
 from maekit.training.distributed import joined
 from maekit.training.stopping import StoppedError, deferred_signals
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from maekit.build import Setup
     from maekit.data.sample import SignalInfo
     from maekit.tasks.task import Task
 
 UNCERTAIN = "uncertain"
 T = TypeVar("T")
+Said: TypeAlias = "tuple[float | str, float, NDArray[np.float64] | None]"
+"""Value, confidence, and the logarithm of the probability of each of the task's values."""
 
 AT_ONCE = 64
 """Windows that go through the model together."""
@@ -72,6 +77,7 @@ def predict(
     record: str | None = None,
     hop_s: float = 1.0,
     smoothing: int = 1,
+    track_s: float | None = None,
     gate: bool = True,
     uncertain_above: float | None = None,
     spec: str | None = None,
@@ -90,6 +96,8 @@ def predict(
         record: which recording of the file, where there are several.
         hop_s: from window to window.
         smoothing: each value becomes the median over so many windows around it, those without an estimate left out.
+        track_s: follow the value along the recording, each told also from windows until so many seconds later; see
+            `maekit.tasks.tracking`. Of a run that says how uncertain it is.
         gate: give no estimate where the adapter finds the signal poorer than in training.
         uncertain_above: give no estimate whose uncertainty, in the unit of the label, is larger.
         spec: a data spec for another layout than the run's.
@@ -105,9 +113,10 @@ def predict(
     if smoothing < 1 or smoothing % 2 == 0 or (smoothing > 1 and isinstance(task, Classification)):
         raise UserError("not a number of windows to smooth over", place="--smoothing", value=smoothing,
                         expected="an odd number, of a run that estimates values")  # fmt: skip
-    if uncertain_above is not None and not (isinstance(task, Regression) and task.says_uncertainty):
+    if uncertain_above is not None and not (isinstance(task, Regression) and task.values is not None):
         raise UserError("a run that does not say how uncertain it is", place="--uncertain-above", value=uncertain_above,
                         expected="a run of regression with `spread` or `bins`")  # fmt: skip
+    tracker = None if track_s is None else _tracker(run, task, known, track_s)
     with open_hdf5(file) as opened, joined(device, alone=True) as process:
         recording, reader = _described(setup, layout, opened, file, record, hop_s)
         name = recording.record.strip("/").replace("/", "_")
@@ -123,12 +132,14 @@ def predict(
         trace, rate = Trace(), recording.rate_hz or nan
         facts = {
             "run": str(run), "weights_sha256": digest(task), "spec": layout.name, "file": str(file),
-            "record": recording.record, "rate_hz": rate, "hop_s": hop_s, "smoothing": smoothing,
+            "record": recording.record, "rate_hz": rate, "hop_s": hop_s, "smoothing": smoothing, "track_s": nan if track_s is None else track_s,
             "gate": gate, "uncertain_above": nan if uncertain_above is None else uncertain_above, "unit": unit(setup),
         }  # fmt: skip
         with deferred_signals() as caught, Output(to, columns(setup, task), facts, overwrite=overwrite) as output:
             samples = stream(reader, opened, recording)
             rows = estimates(setup, task, samples, recording, known if gate else None, process.device)
+            if tracker is not None:
+                rows = followed(rows, tracker)
             if uncertain_above is not None:
                 rows = (_certain(row, uncertain_above) for row in rows)
             for some in _batched(smoothed(rows, smoothing)):
@@ -169,9 +180,9 @@ def estimates(
         usable = [sample for (_, sample), reason in zip(some, reasons, strict=True) if not reason]
         found = iter(_through_model(setup, task, usable, device) if usable else [])
         for (start, _), reason in zip(some, reasons, strict=True):
-            none: tuple[float | str, float] = ("" if isinstance(task, Classification) else nan, nan)
-            value, confidence = none if reason else next(found)
-            yield Estimate(start / rate, (start + recording.length) / rate, value, confidence, reason)
+            none: Said = ("" if isinstance(task, Classification) else nan, nan, None)
+            value, confidence, said = none if reason else next(found)
+            yield Estimate(start / rate, (start + recording.length) / rate, value, confidence, reason, said)
 
 
 def smoothed(rows: Iterator[Estimate], width: int) -> Iterator[Estimate]:
@@ -186,6 +197,40 @@ def smoothed(rows: Iterator[Estimate], width: int) -> Iterator[Estimate]:
         if len(around) == width and (centre := around[reach]) is not None:
             valid = [float(one.value) for one in around if one is not None and not one.reason]
             yield centre if centre.reason else replace(centre, value=float(np.median(valid)))
+
+
+def followed(rows: Iterator[Estimate], tracker: Tracker) -> Iterator[Estimate]:
+    """Each value and its uncertainty as they are told from the whole recording; those without an estimate stay."""
+    waiting: deque[Estimate] = deque()
+
+    def windows() -> Iterator[tuple[float, NDArray[np.float64] | None]]:
+        for row in rows:
+            waiting.append(row)
+            yield row.time_s, row.said
+
+    for share in tracker.follow(windows()):
+        row = waiting.popleft()
+        value, std = median_and_std(share, tracker.values)
+        yield row if row.reason else replace(row, value=value, confidence=std, said=None)
+
+
+def _tracker(run: Path, task: Task, known: trained_on.TrainedOn, track_s: float) -> Tracker:
+    """For a run that can be followed.
+
+    Raises:
+        UserError: a run that cannot.
+    """
+    values = task.values if isinstance(task, Regression) else None
+    if values is None:
+        raise UserError("a run that does not say how uncertain it is", place="--track", value=track_s,
+                        expected="a run of regression with `spread` or `bins`")  # fmt: skip
+    if known.pace is None:
+        raise UserError(
+            "it is not known how fast the labels of this run move", place=str(run / trained_on.FILE), value="pace: null",
+            expected="a run trained on recordings of which two windows that do not overlap have different labels",
+            mend="A run made before `--track` was there: remove this file; it is made again where the training data are at hand.",
+        )  # fmt: skip
+    return Tracker(values, known.pace.drift, known.pace.window_s, track_s)
 
 
 def _certain(row: Estimate, limit: float) -> Estimate:
@@ -308,10 +353,8 @@ def _reason(setup: Setup, sample: Sample, known: trained_on.TrainedOn | None) ->
     return known.shortcomings(setup.adapter.quality(sample)) if known is not None else ""
 
 
-def _through_model(
-    setup: Setup, task: Task, samples: Sequence[Sample], device: torch.device
-) -> list[tuple[float | str, float]]:
-    """Value and confidence of each sample."""
+def _through_model(setup: Setup, task: Task, samples: Sequence[Sample], device: torch.device) -> list[Said]:
+    """What the model says of each sample."""
     items: list[dict[str, Any]] = []
     for sample in samples:
         signal, valid = setup.adapter.prepare(sample)
@@ -321,10 +364,14 @@ def _through_model(
         if isinstance(task, Classification):
             best = task.output(batch).float().softmax(1).max(1)
             names = [task.classes[i] for i in best.indices.tolist()]
-            return list(zip(names, best.values.tolist(), strict=True))
+            return list(zip(names, best.values.tolist(), repeat(None)))
         assert isinstance(task, Regression)
-        value, uncertainty = task.predict_with_uncertainty(batch)
-    return list(zip(value.tolist(), [nan] * len(value) if uncertainty is None else uncertainty.tolist(), strict=True))
+        found = {name: values.cpu() for name, values in task.estimate(batch).items()}
+    values = found["output"].tolist()
+    if "uncertainty" not in found:
+        return list(zip(values, repeat(nan), repeat(None)))
+    said = found["log_probability"].double().numpy()
+    return list(zip(values, found["uncertainty"].tolist(), said, strict=True))
 
 
 def _batched(one_by_one: Iterator[T]) -> Iterator[list[T]]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
 ENDINGS = (".csv", ".h5", ".hdf5")
 
 
@@ -28,6 +30,7 @@ class Estimate:
         value: in the unit of the label, or the name of a class; NaN or "" where there is no estimate.
         confidence: standard deviation of a value in its unit (NaN: the task gives none), or a class's probability.
         reason: why there is no estimate; empty where there is one.
+        said: (value,) the logarithm of the probability of each value that the task knows, where it tells; not written.
     """
 
     start_s: float
@@ -35,6 +38,7 @@ class Estimate:
     value: float | str
     confidence: float
     reason: str = ""
+    said: NDArray[np.float64] | None = None
 
     @property
     def time_s(self) -> float:

@@ -10,11 +10,14 @@ import numpy as np
 
 from maekit.report.measured import Arm, Difference, Kind
 from maekit.tasks import metrics
+from maekit.tasks.tracking import Tracker, around, median_and_std
 
 if TYPE_CHECKING:
     from maekit.cells import Result
 
 Array = Any
+EVENLY = 161
+"""Bins of what is followed, where there are none."""
 PAUSE = 1.5
 """Windows further apart than so many usual hops do not follow each other."""
 
@@ -28,7 +31,7 @@ class Predictions:
         output: NaN where there is none.
         label: of each sample.
         group: name of each sample's group.
-        position: (samples, 2) recording and first row; None where samples are not windows of recordings.
+        position: (samples, 2) recording and start; None where samples are not windows of recordings.
         uncertainty: standard deviation that the model states, where it does.
     """
 
@@ -85,11 +88,42 @@ def joined(results: Sequence[Result], arm: str) -> Predictions:
         parts["label"].append(_array(found.get("labels", {}).get(arm) or found["label"]))
         parts["group"].append(np.array(found["groups"], dtype=np.str_)[np.array(found["group"], dtype=np.int64)])
         if found["position"] is not None:
-            parts["position"].append(np.array(found["position"], dtype=np.int64).reshape(-1, 2))
+            parts["position"].append(_array(found["position"]).reshape(-1, 2))
         if arm in found.get("uncertainty", {}):
             parts["uncertainty"].append(_array(found["uncertainty"][arm]))
     whole = {name: np.concatenate(values) if values else None for name, values in parts.items()}
     return Predictions(**whole)
+
+
+def followed(found: Result, arm: str, ahead_s: float, std: float) -> Result:
+    """A result with this arm alone, each output told from all windows of its recording until `ahead_s` later.
+
+    See `maekit.tasks.tracking`; how fast a label moves is known from the training labels of the fold.
+
+    Args:
+        found: of a cell; returned as it is where it does not know how fast labels move.
+        arm: of the result.
+        ahead_s: seconds.
+        std: of an output around the label, where the arm gives no distribution.
+    """
+    output, pace = _array(found["arms"][arm]), found.get("pace")
+    if pace is None or not np.isfinite(output).any() or np.ptp(output[np.isfinite(output)]) == 0:
+        return found
+    if arm in found.get("distribution", {}):
+        stated = found["distribution"][arm]
+        values, said = np.array(stated["values"]), list(np.array(stated["log_probability"]))
+    else:
+        values = np.linspace(np.nanmin(output), np.nanmax(output), EVENLY)
+        said = [around(value, std, values) for value in output]
+    tracker = Tracker(values, **pace, ahead_s=ahead_s)
+    recording, start = _array(found["position"]).T
+    order = np.lexsort((start, recording))
+    told = np.empty((len(order), 2))
+    for run in np.split(order, np.flatnonzero(np.diff(recording[order])) + 1):
+        shares = tracker.follow((start[i], said[i]) for i in run)
+        told[run] = [median_and_std(share, values) for share in shares]
+    median, sure = told.T.tolist()
+    return found | {"arms": {arm: median}, "uncertainty": {arm: sure}}
 
 
 class Scored:

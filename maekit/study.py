@@ -22,7 +22,7 @@ from maekit.report.html import write_report
 from maekit.report.measured import Kind, Measured, Study, best
 from maekit.report.study_figures import curves
 from maekit.rounds import Opened, Rounds
-from maekit.scoring import Predictions, Scored, joined
+from maekit.scoring import Predictions, Scored, followed, joined
 from maekit.training.run import environment
 
 if TYPE_CHECKING:
@@ -72,20 +72,20 @@ class Plan:
 
 
 def study(
-    recipe: str | Path, *, over: Sequence[str] = (), beside: Sequence[str] = (), smoothing: int = 1, seeds: int = 3, jobs: int = 1,
+    recipe: str | Path, *, over: Sequence[str] = (), beside: Sequence[str] = (), smoothing: int = 1, track_s: float | None = None, seeds: int = 3, jobs: int = 1,
     overrides: Sequence[str] = (), runs: Path = Path("runs"), device: str | None = None, tell: Tell = lambda line: None,
 ) -> Study:  # fmt: skip
     """Run every arm of a fine-tuning recipe that has `init`, and write `study.html`, `.json` and `.csv` into `runs/NAME`.
 
     Args:
         recipe, over, beside, seeds, overrides, runs, device: see `plan`.
-        smoothing, jobs, tell: see `measure`.
+        smoothing, track_s, jobs, tell: see `measure`.
 
     Raises:
         UserError: as `plan` and `measure`.
     """
     planned = plan(recipe, over=over, beside=beside, overrides=overrides, seeds=seeds, runs=runs, device=device)
-    result, predictions = measure(planned, smoothing=smoothing, jobs=jobs, tell=tell)
+    result, predictions = measure(planned, smoothing=smoothing, track_s=track_s, jobs=jobs, tell=tell)
     write(result, predictions, planned)
     return result
 
@@ -166,13 +166,14 @@ def plan(
 
 
 def measure(
-    planned: Plan, *, smoothing: int = 1, jobs: int = 1, tell: Tell = lambda line: None
+    planned: Plan, *, smoothing: int = 1, track_s: float | None = None, jobs: int = 1, tell: Tell = lambda line: None
 ) -> tuple[Study, list[dict[str, Predictions]]]:  # fmt: skip
     """Compute what is missing, and put it together.
 
     Args:
         planned: see `plan`.
         smoothing: also show each arm with a running median of so many windows.
+        track_s: also show each arm as followed along recordings, with so many seconds ahead; see `maekit.tasks.tracking`.
         jobs: parallel processes.
         tell: called with a line before every part.
 
@@ -180,17 +181,21 @@ def measure(
         What was found, and for each point the first seed's predictions by arm.
 
     Raises:
-        UserError: smoothing that does not fit, and whatever pretraining and fine-tuning raise.
+        UserError: smoothing or tracking that does not fit, and whatever pretraining and fine-tuning raise.
     """
     setup = planned.setup
+    if smoothing % 2 == 0:
+        raise UserError("no window in the middle", place="--smoothing", value=smoothing, expected="an odd number")
     if smoothing > 1:
-        _check_smoothing(smoothing, setup)
+        _check_in_time("--smoothing", smoothing, setup)
+    if track_s is not None:
+        _check_in_time("--track", track_s, setup)
     run_cells(planned.folder, planned.cells, jobs=jobs, tell=tell)
     classes = len(setup.source.classes) if setup.source.classes else None
     within = float(planned.loaded.recipe.task.options.get("within", 5.0))
     points, kept = [], []
     for point, seeds in zip(planned.points, planned.rounds, strict=True):
-        predictions = _predictions(planned.folder, seeds, smoothing)
+        predictions = _predictions(planned.folder, seeds, smoothing, track_s, within)
         scored = {
             name: Scored(name, kind, found, within=within, classes=classes)
             for name, (kind, found) in predictions.items()
@@ -215,7 +220,7 @@ def measure(
 
 
 def _predictions(
-    folder: Path, seeds: list[list[list[Cell]]], smoothing: int
+    folder: Path, seeds: list[list[list[Cell]]], smoothing: int, track_s: float | None, within: float
 ) -> dict[str, tuple[Kind, list[Predictions]]]:
     """Kind, and predictions of each seed, by arm; the constant stands in for what is not there."""
     found: dict[str, tuple[Any, list[Predictions]]] = {}
@@ -226,16 +231,20 @@ def _predictions(
             for name in first["arms"]:
                 arms[name] = kind, joined([fold[i][1] for fold in results], name)
         constant = next(one for kind, one in arms.values() if kind == "constant")
-        smooth = {f"{name}, median of {smoothing}": (kind, one.smoothed(smoothing)) for name, (kind, one) in arms.items()
-                  if smoothing > 1 and kind not in ("constant", "ceiling")}  # fmt: skip
-        for name, (kind, one) in (arms | smooth).items():
+        along: dict[str, tuple[str, Predictions]] = {}
+        for i, (kind, first) in enumerate(results[0]):
+            for name in first["arms"] if kind not in ("constant", "ceiling") else ():
+                if smoothing > 1:
+                    along[f"{name}, median of {smoothing}"] = kind, arms[name][1].smoothed(smoothing)
+                if track_s is not None:
+                    told = [followed(fold[i][1], name, track_s, within / 2) for fold in results]
+                    along[f"{name}, followed"] = kind, joined(told, name)
+        for name, (kind, one) in (arms | along).items():
             found.setdefault(name, (KINDS[kind], []))[1].append(one.filled(constant))
     return found
 
 
-def _check_smoothing(windows: int, setup: Setup) -> None:
-    if windows % 2 == 0:
-        raise UserError("no window in the middle", place="--smoothing", value=windows, expected="an odd number")
-    if setup.source.classes or getattr(setup.source, "positions", None) is None:
-        raise UserError("nothing to smooth", place="--smoothing", value=setup.spec.name,
-                        expected="values of windows of recordings")  # fmt: skip
+def _check_in_time(option: str, value: float, setup: Setup) -> None:
+    if setup.source.classes or getattr(setup.source, "window_s", None) is None:
+        raise UserError("nothing that goes on in time", place=option, value=f"{value:g} with {setup.spec.name}",
+                        expected="values of windows of recordings in time")  # fmt: skip

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maekit.adapter import Adapter
+from maekit.data.hdf5 import HDF5Windows
 from maekit.data.sample import Axis, SignalInfo
 from maekit.errors import UnreadableError, UserError
+from maekit.tasks.tracking import drift_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,17 +31,32 @@ QUANTILE = 0.05
 
 
 @dataclass(frozen=True)
+class Pace:
+    """How labels go on along a recording.
+
+    Attributes:
+        window_s: length of a window.
+        drift: of the training labels, see `maekit.tasks.tracking.drift_of`.
+    """
+
+    window_s: float
+    drift: float
+
+
+@dataclass(frozen=True)
 class TrainedOn:
-    """The signal of a run, and its limits of quality.
+    """The signal of a run, its limits of quality, and how its labels go on.
 
     Attributes:
         signal: what all samples had in common.
         limits: by the names of `Adapter.quality`, the least that a sample needs for an estimate: that which all but a
             twentieth of the samples reach even in the poorest training group.
+        pace: see `pace_of`.
     """
 
     signal: SignalInfo
     limits: Mapping[str, float] = field(default_factory=dict)
+    pace: Pace | None = None
 
     def shortcomings(self, quality: Mapping[str, float]) -> str:
         """What is wrong with a sample of this quality; empty where nothing is."""
@@ -51,7 +68,7 @@ def measure(setup: Setup) -> TrainedOn:
     found: dict[str, dict[str, list[float]]] = {}
     source, train = setup.source, setup.split["train"]
     if type(setup.adapter).quality is Adapter.quality:  # it judges nothing: nothing need be read
-        return TrainedOn(source.info)
+        return TrainedOn(source.info, pace=pace_of(setup))
     for group in np.unique(source.groups[train]):
         indices = train[source.groups[train] == group]
         for i in indices[:: -(-len(indices) // WINDOWS_A_GROUP)]:
@@ -65,7 +82,17 @@ def measure(setup: Setup) -> TrainedOn:
     limits = {
         name: min(float(np.quantile(values, QUANTILE)) for values in groups.values()) for name, groups in found.items()
     }
-    return TrainedOn(source.info, limits)
+    return TrainedOn(source.info, limits, pace_of(setup))
+
+
+def pace_of(setup: Setup) -> Pace | None:
+    """From the training split; None without values of windows in time, or where labels do not say how they go on."""
+    source, train = setup.source, setup.split["train"]
+    if source.classes or source.labels is None or not isinstance(source, HDF5Windows) or source.window_s is None:
+        return None
+    recording, time_s = source.positions[train].T
+    drift = drift_of(setup.labels[train].astype(np.float64), recording, time_s, source.window_s)
+    return Pace(source.window_s, drift) if drift > 0 else None
 
 
 def write(folder: Path, known: TrainedOn) -> None:
@@ -87,7 +114,8 @@ def read(folder: Path) -> TrainedOn | None:
         stated = json.loads((folder / FILE).read_text())
         signal = stated["signal"]
         axes = tuple(Axis(**axis) for axis in signal.pop("axes"))
-        return TrainedOn(SignalInfo(tuple(signal.pop("channels")), axes, **signal), stated["limits"])
+        pace = None if stated.get("pace") is None else Pace(**stated["pace"])
+        return TrainedOn(SignalInfo(tuple(signal.pop("channels")), axes, **signal), stated["limits"], pace)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError("not what a run wrote", place=str(folder / FILE), value=str(error),
                         mend="Remove it; it is made again where the training data are at hand.") from error  # fmt: skip

@@ -23,6 +23,7 @@ from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.recipe.load import LoadedRecipe, load_recipe
 from maekit.tasks.pretraining import Pretraining
+from maekit.tasks.regression import Regression
 from maekit.tasks.transfer import Transfer, pool
 from maekit.tokenizers import spelled_out
 from maekit.training import checkpoint, loop
@@ -140,6 +141,7 @@ def predictions(
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
     """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample.
 
+    Regression that says how sure it is adds what `Regression.estimate` gives, and the `values` that a distribution is over.
     Processes that `torchrun` started share the work; `alone` is for one of them when the others may have ended.
     """
     require_decoder(run)
@@ -148,7 +150,10 @@ def predictions(
         side = side or ("test" if len(setup.split["test"]) else "validation")
         at_once = setup.recipe.training.at_once(process.world_size)
         rows = loop.rows_of(task, setup.some_samples(side), process, at_once=at_once)
-        return task.summarize(rows), {name: values.numpy() for name, values in rows.items()}
+        found = {name: values.numpy() for name, values in rows.items()}
+    if isinstance(task, Regression) and task.values is not None:
+        found["values"] = task.values
+    return task.summarize(rows), found
 
 
 def embed(

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "maekit.tokenizers": {"maekit.plugins", "maekit.options", "maekit.weights", "maekit.recipe", "maekit.core", "maekit.adapter"},
     "maekit.build": {"maekit.tokenizers", "maekit.plugins", "maekit.options", "maekit.adapter", "maekit.core", "maekit.data", "maekit.recipe", "maekit.tasks"},
     "maekit.verbs": {"maekit"},
-    "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.sample"},
+    "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.hdf5", "maekit.data.sample", "maekit.tasks.tracking"},
     "maekit.prediction": {"maekit"},
     "maekit.prediction_files": set(),
     "maekit.prediction_picture": {
@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "maekit.cells": {"maekit.plugins", "maekit.training.lock", "maekit.training.stopping"},
     "maekit.arms": {"maekit"},
     "maekit.rounds": {"maekit"},
-    "maekit.scoring": {"maekit.cells", "maekit.report.measured", "maekit.tasks.metrics"},
+    "maekit.scoring": {"maekit.cells", "maekit.report.measured", "maekit.tasks.metrics", "maekit.tasks.tracking"},
     "maekit.study": {"maekit"},
     "maekit.demo": {"maekit"},
     "maekit.reconstruction": {"maekit"},

@@ -303,13 +303,15 @@ def test_uncertainty_is_written_and_can_rule_out(run: Path, tmp_path: Path, monk
     with pytest.raises(UserError, match="does not say how uncertain"):
         predict(run, path, tmp_path / "no.csv", uncertain_above=5)
 
-    value_alone = Regression.predict_with_uncertainty
+    value_alone = Regression.estimate
 
-    def both(self: Regression, batch: Batch) -> tuple[Tensor, Tensor]:
-        return value_alone(self, batch)[0], torch.arange(len(batch["signal"])).float()
+    def more(self: Regression, batch: Batch) -> dict[str, Tensor]:
+        count = len(batch["signal"])
+        said = torch.zeros(count, 161)
+        return value_alone(self, batch) | {"uncertainty": torch.arange(count).float(), "log_probability": said}
 
-    monkeypatch.setattr(Regression, "predict_with_uncertainty", both)
-    monkeypatch.setattr(Regression, "says_uncertainty", True)
+    monkeypatch.setattr(Regression, "estimate", more)
+    monkeypatch.setattr(Regression, "values", np.linspace(40, 140, 161))
     rows = read(predict(run, path, tmp_path / "out.csv", uncertain_above=5).place)
     assert [row["uncertainty"] for row in rows] == [str(i) for i in range(21)]
     assert [row["reason"] for row in rows] == [""] * 6 + ["uncertain"] * 15

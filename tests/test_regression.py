@@ -93,10 +93,17 @@ def test_uncertainty_finds_the_uncertain_ones(options: dict[str, Any]) -> None:
     task, batch = trained(250, **options), noisy(2000, seed=10**6)
     rows = task.rows(batch)
     found = task.summarize(rows)
-    value, uncertainty = task.predict_with_uncertainty(batch)
-    assert torch.equal(value, rows["output"])
-    assert uncertainty is not None
-    assert torch.equal(uncertainty, rows["uncertainty"])
+    with torch.no_grad():
+        estimate = task.estimate(batch)
+    assert all(torch.equal(value, rows[name]) for name, value in estimate.items())
+    values, share = task.values, estimate["log_probability"].double().exp().numpy()
+    assert values is not None
+    assert np.allclose(share.sum(1), 1, atol=1e-5)
+    mean = share @ values
+    inside = (mean > values[20]) & (mean < values[-20])  # a distribution is cut where its values end
+    assert np.abs(mean - estimate["output"].numpy())[inside].mean() < 0.3
+    spread = np.sqrt((share * (values - mean[:, None]) ** 2).sum(1))
+    assert np.allclose(spread[inside], estimate["uncertainty"].numpy()[inside], rtol=0.1, atol=0.3)
     assert found["mae"] < 3.5, "3.0 is the best there is: 6 rough / 2 * 0.8, and rough 0.5 on average"
     assert found["mae_certain_half"] < 0.7 * found["mae"]
     assert found["mae_certain_half"] < found["aurc"] + 0.3 < found["mae"]
@@ -106,7 +113,8 @@ def test_uncertainty_finds_the_uncertain_ones(options: dict[str, Any]) -> None:
 
 def test_a_value_alone_has_no_uncertainty() -> None:
     task = regressor()
-    assert task.predict_with_uncertainty(noisy(5))[1] is None
+    assert task.values is None
+    assert list(task.estimate(noisy(5))) == ["output"]
     assert "uncertainty" not in task.rows(noisy(5))
     assert "aurc" not in task.summarize(task.rows(noisy(5)))
 
@@ -118,8 +126,10 @@ def test_the_unit_of_the_label_does_not_matter(options: dict[str, Any]) -> None:
     batch = noisy(20)
     scaled = batch | {"label": batch["label"] / 60}
     assert one(batch).item() == pytest.approx(other(scaled).item(), rel=1e-4)
-    for a, b in zip(one.predict_with_uncertainty(batch), other.predict_with_uncertainty(scaled), strict=True):
-        assert (a is None and b is None) or torch.allclose(a, 60 * b, rtol=1e-4)  # type: ignore[operator, arg-type]
+    theirs = other.estimate(scaled)
+    for name, value in one.estimate(batch).items():
+        assert torch.allclose(value, theirs[name] * (1 if name == "log_probability" else 60), rtol=1e-4, atol=1e-4)
+    assert one.values is None or np.allclose(one.values, 60 * other.values, rtol=1e-5)  # type: ignore[operator]
 
 
 def test_calibration_of_what_is_known() -> None:

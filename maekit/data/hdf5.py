@@ -18,7 +18,7 @@ from maekit.data.hdf5_recording import Recording, RecordingReader
 from maekit.data.hdf5_safety import BLOCK_LIMIT, find_records, load_filters, open_hdf5
 from maekit.data.hdf5_values import may_be_missing
 from maekit.data.sample import Sample
-from maekit.data.spec import DataSpec, Window
+from maekit.data.spec import TIME, DataSpec, Window
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -114,9 +114,20 @@ class HDF5Windows:
         )
 
     @property
-    def positions(self) -> NDArray[np.int64]:
-        """(samples, 2): which recording each sample is of, and its first row there."""
-        return np.array(self._rows, dtype=np.int64).reshape(-1, 2)
+    def positions(self) -> NDArray[np.float64]:
+        """(samples, 2): which recording each sample is of, and where it starts there: in seconds, or rows of another axis."""
+        timed = self.reader.row_axis == TIME
+        rates = np.array([(timed and recording.rate_hz) or 1.0 for recording in self.recordings])
+        found = np.array(self._rows, dtype=np.float64).reshape(-1, 2)
+        return np.stack([found[:, 0], found[:, 1] / rates[found[:, 0].astype(np.int64)]], axis=1)
+
+    @property
+    def window_s(self) -> float | None:
+        """Seconds that a sample lasts; None where samples are not windows in time."""
+        first = self.recordings[0]
+        if self.window is None or self.reader.row_axis != TIME or first.rate_hz is None:
+            return None
+        return first.length / first.rate_hz
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the samples: the spec's meaning, the window, the files (see `fingerprint.py`)."""

@@ -63,8 +63,10 @@ class Bins(Readout):
         return (self.log_probability(output).exp() * away**2).sum(1).sqrt()
 
     def log_probability(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch bin"]:
-        """Of each bin."""
         return output[:, self.used].log_softmax(1)
+
+    def values(self) -> Float[Tensor, "bin"]:
+        return self.centres
 
     @property
     def centres(self) -> Float[Tensor, "bin"]:

@@ -9,11 +9,15 @@ from abc import ABC, abstractmethod
 from math import log, pi, sqrt
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 Spread = Literal["gaussian", "laplace"]
+REACH = 4.0
+"""Without a range of their own, values go this many standard deviations of the training labels to either side of their mean."""
+VALUES = 161
 LOG_STD = 7.0
 """Standard deviations between e^-7 and e^7 times that of the labels: a loss never becomes infinite."""
 
@@ -35,6 +39,18 @@ class Readout(nn.Module, ABC):
     def std(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"] | None:
         """Standard deviation of what was predicted; None where nothing is said of it."""
         return None
+
+    def values(self) -> Float[Tensor, "value"] | None:
+        """Values, rising, over which `log_probability` is a distribution; None where there is none."""
+        return None
+
+    def log_probability(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch value"]:
+        """Of each of `values`.
+
+        Raises:
+            NotImplementedError: there are none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says nothing of how sure it is")
 
 
 class Point(Readout):
@@ -65,17 +81,29 @@ class Heteroscedastic(Readout):
         self.spread = spread
 
     def loss(self, output: Float[Tensor, "batch out"], label: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        log_std = self._log_std(output)
-        away = (output[:, 0] - label) * (-log_std).exp()
-        if self.spread == "gaussian":
-            return log_std + away**2 / 2 + log(2 * pi) / 2
-        return log_std + sqrt(2) * away.abs() + log(2) / 2
+        return self._surprise(output, label[:, None])[:, 0]
 
     def value(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"]:
         return output[:, 0]
 
     def std(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"]:
         return self._log_std(output).exp()
+
+    def values(self) -> Float[Tensor, "value"]:
+        return torch.linspace(-REACH, REACH, VALUES)
+
+    def log_probability(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch value"]:
+        return (-self._surprise(output, self.values().to(output.device)[None])).log_softmax(1)
+
+    def _surprise(
+        self, output: Float[Tensor, "batch out"], value: Float[Tensor, "some value"]
+    ) -> Float[Tensor, "batch value"]:
+        """The negative logarithm of the density."""
+        log_std = self._log_std(output)[:, None]
+        away = (output[:, :1] - value) * (-log_std).exp()
+        if self.spread == "gaussian":
+            return log_std + away**2 / 2 + log(2 * pi) / 2
+        return log_std + sqrt(2) * away.abs() + log(2) / 2
 
     @staticmethod
     def _log_std(output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maekit.tasks import metrics
 from maekit.tasks.bins import Bins
 from maekit.tasks.calibration import calibration
-from maekit.tasks.readout import Heteroscedastic, Point, Readout, Spread
+from maekit.tasks.readout import REACH, Heteroscedastic, Point, Readout, Spread
 from maekit.tasks.task import Batch, Rows
 from maekit.tasks.transfer import Transfer
 
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.core.backbone import Backbone
-
-REACH = 4.0
-"""Bins without a range of their own go this many standard deviations of the training labels to either side of their mean."""
 
 
 class Regression(Transfer):
@@ -94,33 +91,32 @@ class Regression(Transfer):
         self.register_buffer("label_std", torch.tensor(std))
 
     @property
-    def says_uncertainty(self) -> bool:
-        """Whether each prediction comes with its standard deviation."""
-        return not isinstance(self.readout, Point)
+    def values(self) -> NDArray[np.float64] | None:
+        """(value,) rising, in the unit of the label, over which each prediction is a distribution; None where it is one value."""
+        values = self.readout.values()
+        return (
+            None if values is None else (values.cpu().double() * self.label_std.item() + self.label_mean.item()).numpy()
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         return self._loss(self.output(batch).float(), batch).mean()
 
     def predict(self, batch: Batch) -> Tensor:
         """(batch,) in the unit of the label."""
-        return self.predict_with_uncertainty(batch)[0]
+        return self.estimate(batch)["output"]
 
-    def predict_with_uncertainty(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """(batch,) each, in the unit of the label: the value and its standard deviation (None: without spread or bins)."""
+    def estimate(self, batch: Batch) -> Rows:
+        """`output` (batch,) in the unit of the label; with a spread or bins `uncertainty`, its standard deviation, and
+        `log_probability` (batch, value) of each of `values`.
+        """
         return self._in_units(self.output(batch).float())
 
     @torch.no_grad()
     def rows(self, batch: Batch) -> Rows:
-        """`uncertainty` is among them where there is one."""
+        """All of `estimate` is among them."""
         output = self.output(batch).float()
-        value, uncertainty = self._in_units(output)
-        rows = {
-            "index": batch["index"],
-            "label": batch["label"].float(),
-            "output": value,
-            "loss": self._loss(output, batch),
-        }
-        return rows if uncertainty is None else rows | {"uncertainty": uncertainty}
+        rows = {"index": batch["index"], "label": batch["label"].float(), "loss": self._loss(output, batch)}
+        return rows | self._in_units(output)
 
     def summarize(self, rows: Rows) -> dict[str, float]:
         """Errors, and where there is an uncertainty what it is worth."""
@@ -136,10 +132,11 @@ class Regression(Transfer):
     def _loss(self, output: Tensor, batch: Batch) -> Tensor:
         return self.readout.loss(output, (batch["label"].float() - self.label_mean) / self.label_std)
 
-    def _in_units(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        std = self.readout.std(output)
-        value = self.readout.value(output) * self.label_std + self.label_mean
-        return value, None if std is None else std * self.label_std
+    def _in_units(self, output: Tensor) -> Rows:
+        found = {"output": self.readout.value(output) * self.label_std + self.label_mean}
+        if (std := self.readout.std(output)) is None:
+            return found
+        return found | {"uncertainty": std * self.label_std, "log_probability": self.readout.log_probability(output)}
 
 
 def _edges_of_patches(places: NDArray[np.float64] | None, low: float, high: float) -> tuple[NDArray[np.float64], int]:
