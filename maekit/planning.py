@@ -76,8 +76,19 @@ class Shape:
     @property
     def steps(self) -> int:
         """Steps of an epoch."""
-        batch = self.recipe.training.batch_size
-        return BatchSampler(self.samples, batch, accumulation=self.accumulation, world_size=self.world_size).steps
+        return self._sampler.steps
+
+    @property
+    def left_out(self) -> int:
+        """Samples of an epoch that do not fill a step."""
+        return self._sampler.length - self.steps * self.recipe.training.batch_size
+
+    @property
+    def _sampler(self) -> BatchSampler:
+        return BatchSampler(
+            self.samples, self.recipe.training.batch_size, accumulation=self.accumulation, world_size=self.world_size,
+            epoch_samples=self.recipe.schedule.epoch_samples,
+        )  # fmt: skip
 
     def seconds(self, found: Pace, reading: float, *, step: float | None = None) -> float:
         """The whole run: all steps, what is logged on the way, and the evaluations; without writing checkpoints.
@@ -284,8 +295,7 @@ def _sample(setup: Setup, few: Batch) -> str:
 
 
 def _left_out(shape: Shape) -> str:
-    rest = shape.samples - shape.steps * shape.recipe.training.batch_size
-    return f" ({rest:,} samples of each epoch do not fill a step)" if rest else ""
+    return f" ({shape.left_out:,} samples of each epoch do not fill a step)" if shape.left_out else ""
 
 
 def _time(seconds: float | None, recipe: Recipe, process: Process) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,11 @@ from maekit.data.hdf5_safety import open_hdf5
 from maekit.data.spec import DataSpec
 from maekit.data.stream import stream
 from maekit.errors import UserError
-from maekit.prediction import predict, smoothed
+from maekit.prediction import followed, predict, smoothed
 from maekit.prediction_files import Estimate, Output
+from maekit.scoring import followed as followed_in_study
 from maekit.tasks.regression import Regression
+from maekit.tasks.tracking import Tracker
 from maekit.training.stopping import StoppedError
 
 if TYPE_CHECKING:
@@ -48,6 +51,17 @@ def run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe = folder / "tiny.yaml"
     recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression}\n")
     return verbs.finetune(recipe, "random", runs=folder).folder
+
+
+@pytest.fixture(scope="module")
+def sure(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that says how sure it is, and something else of every window."""
+    folder = tmp_path_factory.mktemp("sure")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression, bins: 30}\n")
+    return verbs.finetune(
+        recipe, "random", runs=folder, overrides=["optimizer.base_lr=0.05", "schedule.epochs=6"]
+    ).folder
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -213,6 +227,49 @@ def test_smoothing_is_a_median_of_what_there_is(values: list[float | None], widt
     for i, row in enumerate(found):
         around = [v for v in values[max(0, i - width // 2) : i + width // 2 + 1] if v is not None]
         assert np.isnan(row.value) if row.reason else row.value == np.median(around)
+
+
+def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Path) -> None:
+    known = trained_on.read(sure)
+    assert known is not None
+    assert known.pace is not None
+    _, rows = verbs.predictions(sure, side="test")
+    count = len(rows["output"])
+    result = {
+        "arms": {"net": rows["output"].tolist()}, "pace": {"window_s": known.pace.window_s, "drift": known.pace.drift},
+        "distribution": {"net": {"values": rows["values"].tolist(), "log_probability": rows["log_probability"].tolist()}},
+        "position": [[0, 5 * i] for i in range(count)],
+    }  # fmt: skip
+    study = followed_in_study(result, "net", 10.0, 1.0)
+    given: dict[str, Any] = {"record": "person_001", "hop_s": 5, "gate": False, "track_s": 10.0}
+    found = predict(sure, cohort / "vital_signs.h5", tmp_path / "out.csv", **given)
+    told = read(found.place)
+    np.testing.assert_allclose([float(row["bpm"]) for row in told], study["arms"]["net"], rtol=1e-4)
+    np.testing.assert_allclose([float(row["uncertainty"]) for row in told], study["uncertainty"]["net"], rtol=1e-3)
+    assert np.abs(np.array(study["arms"]["net"]) - rows["output"]).max() > 0.01, "following changes something"
+    # A window without an estimate keeps its reason, and those around it go on.
+    several = [Estimate(i, i + 1, 70.0, 1.0, "" if i != 3 else "motion", rows["log_probability"][0] if i != 3 else None)
+             for i in range(6)]  # fmt: skip
+    out = list(followed(iter(several), Tracker(rows["values"], 1.0, 1.0, 2.0)))
+    assert [row.reason for row in out] == ["", "", "", "motion", "", ""]
+    assert out[3].value == 70.0
+    assert all(row.said is None for row in out if not row.reason)
+
+
+def test_what_cannot_be_followed_is_named(run: Path, sure: Path, tmp_path: Path) -> None:
+    path = record(tmp_path / "a.h5", chest(30, RATE), RATE)
+    with pytest.raises(UserError, match="does not say how uncertain"):
+        predict(run, path, tmp_path / "no.csv", track_s=10)
+    known = trained_on.read(sure)
+    assert known is not None
+    before = (sure / trained_on.FILE).read_text()
+    trained_on.write(sure, replace(known, pace=None))  # as an earlier version wrote it
+    try:
+        with pytest.raises(UserError, match="how fast the labels"):
+            predict(sure, path, tmp_path / "no.csv", track_s=10)
+    finally:
+        (sure / trained_on.FILE).write_text(before)
+    assert not (tmp_path / "no.csv").exists()
 
 
 def test_hdf5_says_where_it_comes_from(run: Path, cohort: Path, tmp_path: Path) -> None:

@@ -286,4 +286,6 @@ def test_files_and_curves_of_a_grid(kind: str, pictures: int) -> None:
         assert [table.columns[1:] for table in tables] == [titles] * 2
     else:
         assert [row[0] for row in tables[0].rows] == [*titles, "peak", "constant (median)"]
+        assert tables[0].columns == ["", "mae", "mae 95 %", "within", "r"]
+        assert tables[0].best
         assert study_page.verdict(found)[0].startswith("The linear probe is best at seconds 5")

@@ -82,7 +82,9 @@ def test_what_is_wrong_at_times_is_followed_through() -> None:
 
 def test_where_nothing_is_said_the_value_stays_and_is_less_sure() -> None:
     said = [np.asarray(around(70.0, 1.0, VALUES)) if i < 20 or i > 60 else None for i in range(80)]
-    median, std = np.array([median_and_std(s, VALUES) for s in Tracker(VALUES, 0.5, 1.0, 0.0).follow(enumerate(said))]).T
+    median, std = np.array(
+        [median_and_std(s, VALUES) for s in Tracker(VALUES, 0.5, 1.0, 0.0).follow(enumerate(said))]
+    ).T
     assert np.abs(median[20:60] - 70).max() < 0.5
     assert (np.diff(std[20:60]) > 0).all()
     assert std[59] > 2 * std[19] > 3 * std[65] / 2
@@ -130,7 +132,7 @@ def test_an_arm_is_followed_within_each_recording() -> None:
     assert followed(result, "none", 30.0, 2.5) == result
     assert followed(result | {"pace": None}, "peak", 30.0, 2.5)["arms"] == result["arms"]
     # Its own distribution goes before its outputs.
-    said = [(np.zeros(len(VALUES)) - 3 * (VALUES != round(value))).tolist() for value in true[order]]
+    said = [(np.zeros(len(VALUES)) - 3 * (round(value) != VALUES)).tolist() for value in true[order]]
     stated = result | {"distribution": {"peak": {"values": VALUES.tolist(), "log_probability": said}}}
     own = followed(stated, "peak", 30.0, 2.5)["arms"]["peak"]
     assert np.abs(np.array(own) - true[order]).mean() < 0.6

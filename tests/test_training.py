@@ -236,6 +236,24 @@ def test_another_recipe_is_refused(tiny: Path, tmp_path: Path) -> None:
     verbs.pretrain(tiny, runs=tmp_path, overrides=["training.log_every_steps=3"])
 
 
+@pytest.mark.parametrize(("samples", "drawn"), [(7, 30), (30, 30), (103, 30), (10, 30)])
+def test_an_epoch_of_any_length_goes_through_all_samples_equally_often(samples: int, drawn: int) -> None:
+    sampler = BatchSampler(samples, 10, seed=3, epoch_samples=drawn)
+    keys = []
+    for epoch in range(2):
+        sampler.start_at(epoch)
+        keys.append([key for batch in sampler for key in batch])
+        assert len(keys[-1]) == drawn == 10 * sampler.steps
+        counts = np.bincount([key.position for key in keys[-1]], minlength=samples)
+        assert counts.max() - counts.min() <= 1
+        sampler.start_at(epoch, 2)
+        assert [key for batch in sampler for key in batch] == keys[-1][20:]
+    assert len({*keys[0], *keys[1]}) == 2 * drawn, "augmented alike"
+    assert keys[0] != keys[1]
+    with pytest.raises(UserError, match="epoch_samples"):
+        BatchSampler(7, 10)
+
+
 def test_sampler_deals_the_same_samples_to_any_number_of_processes() -> None:
     def step_sets(world: int, accumulation: int) -> list[set[int]]:
         parts = [

@@ -24,7 +24,7 @@ class Key(NamedTuple):
 class BatchSampler:
     """Micro-batches of keys for one process in one epoch.
 
-    An epoch is one permutation of the samples, cut into steps of `batch_size` (the effective batch); the samples
+    An epoch is one permutation of the samples (or as many as `epoch_samples` needs), cut into steps of `batch_size` (the effective batch); the samples
     of a step are dealt out to (accumulation x world size) micro-batches. So the samples of a step, and with them
     order and augmentation, do not depend on workers, on the number of processes or on where a run was resumed.
 
@@ -35,6 +35,7 @@ class BatchSampler:
         rank, world_size: this process among all.
         seed: of the run.
         shuffle: False takes samples in order and keeps the last, smaller batch (evaluation).
+        epoch_samples: draw so many an epoch, in whole passes one after the other, whatever number there are; None: each once.
 
     Raises:
         UserError: a batch size that does not divide, or fewer samples than one step takes.
@@ -50,17 +51,21 @@ class BatchSampler:
         rank: int = 0,
         world_size: int = 1,
         shuffle: bool = True,
+        epoch_samples: int | None = None,
     ) -> None:
         if batch_size % (accumulation * world_size):
             raise UserError(
                 f"the batch does not divide into {world_size} processes x {accumulation} accumulated micro-batches",
                 place="training.batch_size", value=batch_size, expected=f"a multiple of {accumulation * world_size}",
             )  # fmt: skip
-        if shuffle and samples < batch_size:
+        self.length = epoch_samples or samples
+        if shuffle and self.length < batch_size:
             raise UserError(
-                f"{samples} training samples do not fill one step", place="training.batch_size", value=batch_size,
-                expected=f"at most {samples}", mend="Lower it with `--set training.batch_size=...`.",
+                f"{self.length} training samples do not fill one step", place="training.batch_size", value=batch_size,
+                expected=f"at most {self.length}",
+                mend="Lower it with `--set training.batch_size=...`, or go through them several times with `--set schedule.epoch_samples=...`.",
             )  # fmt: skip
+        self.passes = -(-self.length // samples) if samples else 1
         self.samples, self.batch_size, self.seed, self.shuffle = samples, batch_size, seed, shuffle
         self.accumulation, self.rank, self.world_size = accumulation, rank, world_size
         self.epoch, self.first_step = 0, 0
@@ -68,7 +73,7 @@ class BatchSampler:
     @property
     def steps(self) -> int:
         """Steps an epoch; in training a last, incomplete step is left out."""
-        return self.samples // self.batch_size if self.shuffle else -(-self.samples // self.batch_size)
+        return self.length // self.batch_size if self.shuffle else -(-self.length // self.batch_size)
 
     def start_at(self, epoch: int, step: int = 0) -> None:
         """Where the next iteration begins."""
@@ -81,15 +86,16 @@ class BatchSampler:
         order = self._order()
         parts = self.accumulation * self.world_size
         for step in range(self.first_step, self.steps):
-            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+            batch = range(step * self.batch_size, min((step + 1) * self.batch_size, self.length))
             for micro in range(self.accumulation):
                 part = micro * self.world_size + self.rank
                 # Every process makes every step: where its share of the last one is empty it repeats a sample, which
                 # evaluation counts once.
                 share = batch[part::parts] if part < len(batch) else batch[:1]
-                yield [Key(self.epoch, int(i)) for i in share]
+                yield [Key(self.epoch * self.passes + at // self.samples, int(order[at])) for at in share]
 
     def _order(self) -> NDArray[np.int64]:
         if not self.shuffle:
             return np.arange(self.samples)
-        return np.random.default_rng((self.seed, self.epoch)).permutation(self.samples)
+        passes = range(self.epoch * self.passes, (self.epoch + 1) * self.passes)
+        return np.concatenate([np.random.default_rng((self.seed, one)).permutation(self.samples) for one in passes])

@@ -141,9 +141,14 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """Linear warm-up, then half a cosine, stepped at every iteration."""
+    """Linear warm-up, then half a cosine, stepped at every iteration.
+
+    An epoch goes through every training sample once, or with `epoch_samples` draws so many, whatever number there are: then
+    few labels (`data.label_fraction`) do not also mean few steps.
+    """
 
     epochs: PositiveInt
+    epoch_samples: PositiveInt | None = None
     warmup_epochs: NonNegativeFloat = 0.0
     min_lr: NonNegativeFloat = 0.0
 

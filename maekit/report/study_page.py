@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 SURE = ("mae", "within", "accuracy", "balanced_accuracy")
 """Metrics whose interval stands in the table."""
+AGREEMENT = "limits of agreement"
 PROBED, RANDOM = "pretrained, linear probe", "random weights, linear probe"
 
 
 def terminal_tables(study: Study) -> list[Table]:
-    """What is printed: everything of a single point; of a grid the main metrics of each arm; of a sweep its probes."""
+    """What is printed, of few columns: of a single point all tables; of a grid the main metrics of each arm; of a sweep its probes."""
     if study.kind == "sweep":
-        return [sweep_table(study)]
+        return [_short(study, sweep_table(study))]
     if len(study.points) == 1:
-        return point_tables(study, study.points[0])
+        return [_short(study, table) for table in point_tables(study, study.points[0])]
     return [_overview(study, metric) for metric in [m for m in SURE if m in study.metrics][:2]]
 
 
@@ -186,6 +187,17 @@ def _counted(study: Study, point: Measured) -> str:
     )
 
 
+def _short(study: Study, table: Table) -> Table:
+    """A table of arms with the main metrics alone, and the interval of the first; another table as it is."""
+    main = _main(study)
+    kept = [i for i, name in enumerate(table.columns) if name in ("", *main, f"{main[0]} 95 %", "r")]
+    if table.columns[-1:] != [AGREEMENT]:
+        return table
+    rows = [[row[i] for i in kept] for row in table.rows]
+    marks = frozenset((row, kept.index(column)) for row, column in table.best if column in kept)
+    return replace(table, columns=[table.columns[i] for i in kept], rows=rows, best=marks)
+
+
 def _main(study: Study) -> list[str]:
     return [metric for metric in SURE if metric in study.metrics][:2]
 
@@ -205,7 +217,7 @@ def _arms(study: Study, title: str, arms: list[Arm], note: str, *, mark: bool = 
             for arm, row in zip(arms, rows, strict=True):
                 row.append(_interval(arm.intervals.get(metric)))
     if "lower" in study.metrics:
-        columns.append("limits of agreement")
+        columns.append(AGREEMENT)
         for arm, row in zip(arms, rows, strict=True):
             row.append(f"{cell(arm.mean('lower'))} to {cell(arm.mean('upper'))}")
     return Table(title, columns, rows, note, frozenset(marks))

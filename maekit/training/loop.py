@@ -79,7 +79,7 @@ def train(
     options, schedule = recipe.training, recipe.schedule
     sampler = BatchSampler(
         len(training), options.batch_size, seed=recipe.seed, accumulation=options.micro_batches(process.world_size),
-        rank=process.rank, world_size=process.world_size,
+        rank=process.rank, world_size=process.world_size, epoch_samples=schedule.epoch_samples,
     )  # fmt: skip
     total = schedule.epochs * sampler.steps
     taking = Step(task.to(process.device), recipe, process)
