@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from maekit.adapters.fmcw import FMCW
-from maekit.adapters.range_doppler import range_doppler_map
+from maekit.adapters.range_doppler_map import range_doppler_map
 from maekit.errors import UserError
 
 Array = NDArray[Any]

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from maekit.adapter import Adapter, Candidates, Derivation, Estimator, Reducer, 
 from maekit.adapters import beats, heart_estimators, signal_quality
 from maekit.adapters.phase import despiked, difference
 from maekit.adapters.raw_radar import dca1000_displacement, profiles_displacement
+from maekit.adapters.vital_signs import simulate_vital_signs
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
 
@@ -229,12 +229,7 @@ class HeartRateAdapter(Adapter):
         if len(x) > 1:
             axes.legend(frameon=False, fontsize="small")
 
-    @classmethod
-    def simulate(cls, folder: Path, *, seed: int = 0, **size: Any) -> Path:
-        """FMCW vital signs of a cohort; see `maekit.adapters.vital_signs`."""
-        from maekit.adapters.vital_signs import simulate_vital_signs
-
-        return simulate_vital_signs(folder, seed=seed, **size)
+    simulate = staticmethod(simulate_vital_signs)
 
     def _resampled(self, x: Array, valid: Valid | None, rate: float, place: str) -> tuple[Array, Valid | None]:
         """To `rate_hz` (polyphase, anti-aliased) and `points`; what is too short at the end is missing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from maekit.adapter import Adapter, Front
 from maekit.adapters.augment import area_crop, rand_augment, random_crop, seeded
+from maekit.adapters.shapes import simulate_shapes
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
 
@@ -221,12 +221,7 @@ class ImageAdapter(Adapter):
         axes.set_axis_off()
         axes.set_title(f"{title} ({self.info.channels[0]})".strip() if len(x) not in (1, 3) else title)
 
-    @classmethod
-    def simulate(cls, folder: Path, *, seed: int = 0, **size: Any) -> Path:
-        """Shapes on textured ground; see `maekit.adapters.shapes`."""
-        from maekit.adapters.shapes import simulate_shapes
-
-        return simulate_shapes(folder, seed=seed, **size)
+    simulate = staticmethod(simulate_shapes)
 
     def _normalise(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         channels = len(self.info.channels)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import torch
-from einops import rearrange
-from jaxtyping import Bool, Complex, Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.adapter import Adapter, Front
+from maekit.adapters.fmcw_scene import simulate_scenes
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
 
@@ -28,29 +27,6 @@ Scale = Literal["complex", "magnitude", "power", "db", "log10", "level"]
 LINEAR = ("complex", "magnitude", "power")
 TOP_LEVEL = 255.0
 FRAMES_DRAWN = 4
-
-
-def range_doppler_map(adc: Complex[Tensor, "*batch chirp sample"]) -> Float[Tensor, "*batch range doppler"]:
-    """ADC cubes to range-Doppler maps (Richards, Scheer & Holm, Principles of Modern Radar, 2010, chapter 17).
-
-    Hann windows over fast and slow time and a two-dimensional FFT, scaled by the windows' sums, so that a target on
-    a bin keeps the power it was received with, and white noise of power n comes out as n * sum(w^2) / sum(w)^2 of
-    each window: the processing gain. Zero Doppler is in bin `chirps // 2`; a target that recedes, whose phase turns
-    forward from chirp to chirp, lies above it.
-
-    Args:
-        adc: volts across one ohm.
-
-    Returns:
-        Power in dB re 1 W, not below -300.
-    """
-    chirps, samples = adc.shape[-2:]
-    fast, slow = (torch.hann_window(n, periodic=False, dtype=adc.real.dtype, device=adc.device)
-                  for n in (samples, chirps))  # fmt: skip
-    windowed = adc * (slow / slow.sum())[:, None] * (fast / fast.sum())
-    spectrum = torch.fft.fftshift(torch.fft.fft2(windowed), dim=-2)
-    power = rearrange(spectrum.abs().square(), "... doppler range -> ... range doppler")
-    return 10 * torch.log10(power.clamp(min=1e-30))
 
 
 class MapFront(Front):
@@ -241,12 +217,7 @@ class RangeDopplerAdapter(Adapter):
         axes.set_title(title)
         axes.figure.colorbar(picture, ax=axes, label=self.unit, fraction=0.05, extend="min")
 
-    @classmethod
-    def simulate(cls, folder: Path, *, seed: int = 0, **size: Any) -> Path:
-        """Street scenes before an FMCW radar; see `maekit.adapters.fmcw_scene`."""
-        from maekit.adapters.fmcw_scene import simulate_scenes
-
-        return simulate_scenes(folder, seed=seed, **size)
+    simulate = staticmethod(simulate_scenes)
 
     def _with_noise(self, signal: Array, valid: Valid | None, rng: Generator, re_median_db: float) -> Array:
         """Complex white noise added to every bin's complex amplitude.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from maekit.adapter import Adapter, Front
 from maekit.adapters.fmcw import SPEED_OF_LIGHT
+from maekit.adapters.micro_doppler import simulate_micro_doppler
 from maekit.core.patchify import GridPatchifier
 
 if TYPE_CHECKING:
@@ -197,9 +197,4 @@ class SpectrogramAdapter(Adapter):
         axes.set_title(title)
         axes.figure.colorbar(picture, ax=axes, label=self.unit, fraction=0.05)
 
-    @classmethod
-    def simulate(cls, folder: Path, *, seed: int = 0, **size: Any) -> Path:
-        """Micro-Doppler of rotors before a continuous-wave radar; see `maekit.adapters.micro_doppler`."""
-        from maekit.adapters.micro_doppler import simulate_micro_doppler
-
-        return simulate_micro_doppler(folder, seed=seed, **size)
+    simulate = staticmethod(simulate_micro_doppler)

@@ -201,12 +201,13 @@ class Adapter(ABC):
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Draw one sample, (*sample_shape) in `unit`, as people of the field draw it: units on the axes."""
 
-    @classmethod
-    def simulate(cls, folder: Path, *, seed: int = 0, **size: Any) -> Path:
-        """Write physically sensible HDF5 recordings into `folder`, and beside them the data spec returned."""
-        raise UserError(
-            f"the adapter {cls.__name__} has no simulator", mend="Write `simulate`, or use recordings of your own."
-        )
+    @staticmethod
+    def simulate(folder: Path, *, seed: int = 0) -> Path:
+        """Write physically sensible HDF5 recordings into `folder`, and beside them the data spec returned.
+
+        An adapter that can has this; its keyword-only options are those of `maekit data simulate --set`.
+        """
+        raise UserError("this adapter has no simulator", mend="Write `simulate`, or use recordings of your own.")
 
 
 def _batched(valid: NDArray[np.bool_] | None) -> Tensor | None:

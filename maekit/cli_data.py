@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from maekit.console import err, out
+from maekit.console import Sets, err, out
 from maekit.errors import UserError
 
 data_app = typer.Typer(no_args_is_help=True, help="Convert, inspect and check recordings; simulate some.")
@@ -93,9 +93,11 @@ def data_check(
 @data_app.command("simulate")
 def data_simulate(
     adapter: Annotated[str, typer.Argument(help="heart_rate, range_doppler, spectrogram, image, or a plug-in's.")],
-    to: Annotated[Path, typer.Option("--to", help="Folder to write.")], seed: int = 0,
+    to: Annotated[Path, typer.Option("--to", help="Folder to write.")], seed: int = 0, set_: Sets = None,
 ) -> None:  # fmt: skip
-    """Physically sensible recordings for trying things out, with their data spec."""
+    """Physically sensible recordings for trying things out, with their data spec (`--set people=10`)."""
     from maekit import plugins
+    from maekit.options import called
 
-    out.print(f"data spec: {escape(str(plugins.find('adapters', adapter).simulate(to, seed=seed)))}")
+    simulate = plugins.find("adapters", adapter).simulate
+    out.print(f"data spec: {escape(str(called(simulate, f'simulation of {adapter}', set_ or [], to, seed=seed)))}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from maekit.errors import UserError, nearest
+from maekit.recipe.merge import override
 
 if TYPE_CHECKING:
     from maekit.recipe.load import LoadedRecipe
@@ -31,21 +33,56 @@ def construct(
     Raises:
         UserError: an unknown option, a value of the wrong type, or what the constructor finds wrong.
     """
-    parameters = _keywords(kind)
-    options: dict[str, Any] = {}
-    for name, value in choice.options.items():
-        place = loaded.locate(*keys, name)
-        if name not in parameters or name in known:
-            mine = [p for p in parameters if p not in known]
-            raise UserError(
-                f"{choice.name} has no option {name}", place=place, value=value,
-                expected="one of " + ", ".join(mine) if mine else "no options", mend=nearest(name, mine),
-            )  # fmt: skip
-        options[name] = _checked(parameters[name], value, f"{choice.name}.{name}", place)
+    parameters = {name: kind for name, kind in _keywords(kind).items() if name not in known}
+    place = partial(loaded.locate, *keys)
+    options = _all_checked(parameters, choice.options, choice.name, place)
     try:
         return kind(*given, **known, **options)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{choice.name}: {error}", place=loaded.locate(*keys)) from error
+        raise UserError(f"{choice.name}: {error}", place=place()) from error
+
+
+def called(function: Callable[..., Any], name: str, settings: Sequence[str], *given: Any, **known: Any) -> Any:
+    """`function(*given, **known, **options)`, where the options are `KEY=VALUE` of a command line.
+
+    Args:
+        function: with keyword-only options.
+        name: of the function, for a person.
+        settings: as on the command line.
+        given, known: what the command line has already.
+
+    Raises:
+        UserError: as `construct`.
+    """
+    options: dict[str, Any] = {}
+    origins: dict[Any, str] = {}
+    for setting in settings:
+        override(options, origins, setting)
+    signature = inspect.signature(function).parameters.values()
+    scope = vars(sys.modules[function.__module__])
+    parameters = {
+        p.name: _type(p.annotation, scope) for p in signature if p.kind is p.KEYWORD_ONLY and p.name not in known
+    }
+    checked = _all_checked(parameters, options, name, lambda *keys: origins[keys])
+    try:
+        return function(*given, **known, **checked)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{name}: {error}", place=" ".join(settings)) from error
+
+
+def _all_checked(
+    parameters: Mapping[str, Any], options: Mapping[str, Any], of: str, place: Callable[..., str]
+) -> dict[str, Any]:
+    """The options, each of the type that the parameter of its name has."""
+    found = {}
+    for name, value in options.items():
+        if name not in parameters:
+            raise UserError(
+                f"{of} has no option {name}", place=place(name), value=value,
+                expected="one of " + ", ".join(parameters) if parameters else "no options", mend=nearest(name, parameters),
+            )  # fmt: skip
+        found[name] = _checked(parameters[name], value, f"{of}.{name}", place(name))
+    return found
 
 
 def _keywords(kind: type) -> dict[str, Any]:
@@ -58,17 +95,17 @@ def _keywords(kind: type) -> dict[str, Any]:
         signature = inspect.signature(constructor)
         for parameter in signature.parameters.values():
             if parameter.kind is parameter.KEYWORD_ONLY:
-                found.setdefault(parameter.name, _type(parameter.annotation, cls))
+                found.setdefault(parameter.name, _type(parameter.annotation, vars(sys.modules[cls.__module__])))
         if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
             break
     return found
 
 
-def _type(annotation: Any, cls: type) -> Any:
+def _type(annotation: Any, scope: dict[str, Any]) -> Any:
     if not isinstance(annotation, str):
         return annotation
     try:
-        return eval(annotation, vars(sys.modules[cls.__module__]))  # the annotation of installed code, not of a recipe
+        return eval(annotation, scope)  # the annotation of installed code, not of a recipe
     except NameError:  # imported for type checkers only
         return Any
 

@@ -14,13 +14,15 @@ from maekit.adapters import beats
 from maekit.adapters.fmcw import FMCW, SPEED_OF_LIGHT
 from maekit.adapters.heart_rate import HeartRateAdapter
 from maekit.adapters.image import ImageAdapter
-from maekit.adapters.range_doppler import RangeDopplerAdapter, range_doppler_map
+from maekit.adapters.range_doppler import RangeDopplerAdapter
+from maekit.adapters.range_doppler_map import range_doppler_map
 from maekit.adapters.spectrogram import SpectrogramAdapter
 from maekit.adapters.vital_signs import chest, displacement_mm, slow_time
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.data.spec import load_spec
 from maekit.errors import UserError
+from maekit.options import called
 from maekit.testing import check_adapter
 
 LINE = SignalInfo(("displacement",), (Axis("time", 500, "s", 0.02),), "mm", False, 50.0)
@@ -43,6 +45,19 @@ def test_adapters_conform_on_their_simulator(name: str, tmp_path: Path) -> None:
     again = HDF5Windows(load_spec(spec), tmp_path / "b", reducers=kind.reducers)  # type: ignore[attr-defined]
     assert all(np.array_equal(source[i].signal, again[i].signal) for i in range(len(source)))
     assert len(set(source.groups.tolist())) > 1 or name == "spectrogram"
+
+
+def test_simulations_take_settings_from_a_command_line(tmp_path: Path) -> None:
+    settings = ["people=2", "seconds=20", "snr_db=[7, 7]", "radar={noise_figure_db: 9}"]
+    called(HeartRateAdapter.simulate, "heart_rate", settings, tmp_path, seed=1)
+    with h5py.File(tmp_path / "vital_signs.h5") as file:
+        assert [record.attrs["snr_db"] for record in file.values()] == [7, 7]
+    for wrong, said in {
+        "peple=2": "'people'", "people=two": "integer", "seconds=1": "at least", "seed=3": "no option", "people": "key=value",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            called(HeartRateAdapter.simulate, "heart_rate", [wrong], tmp_path / "not", seed=1)
+    assert not (tmp_path / "not").exists()
 
 
 def test_fmcw_formulas() -> None:

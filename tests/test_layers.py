@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "maekit.reporting": {"maekit"},
     "maekit.comparison": {"maekit"},
     "maekit.console": {"maekit.report.terminal"},
-    "maekit.cli_data": {"maekit.console", "maekit.plugins", "maekit.data"},
+    "maekit.cli_data": {"maekit.console", "maekit.plugins", "maekit.options", "maekit.data"},
     "maekit.cli_recipe": {"maekit.console", "maekit.recipe", "maekit.build"},
     "maekit.cli_study": {"maekit.console", "maekit.study", "maekit.planning", "maekit.report"},
     "maekit.cli": {
