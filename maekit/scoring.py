@@ -32,7 +32,7 @@ class Predictions:
         label: of each sample.
         group: name of each sample's group.
         position: (samples, 2) recording and start; None where samples are not windows of recordings.
-        uncertainty: standard deviation that the model states, where it does.
+        uncertainty: standard deviation that the model states; NaN where it does not, None where it never does.
     """
 
     index: Array
@@ -89,8 +89,9 @@ def joined(results: Sequence[Result], arm: str) -> Predictions:
         parts["group"].append(np.array(found["groups"], dtype=np.str_)[np.array(found["group"], dtype=np.int64)])
         if found["position"] is not None:
             parts["position"].append(_array(found["position"]).reshape(-1, 2))
-        if arm in found.get("uncertainty", {}):
-            parts["uncertainty"].append(_array(found["uncertainty"][arm]))
+        if any(arm in other.get("uncertainty", {}) for other in results):
+            unknown = [None] * len(found["index"])
+            parts["uncertainty"].append(_array(found.get("uncertainty", {}).get(arm, unknown)))
     whole = {name: np.concatenate(values) if values else None for name, values in parts.items()}
     return Predictions(**whole)
 
@@ -180,7 +181,7 @@ def stated_uncertainty(found: Predictions) -> dict[str, float]:
     """How far a stated standard deviation can be trusted: the share of labels inside 1.96 of it (`covered`, 0.95 where it
     is right), and the mean absolute error of the surer half of the samples (`sure_half_mae`).
     """
-    if found.uncertainty is None:
+    if found.uncertainty is None or not np.isfinite(found.uncertainty).all():
         return {}
     error = np.abs(found.output - found.label)
     surer = np.argsort(found.uncertainty, kind="stable")[: max(len(error) // 2, 1)]

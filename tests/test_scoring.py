@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maekit.scoring import Predictions, Scored, joined
+from maekit.scoring import Predictions, Scored, joined, stated_uncertainty
 
 
 def windows(output: list[float], recording: list[int] | None = None, start: list[int] | None = None) -> Predictions:
@@ -71,6 +71,11 @@ def test_folds_are_joined_with_their_own_labels_and_uncertainty() -> None:
     assert a.uncertainty is not None
     assert a.uncertainty.tolist() == [0.5, 1, 2]
     assert b.uncertainty is None
+    folds[1].pop("uncertainty")
+    some = joined(folds, "a").uncertainty
+    assert some is not None
+    assert stated_uncertainty(joined(folds, "a")) == {}
+    np.testing.assert_array_equal(some, [0.5, 1, NAN])
 
 
 def scored(name: str, offset: float, sd: float | None = None) -> Scored:

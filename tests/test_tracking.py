@@ -90,7 +90,7 @@ def test_where_nothing_is_said_the_value_stays_and_is_less_sure() -> None:
     assert std[59] > 2 * std[19] > 3 * std[65] / 2
 
 
-@pytest.mark.parametrize(("window_s", "hop_s"), [(10, 1), (10, 10), (10, 4), (5, 7)])
+@pytest.mark.parametrize(("window_s", "hop_s"), [(10, 1), (10, 10), (10, 4), (5, 7), (5, 30)])
 def test_drift_is_that_of_the_walk(window_s: int, hop_s: int) -> None:
     """Labels are averages over windows, as of heart rates from the beats within one."""
     found = []

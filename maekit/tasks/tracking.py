@@ -88,8 +88,9 @@ class Tracker:
 def drift_of(label: Array, recording: Array, time_s: Array, window_s: float) -> float:
     """How fast labels move: the standard deviation of their change in one second, in their unit, as of a random walk.
 
-    From labels at least one window apart, whose mean squared difference is, each being an average over its window, the
-    variance of a second times the time between less a third of the window. NaN where no two labels are.
+    From each label and the first that is at least a window later: the mean square of their difference is, each being an
+    average over its window, the variance of a second times the time between less a third of the window. Where few labels are
+    known, and those far apart, a value that comes back to its mean seems slower than it is. NaN where no two labels are.
 
     Args:
         label: (windows,)
@@ -103,7 +104,7 @@ def drift_of(label: Array, recording: Array, time_s: Array, window_s: float) -> 
         mine = mine[np.argsort(time_s[mine])]
         at = time_s[mine]
         then = np.searchsorted(at, at + window_s - SAME_TIME_S)
-        now = np.flatnonzero((then < len(mine)) & (np.append(at, np.inf)[then] < at + 2 * window_s))
+        now = np.flatnonzero(then < len(mine))
         squares += float(((label[mine[then[now]]] - label[mine[now]]) ** 2).sum())
         seconds += float((at[then[now]] - at[now] - window_s / 3).sum())
     return float(np.sqrt(squares / seconds)) if seconds > 0 else float("nan")
