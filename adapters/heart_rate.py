@@ -37,6 +37,7 @@ class HeartRateAdapter(Adapter):
     Args:
         info: of the source; one axis, `time`.
         patch_s: length of a patch in seconds; a whole number of samples.
+        channels: take only these of the source, in this order; by default all.
         rate_hz: resample to this rate; needed where recordings differ in theirs.
         window_s: length of a sample; the source's own window by default, and no longer than that.
         difference: use the derivative in unit/s (first difference x rate): for radar phase, where breathing is a
@@ -74,6 +75,7 @@ class HeartRateAdapter(Adapter):
         self,
         info: SignalInfo,
         *,
+        channels: tuple[str, ...] | None = None,
         patch_s: float = 0.4,
         rate_hz: float | None = None,
         window_s: float | None = None,
@@ -91,6 +93,11 @@ class HeartRateAdapter(Adapter):
     ) -> None:
         if [axis.name for axis in info.axes] != ["time"]:
             raise ValueError(f"heart_rate takes one axis, time; the data spec gives {[a.name for a in info.axes]}")
+        wanted = channels if channels is not None else info.channels
+        if not wanted or not set(wanted) <= set(info.channels):
+            raise ValueError(f"channels {', '.join(wanted) or 'none'}: expected some of {', '.join(info.channels)}")
+        self.taken = [info.channels.index(name) for name in wanted]
+        info = replace(info, channels=tuple(wanted))
         rate = rate_hz or info.rate_hz
         if rate is None:
             raise ValueError("recordings differ in sampling rate: give rate_hz, to which all are resampled")
@@ -124,9 +131,7 @@ class HeartRateAdapter(Adapter):
         Raises:
             UserError: a recording too short, or of a rate too low for `band_hz`.
         """
-        x, valid = np.asarray(sample.signal, dtype=np.float64), sample.valid
-        if valid is not None:
-            x = _bridge(x, valid)
+        x, valid = self._bridged(sample), sample.valid
         rate = sample.rate_hz or self.rate_hz
         if self.difference:
             x, valid = difference(x, rate, valid)
@@ -202,15 +207,13 @@ class HeartRateAdapter(Adapter):
 
     def _of_first_channel(self, function: Callable[..., Any], sample: Sample) -> Any:
         """`function` of a signal, its rate and where the heart is looked for; missing stretches are bridged."""
-        x = np.asarray(sample.signal, dtype=np.float64)
-        x = x if sample.valid is None else _bridge(x, sample.valid)
+        x = self._bridged(sample)
         rate, band, difference = sample.rate_hz or self.rate_hz, self.estimate_band_hz, self.estimate_difference
         return function(x[0], rate, band_hz=band, difference=difference)
 
     def quality(self, sample: Sample) -> Mapping[str, float]:
         """How still the body is and, of a displacement sampled fast enough, whether there is somebody at all."""
-        x = np.asarray(sample.signal, dtype=np.float64)
-        x = x if sample.valid is None else _bridge(x, sample.valid)
+        x = self._bridged(sample)
         rate = sample.rate_hz or self.rate_hz
         found = {"motion": -max(signal_quality.largest_move(line, rate) for line in x)}
         if self.estimate_difference and rate >= 2.5 * signal_quality.NOISE_HZ:
@@ -230,6 +233,11 @@ class HeartRateAdapter(Adapter):
             axes.legend(frameon=False, fontsize="small")
 
     simulate = staticmethod(simulate_vital_signs)
+
+    def _bridged(self, sample: Sample) -> Array:
+        """(channel, time) of the channels that are taken; straight lines over what is missing."""
+        x = np.asarray(sample.signal, dtype=np.float64)[self.taken]
+        return x if sample.valid is None else _bridge(x, sample.valid)
 
     def _resampled(self, x: Array, valid: Valid | None, rate: float, place: str) -> tuple[Array, Valid | None]:
         """To `rate_hz` (polyphase, anti-aliased) and `points`; what is too short at the end is missing."""

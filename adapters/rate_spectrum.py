@@ -129,7 +129,7 @@ class RateSpectrumAdapter(HeartRateAdapter):
         octaves = np.arange(int(np.log2(highest_hz / lowest_hz) * bins_per_octave) + 1) / bins_per_octave
         self.lines_hz = lowest_hz * 2.0**octaves
         names = ("", *(f", envelope {low:g}-{high:g} Hz" for low, high in envelopes_hz))
-        self.lines = [channel + name for name in names for channel in info.channels]
+        self.lines = [channel + name for name in names for channel in self.info.channels]
         self.patchifier = GridPatchifier((len(self.lines), len(self.lines_hz)), (1,), ("rate",))
         self.front = RateSpectrumFront(
             self.patchifier, points=self.points, rate_hz=self.rate_hz, lines_hz=self.lines_hz, envelopes_hz=envelopes_hz

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from maekit.adapters import beats
 from maekit.adapters.heart_rate import HeartRateAdapter
+from maekit.adapters.rate_spectrum import RateSpectrumAdapter
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
 
@@ -225,11 +226,30 @@ def test_augmentation_is_what_was_asked_for() -> None:
         ({"band_hz": (0.7, 30.0)}, "half of rate_hz"),
         ({"rate_hz": 2.0, "patch_s": 0.5}, "estimate_band_hz"),
         ({"window_s": 20.0}, "longer than the window of the data, 10 s"),
+        ({"channels": ("c0", "c7")}, "c0, c7: expected some of c0"),
+        ({"channels": ()}, "none: expected some of c0"),
     ],
 )
 def test_options_that_do_not_fit_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         HeartRateAdapter(info(), **options)
+
+
+@pytest.mark.parametrize("kind", [HeartRateAdapter, RateSpectrumAdapter])
+def test_channels_that_are_not_taken_do_not_matter(kind: Any) -> None:
+    """Nor does their order in the source: the same as a source of these channels alone, all through."""
+    lines = np.random.default_rng(0).standard_normal((3, 500))
+    three, two = kind(info(3), channels=("c2", "c1")), kind(info(2))
+    for taken in (three, kind(info(3), channels=("c2", "c1"), time_stretch=0.1)):
+        assert taken.patchifier.sample_shape == two.patchifier.sample_shape
+        assert taken.info.channels == ("c2", "c1")
+    valid = np.arange(500) > 50
+    for mask in (None, valid):
+        ours, theirs = three.prepare(sample(lines, mask)), two.prepare(sample(lines[[2, 1]], mask))
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        assert three.quality(sample(lines, mask)) == two.quality(sample(lines[[2, 1]], mask))
+        for name, estimate in three.estimators().items():
+            np.testing.assert_equal(estimate(sample(lines, mask)), two.estimators()[name](sample(lines[[2, 1]], mask)))
 
 
 def test_recordings_that_do_not_fit_are_named() -> None:

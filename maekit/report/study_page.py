@@ -180,8 +180,9 @@ def as_csv(study: Study) -> str:
 def _counted(study: Study, point: Measured) -> str:
     groups = len(point.arms[0].groups)
     return (
-        f"{point.samples:,} held-out samples, {groups} groups, {study.folds} fold(s), {study.seeds} seed(s): mean ± standard "
-        "deviation over seeds; 95 % intervals by resampling groups"
+        f"{point.samples:,} held-out samples, {groups} group(s), {study.folds} fold(s), {study.seeds} seed(s): mean ± standard "
+        "deviation over seeds"
+        + ("; 95 % intervals by resampling groups" if groups > 1 else "")
         + (f"; within: share closer than {study.within:g} {study.unit}".rstrip() if "within" in study.metrics else "")
         + "."
     )
@@ -212,7 +213,7 @@ def _arms(study: Study, title: str, arms: list[Arm], note: str, *, mark: bool = 
         columns.append(metric)
         for arm, row in zip(arms, rows, strict=True):
             row.append(_spread(arm.mean(metric), arm.spread(metric), study.seeds))
-        if metric in SURE:
+        if metric in SURE and any(arm.intervals.get(metric) for arm in arms):  # one group has none
             columns.append(f"{metric} 95 %")
             for arm, row in zip(arms, rows, strict=True):
                 row.append(_interval(arm.intervals.get(metric)))
