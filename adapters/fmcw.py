@@ -7,6 +7,7 @@ techniques", IEE Proc. F 139 (1992).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,8 @@ class FMCW:
     Raises:
         ValueError: a frequency, time, count, power or temperature that is not positive.
     """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}  # a mistyped option is said to be one
 
     carrier_hz: float = 77e9
     bandwidth_hz: float = 3.6e9

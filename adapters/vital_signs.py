@@ -55,6 +55,8 @@ def simulate_vital_signs(
     """
     if people < 1 or seconds < 10 or rate_hz < 10:
         raise ValueError(f"at least 1 person, 10 s and 10 frames a second; got {people}, {seconds:g} s, {rate_hz:g} Hz")
+    if not snr_db[0] <= snr_db[1]:
+        raise ValueError(f"snr_db {snr_db[0]:g} to {snr_db[1]:g} dB, expected the lower first")
     radar = radar or FMCW()
     folder.mkdir(parents=True, exist_ok=True)
     with h5py.File(folder / "vital_signs.h5", "w") as file:

@@ -102,14 +102,16 @@ class RawInput:
 
 @dataclass(frozen=True)
 class Constant:
-    """One answer for all."""
+    """One answer for all, and what else is known of the training labels: how they go on along a recording."""
 
     recipe: Path
     overrides: tuple[str, ...]
 
     def __call__(self) -> Result:
         setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
-        return _result(setup, setup.split["test"], dict([probing.constant(setup)]))
+        pace = trained_on.pace_of(setup)
+        found = _result(setup, setup.split["test"], dict([probing.constant(setup)]))
+        return found | {"pace": None if pace is None else asdict(pace)}
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,7 @@ def _result(setup: Setup, indices: Array, arms: dict[str, Array]) -> Result:
         "label": _plain(setup.labels[indices]),
         "groups": names,
         "group": _plain(np.searchsorted(names, groups)),
-        "position": None if positions is None else _plain(positions[indices]),
-        "pace": None if (pace := trained_on.pace_of(setup)) is None else asdict(pace),
+        "position": None if positions is None else positions[indices].tolist(),
         "arms": {name: _plain(values) for name, values in arms.items()},
     }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from maekit.errors import UserError, nearest
-from maekit.recipe.merge import override
+from maekit.recipe.merge import SET, override
 
 if TYPE_CHECKING:
     from maekit.recipe.load import LoadedRecipe
@@ -67,7 +67,7 @@ def called(function: Callable[..., Any], name: str, settings: Sequence[str], *gi
     try:
         return function(*given, **known, **checked)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{name}: {error}", place=" ".join(settings)) from error
+        raise UserError(f"{name}: {error}", place=" ".join(SET + setting for setting in settings)) from error
 
 
 def _all_checked(

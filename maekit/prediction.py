@@ -29,7 +29,7 @@ from maekit.prediction_files import Estimate, Output, check
 from maekit.prediction_picture import Trace, drawn, labels, unit
 from maekit.tasks.classification import Classification
 from maekit.tasks.regression import Regression
-from maekit.tasks.tracking import Tracker, median_and_std
+from maekit.tasks.tracking import Tracker, check_ahead, median_and_std
 from maekit.training.distributed import joined
 from maekit.training.stopping import StoppedError, deferred_signals
 
@@ -220,6 +220,7 @@ def _tracker(run: Path, task: Task, known: trained_on.TrainedOn, track_s: float)
     Raises:
         UserError: a run that cannot.
     """
+    check_ahead(track_s)
     values = task.values if isinstance(task, Regression) else None
     if values is None:
         raise UserError("a run that does not say how uncertain it is", place="--track", value=track_s,

@@ -119,7 +119,7 @@ class Rounds:
             add("raw", samples, self.to_samples, arms.RawInput(**given)),
             self._cell(told, f"fold{fold}", "estimators", same, self.to_every_sample, arms.Estimators(self.recipe, every)),
             self._cell(told, f"fold{fold}", "ceiling", same, self.to_every_sample, arms.Ceiling(self.recipe, every)),
-            add("constant", samples, self.to_samples, arms.Constant(**given)),
+            add("constant", [samples, "pace"], self.to_samples, arms.Constant(**given)),
             *others,
         ]  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from maekit.cells import Result
 
 Array = Any
-EVENLY = 161
-"""Bins of what is followed, where there are none."""
+EVENLY, MARGIN = 161, 0.5
+"""Where what is followed has no bins of its own: how many, and how far beyond the training labels, as a share of their range."""
 PAUSE = 1.5
 """Windows further apart than so many usual hops do not follow each other."""
 
@@ -96,27 +96,28 @@ def joined(results: Sequence[Result], arm: str) -> Predictions:
     return Predictions(**whole)
 
 
-def followed(found: Result, arm: str, ahead_s: float, std: float) -> Result:
+def followed(found: Result, arm: str, pace: Mapping[str, float], ahead_s: float, std: float) -> Result:
     """A result with this arm alone, each output told from all windows of its recording until `ahead_s` later.
 
-    See `maekit.tasks.tracking`; how fast a label moves is known from the training labels of the fold.
-
     Args:
-        found: of a cell; returned as it is where it does not know how fast labels move.
+        found: of a cell; returned as it is where the arm has no output at all.
         arm: of the result.
+        pace: of the training labels, see `maekit.trained_on.Pace`.
         ahead_s: seconds.
         std: of an output around the label, where the arm gives no distribution.
     """
-    output, pace = _array(found["arms"][arm]), found.get("pace")
-    if pace is None or not np.isfinite(output).any() or np.ptp(output[np.isfinite(output)]) == 0:
+    output = _array(found["arms"][arm])
+    if not np.isfinite(output).any():
         return found
+    said: list[Array | None]
     if arm in found.get("distribution", {}):
         stated = found["distribution"][arm]
-        values, said = np.array(stated["values"]), list(np.array(stated["log_probability"]))
+        values, said = _array(stated["values"]), list(_array(stated["log_probability"]))
     else:
-        values = np.linspace(np.nanmin(output), np.nanmax(output), EVENLY)
+        more = MARGIN * (pace["highest"] - pace["lowest"])
+        values = np.linspace(pace["lowest"] - more, pace["highest"] + more, EVENLY)
         said = [around(value, std, values) for value in output]
-    tracker = Tracker(values, **pace, ahead_s=ahead_s)
+    tracker = Tracker(values, pace["drift"], pace["window_s"], ahead_s)
     recording, start = _array(found["position"]).T
     order = np.lexsort((start, recording))
     told = np.empty((len(order), 2))

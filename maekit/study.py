@@ -23,6 +23,7 @@ from maekit.report.measured import Kind, Measured, Study, best
 from maekit.report.study_figures import curves
 from maekit.rounds import Opened, Rounds
 from maekit.scoring import Predictions, Scored, followed, joined
+from maekit.tasks.tracking import check_ahead
 from maekit.training.run import environment
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ KINDS: dict[str, Kind] = {
     "pretrained": "trained", "scratch": "trained", "beside": "trained", "probe": "linear", "random_probe": "linear",
     "raw": "linear", "estimators": "unlearned", "constant": "unlearned", "ceiling": "ceiling",
 }  # fmt: skip
+FOLLOWED = ", followed"
 COMPARED = (
     ("pretrained, fine-tuned", "from scratch, fine-tuned"),
     ("pretrained, linear probe", "random weights, linear probe"),
@@ -189,11 +191,12 @@ def measure(
     if smoothing > 1:
         _check_in_time("--smoothing", smoothing, setup)
     if track_s is not None:
+        check_ahead(track_s)
         _check_in_time("--track", track_s, setup)
     run_cells(planned.folder, planned.cells, jobs=jobs, tell=tell)
     classes = len(setup.source.classes) if setup.source.classes else None
     within = float(planned.loaded.recipe.task.options.get("within", 5.0))
-    points, kept = [], []
+    points, kept, notes = [], [], list(planned.notes)
     for point, seeds in zip(planned.points, planned.rounds, strict=True):
         predictions = _predictions(planned.folder, seeds, smoothing, track_s, within)
         scored = {
@@ -210,11 +213,15 @@ def measure(
                 len(next(iter(predictions.values()))[1][0].index),
             )
         )
+        if track_s is not None and not any(name.endswith(FOLLOWED) for name in predictions):
+            notes.append(
+                f"Nothing is followed{f' at {point}' if point.swept else ''}: too few labels to know how they move."
+            )
         kept.append({name: found[0] for name, (_, found) in predictions.items()})
     unit = setup.spec.label.unit if setup.spec.label else ""
     result = Study(
         planned.loaded.recipe.name, "sweep" if planned.probing else "study", points, planned.chosen,
-        CLASSIFICATION if classes else REGRESSION, unit, within, len(planned.rounds[0]), len(planned.rounds[0][0]), planned.notes,
+        CLASSIFICATION if classes else REGRESSION, unit, within, len(planned.rounds[0]), len(planned.rounds[0][0]), notes,
     )  # fmt: skip
     return result, kept
 
@@ -231,14 +238,18 @@ def _predictions(
             for name in first["arms"]:
                 arms[name] = kind, joined([fold[i][1] for fold in results], name)
         constant = next(one for kind, one in arms.values() if kind == "constant")
+        paces = [found["pace"] for fold in results for kind, found in fold if kind == "constant" and found["pace"]]
         along: dict[str, tuple[str, Predictions]] = {}
         for i, (kind, first) in enumerate(results[0]):
             for name in first["arms"] if kind not in ("constant", "ceiling") else ():
                 if smoothing > 1:
                     along[f"{name}, median of {smoothing}"] = kind, arms[name][1].smoothed(smoothing)
-                if track_s is not None:
-                    told = [followed(fold[i][1], name, track_s, within / 2) for fold in results]
-                    along[f"{name}, followed"] = kind, joined(told, name)
+                if track_s is not None and len(paces) == len(results):
+                    told = [
+                        followed(fold[i][1], name, pace, track_s, within / 2)
+                        for fold, pace in zip(results, paces, strict=True)
+                    ]
+                    along[name + FOLLOWED] = kind, joined(told, name)
         for name, (kind, one) in (arms | along).items():
             found.setdefault(name, (KINDS[kind], []))[1].append(one.filled(constant))
     return found

@@ -37,10 +37,13 @@ class Pace:
     Attributes:
         window_s: length of a window.
         drift: of the training labels, see `maekit.tasks.tracking.drift_of`.
+        lowest, highest: of the training labels.
     """
 
     window_s: float
     drift: float
+    lowest: float
+    highest: float
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,9 @@ def pace_of(setup: Setup) -> Pace | None:
     if source.classes or source.labels is None or not isinstance(source, HDF5Windows) or source.window_s is None:
         return None
     recording, time_s = source.positions[train].T
-    drift = drift_of(setup.labels[train].astype(np.float64), recording, time_s, source.window_s)
-    return Pace(source.window_s, drift) if drift > 0 else None
+    label = setup.labels[train].astype(np.float64)
+    drift = drift_of(label, recording, time_s, source.window_s)
+    return Pace(source.window_s, drift, float(label.min()), float(label.max())) if drift > 0 else None
 
 
 def write(folder: Path, known: TrainedOn) -> None:

@@ -54,6 +54,7 @@ def test_simulations_take_settings_from_a_command_line(tmp_path: Path) -> None:
         assert [record.attrs["snr_db"] for record in file.values()] == [7, 7]
     for wrong, said in {
         "peple=2": "'people'", "people=two": "integer", "seconds=1": "at least", "seed=3": "no option", "people": "key=value",
+        "radar.nose=3": "nose", "snr_db=[20, 5]": "lower first",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=said):
             called(HeartRateAdapter.simulate, "heart_rate", [wrong], tmp_path / "not", seed=1)

@@ -212,11 +212,23 @@ training: {{batch_size: 8}}
 def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
     common = ["schedule.epochs=1", "schedule.warmup_epochs=0", "training.batch_size=4", f"data.root={cohort}",
               "data.window={seconds: 10, hop_seconds: 5}", "data.split={folds: 2}", "data.labelled_groups=2"]  # fmt: skip
-    result = study.study(
-        "heart_rate/demo_finetune", seeds=2, runs=tmp_path, overrides=[*common[3:6], *common[:3], common[6]]
-    )
+    given = {"seeds": 2, "runs": tmp_path, "overrides": [*common[3:6], *common[:3], common[6], "task.bins=20"]}
+    with pytest.raises(UserError, match="--track"):
+        study.study("heart_rate/demo_finetune", track_s=float("nan"), **given)
+    result = study.study("heart_rate/demo_finetune", track_s=10.0, smoothing=3, **given)
     (point,) = result.points
-    assert [arm.name for arm in point.arms if not arm.name.startswith("ceiling")] == [
+    plain = [
+        arm.name for arm in point.arms if "ceiling" not in arm.name and not arm.name.endswith((", followed", " of 3"))
+    ]
+    assert {arm.name for arm in point.arms if arm.name.endswith(", followed")} == {
+        f"{name}, followed" for name in plain[:-1]
+    }
+    one, other = (point.arm(f"from scratch, fine-tuned{end}") for end in ("", ", followed"))
+    assert one is not None
+    assert other is not None
+    assert one.mean("mae") != other.mean("mae")
+    assert 0 <= other.mean("covered") <= 1
+    assert plain == [
         "pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, linear probe", "pretrained, nearest neighbours",
         "random weights, linear probe", "random weights, nearest neighbours",
         "raw input, linear model", "spectral peak", "autocorrelation", "harmonic sum", "constant (median of training)",

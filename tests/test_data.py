@@ -201,6 +201,20 @@ def test_missing_is_carried_and_over_budget_is_dropped(tmp_path: Path) -> None:
     assert source[1].valid is None
 
 
+def test_places_in_time_are_in_seconds_whatever_the_rate(tmp_path: Path) -> None:
+    def faster(file: h5py.File) -> None:
+        file["b"].attrs["rate_hz"] = 20.0
+
+    write(tmp_path, faster)
+    spec = spec_of(tmp_path, SPEC.replace("length: 10", "seconds: 1, hop_seconds: 0.5"))
+    source = HDF5Windows(spec, tmp_path)
+    assert source.window_s == 1.0
+    assert source.positions.tolist() == [*([0, 0.5 * i] for i in range(7)), [1, 0], [1, 0.5], [1, 1.0]]
+    in_rows = HDF5Windows(spec_of(tmp_path), tmp_path)
+    assert in_rows.window_s is None, "ten rows are one second of the first and half a second of the other"
+    assert in_rows.positions[-1].tolist() == [1, 1.5]
+
+
 def test_padding_is_missing(tmp_path: Path) -> None:
     spec = spec_of(tmp_path, SPEC.replace("length: 10", "length: 50, pad: true").replace("budget: 0.2", "budget: 0.3"))
     source = HDF5Windows(spec, write(tmp_path, lambda f: f["a/y"].__setitem__(slice(None), 1)))

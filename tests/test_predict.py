@@ -7,7 +7,7 @@ import os
 import signal
 import time
 import tracemalloc
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,11 +236,11 @@ def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Pa
     _, rows = verbs.predictions(sure, side="test")
     count = len(rows["output"])
     result = {
-        "arms": {"net": rows["output"].tolist()}, "pace": {"window_s": known.pace.window_s, "drift": known.pace.drift},
+        "arms": {"net": rows["output"].tolist()},
         "distribution": {"net": {"values": rows["values"].tolist(), "log_probability": rows["log_probability"].tolist()}},
         "position": [[0, 5 * i] for i in range(count)],
     }  # fmt: skip
-    study = followed_in_study(result, "net", 10.0, 1.0)
+    study = followed_in_study(result, "net", asdict(known.pace), 10.0, 1.0)
     given: dict[str, Any] = {"record": "person_001", "hop_s": 5, "gate": False, "track_s": 10.0}
     found = predict(sure, cohort / "vital_signs.h5", tmp_path / "out.csv", **given)
     told = read(found.place)

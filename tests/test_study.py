@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,6 +113,15 @@ def test_an_edited_recipe_is_not_taken_as_done(labelled: Path, tiny: Path, cohor
         "pretrained",
         "scratch",
     }
+
+
+def test_only_what_goes_on_in_time_is_followed(labelled: Path, tmp_path: Path) -> None:
+    for more, options in (("classes", {"track_s": 10.0}), ("rows", {"smoothing": 3})):
+        planned = study.plan(labelled, seeds=1, overrides=[FOLDS])
+        source = SimpleNamespace(classes=["a"] if more == "classes" else None, window_s=None)
+        setup = SimpleNamespace(source=source, spec=planned.setup.spec)
+        with pytest.raises(UserError, match="goes on in time"):
+            study.measure(replace(planned, setup=setup), **options)  # type: ignore[arg-type]
 
 
 def test_pretraining_never_sees_who_is_held_out(labelled: Path, tiny: Path) -> None:

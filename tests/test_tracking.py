@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maekit.errors import UserError
 from maekit.scoring import followed
-from maekit.tasks.tracking import LOST, Tracker, around, drift_of, median_and_std
+from maekit.tasks.tracking import LOST, Tracker, around, check_ahead, drift_of, median_and_std
 
 VALUES = np.arange(40.0, 141.0)
 
@@ -21,17 +22,36 @@ def every_path(said: Any, time_s: Any, tracker: Tracker, last: int, at: int) -> 
     count = len(tracker.values)
     found = np.zeros(count)
     for path in product(range(count), repeat=last + 1):
-        weight = 1.0
+        weight, spoke = 1.0, -np.inf
         for i, place in enumerate(path):
-            step = tracker.window_s if i == 0 else time_s[i] - time_s[i - 1]
             if i:
-                away = (tracker.values - tracker.values[path[i - 1]]) / (tracker.drift * step**0.5)
-                move = np.exp(-(away**2) / 2) + LOST
-                weight *= move[place] / move.sum()
+                weight *= tracker._move(time_s[i] - time_s[i - 1])[path[i - 1], place]
             if said[i] is not None:
-                weight *= np.exp(said[i][place] * min(step / tracker.window_s, 1))
+                weight *= np.exp(said[i][place] * min((time_s[i] - spoke) / tracker.window_s, 1))
+                spoke = time_s[i]
         found[path[at]] += weight
     return found / found.sum()
+
+
+@given(st.floats(0.05, 2), st.sampled_from([0.01, 0.1, 1.0, 7.0]))
+def test_moves_are_those_of_a_walk_however_close_windows_lie(drift: float, step_s: float) -> None:
+    """Bins 2 % apart: mean and variance in the middle, many small moves are one large one, and it can be anywhere at once."""
+    values = 40 * 1.02 ** np.arange(90)
+    tracker = Tracker(values, drift, 10.0, 0.0)
+    move = tracker._move(step_s)
+    np.testing.assert_allclose(move.sum(axis=1), 1)
+    far = np.abs(values[:, None] - values[None]) > 8 * drift * np.sqrt(step_s) + 12
+    assert 0.5 * LOST * step_s < move[far].min() < move[far].max() < 1e-4
+    near = np.where(far, 0, move)
+    near /= near.sum(axis=1, keepdims=True)
+    inside = slice(40, 50)
+    mean = near @ values
+    assert np.abs(mean - values)[inside].max() < 0.02
+    variance = (near * (values[None] - mean[:, None]) ** 2).sum(axis=1)[inside]
+    np.testing.assert_allclose(
+        variance, drift**2 * step_s, rtol=0.03, atol=1500 * LOST * step_s
+    )  # what is lost also moves
+    np.testing.assert_allclose(np.linalg.matrix_power(move, 10), tracker._move(10 * step_s), atol=1e-9)
 
 
 @settings(deadline=None, max_examples=25)
@@ -90,6 +110,37 @@ def test_where_nothing_is_said_the_value_stays_and_is_less_sure() -> None:
     assert std[59] > 2 * std[19] > 3 * std[65] / 2
 
 
+def test_a_window_counts_by_what_it_adds_to_those_that_spoke() -> None:
+    """Sixty seconds at 70, sixty without a word, then 82: the first word after the silence is whole, not a tenth."""
+    low, high = (np.asarray(around(value, 1.0, VALUES)) for value in (70.0, 82.0))
+    silent = [low] * 60 + [None] * 60 + [high] * 5
+    shares = list(Tracker(VALUES, 1.0, 10.0, 0.0).follow(enumerate(silent)))
+    left_out = [(i, said) for i, said in enumerate(silent) if said is not None]
+    others = list(Tracker(VALUES, 1.0, 10.0, 0.0).follow(left_out))
+    np.testing.assert_allclose(shares[120:], others[60:], atol=1e-9)
+    assert median_and_std(shares[120], VALUES)[0] > 79
+    broken = [low, low * np.nan, low]
+    assert np.isfinite(list(Tracker(VALUES, 1.0, 10.0, 5.0).follow(enumerate(broken)))).all()
+    same = [(0.0, low), (0.0001, low), (1.0, low)]
+    assert np.isfinite(list(Tracker(VALUES, 1.0, 10.0, 5.0).follow(same))).all()
+
+
+def test_a_model_that_says_only_what_labels_are_like_is_believed() -> None:
+    """What a model says is a posterior, taken as a likelihood: the docstring says so; this is how much it is."""
+    prior = -(((VALUES - 75) / 12) ** 2) / 2
+    told = [
+        median_and_std(s, VALUES) for s in Tracker(VALUES, 0.5, 10.0, 30.0).follow((10.0 * i, prior) for i in range(60))
+    ]
+    assert told[30][0] == pytest.approx(75, abs=0.5)
+    assert 1 < told[30][1] < 6, "half of the 12 that are true, or less"
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
+def test_what_cannot_be_waited_for_is_named(seconds: float) -> None:
+    with pytest.raises(UserError, match="--track"):
+        check_ahead(seconds)
+
+
 @pytest.mark.parametrize(("window_s", "hop_s"), [(10, 1), (10, 10), (10, 4), (5, 7), (5, 30)])
 def test_drift_is_that_of_the_walk(window_s: int, hop_s: int) -> None:
     """Labels are averages over windows, as of heart rates from the beats within one."""
@@ -124,15 +175,17 @@ def test_an_arm_is_followed_within_each_recording() -> None:
     order = rng.permutation(800)
     result = {
         "index": order.tolist(), "label": true[order].tolist(), "position": position[order].tolist(),
-        "arms": {"peak": output[order].tolist(), "none": [None] * 800}, "pace": {"window_s": 1.0, "drift": 0.5},
+        "arms": {"peak": output[order].tolist(), "none": [None] * 800},
     }  # fmt: skip
-    found = followed(result, "peak", 30.0, 2.5)
-    before, after = (np.abs(np.array(one["arms"]["peak"]) - true[order]).mean() for one in (result, found))
-    assert after < 1.5 < 5 < before
-    assert followed(result, "none", 30.0, 2.5) == result
-    assert followed(result | {"pace": None}, "peak", 30.0, 2.5)["arms"] == result["arms"]
+    result["arms"]["peak"][::50] = [1e9] * 16  # one wild value more or less must not matter
+    pace = {"window_s": 1.0, "drift": 0.5, "lowest": 50.0, "highest": 120.0}
+    found = followed(result, "peak", pace, 30.0, 2.5)
+    before, after = (np.median(np.abs(np.array(one["arms"]["peak"]) - true[order])) for one in (result, found))
+    assert np.abs(np.array(found["arms"]["peak"]) - true[order]).mean() < 1.5
+    assert after < before
+    assert followed(result, "none", pace, 30.0, 2.5) == result
     # Its own distribution goes before its outputs.
     said = [(np.zeros(len(VALUES)) - 3 * (round(value) != VALUES)).tolist() for value in true[order]]
     stated = result | {"distribution": {"peak": {"values": VALUES.tolist(), "log_probability": said}}}
-    own = followed(stated, "peak", 30.0, 2.5)["arms"]["peak"]
+    own = followed(stated, "peak", pace, 30.0, 2.5)["arms"]["peak"]
     assert np.abs(np.array(own) - true[order]).mean() < 0.6

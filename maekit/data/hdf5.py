@@ -123,11 +123,11 @@ class HDF5Windows:
 
     @property
     def window_s(self) -> float | None:
-        """Seconds that a sample lasts; None where samples are not windows in time."""
-        first = self.recordings[0]
-        if self.window is None or self.reader.row_axis != TIME or first.rate_hz is None:
+        """Seconds that a sample lasts; None where samples are not windows in time, or not all equally long."""
+        if self.window is None or self.reader.row_axis != TIME:
             return None
-        return first.length / first.rate_hz
+        seconds = np.array([recording.length / (recording.rate_hz or np.nan) for recording in self.recordings])
+        return float(seconds[0]) if np.ptp(seconds) <= 0.01 * seconds[0] else None
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the samples: the spec's meaning, the window, the files (see `fingerprint.py`)."""

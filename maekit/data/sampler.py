@@ -60,10 +60,15 @@ class BatchSampler:
             )  # fmt: skip
         self.length = epoch_samples or samples
         if shuffle and self.length < batch_size:
+            place, value = (
+                ("training.batch_size", batch_size)
+                if epoch_samples is None
+                else ("schedule.epoch_samples", epoch_samples)
+            )
             raise UserError(
-                f"{self.length} training samples do not fill one step", place="training.batch_size", value=batch_size,
-                expected=f"at most {self.length}",
-                mend="Lower it with `--set training.batch_size=...`, or go through them several times with `--set schedule.epoch_samples=...`.",
+                f"{self.length} training samples do not fill one step", place=place, value=value,
+                expected=f"training.batch_size at most schedule.epoch_samples, or at most {samples} samples without it",
+                mend="Lower the batch with `--set training.batch_size=...`, or go through the samples several times with `--set schedule.epoch_samples=...`.",
             )  # fmt: skip
         self.passes = -(-self.length // samples) if samples else 1
         self.samples, self.batch_size, self.seed, self.shuffle = samples, batch_size, seed, shuffle
