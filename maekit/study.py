@@ -203,7 +203,8 @@ def measure(
             name: Scored(name, kind, found, within=within, classes=classes)
             for name, (kind, found) in predictions.items()
         }
-        pairs = [(scored[one], scored[other]) for one, other in COMPARED if one in scored and other in scored]
+        named = [(one + end, other + end) for end in ("", FOLLOWED) for one, other in COMPARED]
+        pairs = [(scored[one], scored[other]) for one, other in named if one in scored and other in scored]
         arms = [one.arm() for one in scored.values()]
         points.append(
             Measured(

@@ -228,6 +228,9 @@ def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
     assert other is not None
     assert one.mean("mae") != other.mean("mae")
     assert 0 <= other.mean("covered") <= 1
+    assert [found.one for found in point.differences] == [
+        f"pretrained, {way}{end}" for end in ("", ", followed") for way in ("fine-tuned", "linear probe")
+    ]
     assert plain == [
         "pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, linear probe", "pretrained, nearest neighbours",
         "random weights, linear probe", "random weights, nearest neighbours",
