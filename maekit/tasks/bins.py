@@ -6,10 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maekit.tasks.readout import Readout
+from maekit.tasks.readout import Distribution
 
 
-class Bins(Readout):
+class Bins(Distribution):
     """A distribution over bins; the prediction is its expectation or its median, its spread the uncertainty.
 
     The label becomes a normal distribution around it, cut to the range and summed within each bin, and the loss is the

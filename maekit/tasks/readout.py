@@ -36,21 +36,21 @@ class Readout(nn.Module, ABC):
     def value(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"]:
         """The prediction."""
 
-    def std(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"] | None:
-        """Standard deviation of what was predicted; None where nothing is said of it."""
-        return None
 
-    def values(self) -> Float[Tensor, "value"] | None:
-        """Values, rising, over which `log_probability` is a distribution; None where there is none."""
-        return None
+class Distribution(Readout):
+    """One that also says how sure it is of the value."""
 
+    @abstractmethod
+    def std(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"]:
+        """Standard deviation of what was predicted."""
+
+    @abstractmethod
+    def values(self) -> Float[Tensor, "value"]:
+        """Values, rising, over which `log_probability` is a distribution."""
+
+    @abstractmethod
     def log_probability(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch value"]:
-        """Of each of `values`.
-
-        Raises:
-            NotImplementedError: there are none.
-        """
-        raise NotImplementedError(f"{type(self).__name__} says nothing of how sure it is")
+        """Of each of `values`."""
 
 
 class Point(Readout):
@@ -65,7 +65,7 @@ class Point(Readout):
         return output[:, 0]
 
 
-class Heteroscedastic(Readout):
+class Heteroscedastic(Distribution):
     """The value and the logarithm of its standard deviation, under the negative log-likelihood.
 
     Kendall and Gal, What Uncertainties Do We Need (2017, arXiv:1703.04977), section 2.2.

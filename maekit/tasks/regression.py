@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maekit.tasks import metrics
 from maekit.tasks.bins import Bins
 from maekit.tasks.calibration import calibration
-from maekit.tasks.readout import REACH, Heteroscedastic, Point, Readout, Spread
+from maekit.tasks.readout import REACH, Distribution, Heteroscedastic, Point, Readout, Spread
 from maekit.tasks.task import Batch, Rows
 from maekit.tasks.transfer import Transfer
 
@@ -93,10 +93,9 @@ class Regression(Transfer):
     @property
     def values(self) -> NDArray[np.float64] | None:
         """(value,) rising, in the unit of the label, over which each prediction is a distribution; None where it is one value."""
-        values = self.readout.values()
-        return (
-            None if values is None else (values.cpu().double() * self.label_std.item() + self.label_mean.item()).numpy()
-        )
+        if not isinstance(self.readout, Distribution):
+            return None
+        return (self.readout.values().cpu().double() * self.label_std.item() + self.label_mean.item()).numpy()
 
     def forward(self, batch: Batch) -> Tensor:
         return self._loss(self.output(batch).float(), batch).mean()
@@ -134,9 +133,10 @@ class Regression(Transfer):
 
     def _in_units(self, output: Tensor) -> Rows:
         found = {"output": self.readout.value(output) * self.label_std + self.label_mean}
-        if (std := self.readout.std(output)) is None:
+        if not isinstance(self.readout, Distribution):
             return found
-        return found | {"uncertainty": std * self.label_std, "log_probability": self.readout.log_probability(output)}
+        std = self.readout.std(output) * self.label_std
+        return found | {"uncertainty": std, "log_probability": self.readout.log_probability(output)}
 
 
 def _edges_of_patches(places: NDArray[np.float64] | None, low: float, high: float) -> tuple[NDArray[np.float64], int]:
