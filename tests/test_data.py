@@ -202,10 +202,7 @@ def test_missing_is_carried_and_over_budget_is_dropped(tmp_path: Path) -> None:
 
 
 def test_places_in_time_are_in_seconds_whatever_the_rate(tmp_path: Path) -> None:
-    def faster(file: h5py.File) -> None:
-        file["b"].attrs["rate_hz"] = 20.0
-
-    write(tmp_path, faster)
+    write(tmp_path, lambda file: file["b"].attrs.update(rate_hz=20.0))
     spec = spec_of(tmp_path, SPEC.replace("length: 10", "seconds: 1, hop_seconds: 0.5"))
     source = HDF5Windows(spec, tmp_path)
     assert source.window_s == 1.0
