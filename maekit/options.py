@@ -33,7 +33,7 @@ def construct(
     Raises:
         UserError: an unknown option, a value of the wrong type, or what the constructor finds wrong.
     """
-    parameters = {name: kind for name, kind in _keywords(kind).items() if name not in known}
+    parameters = {name: type_ for name, type_ in _keywords(kind).items() if name not in known}
     place = partial(loaded.locate, *keys)
     options = _all_checked(parameters, choice.options, choice.name, place)
     try:

@@ -189,10 +189,10 @@ def measure(
     if smoothing % 2 == 0:
         raise UserError("no window in the middle", place="--smoothing", value=smoothing, expected="an odd number")
     if smoothing > 1:
-        _check_in_time("--smoothing", smoothing, setup)
+        _check_goes_on("--smoothing", smoothing, setup, "positions")
     if track_s is not None:
         check_ahead(track_s)
-        _check_in_time("--track", track_s, setup)
+        _check_goes_on("--track", track_s, setup, "window_s")
     run_cells(planned.folder, planned.cells, jobs=jobs, tell=tell)
     classes = len(setup.source.classes) if setup.source.classes else None
     within = float(planned.loaded.recipe.task.options.get("within", 5.0))
@@ -253,10 +253,11 @@ def _predictions(
                     along[name + FOLLOWED] = kind, joined(told, name)
         for name, (kind, one) in (arms | along).items():
             found.setdefault(name, (KINDS[kind], []))[1].append(one.filled(constant))
-    return found
+    return {name: arm for name, arm in found.items() if len(arm[1]) == len(seeds)}  # what not every seed has is no arm
 
 
-def _check_in_time(option: str, value: float, setup: Setup) -> None:
-    if setup.source.classes or getattr(setup.source, "window_s", None) is None:
-        raise UserError("nothing that goes on in time", place=option, value=f"{value:g} with {setup.spec.name}",
-                        expected="values of windows of recordings in time")  # fmt: skip
+def _check_goes_on(option: str, value: float, setup: Setup, needed: str) -> None:
+    """Whether there are values of windows that follow each other: of recordings (`positions`), in time (`window_s`)."""
+    if setup.source.classes or getattr(setup.source, needed, None) is None:
+        raise UserError("nothing that goes on along recordings", place=option, value=f"{value:g} with {setup.spec.name}",
+                        expected="values of windows of recordings" + (" in time" if needed == "window_s" else ""))  # fmt: skip

@@ -115,12 +115,38 @@ def test_an_edited_recipe_is_not_taken_as_done(labelled: Path, tiny: Path, cohor
     }
 
 
+def test_only_what_every_seed_could_follow_is_an_arm(labelled: Path, tmp_path: Path) -> None:
+    """Few labels may not say how they move in one seed; the page must not mix two seeds with three."""
+    planned = study.plan(labelled, seeds=2, overrides=[FOLDS])
+    pace = {"window_s": 10.0, "drift": 1.0, "lowest": 60.0, "highest": 90.0}
+    for seed, folds in enumerate(planned.rounds[0]):
+        for fold, cells in enumerate(folds):
+            for cell in cells:
+                path = tmp_path / f"{cell.name}.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                known = {} if cell.kind != "constant" else {"pace": None if (seed, fold) == (1, 0) else pace}
+                path.write_text(json.dumps({
+                    "index": [0, 1], "label": [70.0, 71.0], "groups": [f"g{fold}"], "group": [0, 0],
+                    "position": [[0, 0.0], [0, 10.0]], "arms": {cell.kind: [70.0, 80.0]}, **known,
+                }))  # fmt: skip
+    found, _ = study.measure(replace(planned, folder=tmp_path), track_s=10.0)
+    assert not [arm.name for arm in found.points[0].arms if arm.name.endswith("followed")]
+    assert "too few labels" in found.notes[-1]
+    path = next(tmp_path.rglob("seed1_fold0/constant-*.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pace": pace}))
+    found, _ = study.measure(replace(planned, folder=tmp_path), track_s=10.0)
+    assert {len(arm.per_seed) for arm in found.points[0].arms if arm.name.endswith("followed")} == {2}
+    assert not found.notes
+
+
 def test_only_what_goes_on_in_time_is_followed(labelled: Path, tmp_path: Path) -> None:
-    for more, options in (("classes", {"track_s": 10.0}), ("rows", {"smoothing": 3})):
+    for more, options in (("classes", {"track_s": 10.0}), ("rows", {"track_s": 10.0}), ("classes", {"smoothing": 3})):
         planned = study.plan(labelled, seeds=1, overrides=[FOLDS])
-        source = SimpleNamespace(classes=["a"] if more == "classes" else None, window_s=None)
+        source = SimpleNamespace(
+            classes=["a"] if more == "classes" else None, window_s=None, positions=np.zeros((3, 2))
+        )
         setup = SimpleNamespace(source=source, spec=planned.setup.spec)
-        with pytest.raises(UserError, match="goes on in time"):
+        with pytest.raises(UserError, match="goes on along recordings"):
             study.measure(replace(planned, setup=setup), **options)  # type: ignore[arg-type]
 
 
