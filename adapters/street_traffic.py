@@ -65,6 +65,8 @@ class Traveller:
         self.length_m, self.width_m = self.kind.length_m * stretch, self.kind.width_m
         self.height_m = rng.uniform(*HEIGHT_M[name])
         self.colours = rng.uniform(25, 235, (3, 3))
+        if name == "car":  # mostly gray
+            self.colours += 0.6 * (self.colours.mean(-1, keepdims=True) - self.colours)
         self.normals: Array | None = None
         if name == "car":
             self._on_the_outside()

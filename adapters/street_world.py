@@ -27,7 +27,7 @@ FACADE_M2, CORNER_M2, POLE_M2, LEAF_M2, GROUND_M2 = 0.15, 0.7, 0.5, 0.05, 0.0006
 
 
 @dataclass(frozen=True, slots=True)
-class Clutter:
+class Scatterers:
     """Static scatterers.
 
     Attributes:
@@ -110,7 +110,7 @@ class Street:
             share = _cross(starts, directions[None]) / turn
         return np.where((far > 0) & (share >= 0) & (share <= 1), far, np.inf)
 
-    def clutter(self, rng: np.random.Generator, farthest_m: float) -> Clutter:
+    def clutter(self, rng: np.random.Generator, farthest_m: float) -> Scatterers:
         """What a radar at the origin receives of the street: scatterers on the surfaces that can be seen from there.
 
         Facades scatter where rays meet them first, mostly where they are met squarely; their corners, poles and trees
@@ -145,7 +145,7 @@ class Street:
             (distance < farthest_m) & (np.abs(places[:, 0]) < WIDEST_SINE * distance) & (places[:, 1] > 0)
             & ~hidden(places, self.walls)
         )  # fmt: skip
-        return Clutter(places[seen], (rcs * rng.exponential(1.0, len(rcs)))[seen], sways[seen])
+        return Scatterers(places[seen], (rcs * rng.exponential(1.0, len(rcs)))[seen], sways[seen])
 
     def _build(self, rng: np.random.Generator) -> None:
         """Two rows of buildings with alleys between some of them, and one across each far end."""

@@ -20,7 +20,7 @@ from maekit.adapters.street import ARRAY_RADAR, COLUMNS, Echo, azimuth_sines, si
 from maekit.adapters.street_camera import BUILDING, FARTHEST_M, GROUND, SKY, SURFACES, Camera, look, semantic_depth
 from maekit.adapters.street_painting import paint
 from maekit.adapters.street_traffic import Traveller, in_view, traffic
-from maekit.adapters.street_world import Clutter, Street, hidden
+from maekit.adapters.street_world import Scatterers, Street, hidden
 from maekit.data.spec import find_spec
 from maekit.errors import UserError
 
@@ -38,7 +38,7 @@ def street() -> Street:
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streets that give no echo."""
-    nothing = Clutter(np.empty((0, 2)), np.empty(0), np.empty(0, dtype=bool))
+    nothing = Scatterers(np.empty((0, 2)), np.empty(0), np.empty(0, dtype=bool))
     monkeypatch.setattr(Street, "clutter", lambda self, rng, farthest_m: nothing)
 
 
@@ -216,6 +216,20 @@ def test_what_is_nearer_hides_what_is_farther(open_country: Street) -> None:
     before = walker("pedestrian", (0.0, 4.0), (0.0, 5.0), 0.1)
     assert (np.asarray(paint(view, camera, open_country.light, [behind], 0.1)) == empty).all()
     assert (np.asarray(paint(view, camera, open_country.light, [before], 0.1)) != empty).any()
+
+
+def test_near_road_users_are_painted_over_far_ones(open_country: Street) -> None:
+    camera = Camera(128, 256)
+    view = look(open_country, camera)
+    car, behind = walker("car", (-1.0, 6.0), (9.0, 6.0), 1.0), walker("pedestrian", (0.0, 9.0), (0.0, 19.0), 1.0)
+    alone, both, again = (
+        np.asarray(paint(view, camera, open_country.light, users, 0.5))
+        for users in ([car], [car, behind], [behind, car])
+    )
+    assert (both == again).all()
+    waist = int(camera.project(np.array([0.0, 6.0, 0.5]))[1])
+    assert (both[waist:] == alone[waist:]).all()  # the legs are behind the car
+    assert (both[:waist] != alone[:waist]).any()  # the head looks over it
 
 
 def test_depth_of_a_wall_the_ground_and_the_sky(open_country: Street) -> None:
