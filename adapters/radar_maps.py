@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 from jaxtyping import Complex, Float
 from torch import Tensor
 
@@ -24,7 +24,9 @@ Clutter = Literal["none", "mean", "two_pulse", "three_pulse"]
 Beamformer = Literal["fft", "capon"]
 
 
-def remove_clutter(adc: Complex[Tensor, "*batch chirp sample"], method: Clutter) -> Complex[Tensor, "*batch left sample"]:
+def remove_clutter(
+    adc: Complex[Tensor, "*batch chirp sample"], method: Clutter
+) -> Complex[Tensor, "*batch left sample"]:
     """Take out of a frame what does not move (Richards, Scheer & Holm, 2010, chapter 17: moving target indication).
 
     Args:
@@ -132,13 +134,15 @@ def _quadratic(
     covariance: Complex[Tensor, "map range receiver other"], weights: Complex[Tensor, "azimuth receiver"]
 ) -> Float[Tensor, "map range azimuth"]:
     """w^H R w: the power that each beam has over the chirps."""
-    pairs = rearrange(weights.conj()[:, :, None] * weights[:, None], "azimuth receiver other -> (receiver other) azimuth")
-    flat = rearrange(covariance, "map range receiver other -> map range (receiver other)")
-    return (flat @ pairs).real.clamp(min=0.0)
+    pairs = einsum(weights.conj(), weights, "azimuth receiver, azimuth other -> receiver other azimuth")
+    formed = rearrange(covariance, "... receiver other -> ... (receiver other)") @ pairs.flatten(0, 1)
+    return formed.real.clamp(min=0.0)
 
 
 def _capon(
-    covariance: Complex[Tensor, "map range receiver other"], towards: Complex[Tensor, "azimuth receiver"], loading: float
+    covariance: Complex[Tensor, "map range receiver other"],
+    towards: Complex[Tensor, "azimuth receiver"],
+    loading: float,
 ) -> Float[Tensor, "map range azimuth"]:
     covariance = (covariance + covariance.conj().flip(-1, -2)) / 2
     # In units of the receivers' mean power, so that neither microvolts nor a silent bin upset the solver.

@@ -31,7 +31,12 @@ def scaled_window(name: Window, length: int) -> NDArray[np.float64]:
     Raises:
         ValueError: no such window, or one whose values are all zero at this length.
     """
-    made = {"hann": np.hanning, "hamming": np.hamming, "blackman": np.blackman, "none": np.ones}
+    made: dict[str, Callable[[int], NDArray[np.float64]]] = {
+        "hann": np.hanning,
+        "hamming": np.hamming,
+        "blackman": np.blackman,
+        "none": np.ones,
+    }
     if name not in made:
         raise ValueError(f"window {name!r}, expected one of {', '.join(made)}")
     window = made[name](length)
@@ -56,11 +61,9 @@ def decibels(watts: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
     return watts.clamp_(min=LOWEST_W).log10_().mul_(10)
 
 
-def in_blocks(
-    step: Callable[[Tensor], Tensor], cubes: Complex[Tensor, "cube *axes"]
-) -> Float[Tensor, "cube *mapped"]:
+def in_blocks(step: Callable[[Tensor], Tensor], cubes: Complex[Tensor, "cube *axes"]) -> Float[Tensor, "cube *mapped"]:
     """A function of many cubes, on the CPU of a few at a time: what it makes on the way then stays in the cache."""
     if cubes.device.type != "cpu" or len(cubes) < 2:
         return step(cubes)
     at_once = max(1, BLOCK * torch.get_num_threads() // cubes[0].numel())
-    return step(cubes) if at_once >= len(cubes) else torch.cat([step(block) for block in cubes.split(at_once)])
+    return step(cubes) if at_once >= len(cubes) else torch.cat([step(block) for block in torch.split(cubes, at_once)])

@@ -27,7 +27,8 @@ from maekit.adapters.range_doppler_map import range_doppler_map
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, number in {"chirps": 128, "samples": 256, "receivers": 8, "frames": 8, "rounds": 41, "threads": 1}.items():
+    sizes = {"chirps": 128, "samples": 256, "receivers": 8, "frames": 8, "rounds": 41, "threads": 1}
+    for name, number in sizes.items():
         parser.add_argument(f"--{name}", type=int, default=number)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
