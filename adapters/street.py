@@ -87,7 +87,7 @@ def simulate_street(
         receivers: in a line, half a wavelength apart.
         azimuth_bins: of the range-azimuth maps.
         seed: everything is a function of it and the drive's number.
-        radar: chirps and link budget.
+        radar: chirps and link budget; on the command line, all that differs from `FMCW`'s own defaults.
 
     Returns:
         The data spec of the range-azimuth maps.
