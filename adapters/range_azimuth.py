@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.adapters.range_doppler import RangeDopplerAdapter
+from maekit.adapters.street import simulate_street
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -58,3 +59,5 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
         }
         valid = None if sample.valid is None else np.flip(sample.valid, self.azimuth)
         return replace(sample, signal=np.flip(sample.signal, self.azimuth + 1), valid=valid, label=label, beside=beside)
+
+    simulate = staticmethod(simulate_street)
