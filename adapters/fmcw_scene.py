@@ -102,18 +102,27 @@ class RoadUser:
 
     def ranges_m(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """(scatterer, time): distances from the radar."""
+        return np.hypot(*self.places_m(time_s))
+
+    def places_m(self, time_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(scatterer, time): to the right of the radar, and ahead."""
         turn = 2 * np.pi * self.stride_hz
         phase = turn * time_s + self.swing_phase[:, None]
         along = self.along[:, None] + self.swing_mps[:, None] / turn * np.sin(phase)
         across = np.array([-self.direction[1], self.direction[0]])
         x, y = (self._centre(time_s)[i] + self.direction[i] * along + across[i] * self.across[:, None] for i in (0, 1))
-        return np.hypot(x, y)
+        return x, y
 
     def range_and_velocity(self, time_s: float) -> tuple[float, float]:
         """Of the body's centre: range in m, radial velocity in m/s, positive when receding."""
         centre = self._centre(np.array([time_s]))[:, 0]
         distance = float(np.hypot(*centre))
         return distance, float(self.speed_mps * (self.direction @ centre) / distance)
+
+    def azimuth_deg(self, time_s: float) -> float:
+        """Of the body's centre, positive to the right."""
+        x, y = self._centre(np.array([time_s]))[:, 0]
+        return float(np.degrees(np.arctan2(x, y)))
 
     def _centre(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.middle[:, None] + self.speed_mps * self.direction[:, None] * time_s
