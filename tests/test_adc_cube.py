@@ -255,6 +255,12 @@ def test_axes_that_are_no_cube_are_refused() -> None:
         AdcCubeAdapter(info)
 
 
+def test_azimuth_bins_fill_what_is_between_the_stated_edges() -> None:
+    adapter = AdcCubeAdapter(cube_info(), view="range_azimuth", azimuth_bins=40, azimuth_deg=(-30.0, 50.0))
+    azimuth = adapter.map_axes[1]
+    assert (azimuth.step, azimuth.start, azimuth.length) == (2.0, -29.0, 40)
+
+
 def test_parameters_come_from_the_spec_where_it_has_them() -> None:
     axes = (Axis("receiver", 4), Axis("chirp", 32, "s", 60e-6), Axis("sample", 64))
     adapter = AdcCubeAdapter(SignalInfo(("echo",), axes, "", True), carrier_hz=77e9, bandwidth_hz=300e6)
