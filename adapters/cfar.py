@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from math import expm1, log
+from math import log, prod
 from typing import Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import brentq
+from scipy.special import betaincinv, betaln, expit, gammaincc, gammainccinv, gammaincinv, log_expit
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
@@ -33,6 +35,7 @@ def cfar(
     false_alarm: float = 1e-4,
     kind: Kind = "ca",
     rank: int | None = None,
+    looks: float = 1.0,
 ) -> CFAR:
     """Cells that stand out of what is around them, at a constant rate of false alarms.
 
@@ -47,10 +50,10 @@ def cfar(
     - `os`: alpha times the rank-th smallest of them, alpha from P = prod_{i=0}^{rank-1} (N - i) / (N - i + alpha). What
       a second target among the training cells adds to a mean, it does not add to a rank.
 
-    P is kept where cells are independent and their power is exponential (the squared magnitude of complex white noise),
-    of one level within the window. Bins of a windowed FFT are correlated with their neighbours: fewer independent cells
-    then stand for N, and the true rate is above P (with Hann windows 1.5 to 2.1 times 1e-3, measured). Means
-    over receivers or chirps are gamma distributed: the true rate is below P.
+    P is kept where cells are independent, and their power is exponential (the squared magnitude of complex white noise)
+    or, with `looks`, a mean of that many such powers, of one level within the window. Both formulas are then those of the
+    gamma distribution. Bins of a windowed FFT are correlated with their neighbours: fewer independent cells then stand
+    for N, and the true rate is above P (of 1e-3, with Hann windows, 1.4 to 2.1 times, measured).
 
     At the edges of a map the window is cut, and alpha is that of the number of cells that are left; `rank` is scaled
     with it.
@@ -62,45 +65,66 @@ def cfar(
         false_alarm: P, the probability in each cell of noise alone.
         kind: see above.
         rank: of `os`, from 1 to the number of training cells of a whole window; default three quarters of it.
+        looks: how many independent powers each cell is the mean of: chirps in a range-azimuth map, receivers in their
+            mean range-Doppler map. Taken as one, thresholds are far higher than they need be.
 
     Returns:
         Thresholds (infinite where no training cell is left) and detections, of the shape of `power`.
 
     Raises:
-        ValueError: sizes, probability, kind or rank that make no sense, or negative power.
+        ValueError: sizes, probability, kind, rank or looks that make no sense, or negative power.
     """
     _check(power, guard, train, false_alarm, kind)
+    if not looks > 0:
+        raise ValueError(f"looks {looks!r} must be positive")
     # One axis is a map of one row, whose window has no neighbours across.
     around, beyond = ((0, cells[0]) if len(cells) == 1 else (cells[0], cells[1]) for cells in (guard, train))
     rows, columns = (1, power.shape[-1]) if len(guard) == 1 else power.shape[-2:]
     maps = power.reshape(-1, rows, columns)
     count = _ring_sum(torch.ones(1, rows, columns, dtype=torch.float64), around, beyond)[0].round().long()
     if kind == "ca":
-        factor = _of_each(count, lambda n: ca_factor(n, false_alarm) / n).to(power)
+        factor = _of_each(count, lambda n: ca_factor(n, false_alarm, looks) / n).to(power)
         threshold = _ring_sum(maps, around, beyond) * factor
     else:
-        threshold = _ordered(maps, count.to(power.device), around, beyond, rank, false_alarm)
+        threshold = _ordered(maps, count.to(power.device), around, beyond, rank, false_alarm, looks)
     threshold = threshold.masked_fill(count.to(power.device) == 0, torch.inf).view(power.shape)
     return CFAR(threshold, power > threshold)
 
 
 @lru_cache(maxsize=4096)
-def ca_factor(cells: int, false_alarm: float) -> float:
-    """What the mean of so many training cells is multiplied by."""
-    return cells * expm1(-log(false_alarm) / cells)
+def ca_factor(cells: int, false_alarm: float, looks: float = 1.0) -> float:
+    """What the mean of so many training cells is multiplied by.
+
+    A mean of L looks over a mean of N L others has an F distribution of 2 L and 2 N L degrees of freedom, whose tail is
+    an incomplete beta function. With one look that is N (P^(-1/N) - 1).
+    """
+    share = float(betaincinv(cells * looks, looks, false_alarm))
+    return cells * (1 - share) / share
 
 
 @lru_cache(maxsize=4096)
-def os_factor(cells: int, rank: int, false_alarm: float) -> float:
+def os_factor(cells: int, rank: int, false_alarm: float, looks: float = 1.0) -> float:
     """What the rank-th smallest of so many training cells is multiplied by."""
 
-    def excess(alpha: float) -> float:
-        return sum(log((cells - i) / (cells - i + alpha)) for i in range(rank)) - log(false_alarm)
+    def rate(alpha: float) -> float:
+        if looks == 1:
+            return prod((cells - i) / (cells - i + alpha) for i in range(rank))
+        return float(weight @ gammaincc(looks, alpha * level))
 
+    if looks != 1:
+        # The chance of a cell above alpha times the level, averaged over the share of cells u that lie below the level,
+        # which has a beta distribution; evenly in log(u / (1 - u)), where the integrand falls off at both ends.
+        logit = np.linspace(-60, 60, 2401)
+        below, above = expit(logit), expit(-logit)
+        weight = np.exp(
+            rank * log_expit(logit) + (cells - rank + 1) * log_expit(-logit) - betaln(rank, cells - rank + 1)
+        )
+        weight = weight * (logit[1] - logit[0])
+        level = np.where(logit < 0, gammaincinv(looks, below), gammainccinv(looks, above))
     highest = 1.0
-    while excess(highest) > 0:
+    while rate(highest) > false_alarm:
         highest *= 2
-    return float(brentq(excess, 0.0, highest, rtol=1e-10))
+    return float(brentq(lambda alpha: log(max(rate(alpha), 1e-300) / false_alarm), 0.0, highest, rtol=1e-10))
 
 
 def _check(
@@ -153,6 +177,7 @@ def _ordered(
     train: tuple[int, int],
     rank: int | None,
     false_alarm: float,
+    looks: float,
 ) -> Float[Tensor, "map row column"]:
     whole = _window(guard, train).to(maps.device)
     cells = int(whole.sum())
@@ -164,7 +189,7 @@ def _ordered(
         return max(1, round(share * number))
 
     ranks = _of_each(count, of).long()
-    factor = _of_each(count, lambda n: os_factor(n, of(n), false_alarm)).to(maps)
+    factor = _of_each(count, lambda n: os_factor(n, of(n), false_alarm, looks)).to(maps)
     up, along = (g + t for g, t in zip(guard, train, strict=True))
     threshold = torch.empty_like(maps)
     at_once = max(1, NEIGHBOURS // (maps[0].numel() * cells))  # the neighbours of a whole batch may be too many

@@ -66,13 +66,22 @@ class RoadUser:
 
     def ranges_m(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """(scatterer, time): distances from the radar."""
-        return np.hypot(*self.body.positions(self._centre(time_s), self.direction, time_s))
+        return np.hypot(*self.places_m(time_s))
+
+    def places_m(self, time_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(scatterer, time): to the right of the radar, and ahead."""
+        return self.body.positions(self._centre(time_s), self.direction, time_s)
 
     def range_and_velocity(self, time_s: float) -> tuple[float, float]:
         """Of the body's centre: range in m, radial velocity in m/s, positive when receding."""
         centre = self._centre(np.array([time_s]))[:, 0]
         distance = float(np.hypot(*centre))
         return distance, float(self.speed_mps * (self.direction @ centre) / distance)
+
+    def azimuth_deg(self, time_s: float) -> float:
+        """Of the body's centre, positive to the right."""
+        x, y = self._centre(np.array([time_s]))[:, 0]
+        return float(np.degrees(np.arctan2(x, y)))
 
     def _centre(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
         return self.middle[:, None] + self.speed_mps * self.direction[:, None] * time_s

@@ -22,6 +22,7 @@ def map_clusters(
     false_alarm: float = 1e-4,
     kind: Kind = "ca",
     rank: int | None = None,
+    looks: float = 1.0,
     reach: tuple[float, float] = (1.5, 1.5),
     fewest: int = 1,
 ) -> Shaped[np.ndarray, " detection"]:
@@ -34,6 +35,7 @@ def map_clusters(
         false_alarm: of each cell of noise alone.
         kind: of CFAR.
         rank: of ordered statistics.
+        looks: how many powers each cell is the mean of.
         reach: bins along either axis. Two cells are neighbours where their distance, in reaches, is at most one: a target
             that is wide along an axis is given a long reach there, or it falls apart. The beams of a few receivers are
             so wide that a window across azimuth trains on the target itself: there, guard and train along range alone
@@ -55,7 +57,7 @@ def map_clusters(
         raise ValueError(f"reach {reach} must be positive and fewest {fewest} at least 1")
     power = 10 ** (map_db.astype(np.float64) / 10)
     threshold, detected = cfar(
-        torch.from_numpy(power), guard=guard, train=train, false_alarm=false_alarm, kind=kind, rank=rank
+        torch.from_numpy(power), guard=guard, train=train, false_alarm=false_alarm, kind=kind, rank=rank, looks=looks
     )
     places = np.argwhere(detected.numpy())
     if not len(places):

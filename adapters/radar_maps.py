@@ -85,7 +85,8 @@ def range_azimuth_map(
     Args:
         adc: volts across one ohm.
         sines: of the azimuths, positive to the right (module docstring).
-        spacing: of the receivers, in wavelengths. Beyond 0.5 azimuths are ambiguous.
+        spacing: of the receivers, in wavelengths; below zero where they are numbered from the right to the left. Beyond
+            0.5 azimuths are ambiguous.
         window: over fast time.
         taper: over the receivers, of `fft` only.
         method: see above.
@@ -96,12 +97,12 @@ def range_azimuth_map(
         Power in dB re 1 W, not below -300.
 
     Raises:
-        ValueError: an unknown window or method; spacing or loading not positive.
+        ValueError: an unknown window or method; no spacing; loading that is not positive.
     """
     if method not in get_args(Beamformer):
         raise ValueError(f"method {method!r}, expected one of {', '.join(get_args(Beamformer))}")
-    if not spacing > 0 or not loading > 0:
-        raise ValueError(f"spacing {spacing!r} and loading {loading!r} must be positive")
+    if spacing == 0 or not loading > 0:
+        raise ValueError(f"spacing {spacing!r} must not be zero and loading {loading!r} must be positive")
     *batch, receivers, chirps, samples = adc.shape
     towards = directions(sines.to(adc.device), receivers, spacing)
     weights = towards * on_device(scaled_window(taper, receivers), towards)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maekit.adapter import Adapter, Front
 from maekit.adapters.fmcw_scene import simulate_scenes
+from maekit.adapters.map_drawing import draw_maps
 from maekit.core.patchify import GridPatchifier
 from maekit.core.plane import Plane
 from maekit.errors import UserError
@@ -27,7 +28,6 @@ Valid = NDArray[np.bool_]
 Scale = Literal["complex", "magnitude", "power", "db", "log10", "level"]
 LINEAR = ("complex", "magnitude", "power")
 TOP_LEVEL = 255.0
-FRAMES_DRAWN = 4
 
 
 class MapFront(Front):
@@ -182,41 +182,8 @@ class RangeDopplerAdapter(Adapter):
         return np.ascontiguousarray(signal, dtype=np.complex64 if self.info.complex else np.float32), valid
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
-        """Range upward, Doppler or azimuth to the right, in their units; first channel; of a clip four frames.
-
-        Bins are drawn around their coordinates. Colours start at the first percentile, and NaN is gray.
-        """
-        from matplotlib import colormaps
-
-        up, along = self.info.axes[-2:]
-        frames = x[0].reshape(-1, up.length, along.length)
-        if along.name == "range":
-            up, along, frames = along, up, frames.swapaxes(1, 2)
-        (left, right), (bottom, top) = _edges(along), _edges(up)
-        shown = np.unique(np.linspace(0, len(frames) - 1, min(FRAMES_DRAWN, len(frames))).round().astype(int))
-        measured = frames[shown][np.isfinite(frames[shown])]
-        low, high = np.percentile(measured, (1, 100)) if measured.size else (0.0, 1.0)
-        colours = colormaps["viridis"].with_extremes(bad="0.75")
-        pitch = 1.06 * (right - left)
-        for place, frame in enumerate(shown):
-            picture = axes.imshow(
-                frames[frame], origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high, interpolation="nearest",
-                extent=(left + place * pitch, right + place * pitch, bottom, top),
-            )  # fmt: skip
-        axes.set_xlim(left, right + (len(shown) - 1) * pitch)
-        axes.set_ylim(bottom, top)
-        axes.set_ylabel(_label(up))
-        axes.set_xlabel(_label(along))
-        if len(frames) > 1:
-            clip = self.info.axes[0]
-            middles = [(left + right) / 2 + place * pitch for place in range(len(shown))]
-            axes.set_xticks(middles, [_position(clip, frame) for frame in shown])
-            axes.set_xlabel(f"{_label(along)}: {left:.3g} to {right:.3g} in each")
-            title = f"{title} ({len(shown)} of {len(frames)} along {clip.name})".strip()
-        if len(x) > 1:
-            title = f"{title} ({self.info.channels[0]})".strip()
-        axes.set_title(title)
-        axes.figure.colorbar(picture, ax=axes, label=self.unit, fraction=0.05, extend="min")
+        """Range upward, Doppler or azimuth to the right; see `draw_maps`."""
+        draw_maps(axes, x, self.info.axes, unit=self.unit, channels=self.info.channels, title=title)
 
     def plane(self) -> Plane | None:
         """The last two axes; with a range and an azimuth their cells lie at a distance and an angle."""
@@ -298,20 +265,3 @@ def _decibels(stored_unit: str, scale: Scale) -> str:
     if scale in LINEAR and stored_unit:
         return f"dB re 1 {stored_unit}"
     return stored_unit if stored_unit.startswith("dB") else "dB"
-
-
-def _edges(axis: Axis) -> tuple[float, float]:
-    """Outer edges of the first and last bin; `axis.start` is the middle of the first."""
-    step = axis.step if axis.step is not None else 1.0
-    return axis.start - step / 2, axis.start + step * (axis.length - 0.5)
-
-
-def _label(axis: Axis) -> str:
-    name = "Doppler" if axis.name == "doppler" else axis.name
-    return f"{name} [{axis.unit or '?'}]" if axis.step is not None else f"{name} [bin]"
-
-
-def _position(axis: Axis, index: int) -> str:
-    if axis.step is None:
-        return f"{axis.name} {index}"
-    return f"{axis.start + index * axis.step:.3g} {axis.unit}".strip()

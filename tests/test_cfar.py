@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,6 +39,17 @@ def test_false_alarms_come_at_the_stated_rate(
         if tried > 10_000:  # at the ends of one axis are too few to say
             # Neighbouring cells share training cells, so that rates spread more than independent trials would.
             assert detected[:, cells].mean() == pytest.approx(rate, abs=6 * math.sqrt(rate / tried))
+
+
+@pytest.mark.parametrize("looks", [1, 3, 16])
+@pytest.mark.parametrize("kind", ["ca", "os"])
+def test_means_of_several_looks_keep_the_rate(kind: str, looks: int) -> None:
+    power = exponential(looks, 300, 40, 40, seed=looks).mean(0)
+    options: dict[str, Any] = {"guard": (1, 1), "train": (1, 2), "false_alarm": 0.01, "kind": kind}
+    rate = float(cfar(power, **options, looks=float(looks)).detected.double().mean())
+    assert rate == pytest.approx(0.01, rel=0.06)
+    if looks == 16:
+        assert not cfar(power, **options).detected.any()  # one look too few: everything weak is missed
 
 
 @settings(max_examples=25, deadline=None)
@@ -78,6 +90,9 @@ def test_factors_fulfil_their_formulas() -> None:
         for rank in (1, (cells + 1) // 2, cells):
             alpha = os_factor(cells, rank, rate)
             assert math.prod((cells - i) / (cells - i + alpha) for i in range(rank)) == pytest.approx(rate)
+    for looks in (0.999999, 1.000001):  # the integral, beside the product
+        for cells, rank, rate in ((1, 1, 0.1), (16, 12, 1e-6), (300, 225, 1e-4), (300, 300, 1e-9)):
+            assert os_factor(cells, rank, rate, looks) == pytest.approx(os_factor(cells, rank, rate), rel=1e-4)
     assert os_factor(20, 15, 1e-3) == pytest.approx(
         6.857, abs=0.005
     )  # Richards, Fundamentals of Radar Signal Processing
@@ -141,6 +156,7 @@ def test_nonsense_is_refused() -> None:
         ({"guard": (-1, 1)}, "none below 0"),
         ({"false_alarm": 0.0}, "between 0 and 1"),
         ({"kind": "os", "rank": 500}, "rank 500"),
+        ({"looks": 0.0}, "looks"),
     ):
         options = {"guard": (1, 1), "train": (2, 2), **wrong}
         with pytest.raises(ValueError, match=said):

@@ -146,11 +146,17 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.parametrize(
     "task",
-    ["{name: joint}", "{name: joint, masked: 0, contrast: 1, queue: 64, momentum: 0.99}", "{name: joint, contrast: 0.5, queue: 64}"],
+    [
+        "{name: joint}",
+        "{name: joint, masked: 0, contrast: 1, queue: 64, momentum: 0.99}",
+        "{name: joint, contrast: 0.5, queue: 64}",
+    ],
 )
 def test_pretraining_learns_resumes_and_is_carried_to_detection(recipe: Path, tmp_path: Path, task: str) -> None:
     given = [*JOINT, f"task={task}", "name=joint"]
-    whole = verbs.pretrain(recipe, overrides=[*given, f"schedule.epochs={40 if 'masked: 0' in task else 16}"], runs=tmp_path / "whole")
+    whole = verbs.pretrain(
+        recipe, overrides=[*given, f"schedule.epochs={40 if 'masked: 0' in task else 16}"], runs=tmp_path / "whole"
+    )
     if "masked: 0" in task:  # the queue fills first, so losses rise
         assert whole.metrics["partner_rank"] < 0.42
         assert whole.metrics["loss"] == whole.metrics["loss_contrast"]

@@ -1,0 +1,244 @@
+"""ADC cubes of an FMCW radar, made into range-Doppler or range-azimuth maps on the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Shaped
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+
+from maekit.adapter import Adapter, Front
+from maekit.adapters.cube_scene import simulate_cubes
+from maekit.adapters.fmcw import FMCW, SPEED_OF_LIGHT
+from maekit.adapters.map_drawing import draw_maps
+from maekit.adapters.radar_maps import Beamformer, Clutter, range_azimuth_map, remove_clutter
+from maekit.adapters.radar_spectra import Window, scaled_window
+from maekit.adapters.range_doppler_map import range_doppler_map
+from maekit.core.patchify import GridPatchifier
+from maekit.data.sample import Axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.random import Generator
+
+    from maekit.data.sample import Sample, SignalInfo
+
+Array = NDArray[Any]
+Valid = NDArray[np.bool_]
+View = Literal["range_doppler", "range_azimuth"]
+CUBE = ("receiver", "chirp", "sample")
+
+
+class CubeFront(Front):
+    """From samples of the ADC to maps in decibels, batched: clutter, window, transforms, power.
+
+    Args:
+        patchifier: of (channel, *map axes).
+        view: which map.
+        cube_axes: chirp and sample, with the receiver before them where there is one: 2 or 3.
+        clutter: what is taken out first. Chirps that a canceller loses are zeros at the end, so that the axis stays.
+        window: over range, and over Doppler.
+        sines: of the azimuths, of range-azimuth maps.
+        options: further ones of `range_azimuth_map`.
+        floor_db: smaller values are lifted to this.
+    """
+
+    sines: Tensor
+
+    def __init__(
+        self,
+        patchifier: GridPatchifier,
+        *,
+        view: View,
+        cube_axes: int,
+        clutter: Clutter,
+        window: Window,
+        sines: Float[Tensor, " azimuth"],
+        options: dict[str, Any],
+        floor_db: float,
+    ) -> None:
+        super().__init__(patchifier)
+        self.view, self.cube_axes, self.clutter, self.window = view, cube_axes, clutter, window
+        self.options, self.floor_db = options, floor_db
+        self.register_buffer("sines", sines, persistent=False)
+
+    def transform(
+        self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None
+    ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch *axes"] | None]:
+        """(batch, channel, *axes of the cube) -> (batch, channel, *map axes) in dB.
+
+        Every bin of a map comes of every sample of its cube: a map is measured where all of them are.
+        """
+        if valid is not None:
+            signal = torch.where(valid[:, None], signal, torch.zeros((), dtype=signal.dtype, device=signal.device))
+        # Not in float16 or bfloat16, whatever the model runs in: decibels need the range.
+        with torch.autocast(signal.device.type, enabled=False):
+            adc = remove_clutter(signal, self.clutter)
+            if self.view == "range_azimuth":
+                maps = range_azimuth_map(adc, sines=self.sines, window=self.window, **self.options)
+            else:
+                adc = pad(adc, (0, 0, 0, signal.shape[-2] - adc.shape[-2]))
+                maps = range_doppler_map(adc, window=self.window, average_receivers=self.cube_axes == 3)
+            maps = maps.clamp(min=self.floor_db)
+        if valid is None:
+            return maps, None
+        whole = valid.flatten(-self.cube_axes).all(-1)
+        return maps, whole[..., None, None].expand(maps.shape[0], *maps.shape[2:])
+
+
+class AdcCubeAdapter(Adapter):
+    """Maps of raw cubes: axes (receiver, chirp, sample) or (chirp, sample), complex, of a clip `frame` before them.
+
+    Args:
+        info: of the source.
+        view: `range_doppler`: the receivers' mean power; `range_azimuth`: of a line of receivers.
+        patch: extent of a patch in bins: (range, doppler or azimuth), of a clip with frames before them.
+        clutter: taken out before: `none`, `mean`, `two_pulse`, `three_pulse`; see `radar_maps.remove_clutter`.
+        window: over fast time, and over slow time for Doppler: `hann`, `hamming`, `blackman`, `none`.
+        floor_db: smaller values are lifted to this.
+        method: of range-azimuth maps: `fft` or `capon`; see `radar_maps.range_azimuth_map`.
+        taper: over the receivers, of `fft`.
+        loading: of `capon`.
+        spacing: of the receivers, in wavelengths; below zero where they are numbered from the right to the left.
+        azimuth_bins: of range-azimuth maps, even in degrees.
+        azimuth_deg: outer edges of the first and the last of them, positive to the right.
+        carrier_hz: at the start of a chirp; with the next two, Doppler is drawn in m/s, and in bins otherwise.
+        chirp_interval_s: from chirp to chirp; default the step of the axis `chirp` where the data spec has it in s.
+        bandwidth_hz: swept while samples are taken (slope times samples over sampling rate): range is drawn in m.
+        gain_jitter_db: augmentation: everything up or down by at most this much.
+        noise_re_mean_db: augmentation: white noise is added to the samples, this far above their mean power.
+
+    Raises:
+        ValueError: options that do not fit each other or the source's axes.
+    """
+
+    def __init__(
+        self,
+        info: SignalInfo,
+        *,
+        view: View = "range_doppler",
+        patch: tuple[int, ...] = (8, 8),
+        clutter: Clutter = "none",
+        window: Window = "hann",
+        floor_db: float = -200.0,
+        method: Beamformer = "fft",
+        taper: Window = "hamming",
+        loading: float = 1e-2,
+        spacing: float = 0.5,
+        azimuth_bins: int = 64,
+        azimuth_deg: tuple[float, float] = (-60.0, 60.0),
+        carrier_hz: float | None = None,
+        chirp_interval_s: float | None = None,
+        bandwidth_hz: float | None = None,
+        gain_jitter_db: float = 0.0,
+        noise_re_mean_db: float | None = None,
+    ) -> None:
+        names = tuple(axis.name for axis in info.axes)
+        clip = names[:1] == ("frame",)
+        cube = names[1:] if clip else names
+        for option, value, known in (
+            ("view", view, View),
+            ("clutter", clutter, Clutter),
+            ("method", method, Beamformer),
+        ):
+            if value not in get_args(known):
+                raise ValueError(f"{option} {value!r}, expected one of {', '.join(get_args(known))}")
+        if cube not in (CUBE, CUBE[1:]):
+            raise ValueError(
+                f"a cube has the axes (receiver, chirp, sample) or (chirp, sample), the data spec gives {names}"
+            )
+        if not info.complex:
+            raise ValueError(
+                "an ADC cube is complex, but the data spec gives real values (`signal.complex`: keep, pairs)"
+            )
+        if view == "range_azimuth" and (cube != CUBE or info.axes[-3].length < 2):
+            raise ValueError(f"range_azimuth needs an axis receiver of two or more, the data spec gives {names}")
+        low, high = azimuth_deg
+        if azimuth_bins < 1 or not -90 <= low < high <= 90:
+            raise ValueError(f"azimuth_deg {tuple(azimuth_deg)} goes up from -90 to 90 at most, in azimuth_bins >= 1")
+        if spacing == 0 or not loading > 0 or gain_jitter_db < 0:
+            raise ValueError("spacing is not zero, loading is above zero, gain_jitter_db is not below it")
+        chirps, samples = info.axes[-2:]
+        for name, length in ((window, samples.length), (window, chirps.length if view == "range_doppler" else 8)):
+            scaled_window(name, length)  # what it refuses it refuses here, at the line of the recipe
+        if cube == CUBE:
+            scaled_window(taper, info.axes[-3].length if view == "range_azimuth" else 8)
+        if clutter != "none" and chirps.length < 3:
+            raise ValueError(f"clutter {clutter!r} needs three chirps or more, there are {chirps.length}")
+        if chirp_interval_s is None and chirps.unit == "s":
+            chirp_interval_s = chirps.step
+        range_axis, across = _axes(samples.length, chirps.length, carrier_hz, bandwidth_hz, chirp_interval_s)
+        if view == "range_azimuth":
+            step = (high - low) / azimuth_bins
+            across = Axis("azimuth", azimuth_bins, "deg", step, low + step / 2)
+        self.map_axes = (*info.axes[: int(clip)], range_axis, across)
+        shape = (len(info.channels), *(axis.length for axis in self.map_axes))
+        rates = [1 / abs(axis.step) if axis.step else None for axis in self.map_axes]
+        patchifier = GridPatchifier(shape, tuple(patch), tuple(axis.name for axis in self.map_axes), rates)
+        towards = np.radians(across.start + (across.step or 0.0) * np.arange(across.length))
+        front = CubeFront(
+            patchifier, view=view, cube_axes=len(cube), clutter=clutter, window=window, floor_db=floor_db,
+            sines=torch.from_numpy(np.sin(towards).astype(np.float32)),
+            options={"method": method, "taper": taper, "loading": loading, "spacing": spacing},
+        )  # fmt: skip
+        super().__init__(info, patchifier, front)
+        self.gain_jitter_db, self.noise_re_mean_db = gain_jitter_db, noise_re_mean_db
+        self.unit = f"dB re 1 {info.unit}" if info.unit else "dB"
+
+    def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
+        """(channel, *axes of the cube) as read, complex64; what is missing is zero."""
+        signal = np.nan_to_num(sample.signal, nan=0.0, posinf=0.0, neginf=0.0)
+        return np.ascontiguousarray(signal, dtype=np.complex64), sample.valid
+
+    def augment(self, signal: Array, valid: Valid | None, rng: Generator) -> tuple[Array, Valid | None]:
+        """Receiver noise and gain."""
+        if self.noise_re_mean_db is not None:
+            measured = signal if valid is None else signal[:, valid]
+            mean = np.mean(np.abs(measured) ** 2) if measured.size else 0.0
+            real, imaginary = rng.standard_normal((2, *signal.shape))
+            signal = signal + np.sqrt(mean / 2) * 10 ** (self.noise_re_mean_db / 20) * (real + 1j * imaginary)
+        signal = signal * 10 ** (self.gain_jitter_db * rng.uniform(-1, 1) / 20)
+        return np.ascontiguousarray(signal, dtype=np.complex64), valid
+
+    def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
+        """Range upward, Doppler or azimuth to the right; see `draw_maps`."""
+        draw_maps(axes, x, self.map_axes, unit=self.unit, channels=self.info.channels, title=title)
+
+    simulate = staticmethod(simulate_cubes)
+
+
+def _axes(
+    samples: int, chirps: int, carrier_hz: float | None, bandwidth_hz: float | None, chirp_interval_s: float | None
+) -> tuple[Axis, Axis]:
+    """Of range and Doppler: in m and m/s where the radar is known, in bins where it is not.
+
+    Raises:
+        ValueError: a parameter that is not positive.
+    """
+    for name, value in {
+        "carrier_hz": carrier_hz,
+        "bandwidth_hz": bandwidth_hz,
+        "chirp_interval_s": chirp_interval_s,
+    }.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} {value!r} must be positive")
+    metres = (
+        Axis("range", samples)
+        if bandwidth_hz is None
+        else Axis("range", samples, "m", SPEED_OF_LIGHT / (2 * bandwidth_hz))
+    )
+    if carrier_hz is None or bandwidth_hz is None or chirp_interval_s is None:
+        return metres, Axis("doppler", chirps)
+    radar = FMCW(
+        carrier_hz=carrier_hz,
+        bandwidth_hz=bandwidth_hz,
+        samples=samples,
+        chirps=chirps,
+        chirp_interval_s=chirp_interval_s,
+    )
+    step = radar.velocity_resolution_mps
+    return metres, Axis("doppler", chirps, "m/s", step, -(chirps // 2) * step)

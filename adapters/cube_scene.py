@@ -1,0 +1,131 @@
+"""Road users before an FMCW radar with several receivers, kept as ADC cubes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from maekit.adapters.fmcw import FMCW
+from maekit.adapters.fmcw_scene import CLASSES, CLUTTER_POINTS, KINDS, NEAREST_M, WIDEST_RAD, RoadUser
+from maekit.errors import UserError
+
+COLUMNS = ("range", "azimuth", "doppler", "class")
+
+CUBE_RADAR = FMCW(bandwidth_hz=300e6, samples=64, sample_rate_hz=4e6, chirps=32, chirp_interval_s=60e-6,
+                  gain_db=16.0, power_w=0.016)  # fmt: skip
+"""64 range bins of 0.5 m and 32 Doppler bins of 1 m/s: small cubes, 128 KiB with 8 receivers."""
+
+
+def simulate_cubes(
+    folder: Path, *, drives: int = 12, frames: int = 10, users: int = 2, receivers: int = 8, frame_interval_s: float = 0.1,
+    seed: int = 0, radar: FMCW = CUBE_RADAR,
+) -> Path:  # fmt: skip
+    """Write `cubes.h5` with ADC cubes of moving road users, and the data spec beside it.
+
+    As `simulate_scenes` does for maps, but as a receiver's ADC gives it: one HDF5 group a drive, the first road user's
+    class taking turns over the drives, static clutter of each drive's own, thermal noise. For each frame:
+
+    - `adc` (receiver, chirp, sample): complex64, volts across one ohm, receivers half a wavelength apart;
+    - `objects` (user, column): range in m, azimuth in degrees (positive to the right), radial velocity in m/s (positive
+      when receding) and class of the body's centre;
+    - `label`: index of the class whose road user's echo is strongest.
+
+    Args:
+        folder: made when missing.
+        drives: recordings.
+        frames: cubes a drive.
+        users: road users a drive.
+        receivers: in a line.
+        frame_interval_s: between cubes.
+        seed: everything is a function of it and the drive's number.
+        radar: chirps and link budget.
+
+    Returns:
+        The data spec.
+
+    Raises:
+        UserError: nothing to simulate, or a drive that does not fit into the radar's range.
+    """
+    if min(drives, frames, users, receivers) < 1:
+        raise UserError(
+            "nothing to simulate", value={"drives": drives, "frames": frames, "users": users, "receivers": receivers},
+            expected="at least one of each",
+        )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    times = ((np.arange(frames) - (frames - 1) / 2) * frame_interval_s).astype(np.float64)
+    with h5py.File(folder / "cubes.h5", "w") as file:
+        for drive in range(drives):
+            rng = np.random.default_rng((seed, drive))
+            names = [CLASSES[drive % len(CLASSES)], *rng.choice(CLASSES, users - 1)]
+            try:
+                present = [RoadUser(KINDS[n], rng, frames * frame_interval_s, 0.9 * radar.max_range_m) for n in names]
+            except ValueError as error:
+                raise UserError(str(error), mend="Give fewer `frames` or a shorter `frame_interval_s`.") from error
+            objects = np.empty((frames, users, len(COLUMNS)), dtype=np.float32)
+            for frame, time in enumerate(times):
+                for row, (user, name) in enumerate(zip(present, names, strict=True)):
+                    range_m, velocity_mps = user.range_and_velocity(time)
+                    objects[frame, row] = range_m, user.azimuth_deg(time), velocity_mps, CLASSES.index(name)
+            sections = np.array([KINDS[name].rcs_m2 for name in names])
+            dominant = radar.received_w(objects[..., 0].astype(np.float64), sections).argmax(1)
+            record = file.create_group(f"drive_{drive:03d}")
+            record.attrs.update({"drive": f"drive{drive:03d}", "frame_rate_hz": 1 / frame_interval_s, **asdict(radar)})
+            cubes = receiver_cubes(radar, present, times, rng, receivers=receivers)
+            record.create_dataset("adc", data=cubes, chunks=(1, *cubes.shape[1:]))
+            record.create_dataset("objects", data=objects).attrs["columns"] = COLUMNS
+            record.create_dataset("label", data=objects[np.arange(frames), dominant, -1].astype(np.int64))
+    spec = folder / "simulated_cubes.yaml"
+    spec.write_text(_spec(radar))
+    return spec
+
+
+def receiver_cubes(
+    radar: FMCW, users: list[RoadUser], times_s: NDArray[np.float64], rng: np.random.Generator, *, receivers: int
+) -> NDArray[np.complex64]:
+    """Echoes of road users, static clutter and thermal noise: (frame, receiver, chirp, sample), volts across one ohm.
+
+    Args:
+        times_s: middles of the frames.
+    """
+    chirps = (np.arange(radar.chirps) - (radar.chirps - 1) / 2) * radar.chirp_interval_s
+    still = rng.uniform(NEAREST_M, radar.max_range_m, CLUTTER_POINTS)[:, None].repeat(radar.chirps, axis=1)
+    towards = np.sin(rng.uniform(-WIDEST_RAD, WIDEST_RAD, CLUTTER_POINTS))
+    clutter = radar.array_signal(still, towards, rng.exponential(1.0, CLUTTER_POINTS), receivers=receivers)
+    sections = np.concatenate([np.full(user.kind.points, user.kind.rcs_m2 / user.kind.points) for user in users])
+    cubes = np.empty((len(times_s), *clutter.shape), dtype=np.complex64)
+    for frame, time in enumerate(times_s):
+        x, y = (
+            np.concatenate(places) for places in zip(*(user.places_m(time + chirps) for user in users), strict=True)
+        )
+        ranges = np.hypot(x, y)
+        sines = (x / ranges).mean(-1)
+        cubes[frame] = clutter + radar.array_signal(ranges, sines, sections, receivers=receivers)
+        cubes[frame] += radar.noise(rng, clutter.shape)
+    return cubes
+
+
+def _spec(radar: FMCW) -> str:
+    return f"""\
+# The radar's parameters go to the adapter: {{name: adc_cube, carrier_hz: {radar.carrier_hz:.6g}, bandwidth_hz: {radar.bandwidth_hz:.6g}}}
+name: simulated_cubes
+title: ADC cubes of simulated road users before a {radar.carrier_hz / 1e9:g} GHz FMCW radar
+licence: Apache-2.0 (simulated by maekit)
+files: "cubes.h5"
+records: "/*"
+signal:
+  path: adc
+  axes: [frame, receiver, chirp, sample]
+  channels: [echo]
+  unit: V
+  complex: keep
+  steps:
+    chirp: {{step: {radar.chirp_interval_s:.6g}, unit: s}}
+    sample: {{step: {1 / radar.sample_rate_hz:.6g}, unit: s}}
+group: {{attribute: drive}}
+label: {{path: label, classes: [{", ".join(CLASSES)}]}}
+window: {{axis: frame, length: 1}}
+"""
