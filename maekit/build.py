@@ -202,6 +202,8 @@ class Absent:
     classes: tuple[str, ...] | None
     groups: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, dtype=np.str_))
     labels: NDArray[Any] | None = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    objects: tuple[str, ...] | None = None
+    beside: dict[str, SignalInfo] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return 0

@@ -67,7 +67,7 @@ def check_adapter(adapter: Adapter, source: Source) -> None:
     _draw(adapter, adapter.front.to_units(x)[0].numpy())
 
 
-def _varied(adapter: Adapter, sample: Sample) -> tuple[NDArray[Any], float | int | None]:
+def _varied(adapter: Adapter, sample: Sample) -> tuple[NDArray[Any], Any]:
     rng = np.random.default_rng(1)
     varied = adapter.vary(sample, rng)
     return adapter.training_sample(varied, rng)[0], varied.label

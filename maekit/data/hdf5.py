@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import os
 from collections import Counter
@@ -13,7 +14,9 @@ import h5py
 import numpy as np
 
 from maekit.data.fingerprint import fingerprint
+from maekit.data.hdf5_beside import SignalsBeside
 from maekit.data.hdf5_labels import LabelReader, read_groups
+from maekit.data.hdf5_objects import ObjectReader, stacked
 from maekit.data.hdf5_recording import Recording, RecordingReader
 from maekit.data.hdf5_safety import BLOCK_LIMIT, find_records, load_filters, open_hdf5
 from maekit.data.hdf5_values import may_be_missing
@@ -22,7 +25,7 @@ from maekit.data.spec import TIME, DataSpec, Window
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 _OPEN_FILES = 64
 _SCAN_BYTES = 2**24
+
+DECIDES = {"files", "records", "signal", "valid", "missing_budget", "group", "label"}
+"""What of a data spec decides the samples."""
 
 MISSING = "missing share over the budget"
 NO_LABEL = "no label"
@@ -53,10 +59,11 @@ class HDF5Windows:
         window: instead of the spec's.
         reducers: the adapter's ways to make a label from what is in a window.
         with_labels: False leaves labels unread, so that unlabelled windows are kept (pretraining).
+        beside: names of the spec's other signals that samples come with.
         max_sample_bytes: a window larger than this is refused.
 
     Attributes:
-        info, groups, labels, classes: see `Source`.
+        info, groups, labels, classes, objects, beside: see `Source`.
         recordings: what was found.
         dropped: how many windows (or short recordings) were left out, by reason.
 
@@ -72,19 +79,24 @@ class HDF5Windows:
         window: Window | None = None,
         reducers: Mapping[str, Reducer] | None = None,
         with_labels: bool = True,
+        beside: Sequence[str] = (),
         max_sample_bytes: int = BLOCK_LIMIT,
     ) -> None:
         self.spec, self.root = spec, Path(root)
         self.reader = RecordingReader(spec, window, max_sample_bytes)
         self.window = self.reader.window
-        self._labels = LabelReader(spec.label, reducers or {}) if spec.label and with_labels else None
+        self._labels: LabelReader | ObjectReader | None = None
+        if spec.label and with_labels:
+            self._labels = ObjectReader(spec.label) if spec.label.objects else LabelReader(spec.label, reducers or {})
+        self.objects = self._labels.columns if isinstance(self._labels, ObjectReader) else None
+        self._beside = SignalsBeside(spec, self.window, beside, max_sample_bytes)
         self._handles: dict[Path, h5py.File] = {}
         self._pid = os.getpid()
         self.dropped: dict[str, int] = Counter()
         self.recordings: list[Recording] = []
         self._rows: list[tuple[int, int]] = []
         groups: list[str] = []
-        labels: list[float] = []
+        labels: list[Any] = []
         for path in find_files(self.root, spec.files or ""):
             with open_hdf5(path) as file:
                 for record in find_records(file, spec.records):
@@ -93,6 +105,7 @@ class HDF5Windows:
         self.classes = self._labels.classes if self._labels else None
         self.labels = self._checked_labels(labels)
         self.info = self.reader.info([self.recordings[number] for number, _ in self._rows])
+        self.beside = self._beside.infos(sorted({number for number, _ in self._rows}))
         self.dropped = dict(self.dropped)
 
     def __len__(self) -> int:
@@ -107,10 +120,12 @@ class HDF5Windows:
         stop = min(start + recording.length, recording.rows)
         signal, valid = self.reader.read(self._open(recording.file), recording, start, stop)
         place = recording.file.relative_to(self.root).as_posix()
+        label = None if self.labels is None else self.labels[index]
         return replace(
             self.reader.sample(signal, valid, recording, start, place),
-            label=None if self.labels is None else self.labels[index].item(),
+            label=label if label is None or label.ndim else label.item(),
             group=str(self.groups[index]),
+            beside=self._beside.samples(self._open(recording.file), number, start, stop, place),
         )
 
     @property
@@ -131,8 +146,14 @@ class HDF5Windows:
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the samples: the spec's meaning, the window, the files (see `fingerprint.py`)."""
-        spec = self.spec.model_dump_json(include={"files", "records", "signal", "valid", "missing_budget", "group",
-                                                  "label"})  # fmt: skip
+        said = self.spec.model_dump(mode="json", include=DECIDES | ({"beside"} if self.beside else set()))
+        # Keys that came later are left out where they say nothing, so that runs from before them go on.
+        if self.objects is None and said["label"]:
+            del said["label"]["objects"]
+        for step in said["signal"]["steps"].values():
+            if step["spacing"] == "even":
+                del step["spacing"]
+        spec = json.dumps(said, separators=(",", ":"), ensure_ascii=False)
         window = self.window.model_dump_json() if self.window else "whole"
         return fingerprint(self.root, sorted({r.file for r in self.recordings}), f"{spec}{window}")
 
@@ -157,7 +178,7 @@ class HDF5Windows:
             self._handles[path] = open_hdf5(path)
         return self._handles[path]
 
-    def _index(self, file: h5py.File, path: Path, record: str, groups: list[str], labels: list[float]) -> None:
+    def _index(self, file: h5py.File, path: Path, record: str, groups: list[str], labels: list[Any]) -> None:
         recording = self.reader.describe(file, path, record)
         if self.recordings:
             self.reader.check_alike(recording, self.recordings[0])
@@ -167,8 +188,11 @@ class HDF5Windows:
             return
         dataset, group = file[recording.dataset], file[record]
         names = read_groups(self.spec.group, dataset, group, recording.rows)
-        values = np.full(len(windows), np.nan)
-        if self._labels is not None:
+        values: Any = np.full(len(windows), np.nan)
+        if isinstance(self._labels, ObjectReader):
+            tables = self._labels.read(dataset, group, recording.rows, windows)
+            values = values if tables is None else tables
+        elif self._labels is not None:
             values = self._labels.read(dataset, group, recording.rows, windows, recording.rate_hz)
         missing = self._missing(file, recording)
         for (start, stop), value in zip(windows, values, strict=True):
@@ -182,12 +206,13 @@ class HDF5Windows:
             if share > self.spec.missing_budget or share >= 1:
                 self.dropped[MISSING] += 1
                 continue
-            if self._labels is not None and np.isnan(value):
+            if self._labels is not None and np.ndim(value) == 0 and np.isnan(value):
                 self.dropped[NO_LABEL] += 1
                 continue
             self._rows.append((len(self.recordings), start))
             groups.append(str(names[start] if len(names) > 1 else names[0]))
-            labels.append(float(value))
+            labels.append(value)
+        self._beside.describe(file, path, record, recording.rows)
         self.recordings.append(recording)
 
     def _missing(self, file: h5py.File, recording: Recording) -> NDArray[np.float64] | None:
@@ -204,7 +229,7 @@ class HDF5Windows:
             shares[start:stop] = 1 - np.moveaxis(valid, axis, 0).reshape(stop - start, -1).mean(1)
         return np.concatenate([[0.0], np.cumsum(shares)])
 
-    def _checked_labels(self, labels: list[float]) -> NDArray[np.generic] | None:
+    def _checked_labels(self, labels: list[Any]) -> NDArray[np.generic] | None:
         """Labels as the `Source` protocol has them, once it is sure that there is something to learn from."""
         place = f"{self.root / (self.spec.files or '')}:{self.reader.signal.path}"
         if not labels:
@@ -222,7 +247,9 @@ class HDF5Windows:
                             expected="at least one", mend=mends[main])  # fmt: skip
         if self._labels is None:
             return None
-        values = np.array(labels)
+        if self.objects is not None:
+            return stacked(labels)
+        values = np.array(labels, dtype=np.float64)
         if self.classes is None:
             return values
         codes = values.astype(np.int64)

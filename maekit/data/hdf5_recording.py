@@ -246,7 +246,7 @@ class RecordingReader:
                 continue
             if name in signal.steps:
                 step = signal.steps[name]
-                axes.append(Axis(name, lengths[name], step.unit, step.step, step.start))
+                axes.append(Axis(name, lengths[name], step.unit, step.step, step.start, step.spacing))
             elif name == TIME:
                 seconds = self.window.seconds if self.window and self.row_axis == TIME else None
                 spacing = 1 / rate_hz if rate_hz else seconds / lengths[name] if seconds else None

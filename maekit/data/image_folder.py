@@ -65,6 +65,8 @@ class ImageFolderSource:
 
     def __init__(self, spec: DataSpec, root: Path, *, labels: bool = True) -> None:
         self.root = root / (spec.folder or "")
+        self.objects: tuple[str, ...] | None = None
+        self.beside: dict[str, SignalInfo] = {}
         if not self.root.is_dir():
             raise UserError(
                 "no such folder", place=str(self.root), expected="a folder with pictures",

@@ -26,7 +26,7 @@ import numpy as np
 from maekit.data.fingerprint import fingerprint_of
 from maekit.data.hdf5_safety import open_hdf5
 from maekit.data.image_folder import INFO, ImageFolderSource, decode_picture
-from maekit.data.sample import Sample, Source
+from maekit.data.sample import Sample, SignalInfo, Source
 from maekit.errors import UnreadableError, UserError
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ class PackedFolder:
         self._firsts = np.array([shard.first for shard in shards])
         self._files: dict[int, BinaryIO] = {}
         self.groups = np.concatenate([shard.sides for shard in shards])
+        self.objects: tuple[str, ...] | None = None
+        self.beside: dict[str, SignalInfo] = {}
         self.classes = tuple(manifest["classes"]) if labels and manifest["classes"] else None
         self.labels: NDArray[Any] | None = None
         if self.classes:

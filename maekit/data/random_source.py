@@ -46,6 +46,8 @@ class RandomSource:
         """Of a sample; where samples may have any size, whoever knows the size in use sets it."""
         self._pool: list[NDArray[Any]] = []
         self.groups = np.full(samples, "random")
+        self.objects: tuple[str, ...] | None = None
+        self.beside: dict[str, SignalInfo] = {}
         self.classes: tuple[str, ...] | None = None
         if labels and spec.kind == "image_folder":
             self.classes = tuple(f"class {i}" for i in range(CLASSES))

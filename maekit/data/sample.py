@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis of a signal: `length` points, `step` `unit`s apart, the first at `start`."""
+    """One axis of a signal: `length` points, `step` `unit`s apart, the first at `start`.
+
+    With the spacing `sine`, `step` and `start` are sines of an angle in `unit`.
+    """
 
     name: str
     length: int
     unit: str = ""
     step: float | None = None
     start: float = 0.0
+    spacing: Literal["even", "sine"] = "even"
 
-    def coordinates(self) -> tuple[float, float]:
-        """First and last edge in `unit`s (indices where no step is known), for drawing."""
-        step = self.step if self.step is not None else 1.0
-        return self.start, self.start + step * self.length
+    def points(self) -> NDArray[np.float64]:
+        """(length,) where the points lie, in `unit` (indices where no step is known)."""
+        even = self.start + (1.0 if self.step is None else self.step) * np.arange(self.length, dtype=np.float64)
+        if self.spacing == "even":
+            return even
+        angle = np.arcsin(even.clip(-1, 1)) * (180 / np.pi if self.unit == "deg" else 1.0)
+        return np.asarray(angle, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +63,36 @@ class Sample:
     Args:
         signal: (channels, *axes), real or complex, in the source's unit. Finite wherever `valid`.
         valid: (*axes) True where really measured; None when all of it was.
-        label: a value, a class index, or None.
+        label: a value, a class index, (object, column) for a table of objects, or None.
         group: the person, drive or session that splits are made by.
         place: `file:/record@start`, for messages and captions.
         rate_hz: sampling rate of the time axis of this recording.
+        beside: other signals of the same moment that were asked for and that the recording has, by name.
     """
 
     signal: NDArray[np.generic]
     valid: NDArray[np.bool_] | None
-    label: float | int | None
+    label: float | int | NDArray[np.float32] | None
     group: str
     place: str
     rate_hz: float | None = None
+    beside: Mapping[str, Sample] = field(default_factory=dict)
 
 
 class Source(Protocol):
     """Random access to samples: HDF5 windows, a folder of files, or what a user brings.
 
     `groups` and `labels` are known for every sample without reading signals, so splits and class balance cost
-    nothing. `labels` is float64 (a value), int64 (an index into `classes`) or None.
+    nothing. `labels` is float64 (a value), int64 (an index into `classes`), float32 (sample, object, column) with rows of NaN
+    where a sample has fewer `objects`, whose columns these are, or None.
     """
 
     info: SignalInfo
     groups: NDArray[np.str_]
     labels: NDArray[np.generic] | None
     classes: tuple[str, ...] | None
+    objects: tuple[str, ...] | None
+    beside: dict[str, SignalInfo]
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...

@@ -15,6 +15,7 @@ from maekit.recipe.yaml import read_yaml
 
 CHANNEL = "channel"
 TIME = "time"
+OBJECT_CLASS = "class"
 BUILT_IN_REDUCERS = ("mean", "median", "majority", "first")
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -104,11 +105,22 @@ class Attribute(Strict):
 
 
 class Step(Strict):
-    """Spacing of the points along an axis, for drawing."""
+    """Where the points along an axis lie: `start`, then every `step`, in `unit`.
+
+    With `spacing: sine` they are even in the sine of an angle, as the bins of a line array's FFT are: then `start` and
+    `step` are sines, and `unit` (deg or rad) is that of the angle.
+    """
 
     step: Finite
     unit: str = ""
     start: Finite = 0.0
+    spacing: Literal["even", "sine"] = "even"
+
+    @model_validator(mode="after")
+    def _angle(self) -> Self:
+        if self.spacing == "sine" and self.unit not in ("deg", "rad"):
+            raise ValueError(f"`spacing: sine` is of an angle in deg or rad, not in {self.unit!r}")
+        return self
 
 
 class Signal(Strict):
@@ -193,6 +205,10 @@ class Label(Strict):
         events: the dataset holds times of events, in seconds from the start of the record.
         reduce: how the values in a window become one; default `mean` for values, `majority` for classes.
         offset_s: added to the label's clock to give the signal's.
+        objects: instead of one label, a table of objects for each row: the dataset is (row, object, column), NaN where there are
+            fewer, and its attribute `columns` names the columns; these are read. Axes of the signal are named as there, in
+            their unit, `class` is an index into `classes`. A window has the objects of its last row. A recording without
+            the dataset has no labels.
     """
 
     path: Name | None = None
@@ -202,9 +218,21 @@ class Label(Strict):
     unit: str = ""
     classes: Annotated[list[Name], Field(min_length=2)] | None = None
     offset_s: Finite = 0.0
+    objects: Annotated[list[Name], Field(min_length=2)] | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
+        if self.objects is not None and (
+            self.path is None
+            or self.events
+            or self.reduce
+            or self.offset_s
+            or (OBJECT_CLASS in self.objects) != bool(self.classes)
+        ):
+            raise ValueError(
+                "`objects` name columns of the dataset at `path`, with `class` among them exactly where there are `classes`; "
+                "`events`, `reduce` and `offset_s` do not go with them"
+            )
         if (self.path is None) == (self.attribute is None):
             raise ValueError("give the label as either `path` or `attribute`")
         if self.classes is not None and len(set(self.classes)) < len(self.classes):
@@ -219,7 +247,11 @@ class Label(Strict):
 
 
 class DataSpec(Strict):
-    """One data set: where its values stand in the files, their units, and what a sample of it is."""
+    """One data set: where its values stand in the files, their units, and what a sample of it is.
+
+    `beside` are other signals of the same recordings, by name: cut along the window's axis with the signal, or taken whole
+    where they have no such axis. A recording may lack any of them.
+    """
 
     name: Name
     title: str = ""
@@ -230,6 +262,7 @@ class DataSpec(Strict):
     folder: Name | None = None
     records: Name | None = None
     signal: Signal | None = None
+    beside: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Signal] = {}
     valid: Valid | None = None
     missing_budget: Share = 0.5
     group: Group | None = None
@@ -250,8 +283,8 @@ class DataSpec(Strict):
         if self.kind == "image_folder":
             extra = [
                 key
-                for key in ("files", "records", "signal", "valid", "group", "label", "window")
-                if getattr(self, key) is not None
+                for key in ("files", "records", "signal", "beside", "valid", "group", "label", "window")
+                if getattr(self, key)
             ]
             if extra:
                 raise ValueError(f"a folder of class folders has no {', '.join(f'`{key}`' for key in extra)}")

@@ -1,0 +1,103 @@
+"""Other signals of the same recordings: cut along the same rows, or taken whole where they have no such axis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from maekit.data.hdf5_recording import Recording, RecordingReader
+from maekit.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import h5py
+
+    from maekit.data.sample import Sample, SignalInfo
+    from maekit.data.spec import DataSpec, Window
+
+
+class SignalsBeside:
+    """The signals of `spec.beside` that were asked for, in every recording that has them.
+
+    Args:
+        spec: what the files mean.
+        window: how the recordings' own signal is cut.
+        wanted: their names.
+        max_sample_bytes: as of the signal.
+
+    Raises:
+        UserError: a name that the data spec has not.
+    """
+
+    def __init__(self, spec: DataSpec, window: Window | None, wanted: Sequence[str], max_sample_bytes: int) -> None:
+        for name in wanted:
+            if name not in spec.beside:
+                raise UserError("no such signal beside", place=f"data spec {spec.name}: beside", value=name,
+                                expected="one of " + (", ".join(spec.beside) or "(it has none)"),
+                                mend=nearest(name, spec.beside) or "Name it in `beside` of the data spec.")  # fmt: skip
+        self.readers: dict[str, RecordingReader] = {}
+        for name in wanted:
+            signal = spec.beside[name]
+            cut = window is not None and window.axis in signal.axes
+            own = spec.model_copy(update={"signal": signal, "valid": None, "window": None})
+            self.readers[name] = RecordingReader(own, window if cut else None, max_sample_bytes)
+        self._found: dict[str, dict[int, Recording]] = {name: {} for name in wanted}
+        self._count = 0
+
+    def describe(self, file: h5py.File, path: Path, record: str, rows: int) -> None:
+        """Take note of the next recording.
+
+        Raises:
+            UserError: a signal that is not as the spec says, of another size than in other recordings, or of other rows.
+        """
+        for name, reader in self.readers.items():
+            if reader.signal.path not in file[record]:
+                continue
+            recording = reader.describe(file, path, record)
+            if reader.window is not None and recording.rows != rows:
+                raise UserError(
+                    f"{name!r} has other rows than the signal beside it", place=f"{path}:{recording.dataset}",
+                    value=recording.rows, expected=f"{rows}: one for each of the signal's",
+                )  # fmt: skip
+            if self._found[name]:
+                reader.check_alike(recording, next(iter(self._found[name].values())))
+            self._found[name][self._count] = recording
+        self._count += 1
+
+    def infos(self, used: Sequence[int]) -> dict[str, SignalInfo]:
+        """What the samples of each signal have in common.
+
+        Args:
+            used: numbers of the recordings that have samples.
+
+        Raises:
+            UserError: a signal that none of them has.
+        """
+        found = {}
+        for name, reader in self.readers.items():
+            some = [self._found[name][number] for number in used if number in self._found[name]]
+            if not some:
+                raise UserError("no recording has this signal", place=f"data spec {reader.spec.name}: beside",
+                                value=name, expected=f"a dataset {reader.signal.path!r} in some recording")  # fmt: skip
+            found[name] = reader.info(some)
+        return found
+
+    def samples(self, file: h5py.File, number: int, start: int, stop: int, place: str) -> dict[str, Sample]:
+        """Of one window, those that its recording has.
+
+        Args:
+            file: of the recording.
+            number: of the recording, in the order of `describe`.
+            start, stop: rows of the window.
+            place: how messages name the file.
+        """
+        found = {}
+        for name, reader in self.readers.items():
+            recording = self._found[name].get(number)
+            if recording is None:
+                continue
+            first, last = (start, stop) if reader.window is not None else (0, recording.rows)
+            signal, valid = reader.read(file, recording, first, last)
+            found[name] = reader.sample(signal, valid, recording, first, place)
+        return found
