@@ -145,8 +145,12 @@ class Conversion(_Strict):
 
     @model_validator(mode="after")
     def _frames_agree(self) -> Self:
-        if self.framewise and (self.derived or self.attributes):
-            raise ValueError("recordings made of frames have neither `derived` nor `attributes`: use `parameters`")
+        if self.framewise and self.derived:
+            raise ValueError("recordings made of frames have no `derived`")
+        if self.framewise and self.attributes and not any(stream.by for stream in self.streams.values()):
+            raise ValueError(
+                "`attributes` of recordings made of files are the named groups of `record`, or `parameters`"
+            )
         if not self.framewise and (
             self.blocks is not None or self.parameters or any(s.several for s in self.streams.values())
         ):

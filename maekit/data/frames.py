@@ -77,7 +77,7 @@ def frame_recordings(
             continue
         for source in files[stream].all():
             if rule.by:
-                _told_apart(rule, stream, source, through, record, found)
+                _told_apart(rules, stream, source, through, record, found)
                 continue
             found.setdefault(record, FrameRecording()).attributes.update(source.attributes)
         if rule.by:
@@ -85,7 +85,11 @@ def frame_recordings(
         recording = found[record]
         if files[stream].whole:
             _add_whole(recording, stream, rule, files[stream].whole, through)
+        most = max(map(len, files[stream].frames.values()), default=0)
         for number, sources in files[stream].frames.items():
+            if len(sources) != most:
+                raise UserError(f"a frame with fewer files of {stream!r} than others", place=sources[0].place,
+                                value=len(sources), expected=f"{most}", mend="Is the copy complete?")  # fmt: skip
             make = partial(_read, rule, sources, through)
             recording.rows.setdefault(stream, {})[number] = _Row(sources[0].place, make)
     return found
@@ -131,29 +135,38 @@ def _same(made: Made) -> Made:
 
 
 def _told_apart(
-    rule: Stream, stream: str, source: Source, through: Transformation | None, record: str,
+    rules: Conversion, stream: str, source: Source, through: Transformation | None, record: str,
     found: dict[str, FrameRecording],
 ) -> None:  # fmt: skip
     """Rows of one file to the recordings that they belong to."""
+    rule = rules.streams[stream]
     content = source.read()
     values = values_of(rule, content)
     edges = offsets_of(rule, content, len(values)) if rule.offsets is not None else None
     count = len(values) if edges is None else len(edges) - 1
-    keys = [content.pick(key).ravel() for key in rule.by]
+    keys = {key: content.pick(key).ravel() for key in rule.by}
+    noted = {name: content.pick(key).ravel() for name, key in rules.attributes.items()}
     numbers = None if rule.number is None else content.numbers(rule.number).ravel()
-    for name, column in [*zip(rule.by, keys, strict=True), *([(rule.number, numbers)] if numbers is not None else [])]:
+    for name, column in {**keys, **noted, **({} if numbers is None else {str(rule.number): numbers})}.items():
         if len(column) != count:
             raise UserError(
                 "not one entry a row", place=f"{content.place}:{name}", value=len(column), expected=f"{count}"
             )
-    widths = [len(str(int(column.max()))) if column.dtype.kind in "iu" else 0 for column in keys]
+    widths = [len(str(int(column.max()))) if column.dtype.kind in "iu" else 0 for column in keys.values()]
     for row in range(count):
-        own = [column[row].item() for column in keys]
+        own = [column[row].item() for column in keys.values()]
         suffix = "_".join(
             f"{value:0{width}d}" if width else str(value) for value, width in zip(own, widths, strict=True)
         )
         recording = found.setdefault(f"{record}_{suffix}".replace("/", "_"), FrameRecording())
-        recording.attributes |= source.attributes | dict(zip(rule.by, own, strict=True))
+        for name, value in [
+            *zip(rule.by, own, strict=True),
+            *((name, column[row].item()) for name, column in noted.items()),
+        ]:
+            if recording.attributes.setdefault(name, value) != value:
+                raise UserError("not one value a recording", place=f"{content.place}:{name}", value=value,
+                                expected=f"{recording.attributes[name]}, as in the rows of {suffix} before")  # fmt: skip
+        recording.attributes |= source.attributes
         rows = recording.rows.setdefault(stream, {})
         number = len(rows) if numbers is None else int(numbers[row])
         if number in rows:
