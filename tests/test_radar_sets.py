@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +21,6 @@ from maekit.data.convert import convert
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.sample import Axis
 from maekit.data.spec import DataSpec, find_spec, load_spec
-from maekit.data.unpickle import plain
 from maekit.errors import UserError
 
 SETS = ("cruw", "radarcity", "carrada", "raddet")
@@ -245,52 +242,6 @@ def test_boxes_that_disagree_are_left_out(tmp_path: Path) -> None:
     with h5py.File(converted("carrada", tmp_path, tell=lines.append)) as file:
         assert file["2019-09-16-12-52-12/frame"][()].tolist() == [0, 2]
     assert any("1 frames left out, for which the two files of boxes disagree" in line for line in lines)
-
-
-class Harm:
-    """What a pickle runs when it is opened."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.path),)
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(protocol: int, tmp_path: Path) -> None:
-    made("raddet", tmp_path)
-    harm = {"classes": ["car"], "boxes": [Harm(tmp_path / "harmed")]}
-    (tmp_path / "raddet/train/gt/part1/000000.pickle").write_bytes(pickle.dumps(harm, protocol))
-    with pytest.raises(UserError, match=r"000000.pickle: a pickle that holds more than data.*mkdir"):
-        converted("raddet", tmp_path)
-    assert not (tmp_path / "harmed").exists()
-    assert not list((tmp_path / "out").iterdir())
-    with pytest.raises(UserError, match="more than data"):
-        plain(pickle.dumps(np.dtype([("a", "f4")]), protocol), "here")
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_plain_pickles_of_either_numpy_are_read(protocol: int, tmp_path: Path) -> None:
-    data = {
-        "classes": ["car", "bus"], "boxes": np.arange(12.0).reshape(2, 6), "one": np.float32(3), "turned": np.ones((2, 3)).T,
-        "names": np.array(["a", "bc"]), "set": {1, 2}, "none": np.empty((0, 6)), "bytes": b"x", "number": 1 + 2j,
-    }  # fmt: skip
-    for core in (b"numpy._core", b"numpy.core"):
-        content = pickle.dumps(data, protocol)
-        if core == b"numpy.core" and protocol >= 4:
-            content = content.replace(b"\x8c\x16numpy._core.multiarray", b"\x8c\x15numpy.core.multiarray")
-            content = content.replace(b"\x8c\x13numpy._core.numeric", b"\x8c\x12numpy.core.numeric")
-            content = (
-                b"".join([content[:2], content[11:]]) if content[2:3] == b"\x95" else content
-            )  # without its length
-        elif core == b"numpy.core":
-            content = content.replace(b"numpy._core", core)
-        found = plain(content, "here")
-        assert all(np.array_equal(found[key], value) for key, value in data.items())
-    if protocol == 0:
-        radar_layouts.raddet(tmp_path / "raddet", name_of_core="numpy.core")
-        converted("raddet", tmp_path)
 
 
 def test_rows_of_one_file_become_recordings(real_points: Path, tmp_path: Path) -> None:
