@@ -126,6 +126,51 @@ class FMCW:
         turn = np.exp(2j * np.pi * self.slope_hz_per_s * delay[..., None] * time)
         return np.einsum("pc,pcs->cs", start, turn)
 
+    def array_signal(
+        self, range_m: NDArray[np.float64], sine: NDArray[np.float64], rcs_m2: NDArray[np.float64] | float,
+        *, receivers: int, spacing: float = 0.5,
+    ) -> NDArray[np.complex64]:  # fmt: skip
+        """The beat signals of many point scatterers at a line of receivers, for a price of a matrix product.
+
+        Receiver m stands at m * spacing * `wavelength_m` to the right; an echo of azimuth theta, positive to the right,
+        reaches it the earlier: its phase is less by 2 pi m spacing sin(theta) (see `radar_maps`).
+
+        Two approximations make the phase a sum over receiver, chirp and sample, and the signal a product: no range
+        migration inside a frame (the beat frequency and the amplitude are those of the mean range; right while a
+        scatterer moves by much less than a range bin), and the array small against the range bin. The phase from chirp
+        to chirp is that of the centre of the sweep, which for a scatterer at rest is exactly `beat_signal`.
+
+        Args:
+            range_m: (*frame, scatterer, chirp): to receiver 0, at each chirp.
+            sine: (*frame, scatterer): of the azimuth.
+            rcs_m2: (*frame, scatterer) or a number: radar cross section.
+            receivers: how many.
+            spacing: in wavelengths.
+
+        Returns:
+            (*frame, receiver, chirp, sample), volts across one ohm, without noise.
+        """
+        middle = range_m.mean(-1)
+        delay = 2 / SPEED_OF_LIGHT * range_m
+        time = (np.arange(self.samples) - (self.samples - 1) / 2) / self.sample_rate_hz
+        # Angles in double precision, for a range has thousands of turns of phase; what they give in single.
+        slow = _turns(self.centre_hz * delay) * np.sqrt(self.received_w(middle, rcs_m2))[..., None].astype(np.float32)
+        fast = _turns(self.slope_hz_per_s * 2 / SPEED_OF_LIGHT * middle[..., None] * time)
+        across = _turns(-spacing * np.asarray(sine)[..., None] * np.arange(receivers))
+        left = np.einsum("...pm,...pc->...mcp", across, slow)
+        return (left.reshape(*left.shape[:-3], receivers * self.chirps, -1) @ fast).reshape(
+            *left.shape[:-1], self.samples
+        )
+
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.complex128]:
         """Complex white noise of the thermal power."""
         return np.sqrt(self.noise_w / 2) * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
+
+
+def _turns(turns: NDArray[np.float64]) -> NDArray[np.complex64]:
+    """exp(2j pi turns), by the fraction of a turn, so that single precision will do for sine and cosine."""
+    angle = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
+    out = np.empty(angle.shape, dtype=np.complex64)
+    np.cos(angle, out=out.real)
+    np.sin(angle, out=out.imag)
+    return out

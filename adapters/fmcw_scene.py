@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from maekit.adapters.fmcw import FMCW
 from maekit.adapters.range_doppler_map import range_doppler_map
+from maekit.adapters.road_users import CLASSES, KINDS, Body, Kind
 from maekit.errors import UserError
 
 Array = NDArray[Any]
 
-CLASSES = ("pedestrian", "cyclist", "car")
 BOX_COLUMNS = ("range_m", "velocity_mps", "class")
 
 STREET_RADAR = FMCW(bandwidth_hz=300e6, samples=128, sample_rate_hz=4e6, chirps=64, chirp_interval_s=60e-6,
@@ -27,36 +27,6 @@ STREET_RADAR = FMCW(bandwidth_hz=300e6, samples=128, sample_rate_hz=4e6, chirps=
 NEAREST_M = 3.0
 WIDEST_RAD = np.pi / 3
 CLUTTER_POINTS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """Of a road user: walking or driving speed, extent, and how it scatters.
-
-    Args:
-        speed_mps: lowest and highest.
-        length_m: along its heading.
-        width_m: across.
-        points: scatterers on it; every second one swings.
-        rcs_m2: of all of them together (orders of magnitude at 77 GHz).
-        swing_mps: peak velocity of limbs or pedals against the body.
-        stride_hz: of the swing, lowest and highest.
-    """
-
-    speed_mps: tuple[float, float]
-    length_m: float
-    width_m: float
-    points: int
-    rcs_m2: float
-    swing_mps: float
-    stride_hz: tuple[float, float]
-
-
-KINDS = {
-    "pedestrian": Kind((0.7, 2.0), 0.3, 0.5, 5, 0.3, 2.5, (0.8, 1.1)),
-    "cyclist": Kind((3.0, 7.0), 1.7, 0.6, 7, 1.0, 1.5, (1.0, 1.5)),
-    "car": Kind((4.0, 14.0), 4.3, 1.8, 12, 10.0, 0.0, (1.0, 1.0)),
-}
 
 
 class RoadUser:
@@ -92,22 +62,11 @@ class RoadUser:
                 break
         else:
             raise ValueError(f"nobody at {kind.speed_mps} m/s stays within {farthest_m:g} m for {duration_s:g} s")
-        self.along = rng.uniform(-0.5, 0.5, kind.points) * kind.length_m
-        self.across = rng.uniform(-0.5, 0.5, kind.points) * kind.width_m
-        self.stride_hz = rng.uniform(*kind.stride_hz)
-        swinging = np.arange(kind.points) % 2
-        side = np.arange(kind.points) // 2
-        self.swing_mps = kind.swing_mps * swinging * rng.uniform(0.5, 1.0, kind.points)
-        self.swing_phase = rng.uniform(0, 2 * np.pi) + np.pi * side
+        self.body = Body(kind, rng)
 
     def ranges_m(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """(scatterer, time): distances from the radar."""
-        turn = 2 * np.pi * self.stride_hz
-        phase = turn * time_s + self.swing_phase[:, None]
-        along = self.along[:, None] + self.swing_mps[:, None] / turn * np.sin(phase)
-        across = np.array([-self.direction[1], self.direction[0]])
-        x, y = (self._centre(time_s)[i] + self.direction[i] * along + across[i] * self.across[:, None] for i in (0, 1))
-        return np.hypot(x, y)
+        return np.hypot(*self.body.positions(self._centre(time_s), self.direction, time_s))
 
     def range_and_velocity(self, time_s: float) -> tuple[float, float]:
         """Of the body's centre: range in m, radial velocity in m/s, positive when receding."""

@@ -14,6 +14,7 @@ from maekit.adapter import Adapter, Front, Transformation
 from maekit.adapters.fmcw_scene import simulate_scenes
 from maekit.adapters.radar_sets import TRANSFORMATIONS
 from maekit.core.patchify import GridPatchifier
+from maekit.core.plane import Plane
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -221,6 +222,17 @@ class RangeDopplerAdapter(Adapter):
             title = f"{title} ({self.info.channels[0]})".strip()
         axes.set_title(title)
         axes.figure.colorbar(picture, ax=axes, label=self.unit, fraction=0.05, extend="min")
+
+    def plane(self) -> Plane | None:
+        """The last two axes; with a range and an azimuth their cells lie at a distance and an angle."""
+        axes = self.info.axes[-2:]
+        if any(axis.step is None for axis in axes):
+            return None
+        names = (axes[0].name, axes[1].name)
+        angle = names.index("azimuth") if set(names) == {"range", "azimuth"} else None
+        radians = np.pi / 180 if angle is not None and axes[angle].unit == "deg" else 1.0
+        first, second = (torch.from_numpy(axis.points()).float() for axis in axes)
+        return Plane(names, (first, second), angle, radians)
 
     simulate = staticmethod(simulate_scenes)
 

@@ -2,30 +2,58 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Complex, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
+from maekit.adapters.radar_spectra import Window, decibels, in_blocks, on_device, power, scaled_window
 
-def range_doppler_map(adc: Complex[Tensor, "*batch chirp sample"]) -> Float[Tensor, "*batch range doppler"]:
+
+def range_doppler_map(
+    adc: Complex[Tensor, "*batch chirp sample"], *, window: Window = "hann", average_receivers: bool = False
+) -> Float[Tensor, "*maps range doppler"]:
     """ADC cubes to range-Doppler maps (Richards, Scheer & Holm, Principles of Modern Radar, 2010, chapter 17).
 
-    Hann windows over fast and slow time and a two-dimensional FFT, scaled by the windows' sums, so that a target on
+    Windows over fast and slow time and a two-dimensional FFT, scaled by the windows' sums, so that a target on
     a bin keeps the power it was received with, and white noise of power n comes out as n * sum(w^2) / sum(w)^2 of
     each window: the processing gain. Zero Doppler is in bin `chirps // 2`; a target that recedes, whose phase turns
     forward from chirp to chirp, lies above it.
 
     Args:
         adc: volts across one ohm.
+        window: over both axes.
+        average_receivers: the axis before `chirp` is receivers, and their mean power is given (non-coherent
+            integration: a target keeps its power, noise its mean, and noise spreads less).
 
     Returns:
-        Power in dB re 1 W, not below -300.
+        Power in dB re 1 W, not below -300; without the receivers' axis where they are averaged.
+
+    Raises:
+        ValueError: no such window; no axis of receivers to average.
     """
-    chirps, samples = adc.shape[-2:]
-    fast, slow = (torch.hann_window(n, periodic=False, dtype=adc.real.dtype, device=adc.device)
-                  for n in (samples, chirps))  # fmt: skip
-    windowed = adc * (slow / slow.sum())[:, None] * (fast / fast.sum())
-    spectrum = torch.fft.fftshift(torch.fft.fft2(windowed), dim=-2)
-    power = rearrange(spectrum.abs().square(), "... doppler range -> ... range doppler")
-    return 10 * torch.log10(power.clamp(min=1e-30))
+    *batch, chirps, samples = adc.shape
+    if average_receivers and not batch:
+        raise ValueError(f"average_receivers needs (receiver, chirp, sample), the cube has {tuple(adc.shape)}")
+    receivers = batch.pop() if average_receivers else 1
+    windows = on_device(_windows(window, chirps, samples, adc.dtype == torch.complex64), adc)
+
+    def decibel_map(cubes: Complex[Tensor, "map receiver chirp sample"]) -> Float[Tensor, "map chirp sample"]:
+        found = power(torch.fft.fft2(cubes * windows))
+        return decibels(found[:, 0] if receivers == 1 else reduce(found, "map receiver ... -> map ...", "mean"))
+
+    maps = in_blocks(decibel_map, adc.reshape(-1, receivers, chirps, samples))
+    return rearrange(maps.view(*batch, chirps, samples), "... doppler range -> ... range doppler")
+
+
+@lru_cache(maxsize=16)
+def _windows(window: Window, chirps: int, samples: int, single: bool) -> NDArray[np.complexfloating[Any, Any]]:
+    """Over slow and fast time, with a turn that puts zero Doppler in bin chirps // 2: no shift is needed afterwards."""
+    slow, fast = scaled_window(window, chirps), scaled_window(window, samples)
+    both = np.outer(slow * np.exp(2j * np.pi * (chirps // 2) / chirps * np.arange(chirps)), fast)
+    return both.astype(np.complex64) if single else both

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.core.patchify import Patchifier
+    from maekit.core.plane import Plane
     from maekit.data.sample import Sample, SignalInfo
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -157,6 +158,10 @@ class Adapter(ABC):
 
         Where they do (a label that is a place on an axis of the sample), a task may let each patch speak for its own value.
         """
+        return None
+
+    def plane(self) -> Plane | None:
+        """Where the cells of a sample's last two axes lie, for tasks that find objects there; None where they are no cells."""
         return None
 
     def candidates(self) -> Mapping[str, Candidates]:

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from maekit import planning, plugins, verbs
-from maekit.build import LABELLED_TASKS, Setup, make_task
+from maekit.build import LABELLED_TASKS, Setup
 from maekit.data.loading import to_device
 from maekit.data.random_source import RandomSource
 from maekit.data.spec import load_spec
 from maekit.errors import UserError
+from maekit.models import make_task
 from maekit.options import construct
 from maekit.recipe.load import load_recipe
 from maekit.report.content import Table

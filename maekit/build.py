@@ -1,4 +1,4 @@
-"""From a recipe to objects: source, split, adapter, task. The one place where the layers meet."""
+"""From a recipe to its data: source, split, adapters. Here and in `models.py` the layers meet."""
 
 from __future__ import annotations
 
@@ -8,44 +8,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from maekit import plugins
-from maekit.core.autoencoder import Encoder, MaskedAutoencoder
-from maekit.core.mix import MixTarget, Part
-from maekit.core.targets import TokenTarget
-from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.data import splits
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.image_folder import INFO
-from maekit.data.loading import Samples
+from maekit.data.loading import Beside, Samples
 from maekit.data.packed_folder import open_folder
 from maekit.data.skipped import Skipped
 from maekit.data.spec import DataSpec, load_spec
 from maekit.errors import UnreadableError, UserError
 from maekit.options import construct
-from maekit.recipe.schema import Choice, Size
-from maekit.tokenizers import make_tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
-    from torch import Tensor
 
     from maekit.adapter import Adapter
-    from maekit.core.backbone import Backbone
-    from maekit.core.targets import Target
     from maekit.data.sample import Sample, SignalInfo, Source
     from maekit.recipe.load import LoadedRecipe
-    from maekit.recipe.schema import Preset, Recipe
-    from maekit.tasks.task import Task
+    from maekit.recipe.schema import Recipe
 
 MOST_TO_FIT = 4096
 """Training samples, drawn by the seed, that the normalisation is estimated from where there are more."""
 SKIPPED = "bad_samples.txt"
 """In a run folder: samples that could not be read, where the recipe allows for some."""
-LABELLED_TASKS = ("classification", "regression")
+LABELLED_TASKS = ("classification", "regression", "detection")
 
 
 @dataclass(frozen=True)
@@ -58,6 +47,7 @@ class Setup:
         source: all samples.
         split: indices of `train`, `validation`, `test`.
         adapter: of the modality.
+        beside: adapters of the signals beside the samples' own.
         skipped: samples that could not be read.
     """
 
@@ -67,6 +57,7 @@ class Setup:
     split: splits.Indices
     adapter: Adapter
     skipped: Skipped = field(default_factory=Skipped)
+    beside: dict[str, Adapter] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -81,6 +72,7 @@ class Setup:
         return Samples(
             self.source, indices, self.adapter, patches=patches, seed=self.recipe.seed, augment=augment,
             skipped=self.skipped,
+            beside={name: Beside(other, prod(other.patchifier.grid_size)) for name, other in self.beside.items()},
         )  # fmt: skip
 
     def some_samples(self, side: str, *, augment: bool = False) -> Samples:
@@ -104,6 +96,11 @@ class Setup:
                 yield self.source[int(i)]
             except UnreadableError as error:
                 self.skipped.note(error)
+
+    def fit_beside(self, names: Iterable[str]) -> None:
+        """Estimate the normalisation of signals beside from the training samples that have them."""
+        for name in names:
+            self.beside[name].fit(sample.beside[name] for sample in self.to_fit() if name in sample.beside)
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -139,23 +136,47 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
     if spec.kind == "image_folder":
         source = open_folder(spec, root, labels=labels)
     else:
-        source = HDF5Windows(spec, root, window=recipe.data.window, reducers=kind.reducers, with_labels=labels)
+        source = HDF5Windows(
+            spec,
+            root,
+            window=recipe.data.window,
+            reducers=kind.reducers,
+            with_labels=labels,
+            beside=list(recipe.beside),
+        )
     adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
     place = loaded.locate("data", "split")
     split = splits.resolve(source.groups, recipe.data.split or spec.split, place)
     if labels and source.labels is not None:
         split["train"] = splits.labelled(
             split["train"], source.groups, source.labels, wanted=recipe.data.labelled_groups,
-            fraction=recipe.data.label_fraction, classes=source.classes is not None, seed=recipe.seed,
+            fraction=recipe.data.label_fraction, classes=source.classes is not None and source.objects is None, seed=recipe.seed,
             place=loaded.locate("data", "labelled_groups"),
         )  # fmt: skip
     allowed = recipe.data.bad_samples
     budget = int(allowed * len(source)) if isinstance(allowed, float) else allowed
     skipped = Skipped(budget, None if folder is None else folder / SKIPPED)
-    setup = Setup(loaded, spec, source, split, adapter, skipped=skipped)
+    setup = Setup(loaded, spec, source, split, adapter, skipped=skipped, beside=_adapters_beside(loaded, source))
     if fit:
         adapter.fit(setup.to_fit())
+        setup.fit_beside(setup.beside)
     return setup
+
+
+def _adapters_beside(loaded: LoadedRecipe, source: Source) -> dict[str, Adapter]:
+    """Of the signals beside that a recipe names.
+
+    Raises:
+        UserError: data that have none, or options that do not fit them.
+    """
+    found = {}
+    for name, choice in loaded.recipe.beside.items():
+        place = loaded.locate("beside", name)
+        if name not in source.beside:
+            raise UserError("data without signals beside", place=place, value=name, expected="an HDF5 data set whose spec has `beside`")  # fmt: skip
+        kind = plugins.find("adapters", choice.name, place=place)
+        found[name] = construct(kind, choice, loaded, ("beside", name), source.beside[name])
+    return found
 
 
 def set_up_without_data(
@@ -213,152 +234,3 @@ class Absent:
 
     def fingerprint(self) -> str:
         return ""
-
-
-def make_autoencoder(setup: Setup) -> MaskedAutoencoder:
-    """The masked autoencoder of a recipe, with new weights.
-
-    Raises:
-        UserError: masking, target or sizes that do not fit the data.
-    """
-    loaded, model, patchifier = setup.loaded, setup.recipe.model, setup.adapter.patchifier
-    masking = construct(
-        plugins.find("maskings", model.masking.name, place=loaded.locate("model", "masking", "name")),
-        model.masking, loaded, ("model", "masking"), patchifier,
-    )  # fmt: skip
-    target, encoder = make_target(setup), make_encoder(setup)
-    try:
-        return MaskedAutoencoder(
-            patchifier, encoder=encoder, decoder=size(model.decoder), masking=masking,
-            mask_ratio=model.mask_ratio, target=target, encoder_mask_tokens=model.encoder_mask_tokens, loss_on=model.loss_on,
-            decoder_attention=model.decoder_attention, predicted_share=model.predicted_share,
-        )  # fmt: skip
-    except ValueError as error:
-        keys = ("mask_ratio", "encoder_mask_tokens", "decoder_attention")
-        key = next(key for key in keys if key in str(error))
-        raise UserError(str(error), place=loaded.locate("model", key)) from error
-
-
-def make_encoder(setup: Setup) -> Backbone:
-    """The encoder of a recipe, with new weights; one that is pretrained with mask tokens of its own has them in pretraining.
-
-    Raises:
-        UserError: options that do not fit it, or patches that it cannot take.
-    """
-    loaded, model = setup.loaded, setup.recipe.model
-    kind = plugins.find("encoders", model.backbone.name, place=loaded.locate("model", "backbone", "name"))
-    sized: tuple[TransformerConfig, ...] = ()
-    known = {}
-    if issubclass(kind, Encoder):
-        sized = (size(model.encoder, model.drop_path),)
-        known["mask_token"] = model.encoder_mask_tokens and setup.recipe.task.name not in LABELLED_TASKS
-    encoder: Backbone = construct(
-        kind, model.backbone, loaded, ("model", "backbone"), setup.adapter.patchifier, *sized, **known
-    )
-    return encoder
-
-
-def make_target(setup: Setup) -> Target:
-    """The target of a recipe, with the tokenizer where it has one; what is learned from data is not learned yet.
-
-    Raises:
-        UserError: options, or a tokenizer, that do not fit.
-    """
-    return _make_target(setup, setup.recipe.model.target, ("model", "target"))
-
-
-def _make_target(setup: Setup, choice: Choice, keys: tuple[str | int, ...]) -> Target:
-    loaded, options = setup.loaded, choice.options
-    known: dict[str, Any] = {}
-    kind = plugins.find("targets", choice.name, place=loaded.locate(*keys, "name"))
-    if issubclass(kind, TokenTarget):
-        if len(keys) > 2:
-            raise UserError("a part that predicts codes", place=loaded.locate(*keys), value=choice.name,
-                            expected="targets of numbers in a mix")  # fmt: skip
-        known["tokenizer"] = make_tokenizer(loaded, setup.adapter)
-        options.pop("tokenizer", None)
-    elif issubclass(kind, MixTarget):
-        known["parts"] = _make_parts(setup, options.pop("parts", None), (*keys, "parts"))
-    target: Target = construct(
-        kind, Choice(name=choice.name, **options), loaded, keys, setup.adapter.patchifier, **known
-    )
-    return target
-
-
-def _make_parts(setup: Setup, given: Any, keys: tuple[str | int, ...]) -> list[Part]:
-    parts = []
-    for i, part in enumerate(given if isinstance(given, list) else [given]):
-        options = {"name": part} if isinstance(part, str) else dict(part) if isinstance(part, dict) else {}
-        weight = options.pop("weight", 1.0)
-        if not isinstance(options.get("name"), str) or not isinstance(weight, int | float):
-            raise UserError("parts of a mix", place=setup.loaded.locate(*keys), value=part,
-                            expected="`parts: [{name: raw, weight: 1}, {name: ..., weight: 0.5, options}]`")  # fmt: skip
-        parts.append(Part(options["name"], _make_target(setup, Choice(**options), (*keys, i)), float(weight)))
-    return parts
-
-
-def fit_target(setup: Setup, target: Target) -> None:
-    """Let a target learn what it needs from the patches of training samples, without augmentation.
-
-    Raises:
-        UserError: patches that it cannot be learned from.
-    """
-    try:
-        target.fit(TrainingPatches(setup))
-    except ValueError as error:
-        raise UserError(str(error), place=setup.loaded.locate("model", "target")) from error
-
-
-@dataclass(frozen=True)
-class TrainingPatches:
-    """Standardised (patch, patch_dim) of one training sample after the other, NaN where not measured; read anew each time."""
-
-    setup: Setup
-
-    def __iter__(self) -> Iterator[Tensor]:
-        adapter = self.setup.adapter
-        for sample in self.setup.to_fit():
-            signal, valid = adapter.prepare(sample)
-            x, measured = adapter.front(
-                torch.from_numpy(signal)[None], None if valid is None else torch.from_numpy(valid)[None]
-            )
-            patches = adapter.patchifier.patchify(x)[0]
-            yield patches if measured is None else patches.where(measured[0, :, None], torch.nan)
-
-
-def make_task(setup: Setup) -> Task:
-    """The task of a recipe, with new weights; its front is the adapter's.
-
-    Raises:
-        UserError: a task, labels or options that do not fit.
-    """
-    loaded, recipe = setup.loaded, setup.recipe
-    kind = plugins.find("tasks", recipe.task.name, place=loaded.locate("task", "name"))
-    keys = ("task",)
-    front = setup.adapter.front
-    if recipe.task.name not in LABELLED_TASKS:
-        model = () if recipe.task.name == "tokenizer" else (make_autoencoder(setup),)
-        return construct(kind, recipe.task, loaded, keys, front, *model)
-    encoder = make_encoder(setup)
-    if (recipe.task.name == "classification") != (setup.source.classes is not None):
-        raise UserError(
-            f"{recipe.task.name} does not fit the labels", place=loaded.locate("task"),
-            value=f"{'classes' if setup.source.classes else 'values'} in {setup.spec.name}",
-            expected="classification for classes, regression for values",
-        )  # fmt: skip
-    if setup.source.classes is not None:
-        return construct(kind, recipe.task, loaded, keys, front, encoder, classes=setup.source.classes)
-    values = setup.labels[setup.split["train"]].astype(np.float64)
-    # Without the data both come with the weights.
-    mean, spread = (float(values.mean()), float(values.std()) or 1.0) if len(values) else (0.0, 1.0)
-    return construct(
-        kind, recipe.task, loaded, keys, front, encoder, mean=mean, std=spread, places=setup.adapter.places()
-    )
-
-
-def size(given: Preset | Size, drop_path: float = 0.0) -> TransformerConfig:
-    """A transformer's size from a preset's name or from numbers."""
-    if isinstance(given, Size):
-        return TransformerConfig(given.width, given.depth, given.heads, given.mlp_ratio, given.drop_path or drop_path)
-    preset = PRESETS[given]
-    return TransformerConfig(preset.width, preset.depth, preset.heads, preset.mlp_ratio, drop_path)

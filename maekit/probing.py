@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit import verbs
-from maekit.build import Setup, make_task, set_up
+from maekit.build import Setup, set_up
 from maekit.data.loading import loader
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
+from maekit.models import make_task
 from maekit.recipe.load import load_recipe
 from maekit.report.content import Table
 from maekit.tasks import metrics

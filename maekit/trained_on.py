@@ -119,6 +119,7 @@ def read(folder: Path) -> TrainedOn | None:
         signal = stated["signal"]
         axes = tuple(Axis(**axis) for axis in signal.pop("axes"))
         pace = None if stated.get("pace") is None else Pace(**stated["pace"])
+        signal["objects"] = tuple(signal.get("objects", ()))
         return TrainedOn(SignalInfo(tuple(signal.pop("channels")), axes, **signal), stated["limits"], pace)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError("not what a run wrote", place=str(folder / FILE), value=str(error),

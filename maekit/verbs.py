@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from maekit import trained_on
-from maekit.build import LABELLED_TASKS, SKIPPED, Setup, fit_target, make_task, set_up, set_up_without_data
+from maekit.build import LABELLED_TASKS, SKIPPED, Setup, set_up, set_up_without_data
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
+from maekit.models import fit_target, make_task
 from maekit.recipe.load import LoadedRecipe, load_recipe
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.regression import Regression

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from maekit.build import Setup
+
+logger = logging.getLogger(__name__)
 
 Weights = dict[str, "Tensor"]
 IMPORTED = "imported.json"
@@ -119,12 +122,32 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
         for name, value in encoder.items()
         if name in wanted or name.split(".")[0] not in ("norm", "mask_token")
     }
+    # Signals beside that are not read here are left out; those that were not there in pretraining start anew.
+    beside = {part: {name.split(".")[1] for name in names if name.startswith("beside.")} for part, names in (("mine", wanted), ("theirs", encoder))}  # fmt: skip
+    new = beside["mine"] - beside["theirs"]
+    if new:
+        logger.info("%s has not seen %s: their embeddings start with new weights", source, ", ".join(sorted(new)))
+    encoder = {name: value for name, value in encoder.items() if name in wanted or not name.startswith("beside.")}
+    encoder |= {
+        name: value for name, value in wanted.items() if name.startswith("beside.") and name.split(".")[1] in new
+    }
     check_patches(wanted, encoder, source)
     if "pos_embed" in encoder:
         encoder["pos_embed"] = resampled(encoder["pos_embed"], setup.adapter.patchifier.grid_size)
     load_strictly(module.encoder, encoder, source)  # type: ignore[arg-type]
     front = {name.removeprefix("front."): value for name, value in weights.items() if name.startswith("front.")}
     load_strictly(module.front, front, source)  # type: ignore[arg-type]
+    fronts: nn.ModuleDict = module.fronts  # type: ignore[assignment]
+    for name, other in fronts.items():
+        own = {
+            key.removeprefix(f"fronts.{name}."): value
+            for key, value in weights.items()
+            if key.startswith(f"fronts.{name}.")
+        }
+        if own:
+            load_strictly(other, own, source)
+        else:
+            setup.fit_beside([name])
 
 
 def resampled(table: Tensor, grid: Sequence[int]) -> Tensor:

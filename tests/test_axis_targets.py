@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import verbs
-from maekit.build import TrainingPatches, fit_target, make_target, set_up
+from maekit.build import set_up
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
 from maekit.core.axis_target import AxisTarget
 from maekit.core.filtered import BandTarget, DerivativeTarget, band_pass
@@ -20,6 +20,7 @@ from maekit.core.log_spectrum import LogSpectrumTarget, power_spectrum
 from maekit.core.mix import MixTarget, Part
 from maekit.core.targets import PatchNormTarget, RawTarget, Target
 from maekit.errors import UserError
+from maekit.models import TrainingPatches, fit_target, make_target
 from maekit.recipe.load import load_recipe
 from maekit.reporting import report
 from maekit.weights import read_weights

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from maekit.build import size
 from maekit.core import Encoder, GridPatchifier, MaskedAutoencoder, RandomMasking
 from maekit.core.targets import PCATarget, RawTarget
+from maekit.models import size
 from maekit.recipe.load import LoadedRecipe, copy_recipe, header, list_recipes, load_recipe, shipped_recipes
 
 HOME = "image/imagenet/"

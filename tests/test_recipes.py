@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import plugins, verbs
-from maekit.build import Setup, fit_target, make_task
+from maekit.build import Setup
 from maekit.core.transformer import PRESETS
 from maekit.data import splits
 from maekit.data.hdf5 import HDF5Windows
@@ -22,6 +22,7 @@ from maekit.data.loading import collate
 from maekit.data.sampler import Key
 from maekit.data.spec import Split, load_spec
 from maekit.errors import UserError
+from maekit.models import fit_target, make_task
 from maekit.options import construct
 from maekit.recipe.load import copy_recipe, header, load_recipe, shipped_recipes
 from maekit.recipe.schema import Size, json_schema

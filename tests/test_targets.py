@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 
 from maekit import verbs
-from maekit.build import fit_target, set_up
+from maekit.build import set_up
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
 from maekit.core.masking import BlockMasking, GridMasking, mask_patches
 from maekit.core.targets import PCATarget, RawTarget, TokenTarget
 from maekit.core.tokenizer import FiniteScalarTokenizer
 from maekit.errors import UserError
+from maekit.models import fit_target
 from maekit.plugins import load_file
 from maekit.recipe.load import load_recipe
 from maekit.reconstruction import reconstruct

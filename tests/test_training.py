@@ -18,9 +18,10 @@ import pytest
 import torch
 
 from maekit import verbs
-from maekit.build import make_task, set_up
+from maekit.build import set_up
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
+from maekit.models import make_task
 from maekit.recipe.load import load_recipe
 from maekit.recipe.schema import Schedule
 from maekit.training import checkpoint

@@ -108,8 +108,13 @@ class Decoder(nn.Module):
         latent: Float[Tensor, "batch token width"],
         mask: Mask | None,
         valid: Bool[Tensor, "batch patch"] | None,
+        context: Float[Tensor, "batch other width"] | None = None,
+        keys: Bool[Tensor, "batch other"] | None = None,
     ) -> Float[Tensor, "batch patch out"]:
-        """Put the tokens back in place, mask tokens where patches were removed (`mask` None: all are in place)."""
+        """Put the tokens back in place, mask tokens where patches were removed (`mask` None: all are in place).
+
+        `context` are encoded tokens of other signals, which are attended to where `keys` (None: everywhere).
+        """
         tokens = self.embed(latent)
         cls, patches = tokens[:, :1], tokens[:, 1:]
         if mask is not None:
@@ -121,7 +126,12 @@ class Decoder(nn.Module):
                 patches = torch.where(mask.padding[..., None], self.mask_token.to(patches.dtype), patches)
             patches = gather(torch.cat([patches, filler], dim=1), mask.ids_restore)
         tokens = torch.cat([cls, patches], dim=1) + self.pos_embed
-        return self.pred(self.norm(run(self.blocks, tokens, with_class_token(valid)))[:, 1:])
+        attended = with_class_token(valid)
+        if context is not None:
+            if attended is not None or keys is not None:
+                attended = torch.cat([_all_of(tokens, attended), _all_of(context, keys)], dim=1)
+            tokens = torch.cat([tokens, self.embed(context)], dim=1)
+        return self.pred(self.norm(run(self.blocks, tokens, attended))[:, 1 : 1 + patches.shape[1]])
 
 
 class MaskedAutoencoder(nn.Module):
@@ -233,3 +243,9 @@ def mean_over(errors: Float[Tensor, "batch patch"], counted: Bool[Tensor, "batch
 def with_class_token(keys: Bool[Tensor, "batch patch"] | None) -> Bool[Tensor, "batch token"] | None:
     """The class token is always there to attend to."""
     return None if keys is None else torch.cat([keys.new_ones(len(keys), 1), keys], dim=1)
+
+
+def _all_of(
+    tokens: Float[Tensor, "batch token width"], keys: Bool[Tensor, "batch token"] | None
+) -> Bool[Tensor, "batch token"]:
+    return torch.ones_like(tokens[..., 0], dtype=torch.bool) if keys is None else keys

@@ -104,7 +104,8 @@ class HDF5Windows:
         self.groups = np.array(groups, dtype=np.str_)
         self.classes = self._labels.classes if self._labels else None
         self.labels = self._checked_labels(labels)
-        self.info = self.reader.info([self.recordings[number] for number, _ in self._rows])
+        info = self.reader.info([self.recordings[number] for number, _ in self._rows])
+        self.info = replace(info, objects=self.objects or ())
         self.beside = self._beside.infos(sorted({number for number, _ in self._rows}))
         self.dropped = dict(self.dropped)
 

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from maekit.data.sample import Sample
 from maekit.data.skipped import Skipped
 from maekit.errors import UnreadableError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-    from maekit.data.sample import Sample, Source
+    from maekit.data.sample import Source
     from maekit.data.sampler import BatchSampler, Key
 
 Batch: TypeAlias = dict[str, Tensor]
 """`signal` (batch, *prepared), `noise` (batch, patch), `index` (batch,) into the source, `label` (batch,) where
-there are labels, `valid` (batch, *axes) only where something was not measured."""
+there are labels (of objects (batch, object, column)), `valid` (batch, *axes) only where something was not measured; and of
+each signal beside `NAME.signal`, `NAME.noise` and `NAME.valid`."""
 
 
 Prepared: TypeAlias = "tuple[NDArray[Any], NDArray[np.bool_] | None]"
@@ -42,6 +44,13 @@ class Preparation(Protocol):
     def training_sample(self, sample: Sample, rng: Generator) -> Prepared: ...
 
 
+class Beside(NamedTuple):
+    """What prepares a signal beside, and the length of its masking noise."""
+
+    adapter: Preparation
+    patches: int
+
+
 MOST_KEPT = 512 << 20
 """Bytes of prepared samples that one process keeps for the next epoch; of a large data set the rest is prepared anew."""
 
@@ -56,6 +65,7 @@ class Samples(Dataset[dict[str, Any]]):
         indices: those of one split.
         adapter: prepares a sample.
         patches: length of the masking noise drawn with each sample.
+        beside: the same for signals beside, by name.
         seed: of the run.
         augment: True in training.
         skipped: takes note of samples that cannot be read; the next readable one then stands in, with its own index.
@@ -71,10 +81,13 @@ class Samples(Dataset[dict[str, Any]]):
         seed: int = 0,
         augment: bool = False,
         skipped: Skipped | None = None,
+        beside: Mapping[str, Beside] | None = None,
     ) -> None:
         self.source, self.adapter = source, adapter
         self.indices = np.asarray(indices, dtype=np.int64)
         self.patches, self.seed, self.augment, self.skipped = patches, seed, augment, skipped or Skipped()
+        self.beside = beside or {}
+        self._blank: dict[str, Prepared] = {}
         self._kept: dict[int, Prepared] = {}
         self._room = MOST_KEPT
 
@@ -96,7 +109,25 @@ class Samples(Dataset[dict[str, Any]]):
         item: dict[str, Any] = {"signal": signal, "valid": valid, "noise": noise, "index": index}
         if sample.label is not None:
             item["label"] = sample.label
+        for name, (adapter, patches) in self.beside.items():
+            other = sample.beside.get(name)
+            if other is None:
+                signal, valid = self._missing(name)
+            else:
+                signal, valid = adapter.training_sample(other, rng) if self.augment else adapter.prepare(other)
+            item[f"{name}.signal"], item[f"{name}.valid"] = signal, valid
+            item[f"{name}.noise"] = rng.random(patches, dtype=np.float32)
         return item
+
+    def _missing(self, name: str) -> Prepared:
+        """In place of a signal that a recording lacks: nothing of it is valid."""
+        if name not in self._blank:
+            info = self.source.beside[name]
+            blank = np.zeros(info.shape, dtype=np.complex64 if info.complex else np.float32)
+            signal, valid = self.beside[name].adapter.prepare(Sample(blank, None, None, "", "", info.rate_hz))
+            shape = signal.shape[1:] if valid is None else valid.shape
+            self._blank[name] = np.zeros_like(signal), np.zeros(shape, dtype=bool)
+        return self._blank[name]
 
     def __getitems__(self, keys: Sequence[Key]) -> list[dict[str, Any]] | UserError:
         """A batch; or what a person can mend, which is raised where the batch was asked for, without a worker's stack."""
@@ -141,19 +172,19 @@ class Batches(DataLoader[Any]):
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
-    """Stack prepared samples; `valid` appears only when something in the batch was not measured."""
-    batch = {
-        "signal": torch.from_numpy(np.stack([item["signal"] for item in items])),
-        "noise": torch.from_numpy(np.stack([item["noise"] for item in items])),
-        "index": torch.tensor([item["index"] for item in items]),
-    }
-    if "label" in items[0]:
-        batch["label"] = torch.tensor([item["label"] for item in items])
-    valids = [item["valid"] for item in items]
-    if any(valid is not None and not valid.all() for valid in valids):
-        shape = next(valid.shape for valid in valids if valid is not None)
-        whole = np.ones(shape, dtype=bool)
-        batch["valid"] = torch.from_numpy(np.stack([whole if valid is None else valid for valid in valids]))
+    """Stack prepared samples; a `valid` appears only when something in the batch was not measured."""
+    batch: Batch = {}
+    for name in items[0]:
+        values = [item[name] for item in items]
+        if name.rpartition(".")[2] == "valid":
+            if any(valid is not None and not valid.all() for valid in values):
+                shape = next(valid.shape for valid in values if valid is not None)
+                whole = np.ones(shape, dtype=bool)
+                batch[name] = torch.from_numpy(np.stack([whole if valid is None else valid for valid in values]))
+        elif isinstance(values[0], np.ndarray):
+            batch[name] = torch.from_numpy(np.stack(values))
+        else:
+            batch[name] = torch.tensor(values)
     return batch
 
 

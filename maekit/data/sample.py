@@ -41,7 +41,8 @@ class SignalInfo:
     """What every sample of a source has in common.
 
     `axes` are those of one sample, after windowing, without the channels. `rate_hz` is the sampling rate of
-    the `time` axis, None when there is none or when recordings differ (an adapter then resamples).
+    the `time` axis, None when there is none or when recordings differ (an adapter then resamples). `objects` are the
+    columns of the labels where they are tables.
     """
 
     channels: tuple[str, ...]
@@ -49,6 +50,7 @@ class SignalInfo:
     unit: str = ""
     complex: bool = False
     rate_hz: float | None = None
+    objects: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -42,6 +42,9 @@ class LoadedRecipe:
                 data[section][inner[0]] = whole[section][inner[0]]
             else:
                 data[section] = whole[section]
+        data["beside"] = whole["beside"]
+        if not data["beside"]:
+            del data["beside"]
         lines: list[str] = []
         _write(data, (), self.origins if origins else None, lines)
         return "\n".join(lines) + "\n"

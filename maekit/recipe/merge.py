@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit.errors import UserError
-from maekit.recipe.schema import EXCLUSIVE, NAMED
+from maekit.recipe.schema import EXCLUSIVE, NAMED, is_choice
 from maekit.recipe.yaml import parse_value
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ SET = "--set "
 
 def spell_out(data: dict[str, Any], origins: Origins) -> None:
     """The short form of a choice, `masking: span`, as `{name: span}`: then both forms merge alike."""
-    for keys in NAMED:
+    beside = data.get("beside")
+    others = [("beside", name) for name in beside] if isinstance(beside, dict) else []
+    for keys in (*NAMED, *others):
         holder: Any = data
         for key in keys[:-1]:
             holder = holder.get(key) if isinstance(holder, dict) else None
@@ -107,7 +109,7 @@ def _drop_what_the_new_key_replaces(node: dict[str, Any], origins: Origins, keys
     """As in `merge`; but what the same command line has set stays, in whichever order it did."""
     above = keys[:-1]
     stale: set[str] = set()
-    if above in NAMED and keys[-1] == "name" and node.get("name") != value:
+    if is_choice(above) and keys[-1] == "name" and node.get("name") != value:
         stale = set(node) - {"name"}
     for one, other in _sides(above):
         if keys[-1] in one and set(node) & other:

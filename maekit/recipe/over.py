@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from maekit.errors import UserError, nearest
 from maekit.recipe.branches import all_paths
-from maekit.recipe.schema import NAMED, Recipe
+from maekit.recipe.schema import Recipe, is_choice
 from maekit.recipe.yaml import parse_value
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def full_key(name: str, place: str) -> str:
     for length in range(len(parts), 0, -1):
         head, rest = parts[:length], parts[length:]
         paths = [path for path in _whole() if path == head] or [path for path in _whole() if path[-length:] == head]
-        if not paths or (rest and not any(path in NAMED for path in paths)):
+        if not paths or (rest and not any(is_choice(path) or path == ("beside",) for path in paths)):
             continue
         if len(paths) > 1:
             raise UserError(f"{name} could be several keys", place=place, value=name,
@@ -140,7 +140,7 @@ def _whole() -> tuple[tuple[str, ...], ...]:
 
 def _setting(key: str, value: Any) -> str:
     within = INIT if key.startswith(INIT) else ""
-    if isinstance(value, str) and tuple(key.removeprefix(within).split(".")) in NAMED:
+    if isinstance(value, str) and is_choice(tuple(key.removeprefix(within).split("."))):
         key += ".name"
     return f"{key}={json.dumps(value)}"
 

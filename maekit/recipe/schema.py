@@ -246,12 +246,17 @@ class Reference(Section):
 
 
 class Recipe(Section):
-    """A whole recipe: data, model, task and how it is trained."""
+    """A whole recipe: data, model, task and how it is trained.
+
+    `beside` are other signals of the data spec that the encoder reads together with the signal, each by its name with an
+    adapter of its own; null takes one away that is inherited.
+    """
 
     name: str
     description: str = ""
     seed: Annotated[int, Field(ge=0)] = 0
     adapter: Named
+    beside: dict[str, Named] = Field(default_factory=dict)
     data: Data
     model: Model = Model()
     task: Named = Choice(name="pretraining")
@@ -260,6 +265,11 @@ class Recipe(Section):
     schedule: Schedule
     training: Training = Training()
     reference: Reference | None = None
+
+    @field_validator("beside", mode="before")
+    @classmethod
+    def _without_null(cls, beside: Any) -> Any:
+        return {key: one for key, one in beside.items() if one is not None} if isinstance(beside, dict) else beside
 
     @field_validator("name")
     @classmethod
@@ -273,7 +283,13 @@ class Recipe(Section):
 
 
 NAMED = (("adapter",), ("task",), ("model", "backbone"), ("model", "masking"), ("model", "target"))
-"""Where a recipe has a choice by name."""
+"""Where a recipe has a choice by name; every entry of `beside` is one too, see `is_choice`."""
+
+
+def is_choice(keys: tuple[str | int, ...]) -> bool:
+    """Whether a choice by name stands at these keys."""
+    return keys in NAMED or (len(keys) == 2 and keys[0] == "beside")
+
 
 EXCLUSIVE: dict[tuple[str | int, ...], tuple[set[str], set[str]]] = {
     ("data", "window"): ({"seconds", "hop_seconds"}, {"length", "hop"}),

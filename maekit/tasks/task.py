@@ -13,14 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Batch: TypeAlias = dict[str, Tensor]
+"""As `maekit.data.loading` makes it; of a signal beside, `NAME.signal` and so on."""
 Rows: TypeAlias = dict[str, Tensor]
 """One entry a sample in every tensor, `index` among them, so that evaluation on many processes counts each once."""
 
 
 class Task(nn.Module, ABC):
-    """A module with a front (signal to standardised samples) and a model, that knows its loss and its metrics."""
+    """A module with a front (signal to standardised samples) and a model, that knows its loss and its metrics.
+
+    `fronts` are those of the signals beside the samples' own, by name; whoever builds the task puts them in.
+    """
 
     front: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fronts = nn.ModuleDict()
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:

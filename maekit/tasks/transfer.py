@@ -10,14 +10,19 @@ from jaxtyping import Bool, Float
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from maekit.core.joint import OWN, JointEncoder
 from maekit.tasks.shared_norm import SharedBatchNorm
+from maekit.tasks.signals import sampled
 from maekit.tasks.task import Batch, Task
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from maekit.core.backbone import Backbone
 
 Tune = Literal["frozen", "partial", "full"]
 Pooling = Literal["mean", "class"]
+UNDECAYED = ("cls_token", "pos_embed", "kind")
 
 
 class Transfer(Task):
@@ -30,7 +35,8 @@ class Transfer(Task):
     Args:
         front: signal to standardised samples.
         encoder: pretrained or not.
-        outputs: numbers that the head gives; None for one of each patch, and then nothing is pooled.
+        outputs: numbers that the head gives; None for some of each patch, and then nothing is pooled.
+        each: numbers of each patch, then.
         tune: what trains: `frozen` the head alone, `partial` also the last `tuned_blocks` blocks, `full` all.
         pooling: `mean` of the measured patch tokens, or the `class` token.
         tuned_blocks: with `partial`; a half is the MLP of the block before, as in the paper.
@@ -42,6 +48,7 @@ class Transfer(Task):
         front: nn.Module,
         encoder: Backbone,
         outputs: int | None,
+        each: int = 1,
         *,
         tune: Tune = "full",
         pooling: Pooling = "mean",
@@ -67,7 +74,7 @@ class Transfer(Task):
         else:
             self.norm = nn.Identity()
         self.each_patch = outputs is None
-        self.head = nn.Linear(width, outputs or 1)
+        self.head = nn.Linear(width, outputs or each)
         nn.init.trunc_normal_(self.head.weight, std=head_std)
         nn.init.zeros_(self.head.bias)
         encoder.requires_grad_(False)
@@ -97,18 +104,29 @@ class Transfer(Task):
         self, x: Float[Tensor, "batch *sample"], measured: Bool[Tensor, "batch patch"] | None
     ) -> Float[Tensor, "batch width"]:
         """Pooled features of what the front gives; nothing is masked."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != "frozen"):
+        with self._gradients():
             return pool(self.encoder(x, measured), measured, self.pooling)
 
+    def tokens(self, batch: Batch) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "batch patch"] | None]:
+        """Of the sample itself, encoded together with the signals beside it, and which of its patches were measured."""
+        with self._gradients():
+            if not self.fronts:
+                x, measured = self.front(batch["signal"], batch.get("valid"))
+                return self.encoder(x, measured), measured
+            assert isinstance(self.encoder, JointEncoder)
+            signals = sampled(batch, self.front, self.fronts)
+            return self.encoder.together(signals)[OWN], signals[OWN].valid
+
     def output(self, batch: Batch) -> Float[Tensor, "batch out"]:
-        """What the head gives for a batch of prepared signals."""
-        x, measured = self.front(batch["signal"], batch.get("valid"))
+        """What the head gives for a batch of prepared signals; of each patch `each` numbers in a row."""
+        tokens, measured = self.tokens(batch)
         if not self.each_patch:
-            return self.head(self.norm(self.features(x, measured)))
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != "frozen"):
-            tokens = self.encoder(x, measured)[:, 1:]
-        patches = self.head(self.norm(rearrange(tokens, "batch patch width -> (batch patch) width")))
-        return rearrange(patches, "(batch patch) 1 -> batch patch", batch=len(tokens))
+            return self.head(self.norm(pool(tokens, measured, self.pooling)))
+        patches = self.head(self.norm(rearrange(tokens[:, 1:], "batch patch width -> (batch patch) width")))
+        return rearrange(patches, "(batch patch) each -> batch (patch each)", batch=len(tokens))
+
+    def _gradients(self) -> AbstractContextManager[None]:
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self.tune != "frozen")
 
     @property
     def blocks(self) -> list[nn.Module]:
@@ -121,7 +139,8 @@ class Transfer(Task):
         return int(parts[2]) + 1 if parts[1] == "blocks" else 0
 
     def undecayed(self) -> frozenset[str]:
-        return frozenset({"encoder.cls_token", "encoder.pos_embed"})
+        tables = [name for name, _ in self.encoder.named_parameters() if name.rpartition(".")[2] in UNDECAYED]
+        return frozenset(f"encoder.{name}" for name in tables)
 
 
 def pool(

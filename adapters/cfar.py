@@ -1,0 +1,192 @@
+"""Constant false-alarm rate detection: a threshold for each cell from the cells around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from math import expm1, log
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.optimize import brentq
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, pad
+
+Kind = Literal["ca", "os"]
+RANK_SHARE = 0.75
+NEIGHBOURS = 2**22
+
+
+class CFAR(NamedTuple):
+    """Of each cell of a map: the power it must exceed, and whether it does."""
+
+    threshold: Tensor
+    detected: Tensor
+
+
+def cfar(
+    power: Float[Tensor, "*batch_and_axes"],
+    *,
+    guard: Sequence[int],
+    train: Sequence[int],
+    false_alarm: float = 1e-4,
+    kind: Kind = "ca",
+    rank: int | None = None,
+) -> CFAR:
+    """Cells that stand out of what is around them, at a constant rate of false alarms.
+
+    Cell averaging (H. M. Finn & R. S. Johnson, RCA Review 29, 1968) or ordered statistics (H. Rohling, IEEE Trans.
+    AES 19, 1983).
+
+    Around each cell lie guard cells, which a target spreads into, and around these training cells, which tell the
+    level of noise: a rectangle of 2 (guard + train) + 1 cells an axis without one of 2 guard + 1. With N training cells
+    the threshold is
+
+    - `ca`: alpha times their mean, alpha = N (P^(-1/N) - 1);
+    - `os`: alpha times the rank-th smallest of them, alpha from P = prod_{i=0}^{rank-1} (N - i) / (N - i + alpha). What
+      a second target among the training cells adds to a mean, it does not add to a rank.
+
+    P is kept where cells are independent and their power is exponential (the squared magnitude of complex white noise),
+    of one level within the window. Bins of a windowed FFT are correlated with their neighbours: fewer independent cells
+    then stand for N, and the true rate is above P (with Hann windows 1.5 to 2.1 times 1e-3, measured). Means
+    over receivers or chirps are gamma distributed: the true rate is below P.
+
+    At the edges of a map the window is cut, and alpha is that of the number of cells that are left; `rank` is scaled
+    with it.
+
+    Args:
+        power: linear and not negative, not decibels; the last axes, as many as `guard` has entries, are the map.
+        guard: cells to either side along each of the map's axes, one or two of them.
+        train: cells beyond these; zero along one of two axes takes none beyond the guard cells there.
+        false_alarm: P, the probability in each cell of noise alone.
+        kind: see above.
+        rank: of `os`, from 1 to the number of training cells of a whole window; default three quarters of it.
+
+    Returns:
+        Thresholds (infinite where no training cell is left) and detections, of the shape of `power`.
+
+    Raises:
+        ValueError: sizes, probability, kind or rank that make no sense, or negative power.
+    """
+    _check(power, guard, train, false_alarm, kind)
+    # One axis is a map of one row, whose window has no neighbours across.
+    around, beyond = ((0, cells[0]) if len(cells) == 1 else (cells[0], cells[1]) for cells in (guard, train))
+    rows, columns = (1, power.shape[-1]) if len(guard) == 1 else power.shape[-2:]
+    maps = power.reshape(-1, rows, columns)
+    count = _ring_sum(torch.ones(1, rows, columns, dtype=torch.float64), around, beyond)[0].round().long()
+    if kind == "ca":
+        factor = _of_each(count, lambda n: ca_factor(n, false_alarm) / n).to(power)
+        threshold = _ring_sum(maps, around, beyond) * factor
+    else:
+        threshold = _ordered(maps, count.to(power.device), around, beyond, rank, false_alarm)
+    threshold = threshold.masked_fill(count.to(power.device) == 0, torch.inf).view(power.shape)
+    return CFAR(threshold, power > threshold)
+
+
+@lru_cache(maxsize=4096)
+def ca_factor(cells: int, false_alarm: float) -> float:
+    """What the mean of so many training cells is multiplied by."""
+    return cells * expm1(-log(false_alarm) / cells)
+
+
+@lru_cache(maxsize=4096)
+def os_factor(cells: int, rank: int, false_alarm: float) -> float:
+    """What the rank-th smallest of so many training cells is multiplied by."""
+
+    def excess(alpha: float) -> float:
+        return sum(log((cells - i) / (cells - i + alpha)) for i in range(rank)) - log(false_alarm)
+
+    highest = 1.0
+    while excess(highest) > 0:
+        highest *= 2
+    return float(brentq(excess, 0.0, highest, rtol=1e-10))
+
+
+def _check(
+    power: Float[Tensor, "*axes"], guard: Sequence[int], train: Sequence[int], false_alarm: float, kind: Kind
+) -> None:
+    if kind not in get_args(Kind):
+        raise ValueError(f"kind {kind!r}, expected one of {', '.join(get_args(Kind))}")
+    if len(guard) not in (1, 2) or len(train) != len(guard) or power.ndim < len(guard):
+        raise ValueError(
+            f"guard {tuple(guard)} and train {tuple(train)} have one entry for each of one or two axes of a map, "
+            f"the power has {tuple(power.shape)}"
+        )
+    if min(*guard, *train) < 0 or max(train) < 1:
+        raise ValueError(f"guard {tuple(guard)} and train {tuple(train)} are cells: none below 0, and some to train on")
+    if not 0 < false_alarm < 1:
+        raise ValueError(f"false_alarm {false_alarm!r} is a probability between 0 and 1")
+    if (power < 0).any():
+        raise ValueError("power is linear and not below zero; decibels go in as 10 ** (decibels / 10)")
+
+
+def _ring_sum(
+    maps: Float[Tensor, "map row column"], guard: tuple[int, int], train: tuple[int, int]
+) -> Float[Tensor, "map row column"]:
+    """Sum of the training cells, of those that lie on the map.
+
+    As four rectangles that share no cell. The window less its inside would be faster, and wrong beside a strong target:
+    two large sums differ by little more than their rounding.
+    """
+    up, along = (g + t for g, t in zip(guard, train, strict=True))
+    rows, columns = maps.shape[1:]
+    padded = pad(maps, (along, along, up, up))
+
+    def rectangle(top: int, height: int, left: int, width: int) -> Tensor:
+        """Sums of cells, the first of them `top` and `left` from each cell."""
+        part = padded[:, up + top : up + top + rows + height - 1, along + left : along + left + columns + width - 1]
+        return avg_pool2d(part, (height, width), stride=1, divisor_override=1)
+
+    parts = []
+    if train[0]:
+        parts += [rectangle(top, train[0], -along, 2 * along + 1) for top in (-up, guard[0] + 1)]
+    if train[1]:
+        parts += [rectangle(-guard[0], 2 * guard[0] + 1, left, train[1]) for left in (-along, guard[1] + 1)]
+    return torch.stack(parts).sum(0)
+
+
+def _ordered(
+    maps: Float[Tensor, "map row column"],
+    count: Int[Tensor, "row column"],
+    guard: tuple[int, int],
+    train: tuple[int, int],
+    rank: int | None,
+    false_alarm: float,
+) -> Float[Tensor, "map row column"]:
+    whole = _window(guard, train).to(maps.device)
+    cells = int(whole.sum())
+    if rank is not None and not 1 <= rank <= cells:
+        raise ValueError(f"rank {rank}, expected 1 to {cells}, the training cells of a whole window")
+    share = RANK_SHARE if rank is None else rank / cells
+
+    def of(number: int) -> int:
+        return max(1, round(share * number))
+
+    ranks = _of_each(count, of).long()
+    factor = _of_each(count, lambda n: os_factor(n, of(n), false_alarm)).to(maps)
+    up, along = (g + t for g, t in zip(guard, train, strict=True))
+    threshold = torch.empty_like(maps)
+    at_once = max(1, NEIGHBOURS // (maps[0].numel() * cells))  # the neighbours of a whole batch may be too many
+    for some, out in zip(torch.split(maps, at_once), torch.split(threshold, at_once), strict=True):
+        # What is off the map is larger than anything, and so beyond the rank.
+        padded = pad(some, (along, along, up, up), value=torch.inf)
+        near = padded.unfold(1, len(whole), 1).unfold(2, whole.shape[1], 1)[..., whole]
+        for k in torch.unique(ranks).tolist():
+            out[:, ranks == k] = near[:, ranks == k].kthvalue(k, dim=-1).values
+    return threshold * factor
+
+
+def _window(guard: tuple[int, int], train: tuple[int, int]) -> Bool[Tensor, "row column"]:
+    """True at the training cells."""
+    up, along = (g + t for g, t in zip(guard, train, strict=True))
+    window = torch.ones(2 * up + 1, 2 * along + 1, dtype=torch.bool)
+    window[train[0] : train[0] + 2 * guard[0] + 1, train[1] : train[1] + 2 * guard[1] + 1] = False
+    return window
+
+
+def _of_each(count: Int[Tensor, "row column"], factor: Callable[[int], float]) -> Float[Tensor, "row column"]:
+    """A function of the number of training cells, looked up for each cell; 1 where there are none."""
+    numbers, which = torch.unique(count, return_inverse=True)
+    factors = [factor(n) if n else 1.0 for n in numbers.tolist()]
+    return torch.tensor(factors, dtype=torch.float64, device=count.device)[which]

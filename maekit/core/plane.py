@@ -1,0 +1,93 @@
+"""Where the cells of a sample with two axes lie in space, and how alike two places are there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Two axes of cells, each with the coordinates of its cells, which rise.
+
+    Attributes:
+        axes: names, in the order of the sample's.
+        coordinates: of the cells along each, in its unit.
+        angle: which axis is an angle from straight ahead, the other one then being the distance from the sensor; None where the
+            axes are no places, as a velocity is none.
+        radians: the unit of that angle.
+    """
+
+    axes: tuple[str, str]
+    coordinates: tuple[Float[Tensor, " first"], Float[Tensor, " second"]]
+    angle: int | None = None
+    radians: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name, values in zip(self.axes, self.coordinates, strict=True):
+            if len(values) < 2 or not bool((values.diff() > 0).all()):
+                raise ValueError(f"the cells along {name!r} have no coordinates that rise: {values[:4].tolist()}...")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells along each axis."""
+        return len(self.coordinates[0]), len(self.coordinates[1])
+
+    def cells(self, where: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+        """Coordinates to cells and fractions of them, going on evenly beyond the ends; NaN stays."""
+        found = []
+        for axis, known in enumerate(self.coordinates):
+            known = known.to(where)
+            value = where[..., axis].contiguous()
+            upper = torch.searchsorted(known, value.nan_to_num()).clamp(1, len(known) - 1)
+            low, high = known[upper - 1], known[upper]
+            found.append(upper - 1 + (value - low) / (high - low))
+        return torch.stack(found, -1)
+
+    def at(self, cells: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+        """Coordinates of cells and fractions of them."""
+        found = []
+        for axis, known in enumerate(self.coordinates):
+            known = known.to(cells)
+            cell = cells[..., axis]
+            lower = cell.nan_to_num().floor().long().clamp(0, len(known) - 2)
+            found.append(known[lower] + (cell - lower) * (known[lower + 1] - known[lower]))
+        return torch.stack(found, -1)
+
+    def place(self, where: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+        """Cartesian: to the right and straight ahead, in the unit of the distance.
+
+        Raises:
+            ValueError: axes that are no places.
+        """
+        distance, angle = self._polar(where)
+        return torch.stack([distance * angle.sin(), distance * angle.cos()], -1)
+
+    def distance(self, where: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch"]:
+        """From the sensor.
+
+        Raises:
+            ValueError: axes that are no places.
+        """
+        return self._polar(where)[0]
+
+    def likeness(
+        self, one: Float[Tensor, "... 2"], other: Float[Tensor, "... 2"], tolerance: Float[Tensor, "..."]
+    ) -> Float[Tensor, "..."]:
+        """Object location similarity exp(-d^2 / (2 s^2 kappa)): d between the places, s the distance of `one` from the sensor.
+
+        Source: Wang et al., RODNet, IEEE JSTSP 2021, as its published evaluation computes it.
+
+        Args:
+            tolerance: kappa, of the class.
+        """
+        apart = (self.place(one) - self.place(other)).square().sum(-1)
+        return torch.exp(-apart / (2 * self.distance(one).square() * tolerance))
+
+    def _polar(self, where: Tensor) -> tuple[Tensor, Tensor]:
+        if self.angle is None:
+            raise ValueError(f"the axes {self.axes} are no distance and angle, so there are no places on them")
+        return where[..., 1 - self.angle], where[..., self.angle] * self.radians

@@ -1,0 +1,213 @@
+"""From a recipe and its data to the model and the task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from maekit import plugins
+from maekit.core.autoencoder import Encoder, MaskedAutoencoder
+from maekit.core.joint import JointAutoencoder, JointEncoder
+from maekit.core.mix import MixTarget, Part
+from maekit.core.targets import TokenTarget
+from maekit.core.transformer import PRESETS, TransformerConfig
+from maekit.errors import UserError
+from maekit.options import construct
+from maekit.recipe.schema import Choice, Size
+from maekit.tokenizers import make_tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from maekit.core.backbone import Backbone
+    from maekit.core.targets import Target
+    from maekit.recipe.schema import Preset
+    from maekit.tasks.task import Task
+
+
+if TYPE_CHECKING:
+    from maekit.build import Setup
+
+from maekit.build import LABELLED_TASKS
+
+
+def make_autoencoder(setup: Setup) -> MaskedAutoencoder:
+    """The masked autoencoder of a recipe, with new weights.
+
+    Raises:
+        UserError: masking, target or sizes that do not fit the data.
+    """
+    loaded, model, patchifier = setup.loaded, setup.recipe.model, setup.adapter.patchifier
+    masking = construct(
+        plugins.find("maskings", model.masking.name, place=loaded.locate("model", "masking", "name")),
+        model.masking, loaded, ("model", "masking"), patchifier,
+    )  # fmt: skip
+    target, encoder = make_target(setup), make_encoder(setup)
+    try:
+        kind: type[MaskedAutoencoder] = JointAutoencoder if isinstance(encoder, JointEncoder) else MaskedAutoencoder
+        return kind(
+            patchifier, encoder=encoder, decoder=size(model.decoder), masking=masking,
+            mask_ratio=model.mask_ratio, target=target, encoder_mask_tokens=model.encoder_mask_tokens, loss_on=model.loss_on,
+            decoder_attention=model.decoder_attention, predicted_share=model.predicted_share,
+        )  # fmt: skip
+    except ValueError as error:
+        keys = ("mask_ratio", "encoder_mask_tokens", "decoder_attention")
+        key = next(key for key in keys if key in str(error))
+        raise UserError(str(error), place=loaded.locate("model", key)) from error
+
+
+def make_encoder(setup: Setup) -> Backbone:
+    """The encoder of a recipe, with new weights; one that is pretrained with mask tokens of its own has them in pretraining.
+
+    Raises:
+        UserError: options that do not fit it, or patches that it cannot take.
+    """
+    loaded, model = setup.loaded, setup.recipe.model
+    kind = plugins.find("encoders", model.backbone.name, place=loaded.locate("model", "backbone", "name"))
+    sized: tuple[TransformerConfig, ...] = ()
+    known: dict[str, Any] = {}
+    if setup.beside and kind is not Encoder:
+        raise UserError("an encoder of one signal alone", place=loaded.locate("model", "backbone"), value=model.backbone.name,
+                        expected="transformer, where there are signals `beside`")  # fmt: skip
+    if setup.beside:
+        kind = JointEncoder
+        known["beside"] = {name: adapter.patchifier for name, adapter in setup.beside.items()}
+    if issubclass(kind, Encoder):
+        sized = (size(model.encoder, model.drop_path),)
+    if issubclass(kind, Encoder) and not setup.beside:
+        known["mask_token"] = model.encoder_mask_tokens and setup.recipe.task.name not in LABELLED_TASKS
+    encoder: Backbone = construct(
+        kind, model.backbone, loaded, ("model", "backbone"), setup.adapter.patchifier, *sized, **known
+    )
+    return encoder
+
+
+def make_target(setup: Setup) -> Target:
+    """The target of a recipe, with the tokenizer where it has one; what is learned from data is not learned yet.
+
+    Raises:
+        UserError: options, or a tokenizer, that do not fit.
+    """
+    return _make_target(setup, setup.recipe.model.target, ("model", "target"))
+
+
+def _make_target(setup: Setup, choice: Choice, keys: tuple[str | int, ...]) -> Target:
+    loaded, options = setup.loaded, choice.options
+    known: dict[str, Any] = {}
+    kind = plugins.find("targets", choice.name, place=loaded.locate(*keys, "name"))
+    if issubclass(kind, TokenTarget):
+        if len(keys) > 2:
+            raise UserError("a part that predicts codes", place=loaded.locate(*keys), value=choice.name,
+                            expected="targets of numbers in a mix")  # fmt: skip
+        known["tokenizer"] = make_tokenizer(loaded, setup.adapter)
+        options.pop("tokenizer", None)
+    elif issubclass(kind, MixTarget):
+        known["parts"] = _make_parts(setup, options.pop("parts", None), (*keys, "parts"))
+    target: Target = construct(
+        kind, Choice(name=choice.name, **options), loaded, keys, setup.adapter.patchifier, **known
+    )
+    return target
+
+
+def _make_parts(setup: Setup, given: Any, keys: tuple[str | int, ...]) -> list[Part]:
+    parts = []
+    for i, part in enumerate(given if isinstance(given, list) else [given]):
+        options = {"name": part} if isinstance(part, str) else dict(part) if isinstance(part, dict) else {}
+        weight = options.pop("weight", 1.0)
+        if not isinstance(options.get("name"), str) or not isinstance(weight, int | float):
+            raise UserError("parts of a mix", place=setup.loaded.locate(*keys), value=part,
+                            expected="`parts: [{name: raw, weight: 1}, {name: ..., weight: 0.5, options}]`")  # fmt: skip
+        parts.append(Part(options["name"], _make_target(setup, Choice(**options), (*keys, i)), float(weight)))
+    return parts
+
+
+def fit_target(setup: Setup, target: Target) -> None:
+    """Let a target learn what it needs from the patches of training samples, without augmentation.
+
+    Raises:
+        UserError: patches that it cannot be learned from.
+    """
+    try:
+        target.fit(TrainingPatches(setup))
+    except ValueError as error:
+        raise UserError(str(error), place=setup.loaded.locate("model", "target")) from error
+
+
+@dataclass(frozen=True)
+class TrainingPatches:
+    """Standardised (patch, patch_dim) of one training sample after the other, NaN where not measured; read anew each time."""
+
+    setup: Setup
+
+    def __iter__(self) -> Iterator[Tensor]:
+        adapter = self.setup.adapter
+        for sample in self.setup.to_fit():
+            signal, valid = adapter.prepare(sample)
+            x, measured = adapter.front(
+                torch.from_numpy(signal)[None], None if valid is None else torch.from_numpy(valid)[None]
+            )
+            patches = adapter.patchifier.patchify(x)[0]
+            yield patches if measured is None else patches.where(measured[0, :, None], torch.nan)
+
+
+def make_task(setup: Setup) -> Task:
+    """The task of a recipe, with new weights; its fronts are the adapters'.
+
+    Raises:
+        UserError: a task, labels or options that do not fit.
+    """
+    task = _make_task(setup)
+    task.fronts.update({name: adapter.front for name, adapter in setup.beside.items()})
+    return task
+
+
+def _make_task(setup: Setup) -> Task:
+    loaded, recipe = setup.loaded, setup.recipe
+    kind = plugins.find("tasks", recipe.task.name, place=loaded.locate("task", "name"))
+    keys = ("task",)
+    front = setup.adapter.front
+    if recipe.task.name not in LABELLED_TASKS:
+        model = () if recipe.task.name == "tokenizer" else (make_autoencoder(setup),)
+        return construct(kind, recipe.task, loaded, keys, front, *model)
+    encoder = make_encoder(setup)
+    labels, expected = kind_of_labels(setup)
+    if recipe.task.name != expected:
+        raise UserError(
+            f"{recipe.task.name} does not fit the labels", place=loaded.locate("task"),
+            value=f"{labels} in {setup.spec.name}", expected=f"{expected} for {labels}",
+        )  # fmt: skip
+    if setup.source.objects is not None:
+        plane = setup.adapter.plane()
+        if plane is None:
+            raise UserError("an adapter that does not say where the cells of a sample lie", place=loaded.locate("adapter"),
+                            value=recipe.adapter.name, expected="one with a `plane`, for detection")  # fmt: skip
+        known = {"plane": plane, "columns": setup.source.objects, "classes": setup.source.classes}
+        return construct(kind, recipe.task, loaded, keys, front, encoder, **known)
+    if setup.source.classes is not None:
+        return construct(kind, recipe.task, loaded, keys, front, encoder, classes=setup.source.classes)
+    values = setup.labels[setup.split["train"]].astype(np.float64)
+    # Without the data both come with the weights.
+    mean, spread = (float(values.mean()), float(values.std()) or 1.0) if len(values) else (0.0, 1.0)
+    return construct(
+        kind, recipe.task, loaded, keys, front, encoder, mean=mean, std=spread, places=setup.adapter.places()
+    )
+
+
+def kind_of_labels(setup: Setup) -> tuple[str, str]:
+    """In words, and the task that they are for."""
+    if setup.source.objects is not None:
+        return "objects", "detection"
+    return ("classes", "classification") if setup.source.classes is not None else ("values", "regression")
+
+
+def size(given: Preset | Size, drop_path: float = 0.0) -> TransformerConfig:
+    """A transformer's size from a preset's name or from numbers."""
+    if isinstance(given, Size):
+        return TransformerConfig(given.width, given.depth, given.heads, given.mlp_ratio, given.drop_path or drop_path)
+    preset = PRESETS[given]
+    return TransformerConfig(preset.width, preset.depth, preset.heads, preset.mlp_ratio, drop_path)

@@ -1,0 +1,248 @@
+"""Objects in a sample: a confidence map for each class, and where asked for the extents of their boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange, reduce
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maekit.tasks.average_precision import match, precision_and_recall
+from maekit.tasks.confidence import confidence, peaks, suppress, width_of
+from maekit.tasks.likeness import LocationSimilarity, Overlap
+from maekit.tasks.task import Batch, Rows
+from maekit.tasks.transfer import Transfer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from maekit.core.backbone import Backbone
+    from maekit.core.plane import Plane
+    from maekit.tasks.likeness import Likeness
+
+RARE = 0.01
+"""Confidence that the head starts with everywhere: most cells hold no object."""
+CLASS, LENGTH, EXTENT = "class", "length", "_extent"
+
+
+class Detection(Transfer):
+    """Confidence maps over the cells of a plane, from the tokens of all patches.
+
+    Each token gives the cells of its patch some channels, which two convolutions turn into one logit a class; a clip's tokens are
+    first averaged over time. The loss is the cross entropy with the confidence map, weighted by |y - p|^focal (Li et al.,
+    Generalized Focal Loss, 2020; 0 is plain cross entropy) and divided by the sum of the map. Signals beside the sample (a map
+    of what stands still, an image) are read by the encoder together with it.
+
+    Args:
+        front, encoder: as in `Transfer`.
+        plane: where the sample's last two axes lie.
+        columns: of a label: the two axes' names, `class` where there are classes, and where they are used `length` and extents.
+        classes: their names.
+        tolerances: kappa of each class in object location similarity. RODNet's published evaluation has 0.005 for
+            pedestrians, 0.01 for cyclists and 0.03 for cars.
+        lengths: of each class, in the unit of the distance, where labels have no column `length`: for the width of the map.
+        width: cells that the Gaussian's standard deviation has for each radian that the object subtends.
+        narrowest, widest: limits of it, in cells.
+        boxes: also predict extents (columns `AXIS_extent`); likeness is then the overlap of boxes, and no tolerances are needed.
+        box_weight: of the loss of extents.
+        focal: exponent of the weight.
+        channels: that the head has in each cell.
+        most: objects in a sample at most.
+        lowest: score below which nothing is an object.
+        suppress_above: likeness to a better object above which one is left out.
+        options: `tune`, `tuned_blocks` of `Transfer`.
+
+    Raises:
+        ValueError: numbers that do not go with the classes, or columns that are missing.
+    """
+
+    def __init__(
+        self,
+        front: nn.Module,
+        encoder: Backbone,
+        *,
+        plane: Plane,
+        columns: Sequence[str],
+        classes: Sequence[str] | None,
+        tolerances: Sequence[float] | None = None,
+        lengths: Sequence[float] | None = None,
+        width: float = 15.0,
+        narrowest: float = 1.0,
+        widest: float = 4.0,
+        boxes: bool = False,
+        box_weight: float = 1.0,
+        focal: float = 2.0,
+        channels: int = 16,
+        most: int = 20,
+        lowest: float = 0.05,
+        suppress_above: float = 0.3,
+        **options: Any,
+    ) -> None:
+        self.classes = tuple(classes or ("object",))
+        self.boxes, self.box_weight, self.focal = boxes, box_weight, focal
+        self.columns = tuple(columns)
+        wanted = [*plane.axes, *([CLASS] if classes else []), *(f"{axis}{EXTENT}" for axis in plane.axes if boxes)]
+        missing = [name for name in wanted if name not in self.columns]
+        if missing:
+            raise ValueError(
+                f"objects have no column {', '.join(missing)}: `label.objects` names {', '.join(self.columns)}"
+            )
+        if not 0 < narrowest <= widest or not width > 0 or not 0 <= lowest < 1 or most < 1 or channels < 1 or focal < 0:
+            raise ValueError(
+                f"width={width}, narrowest={narrowest}, widest={widest}, lowest={lowest}, most={most}, channels={channels}, "
+                f"focal={focal}: expected 0 < narrowest <= widest, a width above 0, 0 <= lowest < 1, the others from 1 (focal: 0)"
+            )
+        for name, given in (("tolerances", tolerances), ("lengths", lengths)):
+            if given is not None and (len(given) != len(self.classes) or not min(given) > 0):
+                raise ValueError(
+                    f"{name}={list(given)}, expected one number above 0 for each of {', '.join(self.classes)}"
+                )
+        self.likeness: Likeness
+        if boxes:
+            self.likeness = Overlap()
+        elif plane.angle is None or tolerances is None:
+            raise ValueError(
+                f"objects on {plane.axes} have no location similarity without `tolerances` and axes of distance and angle: "
+                "give `tolerances`, or `boxes: true`"
+            )
+        else:
+            self.likeness = LocationSimilarity(plane, tolerances)
+        if lengths is None and LENGTH not in self.columns and not boxes:
+            raise ValueError("objects have no column `length`: give `lengths`, one for each class")
+        shape, grid = encoder.patchifier.sample_shape[1:], encoder.patchifier.grid_size
+        if tuple(shape[-2:]) != plane.shape:
+            raise ValueError(f"samples of {shape} cells, but the plane has {plane.shape}")
+        patch = (shape[-2] // grid[-2], shape[-1] // grid[-1])
+        super().__init__(front, encoder, None, channels * patch[0] * patch[1], **options)
+        self.plane, self.lengths, self.patch = plane, lengths, patch
+        self.width, self.narrowest, self.widest = width, narrowest, widest
+        self.most, self.lowest, self.suppress_above = most, lowest, suppress_above
+        outputs = len(self.classes) + (2 if boxes else 0)
+        self.read = nn.Sequential(
+            nn.GELU(), nn.Conv2d(channels, channels, 3, padding=1), nn.GELU(), nn.Conv2d(channels, outputs, 1)
+        )
+        nn.init.trunc_normal_(
+            self.head.weight, std=0.02
+        )  # a head of near zeros would hand nothing on to the convolutions
+        last = self.read[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        nn.init.constant_(last.bias[: len(self.classes)], float(np.log(RARE / (1 - RARE))))
+
+    def maps(self, batch: Batch) -> Float[Tensor, "batch out first second"]:
+        """Logits of each class in each cell, and behind them with boxes the logarithms of the extents in cells."""
+        grid = self.encoder.patchifier.grid_size
+        cells = rearrange(
+            self.output(batch), "batch (time g0 g1 p0 p1 channel) -> batch time channel (g0 p0) (g1 p1)",
+            g0=grid[-2], g1=grid[-1], p0=self.patch[0], p1=self.patch[1], channel=self.head.out_features // (self.patch[0] * self.patch[1]),
+        )  # fmt: skip
+        return self.read(reduce(cells, "batch time channel first second -> batch channel first second", "mean")).float()
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self._losses(self.maps(batch), batch["label"].float()).mean()
+
+    @torch.no_grad()
+    def rows(self, batch: Batch) -> Rows:
+        """`detections` (batch, most, columns..., class, score), the surest first and NaN where there are fewer; `objects` the
+        true ones in the same columns; `loss`.
+        """
+        maps = self.maps(batch)
+        found: Rows = {"index": batch["index"], "detections": self.decoded(maps)}
+        if "label" in batch:
+            label = batch["label"].float()
+            kinds = label[..., self._column(CLASS)] if CLASS in self.columns else torch.zeros_like(label[..., 0])
+            found["objects"] = torch.cat([label[..., self._shown()], kinds[..., None]], -1)
+            found["loss"] = self._losses(maps, label)
+        return found
+
+    def summarize(self, rows: Rows) -> dict[str, float]:
+        """Loss, and average precision and recall over likeness 0.5 to 0.9; see `maekit.tasks.average_precision`."""
+        detections, objects = (present(rows[name].numpy()) for name in ("detections", "objects"))
+        one = np.zeros(len(objects), dtype=np.int64)
+        matched = match(detections, objects, one, 1, len(self.classes), self.likeness)
+        return {"loss": rows["loss"].mean().item(), **precision_and_recall(matched, np.ones(1), self.classes)}
+
+    def selection(self) -> Mapping[str, bool]:
+        return {"ap": True, "ap50": True, "loss": False}
+
+    def decoded(self, maps: Float[Tensor, "batch out first second"]) -> Float[Tensor, "batch most column"]:
+        """Objects from maps: coordinates (with boxes also extents), class, score."""
+        count = len(self.classes)
+        cells, kind, score = peaks(maps[:, :count].sigmoid(), self.most, self.lowest)
+        where = self.plane.at(cells)
+        if self.boxes:
+            at = cells.nan_to_num().round().long()
+            rows, columns = at[..., 0].clamp(0, maps.shape[2] - 1), at[..., 1].clamp(0, maps.shape[3] - 1)
+            sample = torch.arange(len(maps), device=maps.device)[:, None]
+            extents = maps[:, count:].clamp(-4, 6).exp()[sample, :, rows, columns]
+            where = torch.cat([where, extents * self._cell_size(where)], -1)
+        score = suppress(where, kind, score, self.likeness, self.suppress_above)
+        order = score.argsort(dim=1, descending=True, stable=True)
+        found = torch.cat([where, kind[..., None].to(where), score[..., None]], -1)
+        found = torch.where(score[..., None] > 0, found, torch.nan)
+        return found.gather(1, order[..., None].expand_as(found))
+
+    def _losses(self, maps: Tensor, label: Float[Tensor, "batch object column"]) -> Float[Tensor, " batch"]:
+        where = torch.stack([label[..., self._column(axis)] for axis in self.plane.axes], -1)
+        cells = self.plane.cells(where)
+        inside = torch.stack(
+            [(cells[..., i] > -0.5) & (cells[..., i] < n - 0.5) for i, n in enumerate(self.plane.shape)]
+        ).all(0)
+        cells = torch.where(inside[..., None], cells, torch.nan)
+        kinds = (
+            label[..., self._column(CLASS)].nan_to_num().long()
+            if CLASS in self.columns
+            else torch.zeros_like(cells[..., 0]).long()
+        )
+        wanted = confidence(cells, self._widths(label, where, kinds), kinds, self.plane.shape, len(self.classes))
+        logits = maps[:, : len(self.classes)]
+        weight = (wanted - logits.sigmoid()).abs() ** self.focal
+        errors = weight * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        loss = errors.sum((1, 2, 3)) / wanted.sum((1, 2, 3)).clamp(min=1)
+        return loss + self.box_weight * self._box_losses(maps, label, where, cells) if self.boxes else loss
+
+    def _box_losses(self, maps: Tensor, label: Tensor, where: Tensor, cells: Tensor) -> Float[Tensor, " batch"]:
+        """Mean absolute error of the logarithms of extents, at the cells of the objects."""
+        there = cells.isfinite().all(-1)
+        at = cells.nan_to_num().round().long()
+        extents = torch.stack([label[..., self._column(f"{axis}{EXTENT}")] for axis in self.plane.axes], -1)
+        wanted = (extents / self._cell_size(where)).clamp(min=1e-3).log()
+        sample = torch.arange(len(maps), device=maps.device)[:, None]
+        said = maps[:, len(self.classes) :][
+            sample, :, at[..., 0].clamp(0, maps.shape[2] - 1), at[..., 1].clamp(0, maps.shape[3] - 1)
+        ]
+        errors = torch.where(there, (said - wanted).abs().mean(-1), 0.0)
+        return errors.sum(1) / there.sum(1).clamp(min=1)
+
+    def _widths(self, label: Tensor, where: Tensor, kinds: Tensor) -> Tensor:
+        if self.plane.angle is None:
+            return torch.full_like(where[..., 0], self.narrowest)
+        if LENGTH in self.columns:
+            length = label[..., self._column(LENGTH)]
+        elif self.lengths is not None:
+            length = torch.tensor(list(self.lengths), device=label.device)[kinds]
+        else:
+            return torch.full_like(where[..., 0], self.narrowest)
+        return width_of(length, self.plane.distance(where), self.width, self.narrowest, self.widest)
+
+    def _cell_size(self, where: Tensor) -> Tensor:
+        """Of the cell at some place, along both axes."""
+        cells = self.plane.cells(where)
+        return (self.plane.at(cells + 0.5) - self.plane.at(cells - 0.5)).abs().clamp(min=1e-9)
+
+    def _column(self, name: str) -> int:
+        return self.columns.index(name)
+
+    def _shown(self) -> list[int]:
+        names = [*self.plane.axes, *(f"{axis}{EXTENT}" for axis in self.plane.axes if self.boxes)]
+        return [self._column(name) for name in names]
+
+
+def present(rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """Of each sample the objects that there are."""
+    return [sample[np.isfinite(sample).all(-1)] for sample in rows]

@@ -1,0 +1,110 @@
+"""Pretraining on signals that belong together: masked autoencoding of all, momentum contrast between two, or both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from maekit.core.backbone import measured_alone
+from maekit.core.joint import JointAutoencoder
+from maekit.tasks.collapse import effective_rank, embedding_std
+from maekit.tasks.momentum import MomentumContrast, partner_rank
+from maekit.tasks.pretraining import Pretraining
+from maekit.tasks.signals import sampled
+from maekit.tasks.task import Batch, Rows
+
+if TYPE_CHECKING:
+    pass
+
+
+class JointPretraining(Pretraining):
+    """`masked` times the mean loss of the joint masked autoencoder, and `contrast` times that of momentum contrast.
+
+    Args:
+        front: of the signal itself; those of the signals beside it are `fronts`.
+        model: joint.
+        masked: weight of the masked autoencoder; 0 leaves it out.
+        contrast: weight of the contrast between the signal and the one called `key`; 0 leaves it out.
+        key: a signal beside; may be left out where there is one.
+        dim, queue, momentum, temperature, near: of `MomentumContrast`.
+
+    Raises:
+        ValueError: weights that leave nothing, or no such signal.
+    """
+
+    model: JointAutoencoder
+
+    def __init__(
+        self,
+        front: nn.Module,
+        model: JointAutoencoder,
+        *,
+        masked: float = 1.0,
+        contrast: float = 0.0,
+        key: str | None = None,
+        dim: int = 128,
+        queue: int = 4096,
+        momentum: float = 0.999,
+        temperature: float = 0.07,
+        near: int = 0,
+    ) -> None:
+        super().__init__(front, model)
+        if not isinstance(model, JointAutoencoder):
+            raise ValueError("there are no signals `beside` to pretrain together with")
+        if min(masked, contrast) < 0 or not max(masked, contrast) > 0:
+            raise ValueError(f"masked={masked}, contrast={contrast}: expected weights of 0 or more, and one above it")
+        self.masked, self.weight = masked, contrast
+        self.contrast: MomentumContrast | None = None
+        if contrast:
+            names = list(model.encoder.beside)
+            if key is None and len(names) > 1:
+                raise ValueError(f"`key` is not given; the signals beside are {', '.join(names)}")
+            self.contrast = MomentumContrast(
+                model.encoder, key or names[0], dim=dim, queue=queue, momentum=momentum, temperature=temperature, near=near
+            )  # fmt: skip
+
+    def forward(self, batch: Batch) -> Tensor:
+        signals = sampled(batch, self.front, self.fronts)
+        total = torch.zeros((), device=batch["index"].device)
+        if self.masked:
+            losses = [out.loss for out in self.model.together(signals).values()]
+            total = total + self.masked * torch.stack(losses).mean()
+        if self.contrast is not None:
+            total = total + self.weight * self.contrast(self.model.encoder, signals, batch["index"])
+        return total
+
+    @torch.no_grad()
+    def rows(self, batch: Batch) -> Rows:
+        """As of pretraining on the signal alone, with the losses of all signals when all are seen; and the two embeddings contrasted."""
+        signals = sampled(batch, self.front, self.fronts)
+        found: Rows = {"index": batch["index"]}
+        if self.masked:
+            found = super().rows(batch)
+            for name, out in self.model.together(signals).items():
+                valid, target = signals[name].valid, self.model.target_of(name)
+                patches = measured_alone(self.model.encoder.patchifier_of(name).patchify(signals[name].x), valid)
+                scored = self.model.scored(out.mask, valid)
+                found[f"sum.{name or 'own'}"] = torch.where(
+                    scored, target.loss(out.pred, target(patches, valid)), 0.0
+                ).sum(1)
+                found[f"count.{name or 'own'}"] = scored.sum(1).float()
+        if self.contrast is not None:
+            found |= self.contrast.embeddings(self.model.encoder, signals)
+        return found
+
+    def summarize(self, rows: Rows) -> dict[str, float]:
+        """`loss` and the trivial predictors are of the signal alone; `together_NAME` is what is left when all are seen.
+
+        `partner_rank` is where the other signal of the same sample stands among those of all samples by likeness, 0 the
+        first and 0.5 by chance, `partner_first` the share that stands first. Where nothing is masked, `loss` is the contrast's.
+        """
+        found = super().summarize(rows) if self.masked else {}
+        for name in [key.removeprefix("sum.") for key in rows if key.startswith("sum.")]:
+            found[f"together_{name}"] = (rows[f"sum.{name}"].sum() / rows[f"count.{name}"].sum().clamp(min=1)).item()
+        if self.contrast is not None and rows["paired"].sum() > 1:
+            query, key = (rows[name][rows["paired"]] for name in ("query", "key"))
+            found |= partner_rank(query, key, self.contrast.temperature)
+            found |= {"embedding_std": embedding_std(query).item(), "effective_rank": effective_rank(query).item()}
+        return found | ({} if "loss" in found else {"loss": found.get("loss_contrast", float("nan"))})

@@ -1,0 +1,56 @@
+"""How alike two objects are: by where they are, or by the overlap of their boxes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from maekit.core.plane import Plane
+
+
+class Likeness(ABC):
+    """From objects (..., column) to a number from 0 to 1; the first two columns are coordinates. Shapes broadcast."""
+
+    @abstractmethod
+    def __call__(
+        self, one: Float[Tensor, "... column"], other: Float[Tensor, "... column"], kind: Int[Tensor, "..."]
+    ) -> Float[Tensor, "..."]:
+        """Of objects of the same class `kind`; of what is NaN it is 0."""
+
+
+class LocationSimilarity(Likeness):
+    """OLS = exp(-d^2 / (2 s^2 kappa)), s the distance of `one` from the sensor; see `Plane.likeness`.
+
+    Args:
+        plane: where coordinates lie.
+        tolerances: kappa of each class.
+    """
+
+    def __init__(self, plane: Plane, tolerances: Sequence[float]) -> None:
+        self.plane, self.tolerances = plane, torch.tensor(list(tolerances))
+
+    def __call__(
+        self, one: Float[Tensor, "... column"], other: Float[Tensor, "... column"], kind: Int[Tensor, "..."]
+    ) -> Float[Tensor, "..."]:
+        kappa = self.tolerances.to(one)[kind.clamp(min=0)]
+        return self.plane.likeness(one[..., :2], other[..., :2], kappa).nan_to_num(0.0)
+
+
+class Overlap(Likeness):
+    """Intersection over union of boxes: columns are the centre and the extent along both axes."""
+
+    def __call__(
+        self, one: Float[Tensor, "... column"], other: Float[Tensor, "... column"], kind: Int[Tensor, "..."]
+    ) -> Float[Tensor, "..."]:
+        del kind
+        low = torch.maximum(one[..., :2] - one[..., 2:4] / 2, other[..., :2] - other[..., 2:4] / 2)
+        high = torch.minimum(one[..., :2] + one[..., 2:4] / 2, other[..., :2] + other[..., 2:4] / 2)
+        shared = (high - low).clamp(min=0).prod(-1)
+        total = one[..., 2:4].prod(-1) + other[..., 2:4].prod(-1) - shared
+        return (shared / total.clamp(min=1e-12)).nan_to_num(0.0)
