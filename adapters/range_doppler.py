@@ -10,14 +10,17 @@ from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maekit.adapter import Adapter, Front
+from maekit.adapter import Adapter, Front, Transformation
 from maekit.adapters.fmcw_scene import simulate_scenes
 from maekit.adapters.map_drawing import draw_maps
+from maekit.adapters.radar_sets import TRANSFORMATIONS
 from maekit.core.patchify import GridPatchifier
 from maekit.core.plane import Plane
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from matplotlib.axes import Axes
     from numpy.random import Generator
 
@@ -89,6 +92,8 @@ class RangeDopplerAdapter(Adapter):
     Raises:
         ValueError: options that do not fit each other or the source's axes.
     """
+
+    transformations: Mapping[str, Transformation] = TRANSFORMATIONS  # type: ignore[misc]
 
     def __init__(
         self,

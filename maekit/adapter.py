@@ -34,10 +34,14 @@ Reducer = Callable[[Array, float], float]
 """(values inside one window, window length in seconds) -> label. NaN: this window has no usable label."""
 Derivation = Callable[[Array, float], Array]
 """(signal, rate_hz) -> event times in seconds, or another signal; run once per recording when converting."""
-Transformed = tuple[Array, Mapping[str, float | str], Sequence[str]]
-"""(values with time first, attributes of the recording, what a person should know)."""
+Transformed = tuple[Array | Mapping[int, Any], Mapping[str, Any], Sequence[str]]
+"""(values, attributes, what a person should know).
+
+Values of a recording have time first; those of a frame are one frame's; those made of a file on all frames may be given
+by number. With the attribute `columns`, they are rows of a table, of which a frame may have any number.
+"""
 Transformation = Callable[..., Transformed]
-"""(array as a device wrote it, **options of the data spec) -> what is stored in its place; run once per recording."""
+"""(array or document as it was published, **options of the data spec) -> what is stored; run per recording or frame."""
 Estimator = Callable[["Sample"], float]
 """A no-learning estimate of the label from one sample."""
 Candidates = Callable[["Sample"], Array]

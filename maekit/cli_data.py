@@ -21,7 +21,7 @@ def data_convert(
     to: Annotated[Path, typer.Option("--to", help="Folder for the HDF5 file.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a result that is there.")] = False,
 ) -> None:
-    """CSV, NPY, NPZ, MAT, WAV, HDF5 or raw int16 to HDF5, as a data spec says."""
+    """CSV, NPY, NPZ, MAT, WAV, HDF5, raw int16, or folders of a file a frame, to HDF5, as a data spec says."""
     from maekit import plugins
     from maekit.data.convert import convert
     from maekit.data.spec import load_spec
@@ -67,7 +67,9 @@ def data_pack(
 
 
 @data_app.command("inspect")
-def data_inspect(file: Annotated[Path, typer.Argument(help="HDF5, CSV, NPY, NPZ, MAT or WAV.")]) -> None:
+def data_inspect(
+    file: Annotated[Path, typer.Argument(help="HDF5, CSV, NPY, NPZ, MAT, WAV, PNG, JPEG, JSON or a pickle.")],
+) -> None:
     """The tree of a file: shapes, rates, missing share, ranges."""
     from maekit.data.inspect import inspect
 

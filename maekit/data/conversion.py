@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-Format = Literal["csv", "npy", "npz", "mat", "wav", "hdf5", "int16"]
+Format = Literal["csv", "npy", "npz", "mat", "wav", "hdf5", "int16", "png", "jpg", "json", "pickle", "lines"]
 
 
 class _Strict(BaseModel):
@@ -15,7 +15,11 @@ class _Strict(BaseModel):
 
 
 class Through(_Strict):
-    """A function that an adapter brings, which makes the signal to be stored of what was read."""
+    """A function that an adapter brings, which makes what is to be stored of what was read.
+
+    It gets an array, or (of JSON, a pickle or lines) what the file holds. Of a file on all frames of a recording it may
+    give rows by frame number. Where it gives objects, they are rows of the columns that its attribute `columns` names.
+    """
 
     adapter: str
     function: str
@@ -29,7 +33,8 @@ class Stream(_Strict):
         files: glob below the source folder; with `member`, zip files. One recording a file, joined over streams by
             the name that `Conversion.record` finds in their paths.
         member: glob over the members of the zip files.
-        format: taken from the file name where left out. `int16`: numbers without a header, little-endian.
+        format: taken from the file name where left out. `int16`: numbers without a header, little-endian; `lines`: text,
+            cells between blanks; `pickle`: plain data only, nothing of it is run.
         delimiter: between the cells of a CSV; found by looking where left out.
         decimal: what stands before the fraction in a CSV.
         columns: columns of a CSV by name (or by number from 0 where it has no header), side by side as channels.
@@ -46,7 +51,14 @@ class Stream(_Strict):
         rate_key: key of one rate a recording, for ragged arrays.
         through: the values go through this function before stamps, rate and grid are looked at: rows of time are
             those that it gives.
-        optional: a recording without this stream gets an empty dataset.
+        several: of a recording or frame there may be several files: arrays are stacked along a new first axis in the
+            order of their names, documents become a list.
+        by: keys whose values tell the rows of one file apart: a recording for each combination. With `offsets`, a row is
+            what lies between two of them.
+        number: key of the frame numbers of these rows; counted from 0 where left out.
+        sparse: a file on all frames that mentions only those with objects: in the others there are none. Without it, a
+            frame that is not mentioned is one that nobody looked at.
+        optional: a recording without this stream gets an empty dataset, or none where a file or row is a frame.
     """
 
     files: str
@@ -63,7 +75,22 @@ class Stream(_Strict):
     offsets: str | None = None
     rate_key: str | None = None
     through: Through | None = None
+    several: bool = False
+    by: list[str] = []
+    number: str | None = None
+    sparse: bool = False
     optional: bool = False
+
+    @model_validator(mode="after")
+    def _rows_agree(self) -> Self:
+        if self.number is not None and not self.by:
+            raise ValueError("`number` numbers the rows that `by` tells apart: give both")
+        timed = [name for name in ("time", "resample_hz", "rate_key") if getattr(self, name) is not None]
+        if self.by and timed:
+            raise ValueError(
+                f"rows that are frames (`by`) have numbers, not {', '.join(f'`{name}`' for name in timed)}"
+            )
+        return self
 
 
 class Derived(_Strict):
@@ -79,10 +106,17 @@ class Conversion(_Strict):
 
     Args:
         record: regex over the path of a source file (zip member), which it must match; its named groups become
-            attributes of the recording, the group `record` (or the whole match) its name.
+            attributes of the recording, the group `record` (or the whole match) its name; further groups whose names
+            begin with `record` are joined to it. With a group `frame`, a file that it matches in is the frame of this
+            number: frames are stacked along a new first axis, the first stream says which there are, and the dataset
+            `frame` holds their numbers.
         streams: datasets by name; the first one defines the start of the recording.
         attributes: further attributes by name from columns or keys of the files (one entry a recording or row).
         derived: datasets derived from a stream.
+        frames: `all`: a frame that some stream lacks is refused; `common`: it is left out, and said.
+        blocks: length in frame numbers of the stretches that the dataset `block` numbers, for splits of a recording that
+            is one long drive.
+        parameters: attributes that every recording gets, such as what is known of the device.
         unzip: the source is a zip archive of a folder of files: only unpack it.
     """
 
@@ -90,6 +124,9 @@ class Conversion(_Strict):
     streams: dict[str, Stream] = {}
     attributes: dict[str, str] = {}
     derived: dict[str, Derived] = {}
+    frames: Literal["all", "common"] = "all"
+    blocks: PositiveInt | None = None
+    parameters: dict[str, float | str] = {}
     unzip: str | None = None
 
     @field_validator("record")
@@ -100,3 +137,24 @@ class Conversion(_Strict):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
         return pattern
+
+    @property
+    def framewise(self) -> bool:
+        """Whether recordings are made of frames: of a file each, or a row each."""
+        return "frame" in re.compile(self.record).groupindex or any(stream.by for stream in self.streams.values())
+
+    @model_validator(mode="after")
+    def _frames_agree(self) -> Self:
+        if self.framewise and self.derived:
+            raise ValueError("recordings made of frames have no `derived`")
+        if self.framewise and self.attributes and not any(stream.by for stream in self.streams.values()):
+            raise ValueError(
+                "`attributes` of recordings made of files are the named groups of `record`, or `parameters`"
+            )
+        if not self.framewise and (
+            self.blocks is not None or self.parameters or any(s.several for s in self.streams.values())
+        ):
+            raise ValueError(
+                "`blocks`, `parameters` and `several` go with frames: let `record` have a group `frame`, or a stream `by`"
+            )
+        return self

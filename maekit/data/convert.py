@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
-from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,28 +15,21 @@ import h5py
 import numpy as np
 
 from maekit.data import readers
+from maekit.data.frames import frame_recordings, write_frames
+from maekit.data.sources import index_of
+from maekit.data.stream_values import function_of, made_of, offsets_of, values_of
 from maekit.data.timing import Timed, check_rows, timed
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    import zipfile
-
     from maekit.data.conversion import Conversion, Stream
+    from maekit.data.sources import Files
     from maekit.data.spec import DataSpec
+    from maekit.data.stream_values import Transformation, Transformations
 
 Derivation = Callable[[Any, float], Any]
-Transformation = Callable[..., tuple[Any, Mapping[str, Any], Sequence[str]]]
 
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-
-
-@dataclass(frozen=True)
-class _Source:
-    """A file (or zip member) that holds one stream of a recording, or of several."""
-
-    place: str
-    read: Callable[[], readers.Content]
-    attributes: dict[str, str]
 
 
 @dataclass
@@ -60,7 +49,7 @@ def convert(
     target: Path,
     *,
     derivations: Mapping[str, Mapping[str, Derivation]] | None = None,
-    transformations: Mapping[str, Mapping[str, Transformation]] | None = None,
+    transformations: Transformations | None = None,
     overwrite: bool = False,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Path:
@@ -92,12 +81,16 @@ def convert(
     if spec.convert.unzip:
         return _unpack(_one_file(source, spec.convert.unzip), target)
     with ExitStack() as archives:
-        index = _index(spec.convert, source, archives)
+        index = index_of(spec.convert, source, archives)
         target.mkdir(parents=True, exist_ok=True)
         unfinished = target / f".{result.name}.{os.getpid()}.unfinished"
         try:
             with h5py.File(unfinished, "w") as file:
-                for record in sorted(index):
+                for record in sorted(index) if spec.convert.framewise else ():
+                    found = frame_recordings(spec.convert, record, index[record], transformations or {})
+                    for name in sorted(found):
+                        write_frames(_place(file, name, spec), found[name], spec.convert, name, tell)
+                for record in sorted(index) if not spec.convert.framewise else ():
                     for name, recording in _read(spec.convert, record, index[record], transformations or {}).items():
                         for stream, part in recording.streams.items():
                             for finding in part.attributes.get("findings", ()):
@@ -110,75 +103,21 @@ def convert(
     return result
 
 
-def _index(rules: Conversion, source: Path, archives: ExitStack) -> dict[str, dict[str, _Source]]:
-    """Which file holds which stream, by recording; nothing but names is looked at."""
-    index: dict[str, dict[str, _Source]] = {}
-    for stream, rule in rules.streams.items():
-        for path, place, read in _files(rule, source, archives):
-            found = re.search(rules.record, path)
-            if found is None:
-                raise UserError(
-                    "a file that the pattern of recordings does not match", place=place, value=path,
-                    expected=f"a path that holds {rules.record!r}",
-                    mend="Change `convert.record`, or narrow `files` if it is none of the recordings.",
-                )  # fmt: skip
-            named = found.groupdict()
-            record = (named.pop("record", None) or found.group(0)).replace("/", "_")
-            streams = index.setdefault(record, {})
-            if stream in streams:
-                raise UserError(
-                    f"two files for {stream!r} of the recording {record!r}", place=place, value=streams[stream].place,
-                    expected="one", mend="Let the group `record` of `convert.record` take in what tells them apart.",
-                )  # fmt: skip
-            streams[stream] = _Source(place, read, {key: value for key, value in named.items() if value is not None})
-    if not index:
-        raise UserError("no source file matches", place=str(source), value=[s.files for s in rules.streams.values()],
-                        expected="the published files", mend="Is this the right folder?")  # fmt: skip
-    for record, streams in index.items():
-        for stream, rule in rules.streams.items():
-            if stream not in streams and not rule.optional:
-                raise UserError("a recording without one of its streams", place=str(source), value=record, expected=stream,
-                                mend="Set `optional: true` on that stream if this is so.")  # fmt: skip
-    return index
-
-
-def _files(rule: Stream, source: Path, archives: ExitStack) -> Iterator[tuple[str, str, Callable[[], readers.Content]]]:
-    """(path for the pattern, place for messages, reading) of every file or zip member of a stream."""
-    options: dict[str, Any] = {"delimiter": rule.delimiter, "decimal": rule.decimal}
-    for path in sorted(path for path in source.glob(rule.files) if path.is_file()):
-        if rule.member is None:
-            yield path.relative_to(source).as_posix(), str(path), partial(readers.read, path, rule.format, **options)
-            continue
-        archive = archives.enter_context(readers.open_zip(path))
-        for name in fnmatch.filter(archive.namelist(), rule.member):
-            if not name.endswith("/"):
-                place = f"{path}!{name}"
-                kind = rule.format or readers.kind_of(name, place)
-                yield name, place, partial(_read_member, archive, name, place, kind, options)
-
-
-def _read_member(
-    archive: zipfile.ZipFile, name: str, place: str, kind: str, options: dict[str, Any]
-) -> readers.Content:
-    return readers.parse(readers.read_member(archive, name), place, kind, **options)
-
-
 def _read(
-    rules: Conversion, record: str, sources: Mapping[str, _Source],
-    transformations: Mapping[str, Mapping[str, Transformation]],
-) -> dict[str, _Recording]:  # fmt: skip
+    rules: Conversion, record: str, files: Mapping[str, Files], transformations: Transformations
+) -> dict[str, _Recording]:
     """The recordings of one name: one, or as many as a ragged array holds."""
     recordings: dict[str, _Recording] = {}
     wanted = set(rules.attributes.values())
     seen: set[str] = set()
     for stream, rule in rules.streams.items():
-        if stream not in sources:
+        if stream not in files:
             continue
-        source = sources[stream]
+        source = files[stream].whole[0]
         content = source.read()
         extra = {name: content.numbers_or_text(key) for name, key in rules.attributes.items() if key in content.arrays}
         seen |= wanted & set(content.arrays)
-        for suffix, part, row in _parts(rule, content, _through(rule, stream, transformations)):
+        for suffix, part, row in _parts(rule, content, function_of(rule, stream, transformations)):
             recording = recordings.setdefault(record + suffix, _Recording())
             recording.attributes |= source.attributes
             recording.streams[stream] = part
@@ -186,7 +125,7 @@ def _read(
                 recording.attributes[name] = _attribute(values, part, row, f"{source.place}:{rules.attributes[name]}")
     if missing := wanted - seen:
         key = min(missing)
-        raise UserError("no such column or key", place=sources[next(iter(sources))].place, value=key,
+        raise UserError("no such column or key", place=next(iter(files.values())).whole[0].place, value=key,
                         expected="a name in one of the recording's files, for `convert.attributes`",
                         mend=nearest(key, content.arrays))  # fmt: skip
     for name, recording in recordings.items():
@@ -198,11 +137,10 @@ def _parts(
     rule: Stream, content: readers.Content, through: Transformation | None
 ) -> Iterator[tuple[str, Timed, int | None]]:
     """(suffix of the recording's name, dataset, row among several recordings of one file)."""
-    names = rule.columns or [rule.key or next(iter(content.arrays))]
-    columns = [content.numbers(name) for name in names]
-    values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
-    if values.dtype == np.float64:
-        values = values.astype(np.float32)
+    values = values_of(rule, content)
+    if not isinstance(values, np.ndarray):
+        raise UserError("no numbers in time", place=content.place, expected="a format of arrays",
+                        mend="Files that hold a frame each need the group `frame` in `convert.record`.")  # fmt: skip
     stamps = None
     if rule.time is not None:
         stamps = content.numbers(rule.time).astype(np.float64).ravel() * _SECONDS[rule.time_unit]
@@ -214,17 +152,7 @@ def _parts(
         return
     if stamps is not None:
         check_rows(stamps, len(values), content.place)
-    offsets = content.numbers(rule.offsets).ravel()
-    if not (
-        offsets.dtype.kind in "iu"
-        and len(offsets) > 1
-        and offsets[0] == 0
-        and offsets[-1] == len(values)
-        and (offsets[1:] >= offsets[:-1]).all()
-    ):
-        raise UserError("not row offsets of these values", place=f"{content.place}:{rule.offsets}",
-                        value=offsets.tolist() if len(offsets) < 9 else [*offsets[:4].tolist(), "...", offsets[-1].item()],
-                        expected=f"whole numbers that rise from 0 to {len(values)}")  # fmt: skip
+    offsets = offsets_of(rule, content, len(values))
     rates = None
     if rule.rate_key is not None:
         rates = content.numbers(rule.rate_key).ravel()
@@ -237,38 +165,14 @@ def _parts(
         yield f"_{row:05d}", _part(rule, values[start:stop], own, rate, f"{content.place}:{row}", through), row
 
 
-def _through(
-    rule: Stream, stream: str, transformations: Mapping[str, Mapping[str, Transformation]]
-) -> Transformation | None:
-    """The function that a stream's values go through, its options given."""
-    if rule.through is None:
-        return None
-    place, known = f"convert.streams.{stream}.through", transformations.get(rule.through.adapter, {})
-    if rule.through.function not in known:
-        raise UserError("no such transformation", place=place, value=f"{rule.through.adapter}.{rule.through.function}",
-                        expected="one of " + ", ".join(known), mend=nearest(rule.through.function, known))  # fmt: skip
-    function = known[rule.through.function]
-    try:
-        signature(function).bind(None, **rule.through.options)
-    except TypeError as error:
-        raise UserError(f"not the options of {rule.through.function} ({error})", place=place,
-                        value=rule.through.options, expected=str(signature(function))) from None  # fmt: skip
-    return partial(function, **rule.through.options)
-
-
 def _part(
     rule: Stream, values: Any, stamps: Any, rate_hz: float | None, place: str, through: Transformation | None
 ) -> Timed:
     """What was read, made into what is stored, on its grid in time."""
-    noted: dict[str, Any] = {}
-    if through is not None:
-        try:
-            values, attributes, findings = through(values)
-        except UserError as error:
-            raise UserError(str(error).removesuffix(error.mend).rstrip(" ."), place=place, mend=error.mend) from error
-        except (TypeError, ValueError) as error:
-            raise UserError(f"the stream's `through` cannot use it ({error})", place=place) from error
-        noted = {**attributes, **({"findings": list(findings)} if findings else {})}
+    values, attributes, findings = made_of(values, through, place)
+    if not isinstance(values, np.ndarray):
+        raise UserError("no numbers in time", place=place, value=type(values).__name__, expected="an array")
+    noted = {**attributes, **({"findings": findings} if findings else {})}
     if stamps is not None:
         check_rows(stamps, len(values), place)
     part = timed(values, stamps, rate_hz, rule.resample_hz, place)

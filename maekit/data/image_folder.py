@@ -207,6 +207,11 @@ def decode_picture(content: bytes, place: str) -> NDArray[np.uint8]:
         ) from error
 
 
+def rgb(content: bytes, place: str) -> NDArray[np.uint8]:
+    """The same as (height, width, channel), which is how a signal beside others is stored."""
+    return np.ascontiguousarray(decode_picture(content, place).transpose(1, 2, 0))
+
+
 def _too_large(place: str, value: str) -> UnreadableError:
     return UnreadableError("a picture too large to decode safely", place=place, value=value,
                            expected=f"at most {MOST_PIXELS // 10**6} megapixels", mend="Scale it down or remove it.")  # fmt: skip

@@ -1,10 +1,12 @@
-"""CSV, NPY, NPZ, MAT, WAV, HDF5 and bare int16 files as arrays by name; nothing in them is ever run."""
+"""CSV, NPY, NPZ, MAT, WAV, HDF5, PNG, JPEG and bare int16 files as arrays by name, JSON, pickles and lines of cells as
+they are; nothing in them is ever run."""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import io
+import json
 import warnings
 import zipfile
 import zlib
@@ -18,6 +20,7 @@ import numpy as np
 
 from maekit.data.hdf5_safety import check_storage, dataset_names
 from maekit.data.hdf5_values import pair_fields, to_native
+from maekit.data.unpickle import plain
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -45,10 +48,11 @@ class Content:
         place: the file, for messages.
         arrays: by name: columns of a CSV (text) by its header, or by number ("0", "1", ...) where it has none; keys
             of an NPZ (read when asked for) or MAT; paths of an HDF5 file's datasets (read when asked for, pairs of real
-            and imaginary fields as complex numbers); the one array of an NPY, WAV or int16 file is "data".
+            and imaginary fields as complex numbers); the one array of an NPY, WAV, int16, PNG or JPEG file is "data".
         rate_hz: sampling rate, where the format holds one.
         lines: of the rows of a CSV, in the file.
         decimal: what stands before the fraction in a CSV.
+        document: what a JSON file or a pickle holds, or the lines of a text as lists of cells, for an adapter's function.
     """
 
     place: str
@@ -56,6 +60,7 @@ class Content:
     rate_hz: float | None = None
     lines: Sequence[int] = ()
     decimal: str = "."
+    document: Any = None
 
     def pick(self, name: str | int) -> NDArray[Any]:
         """One array by name.
@@ -106,7 +111,7 @@ def read(path: Path, kind: str | None = None, *, delimiter: str | None = None, d
 
     Args:
         path: of the file.
-        kind: csv, npy, npz, mat, wav, hdf5 or int16; told by the name where left out.
+        kind: csv, npy, npz, mat, wav, hdf5, int16, png, jpg, json, pickle or lines; told by the name where left out.
         delimiter: between the cells of a CSV; found by looking where left out.
         decimal: what stands before the fraction in a CSV.
 
@@ -135,6 +140,18 @@ def parse(content: bytes, place: str, kind: str, *, delimiter: str | None = None
             return Content(place, _Datasets(content, place))
         if kind == "int16":
             return Content(place, {"data": _int16(content, place)})
+        if kind in ("png", "jpg"):
+            from maekit.data.image_folder import rgb
+
+            return Content(place, {"data": rgb(content, place)})
+        if kind == "json":
+            return Content(place, {}, document=json.loads(content))
+        if kind == "pickle":
+            return Content(place, {}, document=plain(content, place))
+        if kind == "lines":
+            return Content(
+                place, {}, document=[line.split() for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+            )
         return _wav(content, place)
     except (UserError, ImportError):
         raise
@@ -146,11 +163,12 @@ def kind_of(name: str, place: str) -> str:
     """The format that a file name tells."""
     plain = name.lower().removesuffix(".gz")
     kinds = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npy": "npy", ".npz": "npz", ".mat": "mat", ".wav": "wav",
-             ".h5": "hdf5", ".hdf5": "hdf5"}  # fmt: skip
+             ".h5": "hdf5", ".hdf5": "hdf5", ".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".json": "json",
+             ".pickle": "pickle", ".pkl": "pickle"}  # fmt: skip
     for suffix, kind in kinds.items():
         if plain.endswith(suffix):
             return kind
-    raise UserError("a format that is not read", place=place, value=name, expected="CSV (.csv, .csv.gz), NPY, NPZ, MAT, WAV or HDF5",
+    raise UserError("a format that is not read", place=place, value=name, expected="CSV (.csv, .csv.gz), NPY, NPZ, MAT, WAV, HDF5, PNG, JPEG, JSON or a pickle",
                     mend="State `format` in the data spec where the name does not tell.")  # fmt: skip
 
 

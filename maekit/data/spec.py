@@ -216,7 +216,7 @@ class Label(Strict):
     events: bool = False
     reduce: Name | None = None
     unit: str = ""
-    classes: Annotated[list[Name], Field(min_length=2)] | None = None
+    classes: Annotated[list[Name], Field(min_length=1)] | None = None
     offset_s: Finite = 0.0
     objects: Annotated[list[Name], Field(min_length=2)] | None = None
 
@@ -233,6 +233,8 @@ class Label(Strict):
                 "`objects` name columns of the dataset at `path`, with `class` among them exactly where there are `classes`; "
                 "`events`, `reduce` and `offset_s` do not go with them"
             )
+        if self.classes is not None and len(self.classes) < 2 and self.objects is None:
+            raise ValueError("one class leaves nothing to tell apart: name two or more (`objects` may be of one)")
         if (self.path is None) == (self.attribute is None):
             raise ValueError("give the label as either `path` or `attribute`")
         if self.classes is not None and len(set(self.classes)) < len(self.classes):

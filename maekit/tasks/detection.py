@@ -33,7 +33,7 @@ CLASS, LENGTH, EXTENT = "class", "length", "_extent"
 class Detection(Transfer):
     """Confidence maps over the cells of a plane, from the tokens of all patches.
 
-    Each token gives the cells of its patch some channels, which two convolutions turn into one logit a class; a clip's tokens are
+    Each token gives the cells of its patch some channels, which a convolution turns into one logit a class; a clip's tokens are
     first averaged over time. The loss is the cross entropy with the confidence map, weighted by |y - p|^focal (Li et al.,
     Generalized Focal Loss, 2020; 0 is plain cross entropy) and divided by the sum of the map. Signals beside the sample (a map
     of what stands still, an image) are read by the encoder together with it.
@@ -77,7 +77,7 @@ class Detection(Transfer):
         boxes: bool = False,
         box_weight: float = 1.0,
         focal: float = 2.0,
-        channels: int = 16,
+        channels: int = 8,
         most: int = 20,
         lowest: float = 0.05,
         suppress_above: float = 0.3,
@@ -123,12 +123,10 @@ class Detection(Transfer):
         self.width, self.narrowest, self.widest = width, narrowest, widest
         self.most, self.lowest, self.suppress_above = most, lowest, suppress_above
         outputs = len(self.classes) + (2 if boxes else 0)
-        self.read = nn.Sequential(
-            nn.GELU(), nn.Conv2d(channels, channels, 3, padding=1), nn.GELU(), nn.Conv2d(channels, outputs, 1)
-        )
+        self.read = nn.Sequential(nn.GELU(), nn.Conv2d(channels, outputs, 3, padding=1))
         nn.init.trunc_normal_(
             self.head.weight, std=0.02
-        )  # a head of near zeros would hand nothing on to the convolutions
+        )  # a head of near zeros would hand nothing on to the convolution
         last = self.read[-1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None

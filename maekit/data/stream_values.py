@@ -1,0 +1,95 @@
+"""What the files of a stream hold, and what a function of an adapter makes of it, when converting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maekit.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from maekit.data import readers
+    from maekit.data.conversion import Stream
+
+Transformation = Callable[..., tuple[Any, Mapping[str, Any], Sequence[str]]]
+Transformations = Mapping[str, Mapping[str, Transformation]]
+"""Functions by adapter and name."""
+
+
+def values_of(rule: Stream, content: readers.Content) -> Any:
+    """The array (columns side by side; float64 as float32) or document that a stream takes of a file.
+
+    Raises:
+        UserError: columns or a key that the file does not have, or that hold no numbers.
+    """
+    if not content.arrays and not rule.columns and rule.key is None:
+        return content.document
+    names = rule.columns or [rule.key or next(iter(content.arrays))]
+    columns = [content.numbers(name) for name in names]
+    values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
+    return values.astype(np.float32) if values.dtype == np.float64 else values
+
+
+def offsets_of(rule: Stream, content: readers.Content, rows: int) -> Any:
+    """Row offsets of a ragged array of `rows` rows.
+
+    Raises:
+        UserError: numbers that are none.
+    """
+    assert rule.offsets is not None
+    offsets = content.numbers(rule.offsets).ravel()
+    if not (
+        offsets.dtype.kind in "iu"
+        and len(offsets) > 1
+        and offsets[0] == 0
+        and offsets[-1] == rows
+        and (offsets[1:] >= offsets[:-1]).all()
+    ):
+        raise UserError("not row offsets of these values", place=f"{content.place}:{rule.offsets}",
+                        value=offsets.tolist() if len(offsets) < 9 else [*offsets[:4].tolist(), "...", offsets[-1].item()],
+                        expected=f"whole numbers that rise from 0 to {rows}")  # fmt: skip
+    return offsets
+
+
+def function_of(rule: Stream, stream: str, transformations: Transformations) -> Transformation | None:
+    """The function that a stream's values go through, its options given; None where there is none.
+
+    Raises:
+        UserError: an unknown function, or options that it does not have.
+    """
+    if rule.through is None:
+        return None
+    place, known = f"convert.streams.{stream}.through", transformations.get(rule.through.adapter, {})
+    if rule.through.function not in known:
+        raise UserError("no such transformation", place=place, value=f"{rule.through.adapter}.{rule.through.function}",
+                        expected="one of " + ", ".join(known), mend=nearest(rule.through.function, known))  # fmt: skip
+    function = known[rule.through.function]
+    try:
+        signature(function).bind(None, **rule.through.options)
+    except TypeError as error:
+        raise UserError(f"not the options of {rule.through.function} ({error})", place=place,
+                        value=rule.through.options, expected=str(signature(function))) from None  # fmt: skip
+    return partial(function, **rule.through.options)
+
+
+def made_of(
+    values: Any, through: Transformation | None, place: str
+) -> tuple[Any, dict[str, Any], list[str]]:  # values, attributes, findings
+    """What is stored of `values`, what is noted with it, and what a person should know.
+
+    Raises:
+        UserError: values that the function cannot use.
+    """
+    if through is None:
+        return values, {}, []
+    try:
+        made, attributes, findings = through(values)
+    except UserError as error:
+        raise UserError(str(error).removesuffix(error.mend).rstrip(" ."), place=place, mend=error.mend) from error
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise UserError(f"the stream's `through` cannot use it ({error})", place=place) from error
+    return made, dict(attributes), list(findings)
