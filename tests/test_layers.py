@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "maekit.weights": {"maekit.core", "maekit.recipe", "maekit.training.checkpoint", "maekit.build"},
     "maekit.tokenizers": {"maekit.plugins", "maekit.options", "maekit.weights", "maekit.recipe", "maekit.core", "maekit.adapter"},
     "maekit.build": {"maekit.tokenizers", "maekit.plugins", "maekit.options", "maekit.adapter", "maekit.core", "maekit.data", "maekit.recipe", "maekit.tasks"},
+    "maekit.models": {"maekit.build", "maekit.tokenizers", "maekit.plugins", "maekit.options", "maekit.core", "maekit.recipe", "maekit.tasks"},
     "maekit.verbs": {"maekit"},
     "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.hdf5", "maekit.data.sample", "maekit.tasks.tracking"},
     "maekit.prediction": {"maekit"},
@@ -58,7 +59,7 @@ MAY_IMPORT = {
     "maekit.comparison": {"maekit"},
     "maekit.console": {"maekit.report.terminal"},
     "maekit.cli_data": {"maekit.console", "maekit.plugins", "maekit.options", "maekit.data"},
-    "maekit.cli_recipe": {"maekit.console", "maekit.recipe", "maekit.build"},
+    "maekit.cli_recipe": {"maekit.console", "maekit.recipe", "maekit.build", "maekit.models"},
     "maekit.cli_study": {"maekit.console", "maekit.study", "maekit.planning", "maekit.report"},
     "maekit.cli": {
         "maekit.console", "maekit.cli_data", "maekit.cli_predict", "maekit.cli_recipe", "maekit.cli_study", "maekit.bench", "maekit.planning", "maekit.verbs",

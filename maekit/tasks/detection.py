@@ -36,7 +36,7 @@ class Detection(Transfer):
     Each token gives the cells of its patch some channels, which a convolution turns into one logit a class; a clip's tokens are
     first averaged over time. The loss is the cross entropy with the confidence map, weighted by |y - p|^focal (Li et al.,
     Generalized Focal Loss, 2020; 0 is plain cross entropy) and divided by the sum of the map. Signals beside the sample (a map
-    of what stands still, an image) are read by the encoder together with it.
+    of what stands still, a view of the same moment) are read by the encoder together with it.
 
     Args:
         front, encoder: as in `Transfer`.
