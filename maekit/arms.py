@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from maekit import probing, trained_on, verbs
 from maekit.build import Setup, set_up
+from maekit.models import plane_of
 from maekit.recipe.load import load_recipe
+from maekit.tasks.confidence import confidence, peaks
+from maekit.tasks.detection import present, shown
 
 Array = Any
 Result = dict[str, Any]
 CHANCE = "labels permuted"
+CONSTANT_WIDTH = 2.0
+"""Cells, of the bumps that objects in training are counted with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +58,9 @@ class Tuning(Training):
         start = verbs.RANDOM if base is None else self.runs / base["run"]
         run = verbs.finetune(self.recipe, start, overrides=self.named, runs=self.runs, device=self.device).folder
         _, rows = verbs.predictions(run, device=self.device)
+        if "detections" in rows:
+            setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
+            return _result(setup, rows["index"], {self.arm: present(rows["detections"])})
         output = rows["output"].argmax(1) if rows["output"].ndim == 2 else rows["output"]
         setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
         found = _result(setup, rows["index"], {self.arm: output})
@@ -64,7 +73,7 @@ class Tuning(Training):
 
 @dataclass(frozen=True)
 class Probing:
-    """Linear probe and nearest neighbours on frozen features, of a pretraining run or of random weights."""
+    """Linear probe and nearest neighbours on frozen, pooled features, of a pretraining run or of random weights."""
 
     arm: str
     recipe: Path
@@ -109,6 +118,11 @@ class Constant:
 
     def __call__(self) -> Result:
         setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
+        if setup.source.objects is not None:
+            found = _result(
+                setup, setup.split["test"], {"constant (where objects were in training)": constant_objects(setup)}
+            )
+            return found | {"pace": None}
         pace = trained_on.pace_of(setup)
         found = _result(setup, setup.split["test"], dict([probing.constant(setup)]))
         return found | {"pace": None if pace is None else asdict(pace)}
@@ -169,9 +183,12 @@ def _result(setup: Setup, indices: Array, arms: dict[str, Array]) -> Result:
     groups = setup.source.groups[indices]
     names = sorted(set(groups.tolist()))
     positions = getattr(setup.source, "positions", None)
+    labels: Any = setup.labels[indices]
+    if setup.source.objects is not None:
+        labels = present(shown_objects(setup, labels))
     return {
         "index": _plain(indices),
-        "label": _plain(setup.labels[indices]),
+        "label": _plain(labels),
         "groups": names,
         "group": _plain(np.searchsorted(names, groups)),
         "position": None if positions is None else positions[indices].tolist(),
@@ -179,8 +196,34 @@ def _result(setup: Setup, indices: Array, arms: dict[str, Array]) -> Result:
     }
 
 
+def shown_objects(setup: Setup, labels: Array) -> Array:
+    """True objects as detections have them; see `maekit.tasks.detection.shown`."""
+    boxes = bool(setup.recipe.task.options.get("boxes", False))
+    assert setup.source.objects is not None
+    return shown(torch.from_numpy(labels), setup.source.objects, plane_of(setup), boxes=boxes).numpy()
+
+
+def constant_objects(setup: Setup) -> list[Array]:
+    """The same for every sample: the places where objects of each class were most often in training, and how often."""
+    plane, most = plane_of(setup), 20
+    true = torch.from_numpy(shown_objects(setup, setup.labels[setup.split["train"]]))
+    classes = len(setup.source.classes or ("object",))
+    total = torch.zeros(classes, *plane.shape)
+    for some in torch.split(true, 64):
+        cells, kinds = plane.cells(some[..., :2]), some[..., -1].nan_to_num().long()
+        total += confidence(cells, torch.full(cells.shape[:2], CONSTANT_WIDTH), kinds, plane.shape, classes).sum(0)
+    cells, kind, score = (found[0] for found in peaks(total[None] / len(true), most, 0.0))
+    rows = torch.cat([plane.at(cells), kind[:, None].to(cells), score[:, None]], 1)[score > 0]
+    if true.shape[-1] > 3:  # with boxes, those of the median extents
+        extents = true[..., 2:4].flatten(0, 1).nanmedian(0).values.expand(len(rows), 2)
+        rows = torch.cat([rows[:, :2], extents, rows[:, 2:]], 1)
+    return [rows.numpy()] * len(setup.split["test"])
+
+
 def _plain(values: Array) -> list[Any]:
-    """For JSON: seven digits, which is what float32 holds; null for what is not finite."""
+    """For JSON: seven digits, which is what float32 holds; null for what is not finite. A list is of tables of several lengths."""
+    if isinstance(values, list):
+        return [_plain(one) for one in values]
     array = np.asarray(values)
     if array.dtype.kind != "f":
         found: list[Any] = array.tolist()

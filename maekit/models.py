@@ -17,6 +17,7 @@ from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.errors import UserError
 from maekit.options import construct
 from maekit.recipe.schema import Choice, Size
+from maekit.tasks.likeness import likeness_of
 from maekit.tokenizers import make_tokenizer
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maekit.core.backbone import Backbone
+    from maekit.core.plane import Plane
     from maekit.core.targets import Target
-    from maekit.recipe.schema import Preset
+    from maekit.recipe.schema import Preset, Recipe
+    from maekit.tasks.likeness import Likeness
     from maekit.tasks.task import Task
 
 
@@ -182,11 +185,7 @@ def _make_task(setup: Setup) -> Task:
             value=f"{labels} in {setup.spec.name}", expected=f"{expected} for {labels}",
         )  # fmt: skip
     if setup.source.objects is not None:
-        plane = setup.adapter.plane()
-        if plane is None:
-            raise UserError("an adapter that does not say where the cells of a sample lie", place=loaded.locate("adapter"),
-                            value=recipe.adapter.name, expected="one with a `plane`, for detection")  # fmt: skip
-        known = {"plane": plane, "columns": setup.source.objects, "classes": setup.source.classes}
+        known = {"plane": plane_of(setup), "columns": setup.source.objects, "classes": setup.source.classes}
         return construct(kind, recipe.task, loaded, keys, front, encoder, **known)
     if setup.source.classes is not None:
         return construct(kind, recipe.task, loaded, keys, front, encoder, classes=setup.source.classes)
@@ -196,6 +195,34 @@ def _make_task(setup: Setup) -> Task:
     return construct(
         kind, recipe.task, loaded, keys, front, encoder, mean=mean, std=spread, places=setup.adapter.places()
     )
+
+
+def plane_of(setup: Setup) -> Plane:
+    """Where the cells of the samples lie.
+
+    Raises:
+        UserError: the adapter does not say.
+    """
+    plane = setup.adapter.plane()
+    if plane is None:
+        raise UserError("it is not known where the cells of a sample lie", place=setup.loaded.locate("adapter"),
+                        value=setup.recipe.adapter.name, expected="an adapter with a `plane`, and `steps` of its axes in the data spec",
+                        mend="Detection needs the coordinates of both axes.")  # fmt: skip
+    return plane
+
+
+def likeness_of_objects(setup: Setup) -> Likeness:
+    """How alike two objects are, as the recipe's detection has it."""
+    options = setup.recipe.task.options
+    try:
+        return likeness_of(plane_of(setup), options.get("tolerances"), bool(options.get("boxes", False)))
+    except ValueError as error:
+        raise UserError(str(error), place=setup.loaded.locate("task")) from error
+
+
+def reads_patches(recipe: Recipe) -> bool:
+    """Whether the task reads each patch by itself, so that a probe of pooled features would say nothing of it."""
+    return recipe.task.name == "detection" or recipe.task.options.get("bins") == "patches"
 
 
 def kind_of_labels(setup: Setup) -> tuple[str, str]:

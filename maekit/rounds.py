@@ -15,6 +15,7 @@ from maekit.cells import Cell, digest, names
 from maekit.data.spec import Folds, load_spec
 from maekit.data.splits import fold_count
 from maekit.errors import UserError
+from maekit.models import reads_patches
 from maekit.recipe.load import find_recipe, load_recipe
 from maekit.recipe.merge import names_file
 from maekit.recipe.over import INIT
@@ -63,7 +64,7 @@ class Rounds:
         self.loaded = load_recipe(recipe, self.routing.labelled(settings))
         if self.loaded.recipe.task.name not in LABELLED_TASKS:
             raise UserError("a pretraining recipe", place=self.loaded.locate("task", "name"),
-                            value=self.loaded.recipe.task.name, expected="classification or regression")  # fmt: skip
+                            value=self.loaded.recipe.task.name, expected=", ".join(LABELLED_TASKS))  # fmt: skip
         self.setup, _ = opened(self.loaded, labels=True)
         self.split = split = self.loaded.recipe.data.split or self.setup.spec.split
         self.folds = fold_count(self.setup.source.groups, split) if isinstance(split, Folds) else 1
@@ -112,13 +113,25 @@ class Rounds:
                 add("scratch", own, self.to_labelled, tuning(arm="from scratch, fine-tuned")),
             ]
             others = [self._beside(other, labelled, add) for other in self.others]
-        return [
-            *trained,
+        probes = [
             add("probe", samples, self.to_either, probing(arm="pretrained"), base),
             add("random_probe", [samples, weights], self.to_weights, probing(arm="random weights")),
-            add("raw", samples, self.to_samples, arms.RawInput(**given)),
+        ]
+        if reads_patches(self.loaded.recipe):  # then a probe is the task's own head on a frozen encoder
+            frozen = (*labelled, "task.tune=frozen")
+            head = self._identity(load_recipe(self.recipe, frozen), labels=True)
+            tuning = partial(arms.Tuning, recipe=self.recipe, overrides=frozen, **where)
+            probes = [
+                add("probe", head, self.to_either, tuning(arm="pretrained, linear probe"), base),
+                add("random_probe", head, self.to_weights, tuning(arm="random weights, linear probe")),
+            ]
+        objects = self.setup.source.objects is not None
+        return [
+            *trained,
+            *probes,
+            *([] if objects else [add("raw", samples, self.to_samples, arms.RawInput(**given))]),
             self._cell(told, f"fold{fold}", "estimators", same, self.to_every_sample, arms.Estimators(self.recipe, every)),
-            self._cell(told, f"fold{fold}", "ceiling", same, self.to_every_sample, arms.Ceiling(self.recipe, every)),
+            *([] if objects else [self._cell(told, f"fold{fold}", "ceiling", same, self.to_every_sample, arms.Ceiling(self.recipe, every))]),
             add("constant", [samples, "pace"], self.to_samples, arms.Constant(**given)),
             *others,
         ]  # fmt: skip

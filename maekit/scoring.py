@@ -128,54 +128,60 @@ def followed(found: Result, arm: str, pace: Mapping[str, float], ahead_s: float,
     return found | {"arms": {arm: median}, "uncertainty": {arm: sure}}
 
 
+@dataclass(frozen=True)
 class Scored:
     """An arm with its metrics, kept by group, seed and resampled cohort, so that arms can be compared in pairs.
+
+    Attributes:
+        name, kind: see `Arm`.
+        rows: metrics of each seed.
+        by_group: of each group, averaged over seeds.
+        drawn: of each resampled cohort, averaged over seeds; arms of the same groups have the same cohorts.
+    """
+
+    name: str
+    kind: Kind
+    rows: list[dict[str, float]]
+    by_group: dict[str, dict[str, float]]
+    drawn: dict[str, Array]
+
+    def arm(self) -> Arm:
+        """As it is shown."""
+        intervals = {name: metrics.interval(values) for name, values in self.drawn.items()}
+        return Arm(self.rows, intervals, self.name, self.kind, self.by_group)
+
+    def less(self, other: Scored) -> Difference:
+        """This arm's metrics less another's."""
+        pairs = zip(self.rows, other.rows, strict=True)
+        per_seed = [{name: one[name] - two[name] for name in one if name in two} for one, two in pairs]
+        intervals = {name: metrics.interval(values - other.drawn[name]) for name, values in self.drawn.items()}
+        return Difference(per_seed, intervals, self.name, other.name)
+
+
+def scored(name: str, kind: Kind, per_seed: Sequence[Predictions], *, within: float, classes: int | None) -> Scored:
+    """Of one value or class a sample.
 
     Args:
         name, kind: see `Arm`.
         per_seed: predictions of each seed, for the same samples.
         within: for regression.
         classes: how many there are; None for regression.
-        seed: of the resampling.
     """
+    groups = sorted(set(per_seed[0].group.tolist()))
+    of: metrics.OfSums = metrics.regression_of if classes is None else metrics.classification_of
+    centre = float(np.mean(per_seed[0].label))
 
-    def __init__(
-        self, name: str, kind: Kind, per_seed: Sequence[Predictions], *,
-        within: float, classes: int | None,
-    ) -> None:  # fmt: skip
-        self.name, self.kind = name, kind
-        self.groups = sorted(set(per_seed[0].group.tolist()))
-        self.of: metrics.OfSums = metrics.regression_of if classes is None else metrics.classification_of
-        centre = float(np.mean(per_seed[0].label))
+    def sums(found: Predictions, group: str) -> Array:
+        mine = found.group == group
+        output, label = found.output[mine], found.label[mine]
+        if classes is None:
+            return metrics.regression_sums(output, label, within, centre=centre)
+        return metrics.classification_sums(output.astype(np.int64), label.astype(np.int64), classes)
 
-        def sums(found: Predictions, group: str) -> Array:
-            mine = found.group == group
-            output, label = found.output[mine], found.label[mine]
-            if classes is None:
-                return metrics.regression_sums(output, label, within, centre=centre)
-            return metrics.classification_sums(output.astype(np.int64), label.astype(np.int64), classes)
-
-        self.sums = np.array([[sums(found, group) for group in self.groups] for found in per_seed])
-        self.drawn = metrics.resampled(self.sums, self.of)
-        self.stated = [stated_uncertainty(found) for found in per_seed]
-
-    def rows(self) -> list[dict[str, float]]:
-        """Metrics of each seed."""
-        found = _by_row(self.of(self.sums.sum(1)))
-        return [row | more for row, more in zip(found, self.stated, strict=True)]
-
-    def arm(self) -> Arm:
-        """As it is shown."""
-        by_group = {name: values.mean(0) for name, values in self.of(self.sums).items()}
-        intervals = {name: metrics.interval(values) for name, values in self.drawn.items()}
-        return Arm(self.rows(), intervals, self.name, self.kind, dict(zip(self.groups, _by_row(by_group), strict=True)))
-
-    def less(self, other: Scored) -> Difference:
-        """This arm's metrics less another's."""
-        pairs = zip(self.rows(), other.rows(), strict=True)
-        per_seed = [{name: one[name] - two[name] for name in one if name in two} for one, two in pairs]
-        intervals = {name: metrics.interval(values - other.drawn[name]) for name, values in self.drawn.items()}
-        return Difference(per_seed, intervals, self.name, other.name)
+    summed = np.array([[sums(found, group) for group in groups] for found in per_seed])
+    rows = [row | stated_uncertainty(found) for row, found in zip(_by_row(of(summed.sum(1))), per_seed, strict=True)]
+    by_group = _by_row({name: values.mean(0) for name, values in of(summed).items()})
+    return Scored(name, kind, rows, dict(zip(groups, by_group, strict=True)), metrics.resampled(summed, of))
 
 
 def stated_uncertainty(found: Predictions) -> dict[str, float]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit.cells import Cell, Tell, read, run_cells
+from maekit.cells import Cell, Result, Tell, read, run_cells
 from maekit.errors import UserError
+from maekit.models import likeness_of_objects
 from maekit.recipe.load import find_recipe
 from maekit.recipe.over import Swept, grid, parse_over
 from maekit.report import study_page
@@ -22,7 +23,8 @@ from maekit.report.html import write_report
 from maekit.report.measured import Kind, Measured, Study, best
 from maekit.report.study_figures import curves
 from maekit.rounds import Opened, Rounds
-from maekit.scoring import Predictions, Scored, followed, joined
+from maekit.scoring import Predictions, Scored, followed, joined, scored
+from maekit.scoring_objects import scored_objects
 from maekit.tasks.tracking import check_ahead
 from maekit.training.run import environment
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 REGRESSION = ["mae", "rmse", "mape", "within", "r", "bias", "lower", "upper"]
 CLASSIFICATION = ["accuracy", "balanced_accuracy"]
+DETECTION = ["ap", "ar", "ap50", "ap_counted", "ar_counted"]
 KINDS: dict[str, Kind] = {
     "pretrained": "trained", "scratch": "trained", "beside": "trained", "probe": "linear", "random_probe": "linear",
     "raw": "linear", "estimators": "unlearned", "constant": "unlearned", "ceiling": "ceiling",
@@ -194,37 +197,61 @@ def measure(
         check_ahead(track_s)
         _check_goes_on("--track", track_s, setup, "window_s")
     run_cells(planned.folder, planned.cells, jobs=jobs, tell=tell)
-    classes = len(setup.source.classes) if setup.source.classes else None
+    names = setup.source.classes
+    classes, objects = len(names) if names else None, setup.source.objects is not None
     within = float(planned.loaded.recipe.task.options.get("within", 5.0))
     points, kept, notes = [], [], list(planned.notes)
     for point, seeds in zip(planned.points, planned.rounds, strict=True):
-        predictions = _predictions(planned.folder, seeds, smoothing, track_s, within)
-        scored = {
-            name: Scored(name, kind, found, within=within, classes=classes)
-            for name, (kind, found) in predictions.items()
-        }
+        arms_of: dict[str, Scored]
+        if objects:
+            arms_of, samples = _objects(planned, seeds)
+        else:
+            predictions = _predictions(planned.folder, seeds, smoothing, track_s, within)
+            arms_of = {
+                name: scored(name, kind, found, within=within, classes=classes)
+                for name, (kind, found) in predictions.items()
+            }
+            samples = len(next(iter(predictions.values()))[1][0].index)
+            kept.append({name: found[0] for name, (_, found) in predictions.items()})
         named = [(one + end, other + end) for end in ("", FOLLOWED) for one, other in COMPARED]
-        pairs = [(scored[one], scored[other]) for one, other in named if one in scored and other in scored]
-        arms = [one.arm() for one in scored.values()]
+        pairs = [(arms_of[one], arms_of[other]) for one, other in named if one in arms_of and other in arms_of]
+        arms = [one.arm() for one in arms_of.values()]
         points.append(
             Measured(
                 point.labelled(),
                 arms,
                 [one.less(other) for one, other in pairs],
-                len(next(iter(predictions.values()))[1][0].index),
+                samples,
             )
         )
-        if track_s is not None and not any(name.endswith(FOLLOWED) for name in predictions):
+        if track_s is not None and not any(name.endswith(FOLLOWED) for name in arms_of):
             notes.append(
                 f"Nothing is followed{f' at {point}' if point.swept else ''}: too few labels to know how they move."
             )
-        kept.append({name: found[0] for name, (_, found) in predictions.items()})
     unit = setup.spec.label.unit if setup.spec.label else ""
     result = Study(
         planned.loaded.recipe.name, "sweep" if planned.probing else "study", points, planned.chosen,
-        CLASSIFICATION if classes else REGRESSION, unit, within, len(planned.rounds[0]), len(planned.rounds[0][0]), notes,
+        [*DETECTION, *(f"ap_{name}" for name in names or ())] if objects else CLASSIFICATION if classes else REGRESSION, unit, within, len(planned.rounds[0]), len(planned.rounds[0][0]), notes,
     )  # fmt: skip
     return result, kept
+
+
+def _objects(planned: Plan, seeds: list[list[list[Cell]]]) -> tuple[dict[str, Scored], int]:
+    """Each arm that every seed has, and how many samples there are."""
+    likeness, classes = likeness_of_objects(planned.setup), planned.setup.source.classes or ("object",)
+    found: dict[str, tuple[Kind, list[list[Result]]]] = {}
+    for folds in seeds:
+        for i, cell in enumerate(folds[0]):
+            results = [read(planned.folder, fold[i].name) for fold in folds]
+            for name in results[0]["arms"]:
+                found.setdefault(name, (KINDS[cell.kind], []))[1].append(results)
+    samples = sum(len(result["index"]) for result in next(iter(found.values()))[1][0])
+    arms = {
+        name: scored_objects(name, kind, per_seed, classes=classes, likeness=likeness)
+        for name, (kind, per_seed) in found.items()
+        if len(per_seed) == len(seeds)
+    }
+    return arms, samples
 
 
 def _predictions(

@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "maekit.arms": {"maekit"},
     "maekit.rounds": {"maekit"},
     "maekit.scoring": {"maekit.cells", "maekit.report.measured", "maekit.tasks.metrics", "maekit.tasks.tracking"},
+    "maekit.scoring_objects": {"maekit.scoring", "maekit.cells", "maekit.report.measured", "maekit.tasks"},
     "maekit.study": {"maekit"},
     "maekit.demo": {"maekit"},
     "maekit.reconstruction": {"maekit"},

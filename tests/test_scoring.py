@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maekit.scoring import Predictions, Scored, joined, stated_uncertainty
+from maekit.scoring import scored as scored_values
 
 
 def windows(output: list[float], recording: list[int] | None = None, start: list[int] | None = None) -> Predictions:
@@ -85,7 +86,7 @@ def scored(name: str, offset: float, sd: float | None = None) -> Scored:
     group = np.repeat(["p1", "p2", "p3", "p4"], 50)
     stated = None if sd is None else np.full(200, sd)
     one = Predictions(np.arange(200), label + error, label, group, None, stated)
-    return Scored(name, "trained", [one, one], within=5, classes=None)
+    return scored_values(name, "trained", [one, one], within=5, classes=None)
 
 
 def test_arms_and_their_difference() -> None:
@@ -105,16 +106,16 @@ def test_arms_and_their_difference() -> None:
 
 
 def test_a_stated_uncertainty_is_judged() -> None:
-    right, sure = scored("right", 0, 2.0).rows()[0], scored("sure", 0, 0.1).rows()[0]
+    right, sure = scored("right", 0, 2.0).rows[0], scored("sure", 0, 0.1).rows[0]
     assert right["covered"] == pytest.approx(0.95, abs=0.04)
     assert sure["covered"] < 0.2
-    assert "covered" not in scored("none", 0).rows()[0]
+    assert "covered" not in scored("none", 0).rows[0]
 
 
 def test_classes() -> None:
     label = np.array([0, 1, 2, 1])
     one = Predictions(np.arange(4), np.array([0, 1, 1, 1]), label, np.array(["a", "a", "b", "b"]), None)
-    arm = Scored("c", "trained", [one], within=5, classes=3).arm()
+    arm = scored_values("c", "trained", [one], within=5, classes=3).arm()
     assert arm.mean("accuracy") == 0.75
     assert arm.mean("balanced_accuracy") == pytest.approx(2 / 3)
     assert arm.groups["a"]["accuracy"] == 1

@@ -15,7 +15,7 @@ from maekit.report.study_figures import curves
 if TYPE_CHECKING:
     from maekit.report.measured import Arm, Difference, Interval, Measured, Study
 
-SURE = ("mae", "within", "accuracy", "balanced_accuracy")
+SURE = ("mae", "within", "accuracy", "balanced_accuracy", "ap", "ar")
 """Metrics whose interval stands in the table."""
 AGREEMENT = "limits of agreement"
 PROBED, RANDOM = "pretrained, linear probe", "random weights, linear probe"

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maekit.tasks.average_precision import match, precision_and_recall
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
-from maekit.tasks.likeness import LocationSimilarity, Overlap
+from maekit.tasks.likeness import likeness_of
 from maekit.tasks.task import Batch, Rows
 from maekit.tasks.transfer import Transfer
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from maekit.core.backbone import Backbone
     from maekit.core.plane import Plane
-    from maekit.tasks.likeness import Likeness
 
 RARE = 0.01
 """Confidence that the head starts with everywhere: most cells hold no object."""
@@ -102,16 +101,7 @@ class Detection(Transfer):
                 raise ValueError(
                     f"{name}={list(given)}, expected one number above 0 for each of {', '.join(self.classes)}"
                 )
-        self.likeness: Likeness
-        if boxes:
-            self.likeness = Overlap()
-        elif plane.angle is None or tolerances is None:
-            raise ValueError(
-                f"objects on {plane.axes} have no location similarity without `tolerances` and axes of distance and angle: "
-                "give `tolerances`, or `boxes: true`"
-            )
-        else:
-            self.likeness = LocationSimilarity(plane, tolerances)
+        self.likeness = likeness_of(plane, tolerances, boxes)
         if lengths is None and LENGTH not in self.columns and not boxes:
             raise ValueError("objects have no column `length`: give `lengths`, one for each class")
         shape, grid = encoder.patchifier.sample_shape[1:], encoder.patchifier.grid_size
@@ -153,8 +143,7 @@ class Detection(Transfer):
         found: Rows = {"index": batch["index"], "detections": self.decoded(maps)}
         if "label" in batch:
             label = batch["label"].float()
-            kinds = label[..., self._column(CLASS)] if CLASS in self.columns else torch.zeros_like(label[..., 0])
-            found["objects"] = torch.cat([label[..., self._shown()], kinds[..., None]], -1)
+            found["objects"] = shown(label, self.columns, self.plane, boxes=self.boxes)
             found["loss"] = self._losses(maps, label)
         return found
 
@@ -188,9 +177,7 @@ class Detection(Transfer):
     def _losses(self, maps: Tensor, label: Float[Tensor, "batch object column"]) -> Float[Tensor, " batch"]:
         where = torch.stack([label[..., self._column(axis)] for axis in self.plane.axes], -1)
         cells = self.plane.cells(where)
-        inside = torch.stack(
-            [(cells[..., i] > -0.5) & (cells[..., i] < n - 0.5) for i, n in enumerate(self.plane.shape)]
-        ).all(0)
+        inside = within(cells, self.plane)
         cells = torch.where(inside[..., None], cells, torch.nan)
         kinds = (
             label[..., self._column(CLASS)].nan_to_num().long()
@@ -236,9 +223,19 @@ class Detection(Transfer):
     def _column(self, name: str) -> int:
         return self.columns.index(name)
 
-    def _shown(self) -> list[int]:
-        names = [*self.plane.axes, *(f"{axis}{EXTENT}" for axis in self.plane.axes if self.boxes)]
-        return [self._column(name) for name in names]
+
+def shown(label: Float[Tensor, "... object column"], columns: Sequence[str], plane: Plane, *, boxes: bool) -> Tensor:
+    """(..., object, 3 or 5) true objects as detections have them: coordinates, with boxes extents, class; NaN outside of the plane."""
+    names = [*plane.axes, *(f"{axis}{EXTENT}" for axis in plane.axes if boxes)]
+    found = label[..., [columns.index(name) for name in names]]
+    kinds = label[..., columns.index(CLASS)] if CLASS in columns else torch.zeros_like(found[..., 0])
+    inside = within(plane.cells(found[..., :2]), plane)
+    return torch.where(inside[..., None], torch.cat([found, kinds[..., None]], -1), torch.nan)
+
+
+def within(cells: Float[Tensor, "... 2"], plane: Plane) -> Bool[Tensor, "..."]:
+    """Whether places in cells are on the plane; NaN is not."""
+    return torch.stack([(cells[..., i] > -0.5) & (cells[..., i] < n - 0.5) for i, n in enumerate(plane.shape)]).all(0)
 
 
 def present(rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:

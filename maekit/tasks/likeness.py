@@ -54,3 +54,19 @@ class Overlap(Likeness):
         shared = (high - low).clamp(min=0).prod(-1)
         total = one[..., 2:4].prod(-1) + other[..., 2:4].prod(-1) - shared
         return (shared / total.clamp(min=1e-12)).nan_to_num(0.0)
+
+
+def likeness_of(plane: Plane, tolerances: Sequence[float] | None, boxes: bool) -> Likeness:
+    """The one that the options of detection ask for.
+
+    Raises:
+        ValueError: no tolerances, or axes that are no places, and no boxes.
+    """
+    if boxes:
+        return Overlap()
+    if plane.angle is None or tolerances is None:
+        raise ValueError(
+            f"objects on {plane.axes} have no location similarity without `tolerances` and axes of distance and angle: "
+            "give `tolerances`, or `boxes: true`"
+        )
+    return LocationSimilarity(plane, tolerances)

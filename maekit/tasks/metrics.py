@@ -112,10 +112,15 @@ def resampled(sums: NDArray[np.float64], of: OfSums, *, draws: int = 2000, seed:
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993; for clustered samples the cluster is drawn.
     """
-    groups = sums.shape[1]
-    counts = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), draws)
-    drawn = np.tensordot(counts.astype(np.float64), sums, axes=(1, 1))
+    counts = cohorts(sums.shape[1], draws, seed)
+    drawn = np.tensordot(counts, sums, axes=(1, 1))
     return {name: values.mean(1) for name, values in of(drawn).items()}
+
+
+def cohorts(groups: int, draws: int, seed: int = 0) -> NDArray[np.float64]:
+    """(draws, groups) how often each group was drawn, with replacement."""
+    counts = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), draws)
+    return counts.astype(np.float64)
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float] | None:
