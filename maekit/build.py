@@ -156,14 +156,14 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
     allowed = recipe.data.bad_samples
     budget = int(allowed * len(source)) if isinstance(allowed, float) else allowed
     skipped = Skipped(budget, None if folder is None else folder / SKIPPED)
-    setup = Setup(loaded, spec, source, split, adapter, skipped=skipped, beside=_adapters_beside(loaded, source))
+    setup = Setup(loaded, spec, source, split, adapter, skipped=skipped, beside=adapters_beside(loaded, source))
     if fit:
         adapter.fit(setup.to_fit())
         setup.fit_beside(setup.beside)
     return setup
 
 
-def _adapters_beside(loaded: LoadedRecipe, source: Source) -> dict[str, Adapter]:
+def adapters_beside(loaded: LoadedRecipe, source: Source) -> dict[str, Adapter]:
     """Of the signals beside that a recipe names.
 
     Raises:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import plugins, verbs
-from maekit.build import Setup
+from maekit.build import Setup, adapters_beside
 from maekit.core.transformer import PRESETS
 from maekit.data import splits
 from maekit.data.hdf5 import HDF5Windows
@@ -189,12 +189,13 @@ def test_every_shipped_recipe_says_what_it_gives(name: str) -> None:
 def test_every_shipped_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
     """On stand-ins of the right shape, written by the test, for data that cannot be shipped."""
     loaded = load_recipe(name, shrunk(name))
-    source = stand_in(loaded.recipe.data.spec, tmp_path)
+    source = stand_in(loaded.recipe.data.spec, tmp_path, list(loaded.recipe.beside))
     kind = plugins.find("adapters", loaded.recipe.adapter.name)
     adapter = construct(kind, loaded.recipe.adapter, loaded, ("adapter",), source.info)
     adapter.fit(source[i] for i in range(len(source)))
     split = splits.resolve(source.groups, Split(), name)
-    setup = Setup(loaded, source.spec, source, split, adapter)
+    setup = Setup(loaded, source.spec, source, split, adapter, beside=adapters_beside(loaded, source))
+    setup.fit_beside(setup.beside)
     task = make_task(setup).train()
     if isinstance(task, Pretraining) and loaded.recipe.model.target.name != "tokens":  # which wants a trained tokenizer
         fit_target(setup, task.model.target)
@@ -214,6 +215,8 @@ def test_every_shipped_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
 def shrunk(name: str) -> list[str]:
     """Overrides that keep depth, grid and options of a large recipe, and make it narrow: sixteen patches, a few numbers."""
     model, patch = load_recipe(name).recipe.model, load_recipe(name).recipe.adapter.options.get("patch")
+    if load_recipe(name).recipe.task.options.get("near"):
+        return ["task.near=0"]  # four samples are all near each other
     if model.backbone.name != "transformer" or model.encoder not in ("vit_base", "vit_large", "vit_huge"):
         return []
     decoder = model.decoder
@@ -230,7 +233,7 @@ def shrunk(name: str) -> list[str]:
     return overrides
 
 
-def stand_in(spec_name: str, folder: Path) -> HDF5Windows:
+def stand_in(spec_name: str, folder: Path, beside: list[str]) -> HDF5Windows:
     import h5py
     import numpy as np
     from PIL import Image
@@ -251,26 +254,46 @@ def stand_in(spec_name: str, folder: Path) -> HDF5Windows:
         return ImageFolderSource(spec, folder)  # type: ignore[return-value]
     signal = spec.signal
     assert signal is not None
-    sizes = {"time": 600, "frame": 40, "range": 64, "doppler": 64, "channel": len(signal.channels) or 12, "gesture": 4}
+    sizes = {
+        "time": 600,
+        "frame": 40,
+        "range": 128,
+        "doppler": 64,
+        "azimuth": 64,
+        "height": 64,
+        "width": 128,
+        "gesture": 4,
+    }
     rate = 8000.0 if spec_name == "spoken_digits" else 50.0
     sizes["time"] = 9000 if spec_name == "spoken_digits" else 600
     with h5py.File(folder / "stand_in.h5", "w") as file:
         for i in range(4):
             group = file.create_group(f"record{i}")
-            values = rng.standard_normal([sizes[a] for a in signal.axes]).cumsum(0)
-            if signal.unit == "level":
-                values = rng.integers(0, 255, values.shape, dtype=np.uint8)
-            data = group.create_dataset(signal.path, data=values)
-            data.attrs["rate_hz"] = rate
+            for one in (signal, *(spec.beside[name] for name in beside)):
+                sizes["channel"] = len(one.channels) or 12
+                values = rng.standard_normal([sizes[a] for a in one.axes]).cumsum(0)
+                if one.unit in ("level", "count") or "width" in one.axes:
+                    values = rng.integers(0, 255, values.shape, dtype=np.uint8)
+                data = group.create_dataset(one.path, data=values)
+                data.attrs["rate_hz"] = rate
             label, classes = spec.label, spec.label.classes if spec.label else None
-            for name in ("subject", "speaker", "drive"):
+            for name in ("subject", "speaker", "drive", "sequence"):
                 group.attrs[name] = f"p{i}"
             if label and label.attribute:
                 group.attrs[label.attribute] = classes[i % len(classes)] if classes else 1.0
+            elif label and label.objects:
+                known = {"range": 5.0, "azimuth": 10.0, "doppler": 1.0, "class": i % len(classes or "1")}
+                group[label.path] = np.full(
+                    (sizes["frame"], 2, len(label.objects)), [known.get(n, 1.0) for n in label.objects]
+                )
+                group[label.path].attrs["columns"] = label.objects
             elif label and label.path:
                 group[label.path] = np.arange(0.5, 12, 0.8 + i / 10)
     return HDF5Windows(
-        spec.model_copy(update={"files": "*.h5"}), folder, reducers=plugins.find("adapters", "heart_rate").reducers
+        spec.model_copy(update={"files": "*.h5"}),
+        folder,
+        reducers=plugins.find("adapters", "heart_rate").reducers,
+        beside=beside,
     )
 
 
