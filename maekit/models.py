@@ -14,6 +14,7 @@ from maekit.core.joint import JointAutoencoder, JointEncoder
 from maekit.core.mix import MixTarget, Part
 from maekit.core.targets import TokenTarget
 from maekit.core.transformer import PRESETS, TransformerConfig
+from maekit.core.weighted import WeightedTarget
 from maekit.errors import UserError
 from maekit.options import construct
 from maekit.recipe.schema import Choice, Size
@@ -106,15 +107,25 @@ def _make_target(setup: Setup, choice: Choice, keys: tuple[str | int, ...]) -> T
     if issubclass(kind, TokenTarget):
         if len(keys) > 2:
             raise UserError("a part that predicts codes", place=loaded.locate(*keys), value=choice.name,
-                            expected="targets of numbers in a mix")  # fmt: skip
+                            expected="targets of numbers inside another target")  # fmt: skip
         known["tokenizer"] = make_tokenizer(loaded, setup.adapter)
         options.pop("tokenizer", None)
     elif issubclass(kind, MixTarget):
         known["parts"] = _make_parts(setup, options.pop("parts", None), (*keys, "parts"))
+    elif issubclass(kind, WeightedTarget):
+        known["of"] = _inner_target(setup, options.pop("of", "patch_norm"), (*keys, "of"))
     target: Target = construct(
         kind, Choice(name=choice.name, **options), loaded, keys, setup.adapter.patchifier, **known
     )
     return target
+
+
+def _inner_target(setup: Setup, given: Any, keys: tuple[str | int, ...]) -> Target:
+    options = {"name": given} if isinstance(given, str) else given
+    if not isinstance(options, dict) or not isinstance(options.get("name"), str):
+        raise UserError("the target that is weighted", place=setup.loaded.locate(*keys), value=given,
+                        expected="`of: patch_norm` or `of: {name: ..., options}`")  # fmt: skip
+    return _make_target(setup, Choice(**options), keys)
 
 
 def _make_parts(setup: Setup, given: Any, keys: tuple[str | int, ...]) -> list[Part]:

@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from maekit.core.backbone import Backbone, gather, measured_alone
 from maekit.core.cross_decoder import CrossDecoder
-from maekit.core.masking import Mask, kept_patches, mask_patches
+from maekit.core.masking import Mask, kept_patches, mask_patches, scores_of
 from maekit.core.positions import sincos_positions
 from maekit.core.targets import PatchNormTarget, squared_error
 from maekit.core.transformer import LayerNorm, TransformerConfig, blocks, initialise, run
 
 if TYPE_CHECKING:
-    from maekit.core.masking import Masking
+    from maekit.core.masking import Masking, SeeingMasking
     from maekit.core.patchify import Patchifier
     from maekit.core.targets import Target
 
 
 class MAEOutput(NamedTuple):
-    """loss: mean over removed patches; pred: (batch, patch, target dim); mask: (batch, patch) True = removed."""
+    """loss: mean over removed patches, weighed as the target has it; pred: (batch, patch, target dim); mask: (batch, patch) True = removed."""
 
     loss: Float[Tensor, ""]
     pred: Float[Tensor, "batch patch out"]
@@ -159,7 +159,7 @@ class MaskedAutoencoder(nn.Module):
         *,
         encoder: TransformerConfig | Backbone,
         decoder: TransformerConfig,
-        masking: Masking,
+        masking: Masking | SeeingMasking,
         mask_ratio: float = 0.75,
         target: Target | None = None,
         encoder_mask_tokens: bool = False,
@@ -209,14 +209,14 @@ class MaskedAutoencoder(nn.Module):
         patches = measured_alone(self.patchifier.patchify(x), valid)
         if noise is None:
             noise = torch.rand(patches.shape[:2], device=x.device)
-        mask = mask_patches(self.masking(noise), self.mask_ratio, valid)
+        mask = mask_patches(scores_of(self.masking, noise, patches, valid), self.mask_ratio, valid)
         latent = self.encoder.encode(patches, valid, mask)
         placed = self.encoder.mask_token is not None
         if isinstance(self.decoder, CrossDecoder):
             pred, chosen = self.decoder(latent, mask, noise, self.predicted_share if self.training else 1.0)
         else:
             pred, chosen = self.decoder(latent, None if placed else mask, valid), torch.ones_like(mask.mask)
-        errors = self.target.loss(pred, self.target(patches, valid))
+        errors = self.target.weighed(self.target.loss(pred, self.target(patches, valid)), patches, valid)
         return MAEOutput(mean_over(errors, chosen & self.scored(mask.mask, valid)), pred, mask.mask)
 
     def scored(

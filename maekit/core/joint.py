@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from maekit.core.autoencoder import Decoder, Encoder, MAEOutput, MaskedAutoencoder, PatchEmbed, mean_over
 from maekit.core.backbone import gather, measured_alone
-from maekit.core.masking import Mask, RandomMasking, mask_patches
+from maekit.core.masking import Mask, RandomMasking, mask_patches, scores_of
 from maekit.core.positions import sincos_positions
 from maekit.core.targets import PatchNormTarget, Target
 from maekit.core.transformer import TransformerConfig, run
@@ -162,7 +162,7 @@ class JointAutoencoder(MaskedAutoencoder):
             decoder = self.decoder if name == OWN else self.decoders[name]
             pred = decoder(torch.cat([cls, latent[name]], 1), part.mask, part.valid, context, keys)
             target = self.target_of(name)
-            errors = target.loss(pred, target(part.patches, part.valid))
+            errors = target.weighed(target.loss(pred, target(part.patches, part.valid)), part.patches, part.valid)
             assert part.mask is not None
             found[name] = MAEOutput(mean_over(errors, self.scored(part.mask.mask, part.valid)), pred, part.mask.mask)
         return found
@@ -183,7 +183,8 @@ class JointAutoencoder(MaskedAutoencoder):
         if noise is None:
             noise = torch.rand(patches.shape[:2], device=patches.device)
         masking = self.masking if name == OWN else self.maskings[name]
-        return Cut(patches, signal.valid, mask_patches(masking(noise), self.mask_ratio, signal.valid))
+        scores = scores_of(masking, noise, patches, signal.valid)
+        return Cut(patches, signal.valid, mask_patches(scores, self.mask_ratio, signal.valid))
 
 
 def readable(part: Cut) -> Bool[Tensor, "batch token"]:

@@ -1,13 +1,14 @@
 """Which patches are removed. A strategy only scores patches; `mask_patches` keeps the lowest scores.
 
 So every strategy removes an exact count and batches without padding. All randomness enters through `noise`
-(uniform in [0, 1), one number a patch), which makes a step repeatable. Masking never sees the class token.
+(uniform in [0, 1), one number a patch), which makes a step repeatable. Masking never sees the class token, and the patches
+only where a strategy asks for them: which patches are removed may then tell of what is in them, and its docstring says what.
 """
 
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -37,10 +38,37 @@ class Mask(NamedTuple):
     padding: Bool[Tensor, "batch kept"] | None
 
 
+@runtime_checkable
 class Masking(Protocol):
     """A masking strategy: uniform noise (batch, patch) -> scores (batch, patch); the highest are removed."""
 
     def __call__(self, noise: Float[Tensor, "batch patch"]) -> Float[Tensor, "batch patch"]: ...
+
+
+@runtime_checkable
+class SeeingMasking(Protocol):
+    """A strategy that also looks at the patches (batch, patch, dim), zeros where not `valid`; it says so by `sees_patches`."""
+
+    sees_patches: bool
+
+    def __call__(
+        self,
+        noise: Float[Tensor, "batch patch"],
+        patches: Float[Tensor, "batch patch dim"],
+        valid: Bool[Tensor, "batch patch"] | None = None,
+    ) -> Float[Tensor, "batch patch"]: ...
+
+
+def scores_of(
+    masking: Masking | SeeingMasking,
+    noise: Float[Tensor, "batch patch"],
+    patches: Float[Tensor, "batch patch dim"],
+    valid: Bool[Tensor, "batch patch"] | None,
+) -> Float[Tensor, "batch patch"]:
+    """What a strategy says of each patch, shown the patches where it asks for them."""
+    if getattr(masking, "sees_patches", False):
+        return cast("SeeingMasking", masking)(noise, patches, valid)
+    return cast("Masking", masking)(noise)
 
 
 def kept_patches(patches: int, mask_ratio: float) -> int:

@@ -34,13 +34,15 @@ class MixTarget(Target):
         parts: in the order of their slices.
 
     Raises:
-        ValueError: no parts, or a weight that is not positive.
+        ValueError: no parts, a weight that is not positive, or a part that weighs its patches.
     """
 
     def __init__(self, patchifier: Patchifier, *, parts: Sequence[Part]) -> None:
         super().__init__()
         if not parts or any(not part.weight > 0 for part in parts):
             raise ValueError("a mix needs parts, each with a weight above 0")
+        if any(type(part.target).patch_weights is not Target.patch_weights for part in parts):
+            raise ValueError("a part of a mix cannot weigh patches by itself: weigh the whole mix")
         self.targets = nn.ModuleList(part.target for part in parts)
         self.weights = [part.weight for part in parts]
         # Two parts of one kind keep apart in the log by their place.

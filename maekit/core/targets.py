@@ -56,6 +56,22 @@ class Target(nn.Module, ABC):
         """Of each patch, in float32; by default the mean squared error."""
         return squared_error(pred, target)
 
+    def patch_weights(
+        self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None = None
+    ) -> Float[Tensor, "batch patch"] | None:
+        """How much the loss of each patch counts (None: all alike); 1 on average over the known patches of a sample."""
+        return None
+
+    def weighed(
+        self,
+        loss: Float[Tensor, "batch patch"],
+        patches: Float[Tensor, "batch patch dim"],
+        valid: Bool[Tensor, "batch patch"] | None = None,
+    ) -> Float[Tensor, "batch patch"]:
+        """Losses of patches, each times its weight."""
+        weights = self.patch_weights(patches, valid)
+        return loss if weights is None else loss * weights
+
     def parts(
         self, pred: Float[Tensor, "batch patch out"], target: Shaped[Tensor, "batch patch target"]
     ) -> dict[str, Float[Tensor, "batch patch"]]:

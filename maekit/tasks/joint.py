@@ -87,7 +87,7 @@ class JointPretraining(Pretraining):
                 patches = measured_alone(self.model.encoder.patchifier_of(name).patchify(signals[name].x), valid)
                 scored = self.model.scored(out.mask, valid)
                 found[f"sum.{name or 'own'}"] = torch.where(
-                    scored, target.loss(out.pred, target(patches, valid)), 0.0
+                    scored, target.weighed(target.loss(out.pred, target(patches, valid)), patches, valid), 0.0
                 ).sum(1)
                 found[f"count.{name or 'own'}"] = scored.sum(1).float()
         if self.contrast is not None:

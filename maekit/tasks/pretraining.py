@@ -50,7 +50,10 @@ class Pretraining(Task):
         guesses = {"loss": out.pred, "loss_mean_patch": target.average(wanted, visible)}
         if wanted.shape == patches.shape:
             guesses["loss_interpolation"] = trivial.interpolation(self.model.patchifier, wanted, visible)
+        weights = target.patch_weights(patches, valid)
         losses = {name: target.loss(guess, wanted) for name, guess in guesses.items()}
+        if weights is not None:
+            losses = {name: loss * weights for name, loss in losses.items()}
         losses |= {f"loss_{name}": loss for name, loss in target.parts(out.pred, wanted).items()}
         tokens = self.model.encoder(x, valid)
         return {
