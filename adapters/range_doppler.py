@@ -10,8 +10,9 @@ from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maekit.adapter import Adapter, Front, Transformation
+from maekit.adapter import Adapter, Detector, Front, Transformation
 from maekit.adapters.fmcw_scene import simulate_scenes
+from maekit.adapters.map_detector import map_detector, settings_of
 from maekit.adapters.map_drawing import draw_maps
 from maekit.adapters.radar_sets import TRANSFORMATIONS
 from maekit.core.patchify import GridPatchifier
@@ -200,6 +201,26 @@ class RangeDopplerAdapter(Adapter):
         radians = np.pi / 180 if angle is not None and axes[angle].unit == "deg" else 1.0
         first, second = (torch.from_numpy(axis.points()).float() for axis in axes)
         return Plane(names, (first, second), angle, radians)
+
+    def detectors(self) -> Mapping[str, Detector]:
+        """CFAR and clusters, where the axes have steps, and values are powers."""
+        plane = self.plane()
+        settings = settings_of(plane)
+        if plane is None or settings is None or self.in_levels:
+            return {}
+        return {"CFAR, clusters": map_detector(self.power_db, plane, settings)}
+
+    def power_db(self, sample: Sample) -> Float[np.ndarray, "first second"]:
+        """The map of a sample in decibels (of a clip the last, which labels are of), channels as their mean power; what was not
+        measured has the median.
+        """
+        signal, valid = self.prepare(sample)
+        power = np.abs(signal).astype(np.float64) ** 2 if self.info.complex else self._power(signal)
+        chart = power.reshape(len(power), -1, *power.shape[-2:])[:, -1].mean(0)
+        if valid is not None:
+            there = valid.reshape(-1, *valid.shape[-2:])[-1]
+            chart = np.where(there, chart, np.median(chart[there]) if there.any() else 1.0)
+        return 10 * np.log10(np.maximum(chart, 1e-30))
 
     simulate = staticmethod(simulate_scenes)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -46,6 +47,20 @@ Estimator = Callable[["Sample"], float]
 """A no-learning estimate of the label from one sample."""
 Candidates = Callable[["Sample"], Array]
 """Values that the label of one sample may have, the likeliest first; possibly none."""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """Finds the objects of a sample without learning.
+
+    Attributes:
+        features: what is said of each detection beside its place and score, by name. `AXIS_extent` is the size of its box along
+            an axis of the adapter's plane, in the unit of the axis.
+        find: sample -> (detection, column): both coordinates on the plane, score (larger is surer), features.
+    """
+
+    features: tuple[str, ...]
+    find: Callable[[Sample], NDArray[np.float64]]
 
 
 class Front(nn.Module):
@@ -163,6 +178,10 @@ class Adapter(ABC):
     def plane(self) -> Plane | None:
         """Where the cells of a sample's last two axes lie, for tasks that find objects there; None where they are no cells."""
         return None
+
+    def detectors(self) -> Mapping[str, Detector]:
+        """Ways to find objects on the plane without learning, that every learned detector is put beside."""
+        return {}
 
     def candidates(self) -> Mapping[str, Candidates]:
         """What a no-learning estimator could choose from: the one nearest to the label is the ceiling of them all."""

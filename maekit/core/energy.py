@@ -12,15 +12,12 @@ if TYPE_CHECKING:
     from maekit.core.patchify import Patchifier
 
 
-def spread(
-    patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None = None
-) -> Float[Tensor, "batch patch"]:
-    """Standard deviation of each patch, in float32: what a patch has beyond its own mean. Zero where not measured.
+def spread(patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch patch"]:
+    """Standard deviation of each patch, in float32: what a patch has beyond its own mean.
 
     The square root of its energy with the mean taken out, so that it does not depend on where a (logarithmic) scale has its zero.
     """
-    found = patches.float().std(dim=-1, correction=0)
-    return found if valid is None else torch.where(valid, found, 0.0)
+    return patches.float().std(dim=-1, correction=0)
 
 
 class EnergyMasking:

@@ -53,11 +53,11 @@ class WeightedTarget(Target):
         self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None = None
     ) -> Float[Tensor, "batch patch"]:
         inner, known = self.of.patch_weights(patches, valid), self.known(valid)
-        strength = spread(patches, known)
-        # Relative to the largest first, so that no power of it underflows.
-        strength = (strength / strength.amax(1, keepdim=True).clamp(min=1e-12)) ** self.power
+        strength = spread(patches)
         counted = torch.ones_like(strength) if known is None else known.to(strength)
         strength = strength * counted
+        # Relative to the largest first, so that no power of it underflows.
+        strength = (strength / strength.amax(1, keepdim=True).clamp(min=1e-12)) ** self.power * counted
         total, number = strength.sum(1, keepdim=True), counted.sum(1, keepdim=True)
         relative = torch.where(total > 0, strength * number / total.clamp(min=1e-12), counted)
         weights = (self.floor + (1 - self.floor) * relative) * counted

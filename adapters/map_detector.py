@@ -1,0 +1,130 @@
+"""Objects on the maps of an adapter without learning: CFAR and clusters, in the coordinates of the map's axes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import gammaincinv
+
+from maekit.adapter import Detector
+from maekit.adapters.cfar import Kind
+from maekit.adapters.map_clusters import map_clusters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from maekit.core.plane import Plane
+    from maekit.data.sample import Sample
+
+MOST_LOOKS = 1000.0
+SILENT_DB = -300.0
+
+
+class Settings(TypedDict):
+    """What `map_clusters` is told, by the names of the axes where it has a number for each: see there."""
+
+    guard: dict[str, int]
+    train: dict[str, int]
+    reach: dict[str, float]
+    false_alarm: float
+    kind: Kind
+
+
+# Found on the training drives of the simulated streets (30 of 16 receivers, clutter=mean; every fifth frame for azimuth, every
+# tenth for Doppler). Guard cells cover the main lobe of a Hann window, 2 bins to either side; across azimuth a beam is wider
+# than any window, and along Doppler what stands still is a ridge, so both train along range alone. What is left is flat: from 12
+# to 24 training cells, reaches from 2 to 5 and false alarms from 1e-6 to 1e-20 differ by 0.03 of average precision. Clutter and
+# side lobes, not noise, are what makes false detections there, hence thresholds far above those for noise alone.
+RANGE_AZIMUTH = Settings(
+    guard={"range": 3, "azimuth": 0},
+    train={"range": 16, "azimuth": 0},
+    reach={"range": 4.0, "azimuth": 3.0},
+    false_alarm=1e-9,
+    kind="ca",
+)
+RANGE_DOPPLER = Settings(
+    guard={"range": 3, "doppler": 0},
+    train={"range": 16, "doppler": 0},
+    reach={"range": 1.5, "doppler": 1.5},
+    false_alarm=1e-9,
+    kind="ca",
+)
+
+
+def settings_of(plane: Plane | None) -> Settings | None:
+    """Those for the axes of a plane; None for axes that they are not known for."""
+    if plane is None:
+        return None
+    return next((one for one in (RANGE_AZIMUTH, RANGE_DOPPLER) if set(one["guard"]) == set(plane.axes)), None)
+
+
+def map_detector(
+    power_db: Callable[[Sample], Float[np.ndarray, "first second"]], plane: Plane, settings: Settings
+) -> Detector:
+    """CFAR and clusters on the map of a sample.
+
+    Coordinates are those of the clusters' centres (weighted by power), the score is how far the strongest cell is above its
+    threshold in dB. Features:
+
+    - `power_times_range4`: power of the strongest cell and 40 log10 of the range, which the radar equation takes away: but for
+      a constant the cross section, in dB. Without a range `power`;
+    - `AXIS_extent` of both axes: from the first to the last cell, in the axis' unit;
+    - with an azimuth `across`: its extent as a length, range times the angle;
+    - `cells`: natural logarithm of how many.
+
+    Args:
+        power_db: the map of a sample in decibels.
+        plane: where its cells lie.
+        settings: of both.
+    """
+    ranged = plane.axes.index("range") if "range" in plane.axes else None
+    names = ("power" if ranged is None else "power_times_range4", *(f"{axis}_extent" for axis in plane.axes))
+    names = (*names, *(["across"] if plane.angle is not None else []), "cells")
+    in_order: dict[str, Any] = {
+        name: tuple(settings[name][axis] for axis in plane.axes)
+        for name in ("guard", "train", "reach")  # type: ignore[literal-required]
+    }
+
+    def find(sample: Sample) -> NDArray[np.float64]:
+        chart = power_db(sample)
+        found = map_clusters(
+            chart, **in_order, false_alarm=settings["false_alarm"], kind=settings["kind"], looks=looks_of(chart)
+        )
+        cells = torch.from_numpy(found["centre"].copy())
+        half = torch.from_numpy(found["extent"].copy()) / 2
+        where = plane.at(cells).numpy()
+        extent = (plane.at(cells + half) - plane.at(cells - half)).abs().numpy()
+        power = found["peak_db"].copy()
+        if ranged is not None:
+            power += 40 * np.log10(np.maximum(where[:, ranged], 1e-3))
+        columns = [where, found["score_db"][:, None], power[:, None], extent]
+        if plane.angle is not None:
+            columns.append((where[:, 1 - plane.angle] * extent[:, plane.angle] * plane.radians)[:, None])
+        return np.concatenate([*columns, np.log(found["cells"])[:, None]], axis=1)
+
+    return Detector(names, find)
+
+
+def looks_of(map_db: Float[np.ndarray, "first second"]) -> float:
+    """How many powers each cell of a map seems to be the mean of, from how little its lower half spreads.
+
+    The mean of L exponential powers has a gamma distribution of shape L; which L has the ratio that the median and the lower
+    quartile of the map have. Targets, which are few, hardly touch either; where the level of noise differs over the map, they
+    lie farther apart, L comes out smaller, and thresholds higher. From 1 to 1000.
+    """
+    low, middle = np.quantile(map_db, [0.25, 0.5])
+    ratio = 10 ** (float(middle - low) / 10)
+
+    def apart(looks: float) -> float:
+        return float(gammaincinv(looks, 0.5) / gammaincinv(looks, 0.25)) - ratio
+
+    if apart(1.0) <= 0:
+        return 1.0
+    if apart(MOST_LOOKS) >= 0:
+        return MOST_LOOKS
+    return float(brentq(apart, 1.0, MOST_LOOKS, xtol=1e-3))

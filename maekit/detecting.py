@@ -1,0 +1,174 @@
+"""Objects found without training a network: an adapter's detector, and a shallow classifier of what it finds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from maekit.errors import UserError
+from maekit.tasks.average_precision import THRESHOLDS
+from maekit.tasks.detection import CLASS, EXTENT
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from maekit.adapter import Detector
+    from maekit.build import Setup
+    from maekit.tasks.detection import Detection
+    from maekit.tasks.likeness import Likeness
+
+Array = Any
+LEAST = 0.01
+"""Probability below which a class of a detection is not said at all."""
+
+
+def detect(setup: Setup, detector: Detector, side: str, *, boxes: bool = False) -> list[Array]:
+    """What a detector finds, every detection of the class that is the most frequent among the training objects.
+
+    Args:
+        setup: data with labels that are tables of objects.
+        detector: of the adapter.
+        side: of the split.
+        boxes: with extents, for likeness by overlap.
+
+    Returns:
+        Of each sample of the side (detection, columns): both coordinates, with `boxes` both extents, class, score; see
+        `maekit.tasks.average_precision.match`.
+
+    Raises:
+        UserError: no objects in the data, or boxes of a detector that has no extents.
+    """
+    kinds = np.concatenate([one[:, -1] for one in objects(setup, "train")])
+    usual = np.bincount(kinds.astype(np.int64)).argmax() if len(kinds) else 0
+    columns = _columns(setup, detector, boxes)
+    return [
+        np.column_stack([rows[:, columns], np.full(len(rows), float(usual)), rows[:, 2]])
+        for rows in _found(setup, detector, side)
+    ]
+
+
+def detect_and_classify(setup: Setup, detector: Detector, side: str, task: Detection) -> list[Array]:
+    """What a detector finds, of every class with the probability that a logistic regression gives it.
+
+    On the training samples each detection is given the most alike free object, the surest detection first, where they are alike
+    by 0.5 or more (with the tolerance of the object's class); what gets none is nothing. The regression over the classes and
+    nothing is on the standardised score and features.
+
+    Args:
+        setup, detector, side: as in `detect`.
+        task: has the likeness, and says whether objects have boxes.
+
+    Returns:
+        As `detect`; a detection is there once for each class of a probability of 0.01 or more, which is its score.
+
+    Raises:
+        UserError: as `detect`.
+    """
+    columns = _columns(setup, detector, task.boxes)
+    found = _found(setup, detector, "train")
+    true = objects(setup, "train", boxes=task.boxes)
+    wanted = [matched(rows[:, [*columns, 2]], ours, task.likeness) for rows, ours in zip(found, true, strict=True)]
+    known, kinds = np.concatenate([_features(rows) for rows in found]), np.concatenate(wanted)
+    said = []
+    probability = _classifier(known, kinds)
+    for rows in _found(setup, detector, side):
+        each = [np.zeros((0, len(columns) + 2))]
+        for kind, values in probability(_features(rows)).items():
+            sure = values >= LEAST
+            each.append(np.column_stack([rows[sure][:, columns], np.full(sure.sum(), float(kind)), values[sure]]))
+        said.append(np.concatenate(each))
+    return said
+
+
+def objects(setup: Setup, side: str, *, boxes: bool = False) -> list[Array]:
+    """Of each sample of a side the true objects: both coordinates, with `boxes` both extents, class (0 where there are none).
+
+    Raises:
+        UserError: no tables of objects, or a column that they lack.
+    """
+    names = setup.source.objects
+    if names is None:
+        raise UserError(
+            "labels that are no objects", place=setup.spec.name, expected="`label.objects` in the data spec"
+        )
+    axes = _axes(setup)
+    wanted = [*axes, *(f"{axis}{EXTENT}" for axis in axes if boxes)]
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise UserError("objects without a column", place=setup.spec.name, value=", ".join(missing),
+                        expected=f"one of {', '.join(names)}")  # fmt: skip
+    table = np.asarray(setup.labels[setup.split[side]], dtype=np.float64)
+    kind = table[..., names.index(CLASS)] if CLASS in names else np.zeros(table.shape[:2])
+    rows = np.concatenate([table[..., [names.index(name) for name in wanted]], kind[..., None]], axis=-1)
+    return [sample[np.isfinite(sample).all(-1)] for sample in rows]
+
+
+def matched(found: Array, true: Array, likeness: Likeness) -> NDArray[np.int64]:
+    """Of each detection the class of the object that it is given, -1 where it is given none.
+
+    Args:
+        found: (detection, columns..., score).
+        true: (object, columns..., class).
+        likeness: of two objects.
+    """
+    kinds = np.full(len(found), -1)
+    if not len(found) or not len(true):
+        return kinds
+    of = true[:, -1].astype(np.int64)
+    one, other = torch.from_numpy(true)[None, :, :-1], torch.from_numpy(found)[:, None, :-1]
+    alike = likeness(one, other, torch.from_numpy(of)[None]).numpy()
+    free = np.ones(len(true), dtype=bool)
+    for row in np.argsort(-found[:, -1], kind="stable"):
+        candidates = np.where(free, alike[row], -1.0)
+        best = int(candidates.argmax())
+        if candidates[best] >= THRESHOLDS[0]:
+            free[best], kinds[row] = False, of[best]
+    return kinds
+
+
+def _classifier(features: Array, kinds: NDArray[np.int64]) -> Any:
+    """From features (detection, feature) to the probability of each class but nothing."""
+    seen = sorted(set(kinds.tolist()))
+    if len(seen) < 2:  # nothing to tell apart
+        return lambda rows: {kind: np.ones(len(rows)) for kind in seen if kind >= 0}
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, kinds)
+
+    def probability(rows: Array) -> dict[int, Array]:
+        values = model.predict_proba(rows) if len(rows) else np.zeros((0, len(seen)))
+        return {kind: values[:, i] for i, kind in enumerate(seen) if kind >= 0}
+
+    return probability
+
+
+def _features(rows: Array) -> Array:
+    """Score and features of detections."""
+    return rows[:, 2:]
+
+
+def _found(setup: Setup, detector: Detector, side: str) -> list[Array]:
+    return [detector.find(setup.source[int(i)]) for i in setup.split[side]]
+
+
+def _columns(setup: Setup, detector: Detector, boxes: bool) -> list[int]:
+    """Of a detection: its coordinates, and with boxes its extents."""
+    wanted = [f"{axis}{EXTENT}" for axis in _axes(setup) if boxes]
+    missing = [name for name in wanted if name not in detector.features]
+    if missing:
+        raise UserError(
+            "a detector that does not give boxes", value=", ".join(detector.features), expected=", ".join(wanted)
+        )
+    return [0, 1, *(3 + detector.features.index(name) for name in wanted)]
+
+
+def _axes(setup: Setup) -> tuple[str, str]:
+    plane = setup.adapter.plane()
+    if plane is None:
+        raise UserError("an adapter that does not say where the cells of a sample lie", value=setup.recipe.adapter.name,
+                        expected="one with a `plane`")  # fmt: skip
+    return plane.axes

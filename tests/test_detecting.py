@@ -1,0 +1,231 @@
+"""Objects without training a network: detections in the units of the axes, whatever a map is stored in, and their classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from blobs import DETECTION, write
+
+from maekit import detecting
+from maekit.adapters.map_detector import RANGE_AZIMUTH, looks_of
+from maekit.adapters.range_azimuth import RangeAzimuthAdapter
+from maekit.adapters.range_doppler import RangeDopplerAdapter
+from maekit.build import Setup, set_up
+from maekit.core.plane import Plane
+from maekit.data.sample import Axis, Sample, SignalInfo
+from maekit.errors import UserError
+from maekit.models import make_task
+from maekit.recipe.load import load_recipe
+from maekit.tasks.average_precision import match, precision_and_recall
+from maekit.tasks.likeness import LocationSimilarity
+
+RANGE = Axis("range", 64, "m", 0.5)
+AZIMUTH = Axis("azimuth", 33, "deg", 0.05, -0.8, "sine")
+DOPPLER = Axis("doppler", 32, "m/s", 0.25, -4.0)
+NAME = "CFAR, clusters"
+PLACES = ((20, 8), (45, 24))
+
+
+def snow(shape: tuple[int, ...], looks: float, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).gamma(looks, 1 / looks, shape)
+
+
+def scene(columns: int, seed: int = 0) -> np.ndarray:
+    """Noise of power 1, and the same target at two ranges, its power falling with the fourth power of the range."""
+    power = snow((1, RANGE.length, columns), 16, seed)
+    for row, column in PLACES:
+        power[0, row - 1 : row + 2, column - 2 : column + 3] = 1e8 / (0.5 * row) ** 4 / 2
+        power[0, row, column] *= 2
+    return power
+
+
+def sample(signal: np.ndarray, valid: np.ndarray | None = None) -> Sample:
+    return Sample(signal, valid, None, "drive", "somewhere")
+
+
+def adapter(axes: tuple[Axis, ...] = (RANGE, AZIMUTH), *, channels: int = 1, **options: Any) -> RangeDopplerAdapter:
+    names = {axis.name for axis in axes}
+    kind = RangeAzimuthAdapter if "azimuth" in names else RangeDopplerAdapter
+    info = SignalInfo(tuple("abcdef"[:channels]), axes, complex=options.get("scale") == "complex")
+    options.setdefault("patch", tuple(axis.length for axis in axes))
+    return kind(info, **options)
+
+
+@pytest.mark.parametrize("looks", [1.0, 4.0, 16.0, 64.0])
+def test_looks_are_told_from_the_noise(looks: float) -> None:
+    chart = snow((128, 64), looks)
+    assert looks_of(10 * np.log10(chart) - 150) == pytest.approx(looks, rel=0.12)
+    chart[60:63] *= 1e5  # targets hardly count
+    assert looks_of(10 * np.log10(chart)) == pytest.approx(looks, rel=0.25)
+    assert looks_of(np.zeros((8, 8))) == 1000
+
+
+def test_a_target_is_told_in_the_units_of_the_axes() -> None:
+    one = adapter()
+    detector = one.detectors()[NAME]
+    assert detector.features == ("power_times_range4", "range_extent", "azimuth_extent", "across", "cells")
+    found = detector.find(sample(10 * np.log10(scene(33))))
+    assert found.shape == (2, 8)
+    found = found[np.argsort(found[:, 0])]
+    sines = np.array([-0.8 + 0.05 * 8, -0.8 + 0.05 * 24])
+    np.testing.assert_allclose(found[:, 0], [10.0, 22.5], atol=1e-3)
+    np.testing.assert_allclose(found[:, 1], np.rad2deg(np.arcsin(sines)), atol=0.01)
+    np.testing.assert_allclose(found[:, 3], 80.0, atol=0.01)  # 10 log10 of 1e8, at either range
+    np.testing.assert_allclose(found[:, 4], 1.5, atol=1e-3)
+    edges = np.rad2deg(np.arcsin(np.stack([sines - 0.125, sines + 0.125])))
+    np.testing.assert_allclose(found[:, 5], edges[1] - edges[0], rtol=0.01)
+    np.testing.assert_allclose(found[:, 6], found[:, 0] * np.deg2rad(found[:, 5]), rtol=1e-6)
+    np.testing.assert_allclose(found[:, 7], np.log(15))
+    assert found[0, 2] > found[1, 2] > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "stored"),
+    [
+        ({"scale": "power", "floor_db": -100.0}, lambda power: power),
+        ({"scale": "magnitude", "floor_db": -100.0}, np.sqrt),
+        ({"scale": "complex", "floor_db": -100.0}, lambda power: np.sqrt(power) * np.exp(1j * np.arange(33))),
+        ({"scale": "log10"}, lambda power: 0.5 * np.log10(power)),
+        ({"scale": "level", "level_range_db": (-30.0, 70.0)}, lambda power: (10 * np.log10(power) + 30) * 2.55),
+    ],
+)
+def test_what_is_found_does_not_depend_on_how_a_map_is_stored(options: dict[str, Any], stored: Any) -> None:
+    power = scene(33)
+    in_db = adapter().detectors()[NAME].find(sample(10 * np.log10(power)))
+    found = adapter(**options).detectors()[NAME].find(sample(stored(power)))
+    np.testing.assert_allclose(found, in_db, rtol=1e-3, atol=1e-3)
+
+
+def test_axes_may_stand_the_other_way_round() -> None:
+    chart = 10 * np.log10(scene(33))
+    found = adapter().detectors()[NAME].find(sample(chart))
+    turned = adapter((AZIMUTH, RANGE)).detectors()[NAME]
+    assert turned.features[1:3] == ("azimuth_extent", "range_extent")
+    other = turned.find(sample(chart.swapaxes(1, 2)))
+    np.testing.assert_allclose(other[:, [1, 0, 2, 3, 5, 4, 6, 7]], found, rtol=1e-5)
+
+
+def test_velocities() -> None:
+    detector = adapter((RANGE, DOPPLER)).detectors()[NAME]
+    assert detector.features == ("power_times_range4", "range_extent", "doppler_extent", "cells")
+    found = detector.find(sample(10 * np.log10(scene(32))))
+    found = found[np.argsort(found[:, 0])]
+    np.testing.assert_allclose(found[:, 1], [-4 + 0.25 * 8, -4 + 0.25 * 24], atol=1e-3)
+    np.testing.assert_allclose(found[:, 5], 1.25, atol=1e-3)
+
+
+def test_clips_channels_and_what_was_not_measured() -> None:
+    power = scene(33)
+    plain = adapter().detectors()[NAME].find(sample(10 * np.log10(power)))
+    clip = np.stack([10 * np.log10(snow(power.shape[1:], 16, 3)), 10 * np.log10(power[0])])[None]
+    frames = adapter((Axis("frame", 2), RANGE, AZIMUTH)).detectors()[NAME]
+    np.testing.assert_allclose(frames.find(sample(clip)), plain, rtol=1e-6)
+    twice = np.concatenate([power * 0.5, power * 1.5])
+    both = adapter(channels=2).detectors()[NAME].find(sample(10 * np.log10(twice)))
+    np.testing.assert_allclose(both, plain, rtol=1e-4)
+    valid = np.ones((64, 33), dtype=bool)
+    valid[16:26, 4:14] = False
+    (left,) = adapter().detectors()[NAME].find(sample(10 * np.log10(power), valid))
+    assert left[0] == pytest.approx(22.5, abs=1e-3)
+    assert adapter().detectors()[NAME].find(sample(10 * np.log10(snow(power.shape, 16)))).shape == (0, 8)
+
+
+def test_no_detector_without_powers_or_places() -> None:
+    assert not adapter(scale="level").detectors()
+    assert not adapter((RANGE, Axis("azimuth", 33, "deg"))).detectors()
+    assert not adapter((RANGE, Axis("elevation", 32, "deg", 1.0))).detectors()
+    assert set(RANGE_AZIMUTH["guard"]) == {"range", "azimuth"}
+
+
+def test_detections_are_given_objects_as_average_precision_gives_them() -> None:
+    plane = Plane(("range", "azimuth"), (torch.linspace(1, 32, 32), torch.linspace(-50, 50, 33)), 1, torch.pi / 180)
+    alike = LocationSimilarity(plane, (0.005, 0.03))
+    true = np.array([[10.0, 0, 0], [20.0, 0, 1]])
+    # Two on the first object: the surer one is given it. 3 m off at 20 m: near enough for class 1, not for class 0.
+    found = np.array([[10.1, 0, 5.0], [10.0, 0, 9.0], [23.0, 0, 1.0], [12.0, 0, 2.0]])
+    assert detecting.matched(found, true, alike).tolist() == [-1, 0, 1, -1]
+    assert detecting.matched(found[:0], true, alike).tolist() == []
+    assert detecting.matched(found, true[:0], alike).tolist() == [-1] * 4
+    swapped = np.column_stack([true[:, :2], 1 - true[:, 2]])
+    assert detecting.matched(found, swapped, alike).tolist() == [-1, 1, -1, -1]
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    return set_up(load_recipe(write(tmp_path_factory.mktemp("blobs")), [DETECTION]), fit=False)
+
+
+def measured(found: list[Any], setup: Setup, task: Any, *, boxes: bool = False) -> dict[str, float]:
+    true = detecting.objects(setup, "test", boxes=boxes)
+    group = np.zeros(len(true), dtype=np.int64)
+    return precision_and_recall(match(found, true, group, 1, 2, task.likeness), np.ones(1), ["person", "car"])
+
+
+def test_spots_are_found_and_told_apart_by_their_size(blobs: Setup) -> None:
+    """Persons are one cell 10 dB above noise, cars 5 by 3."""
+    task, detector = make_task(blobs), blobs.adapter.detectors()[NAME]
+    plain = detecting.detect(blobs, detector, "test")
+    assert len(plain) == len(blobs.split["test"])
+    train = np.concatenate(detecting.objects(blobs, "train"))
+    usual = float(np.bincount(train[:, -1].astype(int)).argmax())
+    assert {float(kind) for rows in plain for kind in rows[:, 2]} == {usual}
+    alone = measured(plain, blobs, task)
+    classified = detecting.detect_and_classify(blobs, detector, "test", task)  # type: ignore[arg-type]
+    scores = np.concatenate(classified)[:, 3]
+    assert ((scores >= detecting.LEAST) & (scores <= 1)).all()
+    both = measured(classified, blobs, task)
+    assert min(alone["ap_person"], alone["ap_car"]) == 0
+    assert both["ap_person"] > 0.8
+    assert both["ap_car"] > 0.7
+    assert both["ap"] > alone["ap"] + 0.3
+
+
+def test_boxes_are_those_of_the_detector(blobs: Setup) -> None:
+    setup = set_up(load_recipe(blobs.loaded.path, ["task={name: detection, boxes: true}"]), fit=False)
+    task, detector = make_task(setup), setup.adapter.detectors()[NAME]
+    found = detecting.detect_and_classify(setup, detector, "test", task)  # type: ignore[arg-type]
+    assert found[0].shape[1] == 6
+    assert measured(found, setup, task, boxes=True)["ap50"] > 0.6
+    assert detecting.detect(setup, detector, "test", boxes=True)[0].shape[1] == 6
+
+
+def test_few_labels_leave_nothing_to_tell_apart(blobs: Setup) -> None:
+    features = np.random.default_rng(0).standard_normal((6, 3))
+    assert detecting._classifier(features, np.full(6, -1))(features) == {}
+    assert detecting._classifier(features, np.full(6, 1))(features)[1].tolist() == [1.0] * 6
+    assert detecting._classifier(features[:0], np.zeros(0, dtype=int))(features) == {}
+    several = detecting._classifier(features, np.array([-1, 0, 1, -1, 0, 1]))(features[:0])
+    assert {kind: len(values) for kind, values in several.items()} == {0: 0, 1: 0}
+
+
+def test_what_cannot_be_is_said(blobs: Setup) -> None:
+    detector = blobs.adapter.detectors()[NAME]
+    bare = type(detector)(("power",), detector.find)
+    with pytest.raises(UserError, match="does not give boxes"):
+        detecting.detect(blobs, bare, "test", boxes=True)
+    unlabelled = set_up(load_recipe(blobs.loaded.path, []), fit=False)
+    with pytest.raises(UserError, match="no objects"):
+        detecting.detect(unlabelled, detector, "test")
+
+
+def test_on_a_drive_of_a_simulated_street(tmp_path: Path) -> None:
+    """Most objects are found near to where they are; the tolerances are for the classes that they have."""
+    spec = RangeAzimuthAdapter.simulate(tmp_path, drives=3, frames=8, image=None, clutter="mean", receivers=16)
+    recipe = tmp_path / "street.yaml"
+    recipe.write_text(
+        f"name: street\nadapter: {{name: range_azimuth, patch: [8, 4]}}\ndata: {{spec: {spec}, root: {tmp_path}, "
+        "split: {test: [drive002]}}\nschedule: {epochs: 1}\ntask: {name: detection, tolerances: [0.005, 0.01, 0.03]}\n"
+    )
+    setup = set_up(load_recipe(recipe), fit=False)
+    found = detecting.detect(setup, setup.adapter.detectors()[NAME], "test")
+    true = detecting.objects(setup, "test")
+    likeness = make_task(setup).likeness  # type: ignore[union-attr]
+    hits = [
+        (detecting.matched(np.column_stack([rows[:, :2], rows[:, 3]]), ours, likeness) >= 0).sum()  # type: ignore[arg-type]
+        for rows, ours in zip(found, true, strict=True)
+    ]
+    assert sum(hits) > 0.5 * sum(map(len, true))
