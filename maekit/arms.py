@@ -8,20 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from maekit import probing, trained_on, verbs
+from maekit import detecting, probing, trained_on, verbs
 from maekit.build import Setup, set_up
-from maekit.models import plane_of
+from maekit.models import likeness_of_objects
 from maekit.recipe.load import load_recipe
-from maekit.tasks.confidence import confidence, peaks
-from maekit.tasks.detection import present, shown
+from maekit.tasks.detection import present
 
 Array = Any
 Result = dict[str, Any]
 CHANCE = "labels permuted"
-CONSTANT_WIDTH = 2.0
-"""Cells, of the bumps that objects in training are counted with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +115,9 @@ class Constant:
     def __call__(self) -> Result:
         setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
         if setup.source.objects is not None:
-            found = _result(
-                setup, setup.split["test"], {"constant (where objects were in training)": constant_objects(setup)}
-            )
+            test = setup.split["test"]
+            always = [detecting.constant(setup, boxes=_boxes(setup))] * len(test)
+            found = _result(setup, test, {"constant (where objects were in training)": always})
             return found | {"pace": None}
         pace = trained_on.pace_of(setup)
         found = _result(setup, setup.split["test"], dict([probing.constant(setup)]))
@@ -137,8 +133,29 @@ class Estimators:
 
     def __call__(self) -> Result:
         setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
+        if setup.source.objects is not None:
+            detectors = setup.adapter.detectors()
+            told = {name: detecting.detect(setup, one, "test", boxes=_boxes(setup)) for name, one in detectors.items()}
+            return _result(setup, setup.split["test"], told)
         estimators = {} if setup.source.classes else setup.adapter.estimators()
         found = {name: probing.estimates(setup, estimate) for name, estimate in estimators.items()}
+        return _result(setup, setup.split["test"], found)
+
+
+@dataclass(frozen=True)
+class Shallow:
+    """The adapter's detectors, and a logistic regression that tells classes and nothing apart by what they say of each detection."""
+
+    recipe: Path
+    overrides: tuple[str, ...]
+
+    def __call__(self) -> Result:
+        setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
+        likeness, boxes = likeness_of_objects(setup), _boxes(setup)
+        found = {
+            f"{name}, logistic regression": detecting.detect_and_classify(setup, one, "test", likeness, boxes=boxes)
+            for name, one in setup.adapter.detectors().items()
+        }
         return _result(setup, setup.split["test"], found)
 
 
@@ -185,7 +202,7 @@ def _result(setup: Setup, indices: Array, arms: dict[str, Array]) -> Result:
     positions = getattr(setup.source, "positions", None)
     labels: Any = setup.labels[indices]
     if setup.source.objects is not None:
-        labels = present(shown_objects(setup, labels))
+        labels = detecting.objects_of(setup, indices, boxes=_boxes(setup))
     return {
         "index": _plain(indices),
         "label": _plain(labels),
@@ -196,28 +213,8 @@ def _result(setup: Setup, indices: Array, arms: dict[str, Array]) -> Result:
     }
 
 
-def shown_objects(setup: Setup, labels: Array) -> Array:
-    """True objects as detections have them; see `maekit.tasks.detection.shown`."""
-    boxes = bool(setup.recipe.task.options.get("boxes", False))
-    assert setup.source.objects is not None
-    return shown(torch.from_numpy(labels), setup.source.objects, plane_of(setup), boxes=boxes).numpy()
-
-
-def constant_objects(setup: Setup) -> list[Array]:
-    """The same for every sample: the places where objects of each class were most often in training, and how often."""
-    plane, most = plane_of(setup), 20
-    true = torch.from_numpy(shown_objects(setup, setup.labels[setup.split["train"]]))
-    classes = len(setup.source.classes or ("object",))
-    total = torch.zeros(classes, *plane.shape)
-    for some in torch.split(true, 64):
-        cells, kinds = plane.cells(some[..., :2]), some[..., -1].nan_to_num().long()
-        total += confidence(cells, torch.full(cells.shape[:2], CONSTANT_WIDTH), kinds, plane.shape, classes).sum(0)
-    cells, kind, score = (found[0] for found in peaks(total[None] / len(true), most, 0.0))
-    rows = torch.cat([plane.at(cells), kind[:, None].to(cells), score[:, None]], 1)[score > 0]
-    if true.shape[-1] > 3:  # with boxes, those of the median extents
-        extents = true[..., 2:4].flatten(0, 1).nanmedian(0).values.expand(len(rows), 2)
-        rows = torch.cat([rows[:, :2], extents, rows[:, 2:]], 1)
-    return [rows.numpy()] * len(setup.split["test"])
+def _boxes(setup: Setup) -> bool:
+    return bool(setup.recipe.task.options.get("boxes", False))
 
 
 def _plain(values: Array) -> list[Any]:

@@ -8,18 +8,21 @@ import numpy as np
 import torch
 
 from maekit.errors import UserError
+from maekit.models import plane_of
 from maekit.tasks.average_precision import THRESHOLDS
-from maekit.tasks.detection import CLASS, EXTENT
+from maekit.tasks.confidence import confidence, peaks
+from maekit.tasks.detection import EXTENT, present, shown
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.adapter import Detector
     from maekit.build import Setup
-    from maekit.tasks.detection import Detection
     from maekit.tasks.likeness import Likeness
 
 Array = Any
+BUMP = 2.0
+"""Cells, of the bumps that objects of training are counted with in `constant`."""
 LEAST = 0.01
 """Probability below which a class of a detection is not said at all."""
 
@@ -49,7 +52,9 @@ def detect(setup: Setup, detector: Detector, side: str, *, boxes: bool = False) 
     ]
 
 
-def detect_and_classify(setup: Setup, detector: Detector, side: str, task: Detection) -> list[Array]:
+def detect_and_classify(
+    setup: Setup, detector: Detector, side: str, likeness: Likeness, *, boxes: bool = False
+) -> list[Array]:
     """What a detector finds, of every class with the probability that a logistic regression gives it.
 
     On the training samples each detection is given the most alike free object, the surest detection first, where they are alike
@@ -57,8 +62,8 @@ def detect_and_classify(setup: Setup, detector: Detector, side: str, task: Detec
     nothing is on the standardised score and features.
 
     Args:
-        setup, detector, side: as in `detect`.
-        task: has the likeness, and says whether objects have boxes.
+        setup, detector, side, boxes: as in `detect`.
+        likeness: of two objects.
 
     Returns:
         As `detect`; a detection is there once for each class of a probability of 0.01 or more, which is its score.
@@ -66,10 +71,10 @@ def detect_and_classify(setup: Setup, detector: Detector, side: str, task: Detec
     Raises:
         UserError: as `detect`.
     """
-    columns = _columns(setup, detector, task.boxes)
+    columns = _columns(setup, detector, boxes)
     found = _found(setup, detector, "train")
-    true = objects(setup, "train", boxes=task.boxes)
-    wanted = [matched(rows[:, [*columns, 2]], ours, task.likeness) for rows, ours in zip(found, true, strict=True)]
+    true = objects(setup, "train", boxes=boxes)
+    wanted = [matched(rows[:, [*columns, 2]], ours, likeness) for rows, ours in zip(found, true, strict=True)]
     known, kinds = np.concatenate([_features(rows) for rows in found]), np.concatenate(wanted)
     said = []
     probability = _classifier(known, kinds)
@@ -82,27 +87,51 @@ def detect_and_classify(setup: Setup, detector: Detector, side: str, task: Detec
     return said
 
 
+def constant(setup: Setup, *, boxes: bool = False) -> Array:
+    """The same objects for any sample: the places where those of each class were most often in training, and how often.
+
+    Returns:
+        (object, columns) as of `detect`; with `boxes` all have the median extents of training.
+    """
+    plane, most = plane_of(setup), 20
+    true = [torch.from_numpy(rows) for rows in objects(setup, "train", boxes=boxes)]
+    together = torch.nn.utils.rnn.pad_sequence(true, batch_first=True, padding_value=torch.nan)
+    classes = len(setup.source.classes or ("object",))
+    total = torch.zeros(classes, *plane.shape)
+    for some in torch.split(together, 64):
+        cells, kinds = plane.cells(some[..., :2]).float(), some[..., -1].nan_to_num().long()
+        total += confidence(cells, torch.full(cells.shape[:2], BUMP), kinds, plane.shape, classes).sum(0)
+    cells, kind, score = (found[0] for found in peaks(total[None] / len(true), most, 0.0))
+    extents = together[..., 2:-1].flatten(0, 1).nanmedian(0).values.expand(len(cells), -1)
+    rows = torch.cat([plane.at(cells), extents, kind[:, None], score[:, None]], 1)
+    return rows[score > 0].numpy()
+
+
 def objects(setup: Setup, side: str, *, boxes: bool = False) -> list[Array]:
     """Of each sample of a side the true objects: both coordinates, with `boxes` both extents, class (0 where there are none).
 
     Raises:
         UserError: no tables of objects, or a column that they lack.
     """
+    return objects_of(setup, setup.split[side], boxes=boxes)
+
+
+def objects_of(setup: Setup, indices: NDArray[np.int64], *, boxes: bool = False) -> list[Array]:
+    """As `objects`, of samples by their indices in the source."""
     names = setup.source.objects
     if names is None:
         raise UserError(
             "labels that are no objects", place=setup.spec.name, expected="`label.objects` in the data spec"
         )
-    axes = _axes(setup)
-    wanted = [*axes, *(f"{axis}{EXTENT}" for axis in axes if boxes)]
-    missing = [name for name in wanted if name not in names]
+    plane = plane_of(setup)
+    missing = [
+        name for name in (*plane.axes, *(f"{axis}{EXTENT}" for axis in plane.axes if boxes)) if name not in names
+    ]
     if missing:
         raise UserError("objects without a column", place=setup.spec.name, value=", ".join(missing),
                         expected=f"one of {', '.join(names)}")  # fmt: skip
-    table = np.asarray(setup.labels[setup.split[side]], dtype=np.float64)
-    kind = table[..., names.index(CLASS)] if CLASS in names else np.zeros(table.shape[:2])
-    rows = np.concatenate([table[..., [names.index(name) for name in wanted]], kind[..., None]], axis=-1)
-    return [sample[np.isfinite(sample).all(-1)] for sample in rows]
+    table = torch.from_numpy(np.asarray(setup.labels[indices], dtype=np.float64))
+    return present(shown(table, names, plane, boxes=boxes).numpy())
 
 
 def matched(found: Array, true: Array, likeness: Likeness) -> NDArray[np.int64]:
@@ -157,18 +186,10 @@ def _found(setup: Setup, detector: Detector, side: str) -> list[Array]:
 
 def _columns(setup: Setup, detector: Detector, boxes: bool) -> list[int]:
     """Of a detection: its coordinates, and with boxes its extents."""
-    wanted = [f"{axis}{EXTENT}" for axis in _axes(setup) if boxes]
+    wanted = [f"{axis}{EXTENT}" for axis in plane_of(setup).axes if boxes]
     missing = [name for name in wanted if name not in detector.features]
     if missing:
         raise UserError(
             "a detector that does not give boxes", value=", ".join(detector.features), expected=", ".join(wanted)
         )
     return [0, 1, *(3 + detector.features.index(name) for name in wanted)]
-
-
-def _axes(setup: Setup) -> tuple[str, str]:
-    plane = setup.adapter.plane()
-    if plane is None:
-        raise UserError("an adapter that does not say where the cells of a sample lie", value=setup.recipe.adapter.name,
-                        expected="one with a `plane`")  # fmt: skip
-    return plane.axes

@@ -113,10 +113,6 @@ class Rounds:
                 add("scratch", own, self.to_labelled, tuning(arm="from scratch, fine-tuned")),
             ]
             others = [self._beside(other, labelled, add) for other in self.others]
-        probes = [
-            add("probe", samples, self.to_either, probing(arm="pretrained"), base),
-            add("random_probe", [samples, weights], self.to_weights, probing(arm="random weights")),
-        ]
         if reads_patches(self.loaded.recipe):  # then a probe is the task's own head on a frozen encoder
             frozen = (*labelled, "task.tune=frozen")
             head = self._identity(load_recipe(self.recipe, frozen), labels=True)
@@ -125,11 +121,16 @@ class Rounds:
                 add("probe", head, self.to_either, tuning(arm="pretrained, linear probe"), base),
                 add("random_probe", head, self.to_weights, tuning(arm="random weights, linear probe")),
             ]
+        else:
+            probes = [
+                add("probe", samples, self.to_either, probing(arm="pretrained"), base),
+                add("random_probe", [samples, weights], self.to_weights, probing(arm="random weights")),
+            ]
         objects = self.setup.source.objects is not None
         return [
             *trained,
             *probes,
-            *([] if objects else [add("raw", samples, self.to_samples, arms.RawInput(**given))]),
+            add("shallow", [samples, own["task"]], self.to_labelled, arms.Shallow(**given)) if objects else add("raw", samples, self.to_samples, arms.RawInput(**given)),
             self._cell(told, f"fold{fold}", "estimators", same, self.to_every_sample, arms.Estimators(self.recipe, every)),
             *([] if objects else [self._cell(told, f"fold{fold}", "ceiling", same, self.to_every_sample, arms.Ceiling(self.recipe, every))]),
             add("constant", [samples, "pace"], self.to_samples, arms.Constant(**given)),

@@ -54,4 +54,4 @@ def scored_objects(
 
 
 def _rows(values: list[list[float]]) -> Any:
-    return np.array(values, dtype=np.float64).reshape(len(values), -1)
+    return np.array(values, dtype=np.float64)

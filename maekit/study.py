@@ -38,7 +38,7 @@ CLASSIFICATION = ["accuracy", "balanced_accuracy"]
 DETECTION = ["ap", "ar", "ap50", "ap_counted", "ar_counted"]
 KINDS: dict[str, Kind] = {
     "pretrained": "trained", "scratch": "trained", "beside": "trained", "probe": "linear", "random_probe": "linear",
-    "raw": "linear", "estimators": "unlearned", "constant": "unlearned", "ceiling": "ceiling",
+    "raw": "linear", "shallow": "linear", "estimators": "unlearned", "constant": "unlearned", "ceiling": "ceiling",
 }  # fmt: skip
 FOLLOWED = ", followed"
 COMPARED = (

@@ -174,7 +174,7 @@ def test_spots_are_found_and_told_apart_by_their_size(blobs: Setup) -> None:
     usual = float(np.bincount(train[:, -1].astype(int)).argmax())
     assert {float(kind) for rows in plain for kind in rows[:, 2]} == {usual}
     alone = measured(plain, blobs, task)
-    classified = detecting.detect_and_classify(blobs, detector, "test", task)  # type: ignore[arg-type]
+    classified = detecting.detect_and_classify(blobs, detector, "test", task.likeness, boxes=task.boxes)  # type: ignore[arg-type]
     scores = np.concatenate(classified)[:, 3]
     assert ((scores >= detecting.LEAST) & (scores <= 1)).all()
     both = measured(classified, blobs, task)
@@ -187,7 +187,7 @@ def test_spots_are_found_and_told_apart_by_their_size(blobs: Setup) -> None:
 def test_boxes_are_those_of_the_detector(blobs: Setup) -> None:
     setup = set_up(load_recipe(blobs.loaded.path, ["task={name: detection, boxes: true}"]), fit=False)
     task, detector = make_task(setup), setup.adapter.detectors()[NAME]
-    found = detecting.detect_and_classify(setup, detector, "test", task)  # type: ignore[arg-type]
+    found = detecting.detect_and_classify(setup, detector, "test", task.likeness, boxes=task.boxes)  # type: ignore[arg-type]
     assert found[0].shape[1] == 6
     assert measured(found, setup, task, boxes=True)["ap50"] > 0.6
     assert detecting.detect(setup, detector, "test", boxes=True)[0].shape[1] == 6

@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "maekit.planning": {"maekit"},
     "maekit.bench": {"maekit"},
     "maekit.probing": {"maekit"},
-    "maekit.detecting": {"maekit.adapter", "maekit.build", "maekit.tasks"},
+    "maekit.detecting": {"maekit"},
     "maekit.cells": {"maekit.plugins", "maekit.training.lock", "maekit.training.stopping"},
     "maekit.arms": {"maekit"},
     "maekit.rounds": {"maekit"},

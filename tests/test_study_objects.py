@@ -1,0 +1,70 @@
+"""A study of detection: every arm, on spots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from blobs import DETECTION, RECIPE, write
+
+from maekit.report.measured import Study
+from maekit.study import study
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
+    folder = tmp_path_factory.mktemp("study")
+    write(folder, frames=16, drives=6)
+    text = (folder / "blobs.yaml").read_text().replace("test: [drive3]", "test: [drive3, drive4, drive5]")
+    (folder / "blobs.yaml").write_text(text)
+    task = DETECTION.partition("=")[2]
+    labelled = folder / "detect.yaml"
+    labelled.write_text(f"extends: recipe.yaml\nname: detect\ntask: {task}\ninit: {{recipe: recipe.yaml}}\n")
+    assert "name: blobs" in RECIPE
+    return study(labelled, seeds=2, runs=folder / "runs"), folder / "runs/detect"
+
+
+def test_every_arm_is_there_with_its_kind(measured: tuple[Study, Path]) -> None:
+    found, _ = measured
+    arms = {arm.name: arm.kind for arm in found.points[0].arms}
+    assert {
+        "pretrained, fine-tuned",
+        "from scratch, fine-tuned",
+        "pretrained, linear probe",
+        "random weights, linear probe",
+    } <= set(arms)
+    assert arms["constant (where objects were in training)"] == "unlearned"
+    detectors = [name for name, kind in arms.items() if "clusters" in name and kind == "unlearned"]
+    shallow = [name for name, kind in arms.items() if "logistic regression" in name and kind == "linear"]
+    assert len(detectors) == len(shallow) == 1
+    assert found.metrics[:2] == ["ap", "ar"]
+    assert "ap_car" in found.metrics
+    pairs = {(one.one, one.other) for one in found.points[0].differences}
+    assert ("pretrained, fine-tuned", "from scratch, fine-tuned") in pairs
+
+
+def test_metrics_are_of_all_frames_and_of_each_drive(measured: tuple[Study, Path]) -> None:
+    found, _ = measured
+    for arm in found.points[0].arms:
+        assert set(arm.groups) == {"drive3", "drive4", "drive5"}
+        assert len(arm.per_seed) == 2
+        values = [row["ap"] for row in arm.per_seed]
+        assert all(0 <= value <= 1 for value in values)
+        low, high = arm.intervals["ap"] or (min(values), max(values))
+        assert low - 1e-9 <= np.mean(values) <= high + 0.2
+    assert found.points[0].samples == 3 * 16
+
+
+def test_cells_hold_detections_and_the_page_is_written(measured: tuple[Study, Path]) -> None:
+    _, folder = measured
+    cell = json.loads(next((folder / "cells").rglob("scratch-*.json")).read_text())
+    assert len(cell["label"]) == len(cell["index"]) == len(cell["arms"]["from scratch, fine-tuned"])
+    assert any(len(rows) for rows in cell["label"])
+    page = (folder / "study.html").read_text()
+    assert "ap_car" in page
+    assert "logistic regression" in page
+    before = {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")}
+    study(folder.parents[1] / "detect.yaml", seeds=2, runs=folder.parent)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")} == before
