@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from maekit import probing, verbs
+from maekit import probing, reporting_objects, verbs
 from maekit.build import Setup
 from maekit.comparison import comparison_or_none
 from maekit.reconstruction import can_be_drawn, pictures
 from maekit.report import figures
 from maekit.report.content import Content, Picture, Table
 from maekit.report.html import write_report
+from maekit.tasks.detection import Detection
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.tokenizing import Tokenizing
 from maekit.training.run import Run
@@ -54,6 +55,9 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
         used = next((row for row in reversed(rows) if "codes_used" in row), None)
         if used:
             verdict += f" {used['codes_used']:.0f} of {task.tokenizer.vocabulary} codes in use (perplexity {used['perplexity']:.0f})."
+    elif isinstance(task, Detection):
+        verdict, more, shown = reporting_objects.of_detection(run, setup, task, overrides, device)
+        good, tables = None, [*tables, *more]
     else:
         verdict, good, tables, shown = _labelled(run, setup, [*tables], overrides, device)
     if (comparison := comparison_or_none(run)) is not None:
