@@ -163,7 +163,7 @@ class Moments:
         found = self._pictures.samples(self.file, 0, start, stop, "") if self.name else {}
         if self.name not in found:
             return None
-        values = found[self.name].signal
+        values: NDArray[Any] = found[self.name].signal
         values = values.reshape(3, -1, *values.shape[-2:])[:, -1]  # of a clip the last
         if values.dtype.kind in "iu":
             scale = float(np.iinfo(values.dtype).max)

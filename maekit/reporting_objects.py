@@ -17,6 +17,7 @@ from maekit.report.content import Picture, Table
 from maekit.report.detection_figures import precision_recall
 from maekit.tasks.average_precision import THRESHOLDS, by_class, curve_of
 from maekit.tasks.detection import present
+from maekit.tasks.likeness import LocationSimilarity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,17 +82,16 @@ def _table(task: Detection, found: Matches, metrics: dict[str, float], score: fl
         at = [right / kept.sum() if kept.any() else np.nan, right / there]
         rows.append(["all (AP, AR: mean of classes)", int(there), metrics["ap"], metrics["ap50"], metrics["ar"], *at])
     names = ["", "objects", "AP", "AP50", "AR", f"precision from {score:.2f}", f"recall from {score:.2f}"]
-    likeness = "overlap of boxes" if task.boxes else f"location similarity, tolerances {_listed(task)}"
+    likeness = "overlap of boxes"
+    if isinstance(task.likeness, LocationSimilarity):
+        likeness = "location similarity, tolerances " + ", ".join(
+            f"{value:g}" for value in task.likeness.tolerances.tolist()
+        )
     note = (
         f"{samples} samples of groups never trained on. AP and AR: means over likeness 0.5 to 0.9 ({likeness}), AP50 at 0.5. Last columns, at "
         f"likeness 0.5: with all detections of a score of {score:.2f} or more, at which the two are best together on this very split."
     )
     return Table(f"Objects found on the {side} split", names, rows, note)
-
-
-def _listed(task: Detection) -> str:
-    tolerances: Any = task.likeness.tolerances
-    return ", ".join(f"{value:g}" for value in tolerances.tolist())
 
 
 def _samples(setup: Setup, task: Detection, rows: dict[str, NDArray[Any]], score: float, side: str) -> list[Picture]:

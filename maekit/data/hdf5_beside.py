@@ -65,6 +65,10 @@ class SignalsBeside:
             self._found[name][self._count] = recording
         self._count += 1
 
+    def having(self, name: str) -> set[int]:
+        """Numbers of the recordings that have a signal, in the order of `describe`."""
+        return set(self._found[name])
+
     def infos(self, used: Sequence[int], names: Sequence[str] | None = None) -> dict[str, SignalInfo]:
         """What the samples of each signal have in common.
 

@@ -29,6 +29,7 @@ HEIGHT, DPI = 3.5, 150
 SHADES = 48
 """Of values, that an animation keeps."""
 TITLE = {"fontsize": 9.5, "fontweight": "bold", "x": 0.01, "ha": "left"}
+SHADE = {"boxstyle": "square,pad=0.12", "facecolor": (0, 0, 0, 0.5), "linewidth": 0}
 LETTER, LINE = 4.7, 9.5
 """Width of a letter and height of a line of the names, in points."""
 MOST_LABELLED = 12
@@ -132,13 +133,17 @@ class View:
         from matplotlib.lines import Line2D
 
         plain: dict[str, Any] = {"linestyle": "none", "markersize": 7, "color": DARK if self.on_white else INK}
-        hollow = {"markerfacecolor": "none", "markeredgewidth": 1.4}
+        hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.4}
         shown = [Line2D([], [], marker="o", label="found, with score", **plain, **hollow)]
         if scene.truth is not None:
             shown.append(Line2D([], [], marker="x", label="truth", markeredgewidth=1.6, **plain))
         if len(self.classes) > 1:
             for i, name in enumerate(self.classes):
-                colour = {"markerfacecolor": MARKS[i % len(MARKS)], "markeredgecolor": "0.2", "markeredgewidth": 0.6}
+                colour: dict[str, Any] = {
+                    "markerfacecolor": MARKS[i % len(MARKS)],
+                    "markeredgecolor": "0.2",
+                    "markeredgewidth": 0.6,
+                }
                 shown.append(Line2D([], [], marker="s", linestyle="none", markersize=7, label=name, **colour))
         self.figure.legend(handles=shown, loc="outside lower center", ncols=len(shown), frameon=False, fontsize=8.5,
                            handletextpad=0.3, columnspacing=1.4)  # fmt: skip
@@ -161,12 +166,13 @@ class View:
                 self.beside.images[0].set_data(blank if scene.picture is None else scene.picture)
             self._marks = []
             self.figure.suptitle(scene.title, **TITLE)
+            alone = len(self.classes) == 1
             for objects in (scene.truth, scene.found):
                 if objects is None:
                     continue
-                self._marks += _marked(self.map, objects.at, objects, objects.outline)
+                self._marks += _marked(self.map, objects.at, objects, objects.outline, alone=alone)
                 if self.above is not None and objects.above is not None:
-                    self._marks += _marked(self.above, objects.above, objects, None)
+                    self._marks += _marked(self.above, objects.above, objects, None, alone=alone)
             self._marks += _named(self.map, scene.found, self.classes)
 
     def pixels(self, dpi: int) -> NDArray[np.uint8]:
@@ -242,15 +248,15 @@ def _from_above(axes: Axes, corners: NDArray[np.float64], cells: NDArray[np.floa
 
 
 def _marked(
-    axes: Axes, at: NDArray[np.float64], objects: Objects, outline: NDArray[np.float64] | None
+    axes: Axes, at: NDArray[np.float64], objects: Objects, outline: NDArray[np.float64] | None, *, alone: bool
 ) -> list[Artist]:  # fmt: skip
-    """Circles, crosses where it is the truth, or boxes."""
+    """Circles, crosses where it is the truth, or boxes; of a class that is `alone` the truth has a colour of its own."""
     from matplotlib.patches import Polygon
 
     made: list[Artist] = []
     true = objects.score is None
     for i, ((x, y), kind) in enumerate(zip(at.tolist(), objects.kind.tolist(), strict=True)):
-        colour = MARKS[kind % len(MARKS)]
+        colour = MARKS[1] if alone and true else MARKS[kind % len(MARKS)]
         mark = {"marker": "x", "markersize": 6.5, "markeredgewidth": 1.5, "markeredgecolor": colour}
         if not true:
             mark |= {"marker": "o", "markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.4}
@@ -288,7 +294,7 @@ def _named(axes: Axes, found: Objects, classes: Sequence[str]) -> list[Artist]:
         taken.append((left, up + step, wide))
         made.append(axes.annotate(
             text, (x, y), xytext=(8 if right else -8, step), textcoords="offset points", fontsize=8, color=MARKS[kind % len(MARKS)],
-            ha="left" if right else "right", va="center", zorder=6, annotation_clip=False, path_effects=_edged(1.3),
+            ha="left" if right else "right", va="center", zorder=6, annotation_clip=False, bbox=SHADE,
         ))  # fmt: skip
     return made
 
