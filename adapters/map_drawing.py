@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
     from maekit.data.sample import Axis
 
@@ -27,7 +28,8 @@ def draw_maps(
 ) -> None:
     """The first channel of a map, or of a clip four frames side by side.
 
-    Bins are drawn around their coordinates. Colours start at the first percentile, and NaN is gray.
+    Bins are drawn around their coordinates, all equally large: those that are even in the sine of an angle stay so, and the
+    ticks say degrees. Colours start at the first percentile, and NaN is gray.
 
     Args:
         axes: of matplotlib.
@@ -58,11 +60,16 @@ def draw_maps(
     axes.set_ylim(bottom, top)
     axes.set_ylabel(_label(up))
     axes.set_xlabel(_label(along))
+    for axis, ticks in ((up, axes.set_yticks), (along, axes.set_xticks)):
+        if axis.spacing == "sine":
+            angles = _angles(axis)
+            ticks(_drawn(axis, angles), [f"{angle:g}" for angle in angles])
     if len(frames) > 1:
         clip = map_axes[0]
         middles = [(left + right) / 2 + place * pitch for place in range(len(shown))]
         axes.set_xticks(middles, [_position(clip, frame) for frame in shown])
-        axes.set_xlabel(f"{_label(along)}: {left:.3g} to {right:.3g} in each")
+        first, last = along.points()[[0, -1]]
+        axes.set_xlabel(f"{_label(along)}: {first:.3g} to {last:.3g} in each")
         title = f"{title} ({len(shown)} of {len(frames)} along {clip.name})".strip()
     if len(x) > 1 and channels:
         title = f"{title} ({channels[0]})".strip()
@@ -70,8 +77,36 @@ def draw_maps(
     axes.figure.colorbar(picture, ax=axes, label=unit, fraction=0.05, extend="min")
 
 
+def drawn_at(map_axes: Sequence[Axis], where: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 2"]:
+    """Where `draw_maps` puts the coordinates of a map's two axes: x and y."""
+    first, second = map_axes[-2:]
+    x, y = _drawn(second, where[..., 1]), _drawn(first, where[..., 0])
+    return np.stack((y, x) if second.name == "range" else (x, y), -1)
+
+
+def _drawn(axis: Axis, value: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
+    """Along one axis."""
+    if axis.spacing != "sine":
+        return value
+    return np.sin(np.deg2rad(value) if axis.unit == "deg" else value)
+
+
+def _angles(axis: Axis) -> NDArray[np.float64]:
+    """Round angles along an axis whose bins are even in their sine."""
+    from matplotlib.ticker import MaxNLocator
+
+    low, high = axis.points()[[0, -1]]
+    found = MaxNLocator(7, steps=[1, 1.5, 2, 3, 5, 10]).tick_values(low, high)
+    half, quarter = abs(axis.step or 0) / 2, 90.0 if axis.unit == "deg" else np.pi / 2
+    limits = np.sin(np.deg2rad((low, high)) if axis.unit == "deg" else (low, high)) + np.array([-half, half])
+    places = _drawn(axis, found)
+    return np.asarray(
+        found[(places >= limits[0]) & (places <= limits[1]) & (np.abs(found) <= quarter)], dtype=np.float64
+    )
+
+
 def _edges(axis: Axis) -> tuple[float, float]:
-    """Outer edges of the first and last bin; `axis.start` is the middle of the first."""
+    """Outer edges of the first and last bin, in sines where these are even; `axis.start` is the middle of the first."""
     step = axis.step if axis.step is not None else 1.0
     return axis.start - step / 2, axis.start + step * (axis.length - 0.5)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from maekit.adapter import Adapter, Detector, Front, Transformation
 from maekit.adapters.fmcw_scene import simulate_scenes
 from maekit.adapters.map_detector import map_detector, settings_of
-from maekit.adapters.map_drawing import draw_maps
+from maekit.adapters.map_drawing import draw_maps, drawn_at
 from maekit.adapters.radar_sets import TRANSFORMATIONS
 from maekit.core.patchify import GridPatchifier
 from maekit.core.plane import Plane
@@ -190,6 +190,10 @@ class RangeDopplerAdapter(Adapter):
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Range upward, Doppler or azimuth to the right; see `draw_maps`."""
         draw_maps(axes, x, self.info.axes, unit=self.unit, channels=self.info.channels, title=title)
+
+    def drawn_at(self, where: Array) -> Array:
+        """See `maekit.adapters.map_drawing`."""
+        return drawn_at(self.info.axes, where)
 
     def plane(self) -> Plane | None:
         """The last two axes; with a range and an azimuth their cells lie at a distance and an angle."""

@@ -229,6 +229,10 @@ class Adapter(ABC):
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Draw one sample, (*sample_shape) in `unit`, as people of the field draw it: units on the axes."""
 
+    def drawn_at(self, where: Array) -> Array:
+        """(..., 2) coordinates on the axes of `plane` to the x and y at which `draw` puts them. Default: its second axis is x."""
+        return where[..., ::-1]
+
     @staticmethod
     def simulate(folder: Path, *, seed: int = 0) -> Path:
         """Write physically sensible HDF5 recordings into `folder`, and beside them the data spec returned.

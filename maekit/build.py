@@ -21,7 +21,7 @@ from maekit.errors import UnreadableError, UserError
 from maekit.options import construct
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -180,14 +180,16 @@ def adapters_beside(loaded: LoadedRecipe, source: Source) -> dict[str, Adapter]:
 
 
 def set_up_without_data(
-    loaded: LoadedRecipe, classes: int = 0, *, info: SignalInfo | None = None, fit: bool = False
-) -> Setup:
+    loaded: LoadedRecipe, classes: int = 0, *, info: SignalInfo | None = None,
+    beside: Mapping[str, SignalInfo] | None = None, fit: bool = False,
+) -> Setup:  # fmt: skip
     """The adapter of a recipe whose data are not there, as far as that can be: weights can be read and written.
 
     Args:
         loaded: a recipe.
         classes: how many a head has; they are numbered until the data name them.
         info: of the data, where it is known.
+        beside: of the signals beside, where they are.
         fit: as in `set_up`: False where the normalisation comes with weights.
 
     Raises:
@@ -195,13 +197,14 @@ def set_up_without_data(
     """
     recipe = loaded.recipe
     spec = load_spec(recipe.data.spec, loaded.path.parent)
-    if spec.kind != "image_folder" and info is None:
+    if spec.kind != "image_folder" and (info is None or not set(recipe.beside) <= set(beside or ())):
         return set_up(loaded, fit=fit)
     kind = plugins.find("adapters", recipe.adapter.name, place=loaded.locate("adapter", "name"))
     named = spec.label.classes if spec.label else None
     if spec.kind == "image_folder":
         named = [str(i) for i in range(classes)]
-    source = Absent(info or INFO, tuple(named) if named else None)
+    known = info or INFO
+    source = Absent(known, tuple(named) if named else None, objects=known.objects or None, beside=dict(beside or {}))
     split = {side: np.zeros(0, dtype=np.int64) for side in ("train", "validation", "test")}
     adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
     if fit:
@@ -212,7 +215,7 @@ def set_up_without_data(
                 "a normalisation that is estimated from data", place=loaded.locate("adapter"),
                 expected="the one that the weights were trained with, stated", mend="Give means and deviations in the adapter's `normalisation`.",
             ) from error  # fmt: skip
-    return Setup(loaded, spec, source, split, adapter)
+    return Setup(loaded, spec, source, split, adapter, beside=adapters_beside(loaded, source))
 
 
 @dataclass

@@ -168,8 +168,8 @@ def reconstruct(
     """Draw original, masked and reconstructed samples of a pretraining run."""
     from maekit.reconstruction import reconstruct as draw
 
-    for path in draw(run, output, count=count, statistics=statistics, overrides=set_ or []):
-        out.print(escape(str(path)))
+    for path, caption in draw(run, output, count=count, statistics=statistics, overrides=set_ or []):
+        out.print(escape(f"{path}: {caption}"))
 
 
 @app.command("import")

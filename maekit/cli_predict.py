@@ -15,10 +15,14 @@ def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a fine-tuned run, e.g. runs/heart_rate/demo_finetune.")],
     file: Annotated[Path, typer.Argument(help="HDF5 recording; `maekit data convert` makes one of other files.")],
     to: Annotated[
-        Path | None, typer.Option(help="CSV or HDF5 file to write; by default named after the recording.")
+        Path | None,
+        typer.Option(help="CSV or HDF5 (of objects CSV or JSON) to write; by default named after the recording."),
     ] = None,
     record: Annotated[str | None, typer.Option(help="Which recording of the file, where there are several.")] = None,
-    hop: Annotated[float, typer.Option(min=1e-3, help="Seconds from estimate to estimate.")] = 1.0,
+    hop: Annotated[
+        float | None,
+        typer.Option(min=1e-3, help="Seconds from estimate to estimate; by default 1, of objects every frame."),
+    ] = None,
     smoothing: Annotated[int, typer.Option(min=1, help="Median over so many estimates, an odd number.")] = 1,
     track: Annotated[
         float | None,
@@ -32,6 +36,16 @@ def predict(
     uncertain_above: Annotated[
         float | None, typer.Option(min=0, help="No estimate that is more uncertain than this, in the label's unit.")
     ] = None,
+    lowest_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of objects: the score of what is written, by default 0.3.")
+    ] = None,
+    picture: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Of objects: PNG or SVG of one frame, GIF of all; may be given again."),
+    ] = None,
+    frame: Annotated[
+        int | None, typer.Option(min=0, help="Which frame PNG and SVG show; by default the one with the most objects.")
+    ] = None,
     spec: Annotated[
         str | None, typer.Option(help="Data spec (name or file) of a recording laid out otherwise than the run's data.")
     ] = None,
@@ -39,13 +53,15 @@ def predict(
     set_: Sets = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")] = None,
 ) -> None:
-    """Estimates of a fine-tuned run along a recording, each with its time, uncertainty and whether it is to be trusted."""
+    """Estimates of a fine-tuned run along a recording, each with its time, uncertainty and whether it is to be trusted; of a
+    detection run the objects of every frame, where they are and how sure.
+    """
     from maekit.prediction import predict as run_along
 
     found = run_along(
-        run, file, to, record=record, hop_s=hop, smoothing=smoothing, track_s=track, gate=gate, uncertain_above=uncertain_above, spec=spec, overwrite=overwrite,
+        run, file, to, record=record, hop_s=hop, smoothing=smoothing, track_s=track, gate=gate, uncertain_above=uncertain_above,
+        lowest_score=lowest_score, pictures=picture or [], frame=frame, spec=spec, overwrite=overwrite,
         overrides=set_ or [], device=device,
     )  # fmt: skip
-    out.print(f"written: {escape(str(found.place))}, {escape(str(found.picture))}")
-    out.print(f"{found.valid} of {found.windows} windows have an estimate")
-    out.print(f"{found.recorded_s / found.took_s:.0f} times real time")
+    for line in found.lines():
+        out.print(escape(line))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice, repeat
+from itertools import chain, repeat
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import h5py
 import numpy as np
@@ -19,15 +18,18 @@ import torch
 
 from maekit import trained_on, verbs
 from maekit.data.hdf5_recording import Recording, RecordingReader
-from maekit.data.hdf5_safety import find_records, open_hdf5
+from maekit.data.hdf5_safety import open_hdf5
 from maekit.data.loading import collate, to_device
 from maekit.data.sample import Sample
 from maekit.data.spec import TIME, DataSpec, Window, load_spec
 from maekit.data.stream import stream
-from maekit.errors import UserError, nearest
+from maekit.errors import UserError
 from maekit.prediction_files import Estimate, Output, check
+from maekit.prediction_input import batched, check_fits, digest, reason_against, record_of
+from maekit.prediction_objects import Found, find_along
 from maekit.prediction_picture import Trace, drawn, labels, unit
 from maekit.tasks.classification import Classification
+from maekit.tasks.detection import Detection
 from maekit.tasks.regression import Regression
 from maekit.tasks.tracking import Tracker, check_ahead, median_and_std
 from maekit.training.distributed import joined
@@ -37,11 +39,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.build import Setup
-    from maekit.data.sample import SignalInfo
     from maekit.tasks.task import Task
 
 UNCERTAIN = "uncertain"
-T = TypeVar("T")
 Said: TypeAlias = "tuple[float | str, float, NDArray[np.float64] | None]"
 """Value, confidence, and the logarithm of the probability of each of the task's values."""
 
@@ -68,6 +68,12 @@ class Outcome:
     recorded_s: float
     took_s: float
 
+    def lines(self) -> Iterator[str]:
+        """For the terminal."""
+        yield f"written: {self.place}, {self.picture}"
+        yield f"{self.valid} of {self.windows} windows have an estimate"
+        yield f"{self.recorded_s / self.took_s:.0f} times real time"
+
 
 def predict(
     run: Path,
@@ -75,31 +81,35 @@ def predict(
     to: Path | None = None,
     *,
     record: str | None = None,
-    hop_s: float = 1.0,
+    hop_s: float | None = None,
     smoothing: int = 1,
     track_s: float | None = None,
     gate: bool = True,
     uncertain_above: float | None = None,
+    lowest_score: float | None = None,
+    pictures: Sequence[Path] = (),
+    frame: int | None = None,
     spec: str | None = None,
     overwrite: bool = False,
     overrides: Sequence[str] = (),
     device: str | None = None,
-) -> Outcome:
-    """Estimates of a fine-tuned run along one recording, a row every `hop_s`.
+) -> Outcome | Found:
+    """Estimates of a fine-tuned run along one recording, a row every `hop_s`; of a detection run the objects of every frame.
 
     The recording is read in pieces and rows are written as they come: memory does not grow with its length.
 
     Args:
-        run: folder of a classification or regression run; its training data need not be there.
+        run: folder of a classification, regression or detection run; its training data need not be there.
         file: HDF5, laid out as the run's data spec says; labels are not needed.
-        to: CSV or HDF5 file to write; by default named after the recording, in the current folder.
+        to: CSV or HDF5 file to write, of detection CSV or JSON; by default named after the recording, in the current folder.
         record: which recording of the file, where there are several.
-        hop_s: from window to window.
+        hop_s: from window to window; by default a second, of detection every frame.
         smoothing: each value becomes the median over so many windows around it, those without an estimate left out.
         track_s: follow the value along the recording, each told also from windows until so many seconds later; see
             `maekit.tasks.tracking`. Of a run that says how uncertain it is.
         gate: give no estimate where the adapter finds the signal poorer than in training.
         uncertain_above: give no estimate whose uncertainty, in the unit of the label, is larger.
+        lowest_score, pictures, frame: of detection, see `maekit.prediction_objects.find_along`.
         spec: a data spec for another layout than the run's.
         overwrite: whether `to` may be there.
         overrides: of the run's recipe.
@@ -110,6 +120,23 @@ def predict(
     """
     setup, task, known = _open(run, overrides)
     layout = load_spec(spec) if spec else setup.spec
+    given: dict[str, object] = {
+        "--track": track_s,
+        "--uncertain-above": uncertain_above,
+        "--smoothing": None if smoothing == 1 else smoothing,
+    }
+    if isinstance(task, Detection):
+        _refuse(given, run, "a run of regression: this one finds objects in each frame by itself")
+        return find_along(
+            setup, task, known, file, to, run=run, layout=layout, record=record, hop_s=hop_s, gate=gate, lowest=lowest_score,
+            pictures=pictures, row=frame, overwrite=overwrite, device=device,
+        )  # fmt: skip
+    _refuse(
+        {"--lowest-score": lowest_score, "--picture": [*map(str, pictures)] or None, "--frame": frame},
+        run,
+        "a run of detection",
+    )
+    hop_s = 1.0 if hop_s is None else hop_s
     if smoothing < 1 or smoothing % 2 == 0 or (smoothing > 1 and isinstance(task, Classification)):
         raise UserError("not a number of windows to smooth over", place="--smoothing", value=smoothing,
                         expected="an odd number, of a run that estimates values")  # fmt: skip
@@ -142,7 +169,7 @@ def predict(
                 rows = followed(rows, tracker)
             if uncertain_above is not None:
                 rows = (_certain(row, uncertain_above) for row in rows)
-            for some in _batched(smoothed(rows, smoothing)):
+            for some in batched(smoothed(rows, smoothing), AT_ONCE):
                 output.writer.add(some)
                 trace.add(some)
                 if caught:  # between two writes, so that no column is longer than another
@@ -175,8 +202,8 @@ def estimates(
     """
     rate = recording.rate_hz
     assert rate is not None
-    for some in _batched(samples):
-        reasons = [_reason(setup, sample, known) for _, sample in some]
+    for some in batched(samples, AT_ONCE):
+        reasons = [reason_against(setup, sample, known) for _, sample in some]
         usable = [sample for (_, sample), reason in zip(some, reasons, strict=True) if not reason]
         found = iter(_through_model(setup, task, usable, device) if usable else [])
         for (start, _), reason in zip(some, reasons, strict=True):
@@ -246,26 +273,31 @@ def columns(setup: Setup, task: Task) -> tuple[str, str]:
     return unit(setup) or "value", "uncertainty"
 
 
-def digest(task: Task) -> str:
-    """SHA-256 of all weights, by name."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(task.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+def _refuse(given: dict[str, object], run: Path, expected: str) -> None:
+    """Options that mean nothing of a run.
+
+    Raises:
+        UserError: one that was given.
+    """
+    for option, value in given.items():
+        if value is not None:
+            raise UserError(
+                "an option that means nothing here", place=f"{option} of {run}", value=value, expected=expected
+            )
 
 
 def _open(run: Path, overrides: Sequence[str]) -> tuple[Setup, Task, trained_on.TrainedOn]:
     """A run that estimates something, with what it was trained on; its training data are read only where that is not known."""
     known = trained_on.read(run)
-    setup, task = verbs.open_run(run, overrides=overrides, data=known is None, info=known.signal if known else None)
-    if not isinstance(task, Classification | Regression):
+    stated = (known.signal, known.beside) if known else (None, None)
+    setup, task = verbs.open_run(run, overrides=overrides, data=known is None, info=stated[0], beside=stated[1])
+    if not isinstance(task, Classification | Regression | Detection):
         raise UserError("a run that estimates nothing", place=str(run), value=f"task {setup.recipe.task.name}",
-                        expected="a run of classification or regression", mend="`maekit finetune` makes one.")  # fmt: skip
+                        expected="a run of classification, regression or detection", mend="`maekit finetune` makes one.")  # fmt: skip
     if setup.spec.kind != "hdf5":
         raise UserError("a run on single files, which do not follow each other in time", place=str(run),
                         value=f"kind {setup.spec.kind}", expected="a run on HDF5 recordings")  # fmt: skip
-    if known is None:
+    if known is None or not set(setup.beside) <= set(known.beside):  # as an earlier version wrote it
         known = trained_on.measure(setup)
         trained_on.write(run, known)
     return setup, task, known
@@ -284,13 +316,13 @@ def _described(
     if reader.row_axis != TIME:
         raise UserError("windows that do not follow each other in time", place=layout.name, value=f"axis {reader.row_axis}",
                         expected="a run on windows of the axis `time`")  # fmt: skip
-    recording = reader.describe(opened, file, _record(opened, layout, record))
+    recording = reader.describe(opened, file, record_of(opened, layout, record))
     assert recording.rate_hz is not None  # the spec has a time axis
     if recording.rows < recording.length and not (window is not None and window.pad):
         raise UserError("a recording shorter than a window of the run", place=f"{file}:{recording.record}",
                         value=f"{recording.rows / recording.rate_hz:g} s",
                         expected=f"{recording.length / recording.rate_hz:g} s or more")  # fmt: skip
-    _check_fits(setup, reader.info([recording]), window, str(file))
+    check_fits(setup, reader.info([recording]), window, str(file))
     return recording, RecordingReader(layout, _hopping(window, hop_s, recording.rate_hz))
 
 
@@ -300,58 +332,6 @@ def _hopping(window: Window | None, hop_s: float, rate_hz: float) -> Window | No
         return None
     hop = {"hop_seconds": hop_s} if window.seconds is not None else {"hop": max(round(hop_s * rate_hz), 1)}
     return window.model_copy(update=hop)
-
-
-def _record(file: h5py.File, spec: DataSpec, wanted: str | None) -> str:
-    """The path of the recording."""
-    known = {path.strip("/"): path for path in find_records(file, spec.records)}
-    if wanted is None and len(known) > 1:
-        raise UserError("several recordings in one file", place=str(file.filename), value=", ".join(known),
-                        expected="one", mend="Give one with --record.")  # fmt: skip
-    if wanted is None:
-        return next(iter(known.values()))
-    if wanted.strip("/") not in known:
-        raise UserError("no such recording", place="--record", value=wanted, expected="one of " + ", ".join(known),
-                        mend=nearest(wanted, known))  # fmt: skip
-    return known[wanted.strip("/")]
-
-
-def _check_fits(setup: Setup, info: SignalInfo, window: Window | None, place: str) -> None:
-    """Refuse a recording whose windows are not what the model was trained on.
-
-    Raises:
-        UserError: other channels, another unit, other lengths, or a rate that the adapter does not turn into its own.
-    """
-    own = setup.source.info
-    mend = "Give the layout of the recording with --spec, or convert it to what the run was trained on."
-    if (len(info.channels), info.unit) != (len(own.channels), own.unit):
-        raise UserError("another signal than the run was trained on", place=place, value=_told(info), expected=_told(own), mend=mend)  # fmt: skip
-    if info.rate_hz == own.rate_hz and info.shape == own.shape:
-        return
-    shapes = [_prepared_shape(setup, info, place), _prepared_shape(setup, own, "")]
-    if shapes[0] != shapes[1] or (window is not None and window.length is not None and own.rate_hz is not None):
-        raise UserError("windows of another length or rate than the run was trained on", place=place,
-                        value=_told(info), expected=_told(own), mend=mend)  # fmt: skip
-
-
-def _prepared_shape(setup: Setup, info: SignalInfo, place: str) -> tuple[int, ...]:
-    """Of what the adapter makes of a sample."""
-    blank = np.zeros(info.shape, dtype=np.complex64 if info.complex else np.float32)
-    return setup.adapter.prepare(Sample(blank, None, None, "", place, info.rate_hz))[0].shape
-
-
-def _told(info: SignalInfo) -> str:
-    lengths = ", ".join(f"{axis.length} along {axis.name}" for axis in info.axes)
-    rate = f", {info.rate_hz:g} Hz" if info.rate_hz else ""
-    return f"{len(info.channels)} channel(s) in {info.unit or 'no unit'}, {lengths}{rate}"
-
-
-def _reason(setup: Setup, sample: Sample, known: trained_on.TrainedOn | None) -> str:
-    """Why there is no estimate from a window; empty where there is one."""
-    missing = 0.0 if sample.valid is None else float(1 - sample.valid.mean())
-    if missing > setup.spec.missing_budget or missing >= 1:
-        return f"{missing:.0%} of the window are missing"
-    return known.shortcomings(setup.adapter.quality(sample)) if known is not None else ""
 
 
 def _through_model(setup: Setup, task: Task, samples: Sequence[Sample], device: torch.device) -> list[Said]:
@@ -373,8 +353,3 @@ def _through_model(setup: Setup, task: Task, samples: Sequence[Sample], device: 
         return list(zip(values, repeat(nan), repeat(None)))
     said = found["log_probability"].double().numpy()
     return list(zip(values, found["uncertainty"].tolist(), said, strict=True))
-
-
-def _batched(one_by_one: Iterator[T]) -> Iterator[list[T]]:
-    while some := list(islice(one_by_one, AT_ONCE)):
-        yield some

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import h5py
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -46,18 +46,43 @@ class Estimate:
         return (self.start_s + self.stop_s) / 2
 
 
-class Writer(Protocol):
-    """An open file of estimates."""
+Row = TypeVar("Row")
+Added = TypeVar("Added", contravariant=True)
 
-    def add(self, rows: Sequence[Estimate]) -> None: ...
+
+class Writer(Protocol[Added]):
+    """An open file of rows."""
+
+    def add(self, rows: Sequence[Added]) -> None: ...
     def close(self, *, complete: bool) -> None: ...
 
 
-class Output:
-    """Estimates on their way into a file, which stands at its place as soon as no more come, for whatever reason.
+class Unfinished(Generic[Row]):
+    """Rows on their way into a file, which stands at its place as soon as no more come, for whatever reason.
 
     Until then it is `.NAME.unfinished` beside its place, and what stood there before is not touched. What was written
-    until an interruption (an error, Ctrl-C) is kept; an HDF5 file then has the attribute `complete` false.
+    until an interruption (an error, Ctrl-C) is kept.
+
+    Args:
+        place: of the file.
+        opened: makes the writer of a file at the place it is given.
+    """
+
+    def __init__(self, place: Path, opened: Callable[[Path], Writer[Row]]) -> None:
+        self.place, self.unfinished = place, place.with_name(f".{place.name}.unfinished")
+        self.unfinished.unlink(missing_ok=True)
+        self.writer = opened(self.unfinished)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *exception: object) -> None:
+        self.writer.close(complete=kind is None)
+        self.unfinished.replace(self.place)
+
+
+class Output(Unfinished[Estimate]):
+    """Estimates; an HDF5 file that was interrupted has the attribute `complete` false.
 
     Args:
         place: ends in `.csv` or `.h5`.
@@ -73,20 +98,13 @@ class Output:
         self, place: Path, columns: tuple[str, str], attributes: Mapping[str, Any], *, overwrite: bool = False
     ) -> None:
         check(place, place, overwrite=overwrite)
-        self.place, self.unfinished = place, place.with_name(f".{place.name}.unfinished")
-        self.unfinished.unlink(missing_ok=True)
-        self.writer: Writer
-        if place.suffix.lower() == ".csv":
-            self.writer = CsvWriter(self.unfinished, columns)
-        else:
-            self.writer = Hdf5Writer(self.unfinished, columns, attributes)
 
-    def __enter__(self) -> Self:
-        return self
+        def opened(unfinished: Path) -> Writer[Estimate]:
+            if place.suffix.lower() == ".csv":
+                return CsvWriter(unfinished, columns)
+            return Hdf5Writer(unfinished, columns, attributes)
 
-    def __exit__(self, kind: object, *exception: object) -> None:
-        self.writer.close(complete=kind is None)
-        self.unfinished.replace(self.place)
+        super().__init__(place, opened)
 
 
 def check(place: Path, picture: Path, *, overwrite: bool) -> None:
@@ -95,20 +113,31 @@ def check(place: Path, picture: Path, *, overwrite: bool) -> None:
     Raises:
         UserError: another ending, no such folder, a file that is there.
     """
-    if place.suffix.lower() not in ENDINGS:
-        raise UserError(
-            "neither CSV nor HDF5",
-            place="--to",
-            value=str(place),
-            expected=f"a name that ends in {' or '.join(ENDINGS)}",
-        )
+    check_place(place, "--to", "neither CSV nor HDF5", ENDINGS, overwrite=overwrite)
+    check_place(picture, "--to", "", (), overwrite=overwrite)
+
+
+def check_place(place: Path, option: str, problem: str, endings: Sequence[str], *, overwrite: bool) -> None:
+    """Whether a file can be written there.
+
+    Args:
+        place: of the file.
+        option: that gave it.
+        problem: what is said of another ending than these.
+        endings: none: any.
+        overwrite: whether it may be there.
+
+    Raises:
+        UserError: another ending, no such folder, a file that is there.
+    """
+    if endings and place.suffix.lower() not in endings:
+        raise UserError(problem, place=option, value=str(place), expected=f"a name that ends in {' or '.join(endings)}")
     if not place.parent.is_dir():
-        raise UserError("no such folder", place="--to", value=str(place.parent), mend="Make it first.")
-    for taken in (place, picture):
-        if taken.exists() and not overwrite:
-            raise UserError(
-                "would overwrite what is there", place=str(taken), mend="Give another --to, or --overwrite."
-            )
+        raise UserError("no such folder", place=option, value=str(place.parent), mend="Make it first.")
+    if place.exists() and not overwrite:
+        raise UserError(
+            "would overwrite what is there", place=str(place), mend=f"Give another {option}, or --overwrite."
+        )
 
 
 class CsvWriter:

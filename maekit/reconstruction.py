@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 
 from maekit.build import Setup
@@ -16,6 +17,7 @@ from maekit.errors import UserError
 from maekit.report import figures
 from maekit.report.content import Picture
 from maekit.tasks import trivial
+from maekit.tasks.joint import JointPretraining
 from maekit.tasks.pretraining import Pretraining
 from maekit.verbs import open_run
 from maekit.weights import require_decoder
@@ -36,7 +38,10 @@ EXPLANATION = {
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """One sample in the unit of its modality, (*sample_shape) each; NaN in `masked` where patches were removed."""
+    """One sample in the unit of its modality, (*sample_shape) each; NaN in `masked` where patches were removed.
+
+    `off` is the mean absolute error of what was removed, `off_interpolation` that of interpolation from what is visible.
+    """
 
     place: str
     original: Any
@@ -44,6 +49,8 @@ class Reconstructed:
     reconstruction: Any
     loss: float
     loss_mean_patch: float
+    off: float
+    off_interpolation: float
 
 
 @torch.no_grad()
@@ -67,14 +74,19 @@ def reconstruct_samples(
     rows = task.rows(batch)
     found = []
     turned = turn_back(task, patches, output.pred, visible, statistics)
+    between = trivial.interpolation(model.patchifier, patches, visible)
     for i, index in enumerate(chosen):
         mixed = torch.where(output.mask[i, :, None], turned[i], patches[i])
         shown = torch.where(visible[i, :, None], patches[i], torch.nan)
         measured = patches[i] if valid is None else torch.where(valid[i, :, None], patches[i], torch.nan)
         original, masked, whole = (_in_units(setup, part) for part in (measured, shown, mixed))
+        removed = np.isnan(masked) & np.isfinite(original)
+        guessed = _in_units(setup, torch.where(output.mask[i, :, None], between[i], patches[i]))
+        off = [float(np.abs(one - original)[removed].mean()) for one in (whole, guessed)]
         scored = rows["scored"][i].clamp(min=1)
         losses = {name: (rows[name][i] / scored).item() for name in ("loss", "loss_mean_patch")}
-        found.append(Reconstructed(setup.source[int(samples.indices[index])].place, original, masked, whole, **losses))
+        found.append(Reconstructed(setup.source[int(samples.indices[index])].place, original, masked, whole, **losses,
+                                   off=off[0], off_interpolation=off[1]))  # fmt: skip
     return found
 
 
@@ -103,10 +115,14 @@ def turn_back(task: Pretraining, patches: Tensor, pred: Tensor, visible: Tensor,
     return pred * own.scale + own.mean
 
 
-def can_be_drawn(task: Pretraining) -> bool:
-    """Whether predictions can be turned back into samples."""
-    patchifier = task.model.patchifier
-    return task.model.target.statistics(torch.zeros(1, 1, patchifier.patch_dim)) is not None
+def undrawable(task: Pretraining) -> str:
+    """Why predictions cannot be turned back into samples; empty where they can."""
+    if isinstance(task, JointPretraining) and not task.masked:
+        return "nothing was masked in this run, which tells signals apart by contrast alone"
+    target, patch_dim = task.model.target, task.model.patchifier.patch_dim
+    if target.statistics(torch.zeros(1, 1, patch_dim)) is None:
+        return f"predictions of a {type(target).__name__} cannot be turned back"
+    return ""
 
 
 def explain(task: Pretraining, statistics: Statistics) -> str:
@@ -121,12 +137,15 @@ def explain(task: Pretraining, statistics: Statistics) -> str:
 
 def pictures(setup: Setup, task: Pretraining, count: int, statistics: Statistics = "neighbours") -> list[Picture]:
     """A figure for each sample: original, what the model saw, reconstruction."""
-    how = explain(task, statistics)
+    unit = setup.adapter.unit.split(" re ")[0]  # a difference of levels has no reference
+    alone = " The model saw this signal alone, and none of those beside it." if setup.beside else ""
+    how, of = explain(task, statistics), f" {unit}" if unit else ""
     return [
         figures.reconstruction(
             setup.adapter.draw,
             [("original", one.original), ("visible", one.masked), ("reconstruction", one.reconstruction)],
-            caption=f"{one.place}. Loss {one.loss:.3f}; predicting the mean patch {one.loss_mean_patch:.3f}. {how}",
+            caption=f"{one.place}. Loss {one.loss:.3f}; predicting the mean patch {one.loss_mean_patch:.3f}. What was removed is off "
+            f"by {one.off:.3g}{of} on average, interpolation from what is visible by {one.off_interpolation:.3g}{of}.{alone} {how}",
             shared=one.original,
         )
         for one in reconstruct_samples(setup, task, count, statistics=statistics)
@@ -135,8 +154,8 @@ def pictures(setup: Setup, task: Pretraining, count: int, statistics: Statistics
 
 def reconstruct(
     run: Path, output: Path, *, count: int = 4, statistics: str = "neighbours", overrides: Sequence[str] = ()
-) -> list[Path]:
-    """Write `reconstruction_N.svg` files for a pretraining run.
+) -> list[tuple[Path, str]]:
+    """Write `reconstruction_N.svg` files for a pretraining run; gives each with what there is to say of it.
 
     Raises:
         UserError: no pretraining run, an unknown way to turn back, pictures that are there already.
@@ -151,6 +170,9 @@ def reconstruct(
     setup, task = open_run(run, overrides=overrides)
     if not isinstance(task, Pretraining):
         raise UserError("not a pretraining run", place=str(run), value=setup.recipe.task.name, expected="pretraining")
+    if isinstance(task, JointPretraining) and (why := undrawable(task)):
+        raise UserError(why, place=str(run), expected="a run with `task.masked` above 0",
+                        mend="Its report says how often the signals of a moment are told from those of others.")  # fmt: skip
     paths = [output / f"reconstruction_{i}.svg" for i in range(count)]
     require_decoder(run)
     there = [str(path) for path in paths if path.exists()]
@@ -160,7 +182,7 @@ def reconstruct(
     made = pictures(setup, task, count, statistics)  # type: ignore[arg-type]
     for path, picture in zip(paths, made, strict=False):
         path.write_text(picture.svg)
-    return paths[: len(made)]
+    return [(path, picture.caption) for path, picture in zip(paths, made, strict=False)]
 
 
 def _in_units(setup: Setup, patches: Tensor) -> Any:

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from maekit import probing, verbs
+from maekit import probing, reporting_objects, verbs
 from maekit.build import Setup
 from maekit.comparison import comparison_or_none
-from maekit.reconstruction import can_be_drawn, pictures
+from maekit.reconstruction import pictures, undrawable
 from maekit.report import figures
 from maekit.report.content import Content, Picture, Table
 from maekit.report.html import write_report
+from maekit.tasks.detection import Detection
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.tokenizing import Tokenizing
 from maekit.training.run import Run
@@ -41,19 +42,21 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
     shown: list[Picture] = []
     tables = list(extra)
     if isinstance(task, Pretraining):
-        target = task.model.target
-        verdict, good = pretraining_verdict(rows, target.average_of)
+        verdict, good = pretraining_verdict(rows, task.model.target.average_of)
         if lacks_decoder(run):
             verdict += " There are no pictures: the weights that this run was made of lack a decoder."
-        elif can_be_drawn(task):
-            shown = pictures(setup, task, PICTURES)
+        elif why := undrawable(task):
+            verdict += f" There are no pictures: {why}."
         else:
-            verdict += f" There are no pictures: predictions of a {type(target).__name__} cannot be turned back."
+            shown = pictures(setup, task, PICTURES)
     elif isinstance(task, Tokenizing):
         verdict, good = pretraining_verdict(rows)
         used = next((row for row in reversed(rows) if "codes_used" in row), None)
         if used:
             verdict += f" {used['codes_used']:.0f} of {task.tokenizer.vocabulary} codes in use (perplexity {used['perplexity']:.0f})."
+    elif isinstance(task, Detection):
+        verdict, more, shown = reporting_objects.of_detection(run, setup, task, overrides, device)
+        good, tables = None, [*tables, *more]
     else:
         verdict, good, tables, shown = _labelled(run, setup, [*tables], overrides, device)
     if (comparison := comparison_or_none(run)) is not None:
@@ -70,12 +73,17 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
 
 def pretraining_verdict(rows: Sequence[dict[str, Any]], average: str = "the mean patch") -> tuple[str, bool | None]:
     """One sentence: is the loss better than what needs no learning? `average`: of the target, in words."""
-    measured = [row for row in rows if row["kind"] == "validation"] or [row for row in rows if "loss_mean_patch" in row]
+    measured = [row for row in rows if row["kind"] == "validation"] or [
+        row for row in rows if "loss_mean_patch" in row or "partner_rank" in row
+    ]
     if not measured:
         return "Nothing was measured yet.", None
     last = measured[-1]
     names = {"loss_mean_patch": average, "loss_interpolation": "interpolation from visible patches"}
     trivial = {label: last[name] for name, label in names.items() if name in last}
+    told = _of_signals_together(last)
+    if not trivial:
+        return told.strip() or f"The loss is {last['loss']:.3f}; there is nothing to compare it with.", None
     best = min(trivial, key=lambda label: trivial[label])
     beats = last["loss"] < trivial[best]
     others = ", ".join(f"{label} {value:.3f}" for label, value in trivial.items())
@@ -85,7 +93,20 @@ def pretraining_verdict(rows: Sequence[dict[str, Any]], average: str = "the mean
         else "on a training batch (there is no validation split)"
     )
     verb = "beats" if beats else "does NOT beat"
-    return f"The loss of {last['loss']:.3f} {where} {verb} the trivial predictors ({others}).", beats
+    return f"The loss of {last['loss']:.3f} {where} {verb} the trivial predictors ({others}).{told}", beats
+
+
+def _of_signals_together(row: dict[str, Any]) -> str:
+    """Sentences on what only pretraining on several signals measures."""
+    told = ""
+    if left := {name.removeprefix("together_"): row[name] for name in row if name.startswith("together_")}:
+        told += f" With all signals seen the loss of each is: {', '.join(f'{name} {value:.3f}' for name, value in left.items())}."
+    if "partner_rank" in row:
+        told += (
+            f" The other signal of the same moment is likelier than {1 - row['partner_rank']:.0%} of those of other moments (chance: 50%), and "
+            f"the likeliest of all for {row['partner_first']:.1%}."
+        )
+    return told
 
 
 def _labelled(

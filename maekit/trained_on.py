@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import inf, isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,11 +55,13 @@ class TrainedOn:
         limits: by the names of `Adapter.quality`, the least that a sample needs for an estimate: that which all but a
             twentieth of the samples reach even in the poorest training group.
         pace: see `pace_of`.
+        beside: what all samples of each signal beside had in common, by name.
     """
 
     signal: SignalInfo
     limits: Mapping[str, float] = field(default_factory=dict)
     pace: Pace | None = None
+    beside: Mapping[str, SignalInfo] = field(default_factory=dict)
 
     def shortcomings(self, quality: Mapping[str, float]) -> str:
         """What is wrong with a sample of this quality; empty where nothing is."""
@@ -71,7 +73,7 @@ def measure(setup: Setup) -> TrainedOn:
     found: dict[str, dict[str, list[float]]] = {}
     source, train = setup.source, setup.split["train"]
     if type(setup.adapter).quality is Adapter.quality:  # it judges nothing: nothing need be read
-        return TrainedOn(source.info, pace=pace_of(setup))
+        return TrainedOn(source.info, pace=pace_of(setup), beside=source.beside)
     for group in np.unique(source.groups[train]):
         indices = train[source.groups[train] == group]
         for i in indices[:: -(-len(indices) // WINDOWS_A_GROUP)]:
@@ -85,13 +87,19 @@ def measure(setup: Setup) -> TrainedOn:
     limits = {
         name: min(float(np.quantile(values, QUANTILE)) for values in groups.values()) for name, groups in found.items()
     }
-    return TrainedOn(source.info, limits, pace_of(setup))
+    return TrainedOn(source.info, limits, pace_of(setup), source.beside)
 
 
 def pace_of(setup: Setup) -> Pace | None:
     """From the training split; None without values of windows in time, or where labels do not say how they go on."""
     source, train = setup.source, setup.split["train"]
-    if source.classes or source.labels is None or not isinstance(source, HDF5Windows) or source.window_s is None:
+    if (
+        source.classes
+        or source.objects
+        or source.labels is None
+        or not isinstance(source, HDF5Windows)
+        or source.window_s is None
+    ):
         return None
     recording, time_s = source.positions[train].T
     label = setup.labels[train].astype(np.float64)
@@ -116,11 +124,15 @@ def read(folder: Path) -> TrainedOn | None:
         return None
     try:
         stated = json.loads((folder / FILE).read_text())
-        signal = stated["signal"]
-        axes = tuple(Axis(**axis) for axis in signal.pop("axes"))
+        beside = {name: _info(signal) for name, signal in stated.get("beside", {}).items()}
         pace = None if stated.get("pace") is None else Pace(**stated["pace"])
-        signal["objects"] = tuple(signal.get("objects", ()))
-        return TrainedOn(SignalInfo(tuple(signal.pop("channels")), axes, **signal), stated["limits"], pace)
+        return TrainedOn(_info(stated["signal"]), stated["limits"], pace, beside)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError("not what a run wrote", place=str(folder / FILE), value=str(error),
                         mend="Remove it; it is made again where the training data are at hand.") from error  # fmt: skip
+
+
+def _info(stated: dict[str, Any]) -> SignalInfo:
+    axes = tuple(Axis(**axis) for axis in stated["axes"])
+    listed = {"axes": axes, "channels": tuple(stated["channels"]), "objects": tuple(stated.get("objects", ()))}
+    return SignalInfo(**{**stated, **listed})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -228,9 +228,11 @@ def each_once(rows: NDArray[Any], indices: NDArray[np.int64]) -> tuple[NDArray[A
 
 
 def open_run(
-    run: Path, *, overrides: Sequence[str] = (), data: bool = True, info: SignalInfo | None = None
-) -> tuple[Setup, Task]:
-    """Data and trained task of a run folder; without `data` where they can be done without, as with `info` they always can.
+    run: Path, *, overrides: Sequence[str] = (), data: bool = True, info: SignalInfo | None = None,
+    beside: Mapping[str, SignalInfo] | None = None,
+) -> tuple[Setup, Task]:  # fmt: skip
+    """Data and trained task of a run folder; without `data` where they can be done without, as with `info` (and `beside`,
+    of the signals beside, where the recipe has some) they always can.
 
     Raises:
         UserError: no run there, or none of its checkpoints is sound.
@@ -247,7 +249,7 @@ def open_run(
         setup = set_up(loaded, fit=False, folder=run)
     else:
         classes = len(weights["head.weight"]) if "head.weight" in weights else 0
-        setup = set_up_without_data(loaded, classes, info=info)
+        setup = set_up_without_data(loaded, classes, info=info, beside=beside)
     task = make_task(setup)
     load_strictly(task, weights, run)
     return setup, task

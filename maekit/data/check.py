@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from maekit.data.hdf5 import HDF5Windows
+from maekit.data.hdf5_beside import SignalsBeside
+from maekit.data.hdf5_safety import BLOCK_LIMIT, open_hdf5
 from maekit.data.packed_folder import PackedFolder, open_folder
 from maekit.data.sample import Source
-from maekit.data.spec import DataSpec
+from maekit.data.spec import OBJECT_CLASS, DataSpec
 from maekit.data.splits import resolve
 
 LOOKED_AT = 1000
+MOST_NAMED = 8
 
 
 def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, float], float]]) -> Iterator[str]:
@@ -49,7 +52,11 @@ def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, floa
         + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:12])
         + (" ..." if len(counts) > 12 else "")
     )
-    if source.labels is not None and source.classes:
+    if isinstance(source, HDF5Windows):
+        yield from _beside(spec, source)
+    if source.labels is not None and source.objects is not None:
+        yield from _objects(source)
+    elif source.labels is not None and source.classes:
         yield "labels: " + ", ".join(
             f"{name} {int((source.labels == i).sum())}" for i, name in enumerate(source.classes)
         )
@@ -60,6 +67,64 @@ def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, floa
     yield (
         "split: " + ", ".join(f"{side} {len(indices)}" for side, indices in split.items()) + " (no group on two sides)"
     )
+
+
+def _beside(spec: DataSpec, source: HDF5Windows) -> Iterator[str]:
+    """A line for each signal beside: its shape, and which recordings lack it.
+
+    Raises:
+        UserError: one that is not as the spec says.
+    """
+    for name in spec.beside:
+        signals = SignalsBeside(spec, source.window, [name], BLOCK_LIMIT)
+        for recording in source.recordings:
+            with open_hdf5(recording.file) as file:
+                signals.describe(file, recording.file, recording.record, recording.rows)
+        there, count = signals.having(name), len(source.recordings)
+        if not there:
+            yield f"beside: {name} is in no recording (no dataset {spec.beside[name].path!r})"
+            continue
+        info = signals.infos(sorted(there))[name]
+        lacking = [recording.record for number, recording in enumerate(source.recordings) if number not in there]
+        where = (
+            f"in all {count} recordings"
+            if not lacking
+            else f"in {len(there)} of {count} recordings; not in {_some(lacking)}"
+        )
+        yield f"beside: {name} {info.shape} of {', '.join(('channel', *(axis.name for axis in info.axes)))}, {where}"
+
+
+def _objects(source: Source) -> Iterator[str]:
+    """How many there are in a sample, of which class, where, and whether they lie on the sample's axes."""
+    assert source.objects is not None
+    table = np.asarray(source.labels)
+    there = np.isfinite(table).all(-1)
+    count = there.sum(1)
+    yield (
+        f"objects: {there.sum()}, {count.min()} to {count.max()} in a sample, {count.mean():.2f} on average; "
+        f"{int((count == 0).sum())} samples without"
+    )
+    columns = {name: table[there][:, i] for i, name in enumerate(source.objects)}
+    if source.classes and there.any():
+        kinds = columns[OBJECT_CLASS]
+        of = ((name, int((kinds == i).sum())) for i, name in enumerate(source.classes))
+        yield "  " + ", ".join(f"{name} {n} ({n / len(table):.2f} a sample)" for name, n in of)
+    axes = {axis.name: axis for axis in source.info.axes}
+    for name, values in columns.items():
+        if name == OBJECT_CLASS or not len(values):
+            continue
+        text = f"  {name} {values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g}"
+        if (axis := axes.get(name)) is not None and axis.step is not None:
+            points = axis.points()
+            off = int(((values < points[0]) | (values > points[-1])).sum())
+            text += f" {axis.unit}; the axis goes from {points[0]:.4g} to {points[-1]:.4g}" + (
+                f", {off} objects lie BEYOND it" if off else ""
+            )
+        yield text
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
 
 def _missing(source: Source) -> str:

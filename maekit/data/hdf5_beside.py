@@ -65,17 +65,24 @@ class SignalsBeside:
             self._found[name][self._count] = recording
         self._count += 1
 
-    def infos(self, used: Sequence[int]) -> dict[str, SignalInfo]:
+    def having(self, name: str) -> set[int]:
+        """Numbers of the recordings that have a signal, in the order of `describe`."""
+        return set(self._found[name])
+
+    def infos(self, used: Sequence[int], names: Sequence[str] | None = None) -> dict[str, SignalInfo]:
         """What the samples of each signal have in common.
 
         Args:
             used: numbers of the recordings that have samples.
+            names: of the signals; by default all.
 
         Raises:
             UserError: a signal that none of them has.
         """
         found = {}
         for name, reader in self.readers.items():
+            if names is not None and name not in names:
+                continue
             some = [self._found[name][number] for number in used if number in self._found[name]]
             if not some:
                 raise UserError("no recording has this signal", place=f"data spec {reader.spec.name}: beside",

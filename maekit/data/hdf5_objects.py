@@ -59,8 +59,11 @@ class ObjectReader:
             if name not in there:
                 raise UserError("no such column", place=place, value=name, expected="one of " + ", ".join(there),
                                 mend=nearest(name, there) or "Correct `label.objects` in the data spec.")  # fmt: skip
+        last = np.array([min(stop, rows) - 1 for _, stop in windows], dtype=np.int64)
+        first = int(last.min()) if len(last) else 0  # one window of a long recording does not read all of it
         try:
-            values = np.asarray(table[()], dtype=np.float32)[..., [there.index(name) for name in self.columns]]
+            part = table[first : int(last.max(initial=0)) + 1]
+            values = np.asarray(part, dtype=np.float32)[..., [there.index(name) for name in self.columns]]
         except OSError as error:
             raise UserError(
                 f"damaged values ({error})", place=place, mend="Copy or convert the recording again."
@@ -69,7 +72,7 @@ class ObjectReader:
         partly = np.isfinite(values).any(-1) & ~present
         if partly.any():
             row, number = np.argwhere(partly)[0]
-            raise UserError("an object that lacks a number", place=f"{place} row {row}", value=values[row, number].tolist(),
+            raise UserError("an object that lacks a number", place=f"{place} row {first + row}", value=values[row, number].tolist(),
                             expected="a number in every column that is read, or NaN in all")  # fmt: skip
         if self.classes is not None:
             kinds = values[..., self.columns.index(OBJECT_CLASS)][present]
@@ -77,8 +80,7 @@ class ObjectReader:
             if wrong.any():
                 raise UserError("an unknown class", place=place, value=float(kinds[wrong][0]),
                                 expected=f"an index from 0 to {len(self.classes) - 1}: {', '.join(self.classes)}")  # fmt: skip
-        last = [min(stop, rows) - 1 for _, stop in windows]
-        return packed(np.where(present[..., None], values, np.nan)[last])
+        return packed(np.where(present[..., None], values, np.nan)[last - first])
 
 
 def packed(table: NDArray[Any]) -> NDArray[np.float32]:

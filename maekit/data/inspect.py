@@ -10,7 +10,9 @@ import h5py
 import numpy as np
 
 from maekit.data import readers
+from maekit.data.hdf5_objects import COLUMNS
 from maekit.data.hdf5_safety import check_storage, load_filters, open_hdf5
+from maekit.data.spec import OBJECT_CLASS
 from maekit.errors import UserError
 
 MOST_CHILDREN = 12
@@ -83,7 +85,10 @@ def _group(group: h5py.Group, indent: str, above: dict[Any, str]) -> Iterator[st
             continue
         item = group[name]
         if isinstance(item, h5py.Dataset):
-            yield f"{shown}  {_dataset(item)}{_attributes(item)}"
+            table = list(_objects(item, indent + "  "))
+            facts = f"{item.shape} {item.dtype}" if table else f"{_dataset(item)}{_attributes(item)}"
+            yield f"{shown}  {facts}"
+            yield from table
         elif not isinstance(item, h5py.Group):
             yield f"{shown}  a named type"
         elif (again := above.get(h5py.h5o.get_info(item.id).addr)) is not None:
@@ -113,6 +118,37 @@ def _dataset(data: h5py.Dataset) -> str:
     for start in range(0, rows, block):
         found.add(data[start : min(start + block, rows)])
     return f"{text}{found}" + (f" (of the first {rows} of {len(data)} rows)" if rows < len(data) else "")
+
+
+def _objects(data: h5py.Dataset, indent: str) -> Iterator[str]:
+    """Of a table of objects (row, object, column) with named columns: how many in a row, and what the columns hold."""
+    if data.ndim != 3 or COLUMNS not in data.attrs or data.dtype.kind not in "fiu" or not data.size:
+        return
+    names = [name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(data.attrs[COLUMNS])]
+    try:
+        check_storage(data, data.name)
+    except UserError:
+        return
+    if len(names) != data.shape[2]:
+        yield f"{indent}{len(names)} names of {data.shape[2]} columns"
+        return
+    rows = max(1, min(len(data), MOST_BYTES // (data.dtype.itemsize * data.size // len(data))))
+    table = np.asarray(data[:rows], dtype=np.float64)
+    there = np.isfinite(table).any(-1)
+    count = there.sum(1)
+    of = "" if rows == len(data) else f" (of the first {rows} rows)"
+    yield f"{indent}{there.sum()} objects, {count.min()} to {count.max()} in a row, mean {count.mean():.2f}; {int((count == 0).sum())} rows without{of}"
+    for i, name in enumerate(names):
+        values = table[there][:, i]
+        values = values[np.isfinite(values)]
+        if not len(values):
+            yield f"{indent}  {_plain(name)}  all missing"
+        elif name == OBJECT_CLASS:
+            kinds, counts = np.unique(values, return_counts=True)
+            of_each = [f"{kind:g}: {n}" for kind, n in zip(kinds[:MOST_CHILDREN], counts, strict=False)]
+            yield f"{indent}  {_plain(name)}  {', '.join(of_each)}{' ...' if len(kinds) > MOST_CHILDREN else ''}"
+        else:
+            yield f"{indent}  {_plain(name)}  {values.min():.6g} to {values.max():.6g}"
 
 
 def _facts(values: Any) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-    from maekit.data.sample import Source
+    from maekit.data.sample import SignalInfo, Source
     from maekit.data.sampler import BatchSampler, Key
 
 Batch: TypeAlias = dict[str, Tensor]
@@ -122,11 +122,7 @@ class Samples(Dataset[dict[str, Any]]):
     def _missing(self, name: str) -> Prepared:
         """In place of a signal that a recording lacks: nothing of it is valid."""
         if name not in self._blank:
-            info = self.source.beside[name]
-            blank = np.zeros(info.shape, dtype=np.complex64 if info.complex else np.float32)
-            signal, valid = self.beside[name].adapter.prepare(Sample(blank, None, None, "", "", info.rate_hz))
-            shape = signal.shape[1:] if valid is None else valid.shape
-            self._blank[name] = np.zeros_like(signal), np.zeros(shape, dtype=bool)
+            self._blank[name] = blank(self.source.beside[name], self.beside[name].adapter)
         return self._blank[name]
 
     def __getitems__(self, keys: Sequence[Key]) -> list[dict[str, Any]] | UserError:
@@ -159,6 +155,13 @@ class Samples(Dataset[dict[str, Any]]):
                 self.skipped.note(error)
                 last = error
         raise last or IndexError(position)
+
+
+def blank(info: SignalInfo, adapter: Preparation) -> Prepared:
+    """In place of a signal that is not there: nothing of it is valid."""
+    zeros = np.zeros(info.shape, dtype=np.complex64 if info.complex else np.float32)
+    signal, valid = adapter.prepare(Sample(zeros, None, None, "", "", info.rate_hz))
+    return np.zeros_like(signal), np.zeros(signal.shape[1:] if valid is None else valid.shape, dtype=bool)
 
 
 class Batches(DataLoader[Any]):

@@ -24,7 +24,11 @@ Label = tuple[float, str, str]
 """Height in data units, text, colour."""
 
 PANEL = (3.7, 2.5)
-METRICS = {"mae": "Mean absolute error, validation", "accuracy": "Accuracy, validation"}
+METRICS = {
+    "mae": "Mean absolute error, validation",
+    "accuracy": "Accuracy, validation",
+    "ap": "Average precision, validation",
+}
 TRIVIAL = {"loss_mean_patch": ("mean patch", ORANGE), "loss_interpolation": ("interpolation", GREEN)}
 COUNTS_UP_TO = 15
 

@@ -18,6 +18,8 @@ INK = "#7a7f87"
 # Okabe and Ito's hues, told apart by people with any colour vision, in shades that read on white and on black.
 BLUE, ORANGE, GREEN = "#2b86c9", "#d06c0c", "#0f9270"
 REMOVED = "#9a9fa6"
+DARK, GROUND = "#30343a", ("figure.facecolor", "savefig.facecolor")
+"""Ink and ground of pictures that are no part of a page."""
 
 STYLE = {
     "font.family": "sans-serif", "font.size": 9, "text.color": INK, "text.parse_math": False,
@@ -39,11 +41,12 @@ _styling = threading.RLock()
 
 
 @contextmanager
-def styled() -> Iterator[None]:
-    """Figures made and written in here have the report's style."""
+def styled(*, on_white: bool = False) -> Iterator[None]:
+    """Figures made and written in here have the report's style; `on_white` those that bring their own ground."""
     from matplotlib import rc_context
 
-    with _styling, rc_context(STYLE):
+    white = {name: DARK for name, value in STYLE.items() if value == INK} | dict.fromkeys(GROUND, "white")
+    with _styling, rc_context(STYLE | white if on_white else STYLE):
         yield
 
 

@@ -108,23 +108,7 @@ def precision_and_recall(found: Matches, weight: NDArray[np.float64], classes: S
         classes: their names.
     """
     truth = weight @ found.truth
-    precision = np.zeros((len(truth), len(THRESHOLDS)))
-    recall = np.zeros_like(precision)
-    order = np.argsort(-found.score, kind="stable")
-    for number in np.flatnonzero(truth > 0):
-        mine = order[found.kind[order] == number]
-        counted = weight[found.group[mine]]
-        right = np.cumsum(found.right[mine] * counted[:, None], axis=0)
-        if not len(mine) or not counted.any():
-            continue
-        total = np.cumsum(counted)[:, None]
-        reached = right / truth[number]
-        purity = np.divide(right, total, out=np.zeros_like(right), where=total > 0)
-        best = np.maximum.accumulate(purity[::-1], axis=0)[::-1]
-        for t in range(len(THRESHOLDS)):
-            at = np.searchsorted(reached[:, t], RECALLS, side="left")
-            precision[number, t] = np.where(at < len(best), best[np.minimum(at, len(best) - 1), t], 0.0).mean()
-        recall[number] = reached[-1]
+    precision, recall = by_class(found, weight)
     occurs, share = truth > 0, truth / max(truth.sum(), 1e-12)
     ap, ar = precision.mean(1), recall.mean(1)
     many = max(int(occurs.sum()), 1)
@@ -137,3 +121,50 @@ def precision_and_recall(found: Matches, weight: NDArray[np.float64], classes: S
         **{f"ap_{name}": value for name, value in zip(classes, ap, strict=False)},
     }
     return {name: float(value) for name, value in metrics.items()}
+
+
+def by_class(found: Matches, weight: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(class, threshold) average precision, and the recall that all detections together reach; 0 of a class that does not occur."""
+    truth = weight @ found.truth
+    precision = np.zeros((len(truth), len(THRESHOLDS)))
+    recall = np.zeros_like(precision)
+    for number in np.flatnonzero(truth > 0):
+        curve = curve_of(found, weight, int(number))
+        if not len(curve.score):
+            continue
+        for t in range(len(THRESHOLDS)):
+            at = np.searchsorted(curve.recall[:, t], RECALLS, side="left")
+            best = curve.best[:, t]
+            precision[number, t] = np.where(at < len(best), best[np.minimum(at, len(best) - 1)], 0.0).mean()
+        recall[number] = curve.recall[-1]
+    return precision, recall
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Of one class, as detections are counted down to ever smaller scores.
+
+    Attributes:
+        score: of each detection, falling.
+        recall, precision: (detection, threshold) with all down to it.
+        best: the highest precision there or at any larger recall.
+    """
+
+    score: NDArray[np.float64]
+    recall: NDArray[np.float64]
+    precision: NDArray[np.float64]
+    best: NDArray[np.float64]
+
+
+def curve_of(found: Matches, weight: NDArray[np.float64], number: int) -> Curve:
+    """Of the class `number`, which occurs; empty where nothing was detected of it."""
+    order = np.argsort(-found.score, kind="stable")
+    mine = order[found.kind[order] == number]
+    counted = weight[found.group[mine]]
+    if not counted.any():
+        mine, counted = mine[:0], counted[:0]
+    right = np.cumsum(found.right[mine] * counted[:, None], axis=0)
+    total = np.cumsum(counted)[:, None]
+    purity = np.divide(right, total, out=np.zeros_like(right), where=total > 0)
+    best = np.maximum.accumulate(purity[::-1], axis=0)[::-1]
+    return Curve(found.score[mine], right / (weight @ found.truth)[number], purity, best)

@@ -12,7 +12,7 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from maekit.tasks.average_precision import match, precision_and_recall
+from maekit.tasks.average_precision import Matches, match, precision_and_recall
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
 from maekit.tasks.likeness import likeness_of
 from maekit.tasks.task import Batch, Rows
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 RARE = 0.01
 """Confidence that the head starts with everywhere: most cells hold no object."""
+Array = np.ndarray[Any, Any]
 CLASS, LENGTH, EXTENT = "class", "length", "_extent"
 
 
@@ -149,10 +150,13 @@ class Detection(Transfer):
 
     def summarize(self, rows: Rows) -> dict[str, float]:
         """Loss, and average precision and recall over likeness 0.5 to 0.9; see `maekit.tasks.average_precision`."""
-        detections, objects = (present(rows[name].numpy()) for name in ("detections", "objects"))
-        one = np.zeros(len(objects), dtype=np.int64)
-        matched = match(detections, objects, one, 1, len(self.classes), self.likeness)
+        matched = self.matched(rows["detections"].numpy(), rows["objects"].numpy())
         return {"loss": rows["loss"].mean().item(), **precision_and_recall(matched, np.ones(1), self.classes)}
+
+    def matched(self, detections: Array, objects: Array) -> Matches:
+        """What came of putting those of all samples beside each other, as one group; both as `rows` gives them."""
+        one = np.zeros(len(objects), dtype=np.int64)
+        return match(present(detections), present(objects), one, 1, len(self.classes), self.likeness)
 
     def selection(self) -> Mapping[str, bool]:
         return {"ap": True, "ap50": True, "loss": False}
