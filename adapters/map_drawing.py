@@ -99,7 +99,7 @@ def _angles(axis: Axis) -> NDArray[np.float64]:
     found = MaxNLocator(7, steps=[1, 1.5, 2, 3, 5, 10]).tick_values(low, high)
     half, quarter = abs(axis.step or 0) / 2, 90.0 if axis.unit == "deg" else np.pi / 2
     limits = np.sin(np.deg2rad((low, high)) if axis.unit == "deg" else (low, high)) + np.array([-half, half])
-    places = _drawn(axis, found)
+    places = _drawn(axis, np.asarray(found))
     return np.asarray(
         found[(places >= limits[0]) & (places <= limits[1]) & (np.abs(found) <= quarter)], dtype=np.float64
     )

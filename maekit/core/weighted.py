@@ -55,7 +55,6 @@ class WeightedTarget(Target):
         inner, known = self.of.patch_weights(patches, valid), self.known(valid)
         strength = spread(patches)
         counted = torch.ones_like(strength) if known is None else known.to(strength)
-        strength = strength * counted
         # Relative to the largest first, so that no power of it underflows.
         strength = (strength / strength.amax(1, keepdim=True).clamp(min=1e-12)) ** self.power * counted
         total, number = strength.sum(1, keepdim=True), counted.sum(1, keepdim=True)
