@@ -41,6 +41,11 @@ MAY_IMPORT = {
     "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.hdf5", "maekit.data.sample", "maekit.tasks.tracking"},
     "maekit.prediction": {"maekit"},
     "maekit.prediction_files": set(),
+    "maekit.prediction_input": {"maekit.adapter", "maekit.build", "maekit.data", "maekit.tasks", "maekit.trained_on"},
+    "maekit.prediction_objects": {"maekit"},
+    "maekit.prediction_objects_files": {"maekit.core", "maekit.tasks"},
+    "maekit.prediction_objects_picture": {"maekit.build", "maekit.data", "maekit.prediction_objects_files", "maekit.report", "maekit.tasks"},
+    "maekit.reporting_objects": {"maekit"},
     "maekit.prediction_picture": {
         "maekit.build", "maekit.data", "maekit.prediction_files", "maekit.report", "maekit.tasks",
     },
