@@ -148,7 +148,7 @@ def losses(folder: Path) -> list[float]:
     "task",
     [
         "{name: joint}",
-        "{name: joint, masked: 0, contrast: 1, queue: 64, momentum: 0.99}",
+        "{name: joint, masked: 0, contrast: 1, queue: 64, momentum: 0.95}",
         "{name: joint, contrast: 0.5, queue: 64}",
     ],
 )
@@ -158,7 +158,7 @@ def test_pretraining_learns_resumes_and_is_carried_to_detection(recipe: Path, tm
         recipe, overrides=[*given, f"schedule.epochs={40 if 'masked: 0' in task else 16}"], runs=tmp_path / "whole"
     )
     if "masked: 0" in task:  # the queue fills first, so losses rise
-        assert whole.metrics["partner_rank"] < 0.42
+        assert verbs.evaluate(whole.folder, side="train")["partner_rank"] < 0.3
         assert whole.metrics["loss"] == whole.metrics["loss_contrast"]
     else:
         said = losses(whole.folder)

@@ -56,6 +56,9 @@ class JointPretraining(Pretraining):
         if min(masked, contrast) < 0 or not max(masked, contrast) > 0:
             raise ValueError(f"masked={masked}, contrast={contrast}: expected weights of 0 or more, and one above it")
         self.masked, self.weight = masked, contrast
+        if not masked:  # what has no loss takes no steps
+            model.decoder.requires_grad_(False)
+            model.decoders.requires_grad_(False)
         self.contrast: MomentumContrast | None = None
         if contrast:
             names = list(model.encoder.beside)
