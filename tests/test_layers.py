@@ -40,7 +40,14 @@ MAY_IMPORT = {
     "maekit.verbs": {"maekit"},
     "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.hdf5", "maekit.data.sample", "maekit.tasks.tracking"},
     "maekit.prediction": {"maekit"},
+    "maekit.prediction_input": {"maekit.adapter", "maekit.build", "maekit.data", "maekit.tasks.task", "maekit.trained_on"},
     "maekit.prediction_files": set(),
+    "maekit.prediction_objects": {
+        "maekit.build", "maekit.data", "maekit.prediction_files", "maekit.prediction_input", "maekit.prediction_objects_files",
+        "maekit.prediction_objects_picture", "maekit.tasks", "maekit.trained_on", "maekit.training",
+    },
+    "maekit.prediction_objects_files": {"maekit.core.plane", "maekit.tasks.detection"},
+    "maekit.prediction_objects_picture": {"maekit.build", "maekit.data", "maekit.prediction_objects_files", "maekit.report", "maekit.tasks"},
     "maekit.prediction_picture": {
         "maekit.build", "maekit.data", "maekit.prediction_files", "maekit.report", "maekit.tasks",
     },
@@ -56,6 +63,7 @@ MAY_IMPORT = {
     "maekit.demo": {"maekit"},
     "maekit.reconstruction": {"maekit"},
     "maekit.reporting": {"maekit"},
+    "maekit.reporting_objects": {"maekit"},
     "maekit.comparison": {"maekit"},
     "maekit.console": {"maekit.report.terminal"},
     "maekit.cli_data": {"maekit.console", "maekit.plugins", "maekit.options", "maekit.data"},
