@@ -14,7 +14,7 @@ from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import h5py
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from maekit.trained_on import TrainedOn
 
 T = TypeVar("T")
+MOST_NAMED = 8
 
 
 def record_of(file: h5py.File, spec: DataSpec, wanted: str | None) -> str:
@@ -36,14 +37,19 @@ def record_of(file: h5py.File, spec: DataSpec, wanted: str | None) -> str:
     """
     known = {path.strip("/"): path for path in find_records(file, spec.records)}
     if wanted is None and len(known) > 1:
-        raise UserError("several recordings in one file", place=str(file.filename), value=", ".join(known),
+        raise UserError("several recordings in one file", place=str(file.filename), value=_some(known),
                         expected="one", mend="Give one with --record.")  # fmt: skip
     if wanted is None:
         return next(iter(known.values()))
     if wanted.strip("/") not in known:
-        raise UserError("no such recording", place="--record", value=wanted, expected="one of " + ", ".join(known),
+        raise UserError("no such recording", place="--record", value=wanted, expected="one of " + _some(known),
                         mend=nearest(wanted, known))  # fmt: skip
     return known[wanted.strip("/")]
+
+
+def _some(names: Iterable[str]) -> str:
+    known = list(names)
+    return ", ".join(known[:MOST_NAMED]) + (f" ... ({len(known)} in all)" if len(known) > MOST_NAMED else "")
 
 
 def check_fits(setup: Setup, info: SignalInfo, window: Window | None, place: str) -> None:

@@ -53,7 +53,7 @@ class Found:
         place: the file.
         pictures: what there is to say of each.
         lowest: score of what was written.
-        highest: score of all that was found.
+        highest: score of all that was found; 0: of nothing it was above `floor`, from which it is looked for.
         frames, valid, occupied: how many there were, in how many something was looked for, and was found.
         objects: of each class.
         lacking: signals beside that the run reads and the recording lacks.
@@ -65,6 +65,7 @@ class Found:
     lowest: float
     pictures: list[str] = field(default_factory=list)
     highest: float = 0.0
+    floor: float = 0.0
     frames: int = 0
     valid: int = 0
     occupied: int = 0
@@ -84,8 +85,13 @@ class Found:
         )
         if self.valid < self.frames:
             yield f"in {self.frames - self.valid} frames nothing was looked for: too little was measured, or it is poorer than in training"
-        if not self.objects and self.highest:
-            yield f"the surest that was found has a score of {self.highest:.2g}: --lowest-score shows such"
+        if not self.objects and self.valid:
+            surest = (
+                f"the surest has a score of {self.highest:.2g}"
+                if self.highest
+                else f"nothing has one of {self.floor:g}"
+            )
+            yield f"{surest}: --lowest-score shows what is less sure"
         for name in self.lacking:
             yield f"this recording has no signal {name!r}, which the run was trained with; it was left out"
         yield f"{self.frames / self.took_s:.0f} frames a second, pictures included" + (
@@ -181,7 +187,7 @@ def find_along(
         beside = _beside(setup, layout, opened, recording, reader, known)
         lacking = tuple(name for name in setup.beside if name not in beside.names)
         rate, hop = clock.rate_hz, _hop(reader, recording)
-        found = Found(to, lowest, lacking=lacking, interval_s=None if rate is None else hop / rate)
+        found = Found(to, lowest, floor=task.lowest, lacking=lacking, interval_s=None if rate is None else hop / rate)
         units = {axis.name: axis.unit for axis in setup.adapter.info.axes}
         columns = Columns(task, units)
         facts = {

@@ -16,6 +16,8 @@ from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
 from maekit.core.transformer import TransformerConfig
 from maekit.errors import UserError
+from maekit.reconstruction import reconstruct
+from maekit.reporting import report
 from maekit.tasks.momentum import MomentumContrast, partner_rank
 from maekit.weights import read_weights
 
@@ -192,6 +194,16 @@ def test_pretraining_learns_resumes_and_is_carried_to_detection(recipe: Path, tm
         assert "ap" in verbs.evaluate(folder)
     assert not any("beside" in name for name in read_weights(alone.folder))
     assert any("beside.picture" in name for name in read_weights(both.folder))
+
+
+def test_contrast_alone_has_a_report_and_nothing_to_draw(recipe: Path, tmp_path: Path) -> None:
+    more = [*JOINT, "task={name: joint, masked: 0, contrast: 1}", "schedule.epochs=1"]
+    run = verbs.pretrain(recipe, overrides=more, runs=tmp_path).folder
+    page = report(run).read_text()
+    assert "nothing was masked in this run" in page
+    assert "(chance: 50%)" in page
+    with pytest.raises(UserError, match=r"task\.masked"):
+        reconstruct(run, tmp_path / "drawn")
 
 
 def test_a_signal_that_pretraining_has_not_seen_starts_anew(recipe: Path, tmp_path: Path) -> None:

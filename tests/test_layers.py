@@ -40,10 +40,13 @@ MAY_IMPORT = {
     "maekit.verbs": {"maekit"},
     "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.hdf5", "maekit.data.sample", "maekit.tasks.tracking"},
     "maekit.prediction": {"maekit"},
+    "maekit.prediction_input": {"maekit.adapter", "maekit.build", "maekit.data", "maekit.tasks.task", "maekit.trained_on"},
     "maekit.prediction_files": set(),
-    "maekit.prediction_input": {"maekit.adapter", "maekit.build", "maekit.data", "maekit.tasks", "maekit.trained_on"},
-    "maekit.prediction_objects": {"maekit"},
-    "maekit.prediction_objects_files": {"maekit.core", "maekit.tasks"},
+    "maekit.prediction_objects": {
+        "maekit.build", "maekit.data", "maekit.prediction_files", "maekit.prediction_input", "maekit.prediction_objects_files",
+        "maekit.prediction_objects_picture", "maekit.tasks", "maekit.trained_on", "maekit.training",
+    },
+    "maekit.prediction_objects_files": {"maekit.core.plane", "maekit.tasks.detection"},
     "maekit.prediction_objects_picture": {"maekit.build", "maekit.data", "maekit.prediction_objects_files", "maekit.report", "maekit.tasks"},
     "maekit.reporting_objects": {"maekit"},
     "maekit.prediction_picture": {

@@ -8,7 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
+from maekit.data.check import check
 from maekit.data.hdf5 import HDF5Windows
+from maekit.data.inspect import inspect
 from maekit.data.spec import load_spec
 from maekit.errors import UserError
 
@@ -118,6 +120,30 @@ def test_signals_beside_that_do_not_fit_are_refused(folder: Path) -> None:
         file["drive1/picture"] = np.zeros((FRAMES - 1, 4, 6, 3), dtype=np.uint8)
     with pytest.raises(UserError, match="other rows"):
         opened(folder, beside=["picture"])
+
+
+def test_checking_counts_objects_and_names_who_lacks_a_signal(folder: Path) -> None:
+    with h5py.File(folder / "scenes.h5", "a") as file:
+        file["drive0/objects"][2, 0, 0] = 9.0  # beyond the last of 8 bins of 0.5 m
+    spec = load_spec(folder / "scenes.yaml")
+    text = "\n".join(check(spec, folder, {}))
+    assert "objects: 6, 0 to 2 in a sample, 0.75 on average; 4 samples without" in text
+    assert "person 2 (0.25 a sample), car 4 (0.50 a sample)" in text
+    assert "range 1 to 9, median 2.75 m; the axis goes from 0 to 3.5; BEYOND it: 1" in text
+    assert "azimuth -20 to 5, median 0 deg; the axis goes from -30 to 30\n" in text
+    assert "beside: picture (3, 4, 6) of channel, height, width, in 2 of 3 recordings; not in /drive2" in text
+    assert "beside: floor (1, 4, 6) of channel, height, width, in all 3 recordings" in text
+    with h5py.File(folder / "scenes.h5", "a") as file:
+        del file["drive1/floor"]
+        file["drive1/floor"] = np.zeros((4, 7), dtype=np.float32)
+    with pytest.raises(UserError, match="different length along 'width'"):
+        list(check(spec, folder, {}))
+
+
+def test_looking_into_a_table_tells_its_columns(folder: Path) -> None:
+    text = "\n".join(inspect(folder / "scenes.h5"))
+    assert "objects  (4, 3, 4) float32\n      3 objects, 0 to 2 in a row, mean 0.75; 2 rows without\n" in text
+    assert "        range  1 to 3.5\n        class  0: 1, 1: 2\n        azimuth  -20 to 5\n" in text
 
 
 def test_objects_do_not_go_with_other_ways_to_a_label(folder: Path) -> None:

@@ -118,7 +118,7 @@ def _objects(source: Source) -> Iterator[str]:
             points = axis.points()
             off = int(((values < points[0]) | (values > points[-1])).sum())
             text += f" {axis.unit}; the axis goes from {points[0]:.4g} to {points[-1]:.4g}" + (
-                f", {off} objects lie BEYOND it" if off else ""
+                f"; BEYOND it: {off}" if off else ""
             )
         yield text
 

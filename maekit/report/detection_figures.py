@@ -134,7 +134,11 @@ class View:
 
         plain: dict[str, Any] = {"linestyle": "none", "markersize": 7, "color": DARK if self.on_white else INK}
         hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.4}
-        shown = [Line2D([], [], marker="o", label="found, with score", **plain, **hollow)]
+        shown = [
+            Line2D(
+                [], [], marker="o" if scene.found.outline is None else "s", label="found, with score", **plain, **hollow
+            )
+        ]
         if scene.truth is not None:
             shown.append(Line2D([], [], marker="x", label="truth", markeredgewidth=1.6, **plain))
         if len(self.classes) > 1:
