@@ -96,7 +96,7 @@ def _angles(axis: Axis) -> NDArray[np.float64]:
     from matplotlib.ticker import MaxNLocator
 
     low, high = axis.points()[[0, -1]]
-    found = MaxNLocator(7, steps=[1, 1.5, 2, 3, 5, 10]).tick_values(low, high)
+    found = np.asarray(MaxNLocator(7, steps=[1, 1.5, 2, 3, 5, 10]).tick_values(low, high))
     half, quarter = abs(axis.step or 0) / 2, 90.0 if axis.unit == "deg" else np.pi / 2
     limits = np.sin(np.deg2rad((low, high)) if axis.unit == "deg" else (low, high)) + np.array([-half, half])
     places = _drawn(axis, np.asarray(found))
