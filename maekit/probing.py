@@ -14,7 +14,7 @@ from maekit.build import Setup, set_up
 from maekit.data.loading import loader
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
-from maekit.models import make_task
+from maekit.models import make_task, reads_patches
 from maekit.recipe.load import load_recipe
 from maekit.report.content import Table
 from maekit.tasks import metrics
@@ -136,6 +136,10 @@ def probe_table(
         UserError: a recipe without labels, or weights that do not fit.
     """
     loaded = load_recipe(recipe, overrides)
+    if reads_patches(loaded.recipe):
+        raise UserError("a task that reads every patch, of which a probe of pooled features would say nothing", place=loaded.locate("task"),
+                        value=loaded.recipe.task.name, expected="a task that reads the whole sample",
+                        mend="Train its own head on the frozen encoder: `maekit finetune RECIPE --from RUN --set task.tune=frozen`.")  # fmt: skip
     setup = set_up(loaded, labels=True)
     task = make_task(setup)
     if not isinstance(task, Transfer):

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from blobs import DETECTION, RECIPE, write
 
+from maekit.data.random_source import RandomSource
+from maekit.data.spec import load_spec
+from maekit.errors import UserError
+from maekit.probing import probe_table
 from maekit.report.measured import Study
 from maekit.study import study
 
@@ -68,3 +72,18 @@ def test_cells_hold_detections_and_the_page_is_written(measured: tuple[Study, Pa
     before = {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")}
     study(folder.parents[1] / "detect.yaml", seeds=2, runs=folder.parent)
     assert {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")} == before
+
+
+def test_a_probe_of_pooled_features_is_refused(measured: tuple[Study, Path]) -> None:
+    _, folder = measured
+    with pytest.raises(UserError, match="reads every patch"):
+        probe_table(folder.parents[1] / "detect.yaml", "random")
+
+
+def test_random_samples_stand_in_for_maps_with_objects() -> None:
+    source = RandomSource(
+        load_spec("simulated_street"), None, samples=3, lengths={"range": 16, "azimuth": 8}, labels=True
+    )
+    assert source.objects == ("range", "azimuth", "class", "length")
+    assert source.info.axes[1].spacing == "sine"
+    assert np.isnan(np.asarray(source[0].label)).all()

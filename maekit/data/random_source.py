@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class RandomSource:
         window: instead of the spec's.
         samples: how many.
         lengths: points along axes whose length stands in the files alone.
-        labels: whether there are any.
+        labels: whether there are any; tables of objects are empty.
 
     Raises:
         UserError: an axis whose length is not known, or a length for an axis that there is not.
@@ -54,7 +55,11 @@ class RandomSource:
         elif labels and spec.label is not None and spec.label.classes is not None:
             self.classes = tuple(spec.label.classes)
         self.labels: NDArray[Any] | None = None
-        if self.classes is not None:
+        if labels and spec.label is not None and spec.label.objects:
+            self.objects = tuple(spec.label.objects)
+            self.info = replace(self.info, objects=self.objects)
+            self.labels = np.stack([np.full((1, len(self.objects)), np.nan, dtype=np.float32)] * samples)
+        elif self.classes is not None:
             self.labels = np.arange(samples) % len(self.classes)
         elif labels and spec.label is not None:
             self.labels = np.linspace(0, 1, samples)
@@ -66,7 +71,8 @@ class RandomSource:
         if not self._pool:
             rng = np.random.default_rng(0)
             self._pool = [self._drawn(rng) for _ in range(POOL)]
-        label = None if self.labels is None else self.labels[index].item()
+        label = None if self.labels is None else self.labels[index]
+        label = label if label is None or label.ndim else label.item()
         return Sample(self._pool[index % POOL], None, label, "random", f"random@{index}", self.info.rate_hz)
 
     def fingerprint(self) -> str:
@@ -113,7 +119,15 @@ def _windows(spec: DataSpec, window: Window | None, lengths: Mapping[str, int]) 
         names.remove(window.axis)
     count = known.get(CHANNEL, 1)
     channels = tuple(signal.channels) or (tuple(str(i) for i in range(count)) if count > 1 else ("",))
-    axes = [Axis(name, known[name]) for name in names if name != TIME]
+    axes = []
+    for name in names:
+        step = signal.steps.get(name)
+        if name != TIME:
+            axes.append(
+                Axis(name, known[name])
+                if step is None
+                else Axis(name, known[name], step.unit, step.step, step.start, step.spacing)
+            )
     if TIME in names:
         axes.insert(names.index(TIME), Axis(TIME, known[TIME], "s", 1 / rate if rate else None))
     return SignalInfo(channels, tuple(axes), signal.unit, signal.complex in ("keep", "pairs"), rate)
