@@ -239,3 +239,27 @@ def test_an_inherited_signal_is_taken_away_by_null(recipe: Path, tmp_path: Path)
     assert load_recipe(written).recipe == load_recipe(parent).recipe
     swept = load_recipe(parent, ["beside.picture.patch=4"])
     assert swept.recipe.beside["picture"].options["patch"] == 4
+
+
+def test_a_recording_without_the_signal_gives_nothing_valid(recipe: Path) -> None:
+    from maekit.build import set_up
+    from maekit.data.loading import collate
+    from maekit.data.sampler import Key
+    from maekit.recipe.load import load_recipe
+    from maekit.tasks.signals import sampled
+
+    setup = set_up(load_recipe(recipe, JOINT))
+    samples = setup.some_samples("train")
+    with_it, without = (
+        next(i for i, index in enumerate(samples.indices) if setup.source.groups[index] == drive)
+        for drive in ("drive0", "drive1")
+    )
+    batch = collate([samples[Key(0, with_it)], samples[Key(0, without)]])
+    assert batch["picture.valid"].flatten(1).all(1).tolist() == [True, False]
+    fronts = torch.nn.ModuleDict({name: adapter.front for name, adapter in setup.beside.items()})
+    signals = sampled(batch, setup.adapter.front, fronts)
+    valid = signals["picture"].valid
+    assert valid is not None
+    assert valid.any(1).tolist() == [True, False]
+    assert (signals["picture"].x[1] == 0).all()
+    assert signals[OWN].valid is None
