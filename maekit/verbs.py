@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from maekit import trained_on
+from maekit import plugins, trained_on
 from maekit.build import LABELLED_TASKS, SKIPPED, Setup, set_up, set_up_without_data
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.models import fit_target, make_task
+from maekit.options import construct
 from maekit.recipe.load import LoadedRecipe, load_recipe
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.regression import Regression
@@ -35,6 +36,7 @@ from maekit.weights import load_encoder, load_strictly, read_weights, require_de
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from maekit.adapter import Adapter
     from maekit.core.backbone import Backbone
     from maekit.data.sample import SignalInfo
     from maekit.recipe.schema import Recipe
@@ -235,7 +237,7 @@ def open_run(
     of the signals beside, where the recipe has some) they always can.
 
     Raises:
-        UserError: no run there, or none of its checkpoints is sound.
+        UserError: no run there, none of its checkpoints is sound, or samples cut otherwise than in training.
     """
     stated = run / "recipe.yaml"
     if not stated.is_file():
@@ -252,7 +254,20 @@ def open_run(
         setup = set_up_without_data(loaded, classes, info=info, beside=beside)
     task = make_task(setup)
     load_strictly(task, weights, run)
+    _check_cut(setup, load_recipe(stated))
     return setup, task
+
+
+def _check_cut(setup: Setup, trained: LoadedRecipe) -> None:
+    """Refuse patches of as many numbers in another shape: weights would fit them and mean nothing."""
+    if trained.recipe.adapter == setup.recipe.adapter:
+        return
+    kind = plugins.find("adapters", trained.recipe.adapter.name)
+    before: Adapter = construct(kind, trained.recipe.adapter, trained, ("adapter",), setup.source.info)
+    was, now = ((one.patchifier.sample_shape, one.patchifier.grid_size) for one in (before, setup.adapter))
+    if was[0] == now[0] and was[1] != now[1]:
+        raise UserError("samples cut otherwise than in training", place=setup.loaded.locate("adapter"), value=f"a grid of {now[1]}",
+                        expected=f"{was[1]} patches, as the run has", mend="Leave the patch as it is; train anew for another.")  # fmt: skip
 
 
 def started(loaded: LoadedRecipe, start: str | Path | None, folder: Path) -> tuple[Setup, Task]:

@@ -225,3 +225,11 @@ def test_left_and_right_are_swapped_with_their_objects(recipe: Path) -> None:
     np.testing.assert_array_equal(swapped.signal, sample.signal[..., ::-1])
     assert swapped.label[0, 1] == -sample.label[0, 1]
     assert swapped.label[0, 0] == sample.label[0, 0]
+
+
+def test_a_finished_run_is_not_read_with_patches_of_another_shape(recipe: Path, tmp_path: Path) -> None:
+    more = [DETECTION, "schedule.epochs=1", "schedule.warmup_epochs=0", "name=cut"]
+    run = verbs.finetune(recipe, "random", overrides=more, runs=tmp_path).folder
+    assert "ap" in verbs.evaluate(run, overrides=["adapter.floor_db=-90"])
+    with pytest.raises(UserError, match="cut otherwise"):
+        verbs.evaluate(run, overrides=["adapter.patch=[8, 2]"])
