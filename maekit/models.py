@@ -18,6 +18,7 @@ from maekit.core.weighted import WeightedTarget
 from maekit.errors import UserError
 from maekit.options import construct
 from maekit.recipe.schema import Choice, Size
+from maekit.tasks.joint import JointPretraining
 from maekit.tasks.likeness import likeness_of
 from maekit.tokenizers import make_tokenizer
 
@@ -176,6 +177,9 @@ def make_task(setup: Setup) -> Task:
         UserError: a task, labels or options that do not fit.
     """
     task = _make_task(setup)
+    if isinstance(task, JointPretraining) and task.contrast is not None and setup.recipe.training.parallel == "fsdp2":
+        raise UserError("momentum contrast with sharded weights", place=setup.loaded.locate("training", "parallel"), value="fsdp2",
+                        expected="ddp: the encoder that follows needs whole weights in every process")  # fmt: skip
     task.fronts.update({name: adapter.front for name, adapter in setup.beside.items()})
     return task
 

@@ -220,6 +220,7 @@ def test_what_does_not_go_with_signals_beside_is_refused(recipe: Path, tmp_path:
         ([*JOINT, "task={name: joint, contrast: 1, key: sound}"], "picture"),
         ([*JOINT, "task={name: joint, masked: 0}"], "one above"),
         (["task={name: joint}"], "beside"),
+        ([*JOINT, "task={name: joint, contrast: 1}", "training.parallel=fsdp2"], "whole weights"),
     ):
         with pytest.raises(UserError, match=told):
             verbs.pretrain(recipe, overrides=[*overrides, "name=wrong"], runs=tmp_path)
