@@ -177,11 +177,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_network_learns_to_find_spots(recipe: Path, tmp_path: Path) -> None:
-    more = ["schedule.epochs=60", "optimizer.base_lr=1.6e-2", "optimizer.betas=[0.9, 0.99]", "name=found"]
+    more = ["schedule.epochs=40", "optimizer.base_lr=1.6e-2", "optimizer.betas=[0.9, 0.99]", "name=found"]
     outcome = verbs.finetune(recipe, "random", overrides=[DETECTION, *more], runs=tmp_path)
     metrics, rows = verbs.predictions(outcome.folder, side="test")
     assert metrics["ap_car"] > 0.6
-    assert metrics["ap50"] > 0.45
+    assert metrics["ap50"] > 0.35
     found = rows["detections"]
     assert found.shape[2] == 4
     surest = found[np.isfinite(found[:, 0, 0]), 0]
@@ -189,10 +189,10 @@ def test_a_network_learns_to_find_spots(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -> None:
-    more = ["schedule.epochs=60", "optimizer.base_lr=1.6e-2", "optimizer.betas=[0.9, 0.99]", "name=boxes"]
+    more = ["schedule.epochs=40", "optimizer.base_lr=1.6e-2", "optimizer.betas=[0.9, 0.99]", "name=boxes"]
     outcome = verbs.finetune(recipe, "random", overrides=["task={name: detection, boxes: true}", *more], runs=tmp_path)
     metrics, rows = verbs.predictions(outcome.folder, side="test")
-    assert metrics["ap50"] > 0.4
+    assert metrics["ap50"] > 0.3
     cars = rows["detections"][..., 4] == 1
     sure = rows["detections"][cars & (rows["detections"][..., 5] > 0.4)]
     assert np.median(sure[:, 2]) == pytest.approx(5, abs=0.7)  # range_extent of a car
