@@ -245,7 +245,8 @@ class Opened:
     def __call__(self, loaded: LoadedRecipe, *, labels: bool) -> tuple[Setup, str]:
         """The data and their fingerprint; the split is that of the recipe that asked first."""
         data = loaded.recipe.data.model_dump_json(include={"spec", "root", "window", "bad_samples"})
-        key = (data, loaded.recipe.adapter.model_dump_json(), str(loaded.path.parent), str(labels))
+        signals = loaded.recipe.model_dump_json(include={"adapter", "beside"})
+        key = (data, signals, str(loaded.path.parent), str(labels))
         if key not in self._known:
             setup = set_up(loaded, labels=labels, fit=False)
             self._known[key] = setup, setup.source.fingerprint()

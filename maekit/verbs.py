@@ -349,6 +349,8 @@ def identity(recipe: Recipe, fingerprint: str, start: str | Path | None = None) 
     found["data"] = hashlib.sha256(
         json.dumps({k: v for k, v in sections["data"].items() if k not in NOT_THE_DATA}).encode()
     ).hexdigest()[:16]  # fmt: skip
+    if sections["beside"]:  # left out where there are none, so that runs from before there could be some go on
+        found["beside"] = hashlib.sha256(json.dumps(sections["beside"]).encode()).hexdigest()[:16]
     found["data files"] = fingerprint
     found["batch_size"] = recipe.training.batch_size
     found["ema"] = recipe.training.ema

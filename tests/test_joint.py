@@ -264,3 +264,10 @@ def test_a_recording_without_the_signal_gives_nothing_valid(recipe: Path) -> Non
     assert valid.any(1).tolist() == [True, False]
     assert (signals["picture"].x[1] == 0).all()
     assert signals[OWN].valid is None
+
+
+def test_a_run_is_not_continued_with_another_signal_beside(recipe: Path, tmp_path: Path) -> None:
+    given = ["task={name: joint}", "name=tied", "schedule.epochs=1", "schedule.warmup_epochs=0"]
+    verbs.pretrain(recipe, overrides=[*JOINT, *given], runs=tmp_path)
+    with pytest.raises(UserError, match="differ in beside"):
+        verbs.pretrain(recipe, overrides=[*JOINT, *given, "beside.picture.crop_ratio=0.9"], runs=tmp_path)
