@@ -13,10 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import verbs
+from maekit.core.autoencoder import Encoder
+from maekit.core.patchify import GridPatchifier
 from maekit.core.plane import Plane
+from maekit.core.transformer import TransformerConfig
 from maekit.errors import UserError
 from maekit.tasks.average_precision import RECALLS, THRESHOLDS, match, precision_and_recall
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
+from maekit.tasks.detection import Detection
 from maekit.tasks.likeness import LocationSimilarity, Overlap
 
 RANGE, AZIMUTH = torch.linspace(1, 32, 32), torch.rad2deg(torch.linspace(-0.8, 0.8, 33).asin())
@@ -188,6 +192,40 @@ def test_a_network_learns_to_find_spots(recipe: Path, tmp_path: Path) -> None:
     assert ((surest[:, 3] > 0.05) & (surest[:, 0] >= 0.5) & (surest[:, 0] <= 32.5)).all()
 
 
+class Plain(torch.nn.Module):
+    """A front that changes nothing."""
+
+    def forward(self, x: torch.Tensor, valid: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        return x, valid
+
+
+def test_detail_sees_cells_near_by_and_nothing_that_was_not_measured() -> None:
+    """Of clips of three maps: with the tokens silenced, what a cell changes lies around it, and unmeasured patches change nothing."""
+    patchifier = GridPatchifier((1, 3, 16, 16), (1, 8, 8))
+    encoder = Encoder(patchifier, TransformerConfig(width=8, depth=1, heads=1))
+    plane = Plane(("range", "azimuth"), (RANGE[:16], AZIMUTH[:16]), angle=1, radians=torch.pi / 180)
+    task = Detection(Plain(), encoder, plane=plane, columns=["range", "azimuth"], classes=None, tolerances=[0.1], lengths=[1.0], detail=4)  # fmt: skip
+    with torch.no_grad():
+        task.head.weight.zero_()
+    clips = torch.randn(2, 1, 3, 16, 16)
+    changed = clips.clone()
+    changed[:, 0, 2, 3, 4] += 5
+    with torch.no_grad():
+        apart = (task.maps({"signal": changed}) - task.maps({"signal": clips})).abs().amax((0, 1))
+    assert apart[3, 4] > 1e-4
+    assert apart[:8, :9].max() == apart.max()
+    torch.testing.assert_close(apart[8:], torch.zeros(8, 16))
+    torch.testing.assert_close(apart[:, 9:], torch.zeros(16, 7))
+    valid = torch.ones(2, 12, dtype=torch.bool)
+    valid[:, 8] = False  # where the cell lies
+    lost = clips.clone()
+    lost[:, 0, 2, :8, :8] = torch.nan
+    with torch.no_grad():
+        torch.testing.assert_close(
+            task.maps({"signal": lost, "valid": valid}), task.maps({"signal": clips, "valid": valid})
+        )
+
+
 def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -> None:
     more = ["schedule.epochs=40", "optimizer.base_lr=1.6e-2", "optimizer.betas=[0.9, 0.99]", "name=boxes"]
     outcome = verbs.finetune(recipe, "random", overrides=["task={name: detection, boxes: true}", *more], runs=tmp_path)
@@ -205,6 +243,7 @@ def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -
         ("{name: detection, tolerances: [0.1], lengths: [1, 2]}", "for each of person, car"),
         ("{name: detection, tolerances: [0.1, 0.1]}", "length"),
         ("{name: detection, tolerances: [0.1, 0.1], lengths: [1, 1], narrowest: 9}", "narrowest"),
+        ("{name: detection, tolerances: [0.1, 0.1], lengths: [1, 1], detail: -1}", "detail=-1"),
         ("{name: regression}", "detection for objects"),
     ],
 )

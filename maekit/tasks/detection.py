@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from maekit.core.backbone import measured_alone
 from maekit.tasks.average_precision import Matches, match, precision_and_recall
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
 from maekit.tasks.likeness import likeness_of
@@ -33,8 +35,9 @@ CLASS, LENGTH, EXTENT = "class", "length", "_extent"
 class Detection(Transfer):
     """Confidence maps over the cells of a plane, from the tokens of all patches.
 
-    Each token gives the cells of its patch some channels, which a convolution turns into one logit a class; a clip's tokens are
-    first averaged over time. The loss is the cross entropy with the confidence map, weighted by |y - p|^focal (Li et al.,
+    Each token gives the cells of its patch some channels, which a convolution turns into one logit a class. Where an object is
+    inside of a patch a token tells only roughly, so that with `detail` convolutions also see the sample itself (as the detail
+    stream of ViTMatte, Yao et al., 2023). Both are averaged over a clip's time. The loss is the cross entropy with the confidence map, weighted by |y - p|^focal (Li et al.,
     Generalized Focal Loss, 2020; 0 is plain cross entropy) and divided by the sum of the map. Signals beside the sample (a map
     of what stands still, a view of the same moment) are read by the encoder together with it.
 
@@ -52,6 +55,7 @@ class Detection(Transfer):
         box_weight: of the loss of extents.
         focal: exponent of the weight.
         channels: that the head has in each cell.
+        detail: channels that a convolution on the sample adds to them, and that two more convolutions have behind it; 0 for none.
         most: objects in a sample at most.
         lowest: score below which nothing is an object.
         suppress_above: likeness to a better object above which one is left out.
@@ -78,6 +82,7 @@ class Detection(Transfer):
         box_weight: float = 1.0,
         focal: float = 2.0,
         channels: int = 8,
+        detail: int = 0,
         most: int = 20,
         lowest: float = 0.05,
         suppress_above: float = 0.3,
@@ -92,10 +97,17 @@ class Detection(Transfer):
             raise ValueError(
                 f"objects have no column {', '.join(missing)}: `label.objects` names {', '.join(self.columns)}"
             )
-        if not 0 < narrowest <= widest or not width > 0 or not 0 <= lowest < 1 or most < 1 or channels < 1 or focal < 0:
+        if (
+            not 0 < narrowest <= widest
+            or not width > 0
+            or not 0 <= lowest < 1
+            or most < 1
+            or channels < 1
+            or min(detail, focal) < 0
+        ):
             raise ValueError(
                 f"width={width}, narrowest={narrowest}, widest={widest}, lowest={lowest}, most={most}, channels={channels}, "
-                f"focal={focal}: expected 0 < narrowest <= widest, a width above 0, 0 <= lowest < 1, the others from 1 (focal: 0)"
+                f"detail={detail}, focal={focal}: expected 0 < narrowest <= widest, a width above 0, 0 <= lowest < 1, the others from 1 (detail, focal: 0)"
             )
         for name, given in (("tolerances", tolerances), ("lengths", lengths)):
             if given is not None and (len(given) != len(self.classes) or not min(given) > 0):
@@ -114,7 +126,11 @@ class Detection(Transfer):
         self.width, self.narrowest, self.widest = width, narrowest, widest
         self.most, self.lowest, self.suppress_above = most, lowest, suppress_above
         outputs = len(self.classes) + (2 if boxes else 0)
-        self.read = nn.Sequential(nn.GELU(), nn.Conv2d(channels, outputs, 3, padding=1))
+        self.detail = nn.Conv2d(encoder.patchifier.sample_shape[0], detail, 3, padding=1) if detail else None
+        widths = [channels + detail, *([detail, detail] if detail else []), outputs]
+        self.read = nn.Sequential(*[
+            layer for wide, to in pairwise(widths) for layer in (nn.GELU(), nn.Conv2d(wide, to, 3, padding=1))
+        ])  # fmt: skip
         nn.init.trunc_normal_(
             self.head.weight, std=0.02
         )  # a head of near zeros would hand nothing on to the convolution
@@ -130,7 +146,20 @@ class Detection(Transfer):
             self.output(batch), "batch (time g0 g1 p0 p1 channel) -> batch time channel (g0 p0) (g1 p1)",
             g0=grid[-2], g1=grid[-1], p0=self.patch[0], p1=self.patch[1], channel=self.head.out_features // (self.patch[0] * self.patch[1]),
         )  # fmt: skip
-        return self.read(reduce(cells, "batch time channel first second -> batch channel first second", "mean")).float()
+        cells = reduce(cells, "batch time channel first second -> batch channel first second", "mean")
+        if self.detail is not None:
+            cells = torch.cat([cells, self._detail(batch)], 1)
+        return self.read(cells.contiguous(memory_format=torch.channels_last)).float()
+
+    def _detail(self, batch: Batch) -> Float[Tensor, "batch channel first second"]:
+        """Of the sample as the encoder has it: zeros where nothing was measured."""
+        assert self.detail is not None
+        x, measured = self.front(batch["signal"], batch.get("valid"))
+        patchifier = self.encoder.patchifier
+        x = patchifier.unpatchify(measured_alone(patchifier.patchify(x), measured))
+        frames = rearrange(x, "batch channel ... first second -> batch (...) channel first second")
+        cells = self.detail(rearrange(frames, "batch time channel first second -> (batch time) channel first second"))
+        return reduce(cells, "(batch time) channel first second -> batch channel first second", "mean", batch=len(x))
 
     def forward(self, batch: Batch) -> Tensor:
         return self._losses(self.maps(batch), batch["label"].float()).mean()
