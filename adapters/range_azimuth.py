@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from maekit.adapters.range_doppler import RangeDopplerAdapter
 from maekit.adapters.street import simulate_street
+from maekit.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.random import Generator
@@ -24,18 +26,25 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
         mirror_azimuth: augmentation: half of the samples have left and right swapped, their objects too, and every signal beside
             them along its last axis (what looks along the same boresight, such as a camera). Right only where a street
             does not tell left from right.
+        shift: augmentation: the map and its objects are moved by up to so many cells along its last two axes, in their order, what leaves
+            at one end coming in at the other. Over the sine of azimuth an array's picture of a target only moves with it, along
+            range its power is then that of another distance. Not with signals beside, which would stay where they are.
         options: of `RangeDopplerAdapter`.
 
     Raises:
         ValueError: other axes, or an azimuth that is not as far to the left as to the right.
     """
 
-    def __init__(self, info: SignalInfo, *, mirror_azimuth: bool = False, **options: Any) -> None:
+    def __init__(
+        self, info: SignalInfo, *, mirror_azimuth: bool = False, shift: tuple[int, int] = (0, 0), **options: Any
+    ) -> None:
         names = tuple(axis.name for axis in info.axes)
         if set(names[-2:]) != {"range", "azimuth"}:
             raise ValueError(f"the last two axes are range and azimuth, but the data spec gives {names}")
         super().__init__(info, **options)
-        self.mirror_azimuth = mirror_azimuth
+        self.mirror_azimuth, self.shift = mirror_azimuth, tuple(shift)
+        if len(shift) != 2 or any(not 0 <= by < axis.length for by, axis in zip(shift, info.axes[-2:], strict=True)):
+            raise ValueError(f"shift={list(shift)}, expected two numbers of cells from 0, fewer than {names[-2:]} have")
         self.azimuth = names.index("azimuth")
         points = info.axes[self.azimuth].points()
         if mirror_azimuth and not np.allclose(points, -points[::-1], atol=abs(points[1] - points[0])):
@@ -44,9 +53,21 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
             )
 
     def vary(self, sample: Sample, rng: Generator) -> Sample:
-        """Left and right swapped in every second sample, where asked for."""
-        if not self.mirror_azimuth or rng.random() < 0.5:
+        """Left and right swapped in every second sample, then moved, where asked for.
+
+        Raises:
+            UserError: something beside the map that would not move with it.
+        """
+        if self.mirror_azimuth and rng.random() >= 0.5:
+            sample = self._mirrored(sample)
+        if not any(self.shift):
             return sample
+        if sample.beside:
+            raise UserError("a shift moves the map alone", place=sample.place, value=f"shift={list(self.shift)}, beside: {', '.join(sample.beside)}",
+                            expected="none where other signals are read beside it", mend="Set the adapter's `shift` to [0, 0].")  # fmt: skip
+        return self._moved(sample, [int(rng.integers(-by, by + 1)) for by in self.shift])
+
+    def _mirrored(self, sample: Sample) -> Sample:
         label = sample.label
         if isinstance(label, np.ndarray):
             label = label.copy()
@@ -59,5 +80,22 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
         }
         valid = None if sample.valid is None else np.flip(sample.valid, self.azimuth)
         return replace(sample, signal=np.flip(sample.signal, self.azimuth + 1), valid=valid, label=label, beside=beside)
+
+    def _moved(self, sample: Sample, by: list[int]) -> Sample:
+        label, plane = sample.label, self.plane()
+        if isinstance(label, np.ndarray) and plane is not None:
+            columns = [self.info.objects.index(name) for name in plane.axes]
+            before = plane.cells(torch.from_numpy(label[:, columns]).double())
+            there = torch.where(plane.within(before)[:, None], before, torch.nan)
+            after = (there + torch.tensor(by) + 0.5) % torch.tensor(plane.shape) - 0.5
+            label = label.copy()
+            label[:, columns] = plane.at(after).numpy()
+            for axis, name in enumerate(plane.axes):
+                if (extent := f"{name}_extent") in self.info.objects:
+                    label[:, self.info.objects.index(extent)] *= (plane.sizes(after) / plane.sizes(there))[
+                        :, axis
+                    ].numpy()
+        valid = None if sample.valid is None else np.roll(sample.valid, by, (-2, -1))
+        return replace(sample, signal=np.roll(sample.signal, by, (-2, -1)), valid=valid, label=label)
 
     simulate = staticmethod(simulate_street)

@@ -244,6 +244,7 @@ def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -
         ("{name: detection, tolerances: [0.1, 0.1]}", "length"),
         ("{name: detection, tolerances: [0.1, 0.1], lengths: [1, 1], narrowest: 9}", "narrowest"),
         ("{name: detection, tolerances: [0.1, 0.1], lengths: [1, 1], detail: -1}", "detail=-1"),
+        ("{name: detection, tolerances: [0.1, 0.1], lengths: [1, 1], overlay: 2}", "overlay=2"),
         ("{name: regression}", "detection for objects"),
     ],
 )
@@ -264,6 +265,64 @@ def test_left_and_right_are_swapped_with_their_objects(recipe: Path) -> None:
     np.testing.assert_array_equal(swapped.signal, sample.signal[..., ::-1])
     assert swapped.label[0, 1] == -sample.label[0, 1]
     assert swapped.label[0, 0] == sample.label[0, 0]
+
+
+def test_a_moved_map_takes_its_objects_and_their_extents_along(recipe: Path) -> None:
+    """By whole cells, around the ends, also where cells are of unlike size."""
+    from maekit.build import set_up
+    from maekit.recipe.load import load_recipe
+
+    setup = set_up(load_recipe(recipe, [DETECTION, "adapter.shift=[31, 15]"]))
+    plane = setup.adapter.plane()
+    assert plane is not None
+    rng = np.random.default_rng(0)
+    seen = set()
+    for index in np.flatnonzero(np.isfinite(setup.labels[:, 0, 0]))[:20]:
+        sample = setup.source[int(index)]
+        moved = setup.adapter.vary(sample, rng)
+        for before, after in zip(sample.label, moved.label, strict=True):
+            if not np.isfinite(before[0]):
+                assert np.isnan(after[:2]).all()
+                continue
+            old, new = (plane.cells(torch.from_numpy(row[:2])) for row in (before, after))
+            by = (new - old).round()
+            torch.testing.assert_close(new - old, by, atol=1e-3, rtol=0)
+            row, column = (int(cell) for cell in new.round())
+            was = [int(cell) for cell in old.round()]
+            assert moved.signal[0, row, column] == sample.signal[0, was[0], was[1]]
+            np.testing.assert_allclose(after[2:], before[2:], rtol=1e-4)  # class and extents, of even cells
+            seen.add(tuple(by.int().tolist()))
+    assert len(seen) > 10
+    assert any(row < 0 for row, _ in seen)
+    with pytest.raises(UserError, match="shift"):
+        set_up(load_recipe(recipe, [DETECTION, "adapter.shift=[32, 0]"]))
+
+
+def test_extents_follow_the_size_of_cells() -> None:
+    """Over the sine of azimuth a cell to the side is more degrees wide than one ahead."""
+    half = torch.tensor([[10.0, 16.0], [10.0, 31.0]])
+    ahead, aside = PLANE.sizes(half)[:, 1]
+    assert aside > 1.4 * ahead
+
+
+def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
+    patchifier = GridPatchifier((1, 16, 16), (8, 8))
+    encoder = Encoder(patchifier, TransformerConfig(width=8, depth=1, heads=1))
+    plane = Plane(("range", "azimuth"), (RANGE[:16], AZIMUTH[:16]), angle=1, radians=torch.pi / 180)
+    task = Detection(Plain(), encoder, plane=plane, columns=["range", "azimuth"], classes=None, tolerances=[0.1], lengths=[1.0], overlay=1.0)  # fmt: skip
+    signal = torch.randn(3, 1, 16, 16)
+    label = torch.tensor([[[2.0, 0.0]], [[torch.nan, torch.nan]], [[5.0, -9.0]]])
+    valid = torch.ones(3, 4, dtype=torch.bool)
+    valid[0, 2] = False
+    batch = {"signal": signal, "label": label, "valid": valid}
+    both = task._overlaid(batch)
+    torch.testing.assert_close(both["signal"], torch.maximum(signal, signal[[2, 0, 1]]))
+    torch.testing.assert_close(both["label"], torch.cat([label, label[[2, 0, 1]]], 1), equal_nan=True)
+    assert both["valid"].sum(1).tolist() == [3, 3, 4]
+    alone, laid = (task._losses(task.maps(one), one["label"]).mean() for one in (batch, both))
+    torch.testing.assert_close(task.train()(batch), laid)
+    task.overlay = 0.0
+    torch.testing.assert_close(task(batch), alone)
 
 
 def test_a_finished_run_is_not_read_with_patches_of_another_shape(recipe: Path, tmp_path: Path) -> None:

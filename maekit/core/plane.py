@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -56,6 +56,16 @@ class Plane:
             lower = cell.nan_to_num().floor().long().clamp(0, len(known) - 2)
             found.append(known[lower] + (cell - lower) * (known[lower + 1] - known[lower]))
         return torch.stack(found, -1)
+
+    def within(self, cells: Float[Tensor, "*batch 2"]) -> Bool[Tensor, "*batch"]:
+        """Whether places in cells are on the plane; NaN is not."""
+        return torch.stack([(cells[..., i] > -0.5) & (cells[..., i] < n - 0.5) for i, n in enumerate(self.shape)]).all(
+            0
+        )
+
+    def sizes(self, cells: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+        """Of the cell at some place, along both axes."""
+        return (self.at(cells + 0.5) - self.at(cells - 0.5)).abs().clamp(min=1e-9)
 
     def place(self, where: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
         """Cartesian: to the right and straight ahead, in the unit of the distance.

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange, reduce
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from maekit.core.backbone import measured_alone
+from maekit.errors import UserError
 from maekit.tasks.average_precision import Matches, match, precision_and_recall
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
 from maekit.tasks.likeness import likeness_of
@@ -56,6 +57,9 @@ class Detection(Transfer):
         focal: exponent of the weight.
         channels: that the head has in each cell.
         detail: channels that a convolution on the sample adds to them, and that two more convolutions have behind it; 0 for none.
+        overlay: augmentation: share of training samples that another of the batch is laid over, so that each cell has the larger
+            of both values and the sample the objects of both. Right where a cell says how much there is, as powers on any
+            rising scale do; echoes of two scenes add up. Not with signals beside.
         most: objects in a sample at most.
         lowest: score below which nothing is an object.
         suppress_above: likeness to a better object above which one is left out.
@@ -83,13 +87,14 @@ class Detection(Transfer):
         focal: float = 2.0,
         channels: int = 8,
         detail: int = 0,
+        overlay: float = 0.0,
         most: int = 20,
         lowest: float = 0.05,
         suppress_above: float = 0.3,
         **options: Any,
     ) -> None:
         self.classes = tuple(classes or ("object",))
-        self.boxes, self.box_weight, self.focal = boxes, box_weight, focal
+        self.boxes, self.box_weight, self.focal, self.overlay = boxes, box_weight, focal, overlay
         self.columns = tuple(columns)
         wanted = [*plane.axes, *([CLASS] if classes else []), *(f"{axis}{EXTENT}" for axis in plane.axes if boxes)]
         missing = [name for name in wanted if name not in self.columns]
@@ -109,6 +114,8 @@ class Detection(Transfer):
                 f"width={width}, narrowest={narrowest}, widest={widest}, lowest={lowest}, most={most}, channels={channels}, "
                 f"detail={detail}, focal={focal}: expected 0 < narrowest <= widest, a width above 0, 0 <= lowest < 1, the others from 1 (detail, focal: 0)"
             )
+        if not 0 <= overlay <= 1:
+            raise ValueError(f"overlay={overlay}, expected a share of samples, from 0 to 1")
         for name, given in (("tolerances", tolerances), ("lengths", lengths)):
             if given is not None and (len(given) != len(self.classes) or not min(given) > 0):
                 raise ValueError(
@@ -162,7 +169,27 @@ class Detection(Transfer):
         return reduce(cells, "(batch time) channel first second -> batch channel first second", "mean", batch=len(x))
 
     def forward(self, batch: Batch) -> Tensor:
+        if self.overlay and self.training:
+            batch = self._overlaid(batch)
         return self._losses(self.maps(batch), batch["label"].float()).mean()
+
+    def _overlaid(self, batch: Batch) -> Batch:
+        """Some samples with the one before them in the batch laid over; measured where both are."""
+        if self.fronts:
+            raise UserError("an overlay changes the sample alone", value=f"overlay={self.overlay}, beside: {', '.join(self.fronts)}",
+                            expected="none where other signals are read beside it", mend="Set `task.overlay` to 0.")  # fmt: skip
+        signal, label = batch["signal"], batch["label"]
+        chosen = torch.rand(len(signal), device=signal.device) < self.overlay
+
+        def among(both: Tensor, one: Tensor) -> Tensor:
+            return torch.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), both, one)
+
+        found = dict(batch)
+        found["signal"] = among(torch.maximum(signal, signal.roll(1, 0)), signal)
+        found["label"] = torch.cat([label, among(label.roll(1, 0), torch.full_like(label, torch.nan))], 1)
+        if (valid := batch.get("valid")) is not None:
+            found["valid"] = among(valid & valid.roll(1, 0), valid)
+        return found
 
     @torch.no_grad()
     def rows(self, batch: Batch) -> Rows:
@@ -200,7 +227,7 @@ class Detection(Transfer):
             rows, columns = at[..., 0].clamp(0, maps.shape[2] - 1), at[..., 1].clamp(0, maps.shape[3] - 1)
             sample = torch.arange(len(maps), device=maps.device)[:, None]
             extents = maps[:, count:].clamp(-4, 6).exp()[sample, :, rows, columns]
-            where = torch.cat([where, extents * self._cell_size(where)], -1)
+            where = torch.cat([where, extents * self.plane.sizes(cells)], -1)
         score = suppress(where, kind, score, self.likeness, self.suppress_above)
         order = score.argsort(dim=1, descending=True, stable=True)
         found = torch.cat([where, kind[..., None].to(where), score[..., None]], -1)
@@ -210,7 +237,7 @@ class Detection(Transfer):
     def _losses(self, maps: Tensor, label: Float[Tensor, "batch object column"]) -> Float[Tensor, " batch"]:
         where = torch.stack([label[..., self._column(axis)] for axis in self.plane.axes], -1)
         cells = self.plane.cells(where)
-        inside = within(cells, self.plane)
+        inside = self.plane.within(cells)
         cells = torch.where(inside[..., None], cells, torch.nan)
         kinds = (
             label[..., self._column(CLASS)].nan_to_num().long()
@@ -229,7 +256,7 @@ class Detection(Transfer):
         there = cells.isfinite().all(-1)
         at = cells.nan_to_num().round().long()
         extents = torch.stack([label[..., self._column(f"{axis}{EXTENT}")] for axis in self.plane.axes], -1)
-        wanted = (extents / self._cell_size(where)).clamp(min=1e-3).log()
+        wanted = (extents / self.plane.sizes(cells)).clamp(min=1e-3).log()
         sample = torch.arange(len(maps), device=maps.device)[:, None]
         said = maps[:, len(self.classes) :][
             sample, :, at[..., 0].clamp(0, maps.shape[2] - 1), at[..., 1].clamp(0, maps.shape[3] - 1)
@@ -248,11 +275,6 @@ class Detection(Transfer):
             return torch.full_like(where[..., 0], self.narrowest)
         return width_of(length, self.plane.distance(where), self.width, self.narrowest, self.widest)
 
-    def _cell_size(self, where: Tensor) -> Tensor:
-        """Of the cell at some place, along both axes."""
-        cells = self.plane.cells(where)
-        return (self.plane.at(cells + 0.5) - self.plane.at(cells - 0.5)).abs().clamp(min=1e-9)
-
     def _column(self, name: str) -> int:
         return self.columns.index(name)
 
@@ -262,13 +284,8 @@ def shown(label: Float[Tensor, "... object column"], columns: Sequence[str], pla
     names = [*plane.axes, *(f"{axis}{EXTENT}" for axis in plane.axes if boxes)]
     found = label[..., [columns.index(name) for name in names]]
     kinds = label[..., columns.index(CLASS)] if CLASS in columns else torch.zeros_like(found[..., 0])
-    inside = within(plane.cells(found[..., :2]), plane)
+    inside = plane.within(plane.cells(found[..., :2]))
     return torch.where(inside[..., None], torch.cat([found, kinds[..., None]], -1), torch.nan)
-
-
-def within(cells: Float[Tensor, "... 2"], plane: Plane) -> Bool[Tensor, "..."]:
-    """Whether places in cells are on the plane; NaN is not."""
-    return torch.stack([(cells[..., i] > -0.5) & (cells[..., i] < n - 0.5) for i, n in enumerate(plane.shape)]).all(0)
 
 
 def present(rows: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
