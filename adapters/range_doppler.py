@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maekit.adapter import Adapter, Detector, Front, Transformation
 from maekit.adapters.fmcw_scene import simulate_scenes
-from maekit.adapters.map_detector import map_detector, settings_of
+from maekit.adapters.map_detector import lit_detector, map_detector, settings_of
 from maekit.adapters.map_drawing import draw_maps, drawn_at
 from maekit.adapters.radar_sets import TRANSFORMATIONS
 from maekit.core.patchify import GridPatchifier
@@ -207,10 +207,14 @@ class RangeDopplerAdapter(Adapter):
         return Plane(names, (first, second), angle, radians)
 
     def detectors(self) -> Mapping[str, Detector]:
-        """CFAR and clusters, where the axes have steps, and values are powers."""
+        """Where the axes have steps: of powers CFAR and clusters, of levels over range and azimuth clusters of the cells above zero."""
         plane = self.plane()
+        if plane is None or (self.in_levels and plane.angle is None):
+            return {}
+        if self.in_levels:
+            return {"cells above 0, clusters": lit_detector(self.levels, plane)}
         settings = settings_of(plane)
-        if plane is None or settings is None or self.in_levels:
+        if settings is None:
             return {}
         return {"CFAR, clusters": map_detector(self.power_db, plane, settings)}
 
@@ -220,11 +224,19 @@ class RangeDopplerAdapter(Adapter):
         """
         signal, valid = self.prepare(sample)
         power = np.abs(signal).astype(np.float64) ** 2 if self.info.complex else self._power(signal)
-        chart = power.reshape(len(power), -1, *power.shape[-2:])[:, -1].mean(0)
-        if valid is not None:
-            there = valid.reshape(-1, *valid.shape[-2:])[-1]
-            chart = np.where(there, chart, np.median(chart[there]) if there.any() else 1.0)
+        chart, there = self._last(power, valid)
+        chart = np.where(there, chart, np.median(chart[there]) if there.any() else 1.0)
         return 10 * np.log10(np.maximum(chart, 1e-30))
+
+    def levels(self, sample: Sample) -> Float[np.ndarray, "first second"]:
+        """The map of a sample in levels, 0 where nothing was measured; of clips and channels as `power_db`."""
+        chart, there = self._last(*self.prepare(sample))
+        return np.where(there, chart, 0.0)
+
+    def _last(self, x: Array, valid: Valid | None) -> tuple[Array, Valid]:
+        chart = x.reshape(len(x), -1, *x.shape[-2:])[:, -1].mean(0)
+        there = np.ones(chart.shape, dtype=bool) if valid is None else valid.reshape(-1, *valid.shape[-2:])[-1]
+        return chart, there
 
     simulate = staticmethod(simulate_scenes)
 

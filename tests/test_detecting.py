@@ -134,8 +134,22 @@ def test_clips_channels_and_what_was_not_measured() -> None:
     assert adapter().detectors()[NAME].find(sample(10 * np.log10(snow(power.shape, 16)))).shape == (0, 8)
 
 
+def test_of_levels_the_last_frames_measured_cells_above_zero_are_clustered() -> None:
+    clips = adapter((Axis("frame", 2, ""), RANGE, AZIMUTH), scale="level").detectors()["cells above 0, clusters"]
+    levels = np.zeros((1, 2, 64, 33), dtype=np.float32)
+    levels[0, 0, 40:46, 20:23] = 9
+    levels[0, 1, 10:16, 14:17] = 1
+    levels[0, 1, 30:36, 14:17] = 1
+    valid = np.ones((2, 64, 33), dtype=bool)
+    valid[1, 30:36] = False
+    (found,) = clips.find(Sample(levels, valid, None, "", ""))
+    plane = adapter().plane()
+    assert plane is not None
+    np.testing.assert_allclose(plane.cells(torch.from_numpy(found[None, :2]))[0], [12.5, 15], atol=1e-3)
+
+
 def test_no_detector_without_powers_or_places() -> None:
-    assert not adapter(scale="level").detectors()
+    assert not adapter((RANGE, Axis("doppler", 32, "m/s", 1.0)), scale="level").detectors()
     assert not adapter((RANGE, Axis("azimuth", 33, "deg"))).detectors()
     assert not adapter((RANGE, Axis("elevation", 32, "deg", 1.0))).detectors()
     assert set(RANGE_AZIMUTH["guard"]) == {"range", "azimuth"}
