@@ -22,6 +22,7 @@ from maekit.tasks.average_precision import RECALLS, THRESHOLDS, match, precision
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
 from maekit.tasks.detection import Detection
 from maekit.tasks.likeness import LocationSimilarity, Overlap
+from maekit.tasks.overlay import overlaid
 
 RANGE, AZIMUTH = torch.linspace(1, 32, 32), torch.rad2deg(torch.linspace(-0.8, 0.8, 33).asin())
 PLANE = Plane(("range", "azimuth"), (RANGE, AZIMUTH), angle=1, radians=torch.pi / 180)
@@ -315,7 +316,7 @@ def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
     valid = torch.ones(3, 4, dtype=torch.bool)
     valid[0, 2] = False
     batch = {"signal": signal, "label": label, "valid": valid}
-    both = task._overlaid(batch)
+    both = overlaid(batch, 1.0, ())
     torch.testing.assert_close(both["signal"], torch.maximum(signal, signal[[2, 0, 1]]))
     torch.testing.assert_close(both["label"], torch.cat([label, label[[2, 0, 1]]], 1), equal_nan=True)
     assert both["valid"].sum(1).tolist() == [3, 3, 4]
@@ -323,6 +324,17 @@ def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
     torch.testing.assert_close(task.train()(batch), laid)
     task.overlay = 0.0
     torch.testing.assert_close(task(batch), alone)
+    with pytest.raises(UserError, match="beside: picture"):
+        overlaid(batch, 1.0, ("picture",))
+    some = overlaid({"signal": torch.arange(1000.0)[:, None]}, 0.3, ())["signal"][:, 0] != torch.arange(1000.0)
+    assert not some[1:].any()  # each has more than the one before it
+    assert (
+        0.2
+        < (overlaid({"signal": -torch.arange(1000.0)[:, None]}, 0.3, ())["signal"][:, 0] != -torch.arange(1000.0))
+        .float()
+        .mean()
+        < 0.4
+    )
 
 
 def test_a_finished_run_is_not_read_with_patches_of_another_shape(recipe: Path, tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maekit.core.backbone import measured_alone
-from maekit.errors import UserError
 from maekit.tasks.average_precision import Matches, match, precision_and_recall
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
 from maekit.tasks.likeness import likeness_of
+from maekit.tasks.overlay import checked_share, overlaid
 from maekit.tasks.task import Batch, Rows
 from maekit.tasks.transfer import Transfer
 
@@ -57,9 +57,7 @@ class Detection(Transfer):
         focal: exponent of the weight.
         channels: that the head has in each cell.
         detail: channels that a convolution on the sample adds to them, and that two more convolutions have behind it; 0 for none.
-        overlay: augmentation: share of training samples that another of the batch is laid over, so that each cell has the larger
-            of both values and the sample the objects of both. Right where a cell says how much there is, as powers on any
-            rising scale do; echoes of two scenes add up. Not with signals beside.
+        overlay: augmentation: share of training samples that another of the batch is laid over; see `maekit.tasks.overlay`.
         most: objects in a sample at most.
         lowest: score below which nothing is an object.
         suppress_above: likeness to a better object above which one is left out.
@@ -94,7 +92,7 @@ class Detection(Transfer):
         **options: Any,
     ) -> None:
         self.classes = tuple(classes or ("object",))
-        self.boxes, self.box_weight, self.focal, self.overlay = boxes, box_weight, focal, overlay
+        self.boxes, self.box_weight, self.focal, self.overlay = boxes, box_weight, focal, checked_share(overlay)
         self.columns = tuple(columns)
         wanted = [*plane.axes, *([CLASS] if classes else []), *(f"{axis}{EXTENT}" for axis in plane.axes if boxes)]
         missing = [name for name in wanted if name not in self.columns]
@@ -114,8 +112,6 @@ class Detection(Transfer):
                 f"width={width}, narrowest={narrowest}, widest={widest}, lowest={lowest}, most={most}, channels={channels}, "
                 f"detail={detail}, focal={focal}: expected 0 < narrowest <= widest, a width above 0, 0 <= lowest < 1, the others from 1 (detail, focal: 0)"
             )
-        if not 0 <= overlay <= 1:
-            raise ValueError(f"overlay={overlay}, expected a share of samples, from 0 to 1")
         for name, given in (("tolerances", tolerances), ("lengths", lengths)):
             if given is not None and (len(given) != len(self.classes) or not min(given) > 0):
                 raise ValueError(
@@ -170,26 +166,8 @@ class Detection(Transfer):
 
     def forward(self, batch: Batch) -> Tensor:
         if self.overlay and self.training:
-            batch = self._overlaid(batch)
+            batch = overlaid(batch, self.overlay, self.fronts)
         return self._losses(self.maps(batch), batch["label"].float()).mean()
-
-    def _overlaid(self, batch: Batch) -> Batch:
-        """Some samples with the one before them in the batch laid over; measured where both are."""
-        if self.fronts:
-            raise UserError("an overlay changes the sample alone", value=f"overlay={self.overlay}, beside: {', '.join(self.fronts)}",
-                            expected="none where other signals are read beside it", mend="Set `task.overlay` to 0.")  # fmt: skip
-        signal, label = batch["signal"], batch["label"]
-        chosen = torch.rand(len(signal), device=signal.device) < self.overlay
-
-        def among(both: Tensor, one: Tensor) -> Tensor:
-            return torch.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), both, one)
-
-        found = dict(batch)
-        found["signal"] = among(torch.maximum(signal, signal.roll(1, 0)), signal)
-        found["label"] = torch.cat([label, among(label.roll(1, 0), torch.full_like(label, torch.nan))], 1)
-        if (valid := batch.get("valid")) is not None:
-            found["valid"] = among(valid & valid.roll(1, 0), valid)
-        return found
 
     @torch.no_grad()
     def rows(self, batch: Batch) -> Rows:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from maekit.tasks import trivial
 from maekit.tasks.collapse import effective_rank, embedding_std
+from maekit.tasks.overlay import checked_share, overlaid
 from maekit.tasks.task import Batch, Rows, Task
 
 if TYPE_CHECKING:
@@ -21,13 +22,16 @@ class Pretraining(Task):
     Args:
         front: signal to standardised samples and patch validity.
         model: the masked autoencoder.
+        overlay: augmentation: share of training samples that another of the batch is laid over; see `maekit.tasks.overlay`.
     """
 
-    def __init__(self, front: nn.Module, model: MaskedAutoencoder) -> None:
+    def __init__(self, front: nn.Module, model: MaskedAutoencoder, *, overlay: float = 0.0) -> None:
         super().__init__()
-        self.front, self.model = front, model
+        self.front, self.model, self.overlay = front, model, checked_share(overlay)
 
     def forward(self, batch: Batch) -> Tensor:
+        if self.overlay and self.training:
+            batch = overlaid(batch, self.overlay, self.fronts)
         x, valid = self.front(batch["signal"], batch.get("valid"))
         loss: Tensor = self.model(x, valid=valid, noise=batch["noise"]).loss
         return loss
