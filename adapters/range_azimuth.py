@@ -45,6 +45,8 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
         self.mirror_azimuth, self.shift = mirror_azimuth, tuple(shift)
         if len(shift) != 2 or any(not 0 <= by < axis.length for by, axis in zip(shift, info.axes[-2:], strict=True)):
             raise ValueError(f"shift={list(shift)}, expected two numbers of cells from 0, fewer than {names[-2:]} have")
+        if any(shift) and info.objects and any(axis.step is None for axis in info.axes[-2:]):
+            raise ValueError("shift moves objects too, for which the data spec must say the `steps` of range and azimuth")
         self.azimuth = names.index("azimuth")
         points = info.axes[self.azimuth].points()
         if mirror_azimuth and not np.allclose(points, -points[::-1], atol=abs(points[1] - points[0])):

@@ -233,6 +233,10 @@ def shrunk(name: str) -> list[str]:
     return overrides
 
 
+PUBLISHED_MAPS = {"cruw": (128, 128), "carrada": (256, 256), "raddet": (256, 256), "radarcity": (224, 221)}
+"""Cells along range and azimuth of maps that this repository has no file of."""
+
+
 def stand_in(spec_name: str, folder: Path, beside: list[str]) -> HDF5Windows:
     import h5py
     import numpy as np
@@ -264,6 +268,8 @@ def stand_in(spec_name: str, folder: Path, beside: list[str]) -> HDF5Windows:
         "width": 128,
         "gesture": 4,
     }
+    if spec_name in PUBLISHED_MAPS:
+        sizes["range"], sizes["azimuth"] = PUBLISHED_MAPS[spec_name]
     rate = 8000.0 if spec_name == "spoken_digits" else 50.0
     sizes["time"] = 9000 if spec_name == "spoken_digits" else 600
     with h5py.File(folder / "stand_in.h5", "w") as file:
@@ -274,11 +280,14 @@ def stand_in(spec_name: str, folder: Path, beside: list[str]) -> HDF5Windows:
                 values = rng.standard_normal([sizes[a] for a in one.axes]).cumsum(0)
                 if one.unit in ("level", "count") or "width" in one.axes:
                     values = rng.integers(0, 255, values.shape, dtype=np.uint8)
+                values = np.abs(values) if one.unit == "amplitude" else values
                 data = group.create_dataset(one.path, data=values)
                 data.attrs["rate_hz"] = rate
             label, classes = spec.label, spec.label.classes if spec.label else None
             for name in ("subject", "speaker", "drive", "sequence"):
                 group.attrs[name] = f"p{i}"
+            if spec.group and spec.group.path:
+                group[spec.group.path] = np.full(sizes["frame"], i)
             if label and label.attribute:
                 group.attrs[label.attribute] = classes[i % len(classes)] if classes else 1.0
             elif label and label.objects:
