@@ -297,6 +297,8 @@ beside:
   image: {{path: image, axes: [frame, height, width, channel], channels: [red, green, blue]}}
   depth: {{path: depth, axes: [channel, height, width], channels: [depth, {", ".join(SURFACES)}], unit: m}}
 """  # fmt: skip
+    # Cells of azimuth are wider than most road users, so that boxes over it would be of one cell.
+    extents = ", range_extent, doppler_extent" if axis == "doppler" else ""
     return f"""\
 # What the simulator writes by default; see adapters/street.py for what is in it and how it is made.
 name: {name}
@@ -312,6 +314,6 @@ signal:
   steps:
     range: {{step: {radar.range_resolution_m:.6g}, unit: m}}
 {step}{beside}group: {{attribute: sequence}}
-label: {{path: objects, objects: [range, {axis}, class, length], classes: [{", ".join(CLASSES)}]}}
+label: {{path: objects, objects: [range, {axis}, class, length{extents}], classes: [{", ".join(CLASSES)}]}}
 window: {{axis: frame, length: 1}}
 """
