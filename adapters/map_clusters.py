@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 
 from maekit.adapters.cfar import Kind, cfar
 
@@ -62,7 +62,10 @@ def map_clusters(
     places = np.argwhere(detected.numpy())
     if not len(places):
         return np.empty(0, DETECTION)
-    labels = clusters_of(places / np.array(reach), fewest)
+    from sklearn.cluster import DBSCAN
+
+    # A hair more than one, so that cells exactly a reach apart are neighbours whatever the rounding.
+    labels = DBSCAN(eps=1.0 + 1e-9, min_samples=fewest).fit_predict(places / np.array(reach))
     found = np.empty(labels.max() + 1, DETECTION)
     for number, one in enumerate(found):
         cells = places[labels == number]
@@ -74,12 +77,3 @@ def map_clusters(
         one["peak_db"] = map_db[strongest]
         one["score_db"] = 10 * np.log10(watts.max() / float(threshold[strongest]))
     return found[np.argsort(-found["score_db"], kind="stable")]
-
-
-def clusters_of(places: Float[np.ndarray, "cell axis"], fewest: int) -> Int[np.ndarray, " cell"]:
-    """The number of each cell's cluster, or -1; those at most 1 apart are neighbours."""
-    from sklearn.cluster import DBSCAN
-
-    # A hair more than one, so that cells exactly a reach apart are neighbours whatever the rounding.
-    found: Int[np.ndarray, " cell"] = DBSCAN(eps=1.0 + 1e-9, min_samples=fewest).fit_predict(places)
-    return found

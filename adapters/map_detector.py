@@ -13,7 +13,7 @@ from scipy.special import gammaincinv
 
 from maekit.adapter import Detector
 from maekit.adapters.cfar import Kind
-from maekit.adapters.map_clusters import clusters_of, map_clusters
+from maekit.adapters.map_clusters import map_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +56,8 @@ RANGE_DOPPLER = Settings(
 )
 
 
-LIT_REACH_M, LIT_FEWEST = 0.2, 5
-"""DBSCAN of `lit_detector`; found on the training sequences of the real indoor points, among reaches of 0.2 to 0.6 m and 5 to 30 cells."""
+LIT_REACH_M, LIT_FEWEST = 0.1, 5
+"""DBSCAN of `lit_detector`: the best on the training sequences of the real indoor points, among 0.05 to 0.3 m and 3 to 12 cells."""
 
 
 def settings_of(plane: Plane | None) -> Settings | None:
@@ -109,16 +109,14 @@ def map_detector(
 def lit_detector(chart_of: Callable[[Sample], Float[np.ndarray, "first second"]], plane: Plane) -> Detector:
     """Clusters of the cells above zero, of maps that say what stood out and not how strong it was.
 
-    DBSCAN over the places of the cells, in metres, so that near and far a person is as large. Coordinates are those of the clusters'
+    DBSCAN over the places of the cells, in metres, so that a person near by, who covers many beams, is as large as one far off;
+    cells side by side are neighbours too, for far off a beam is wider than the reach. Coordinates are those of the clusters'
     centres, weighted by the cells' values, the sum of which is the score; features as of `map_detector` without the power.
 
     Args:
         chart_of: the map of a sample, zero where nothing stood out.
         plane: of a distance and an angle.
     """
-    assert plane.angle is not None
-    # In a coarse map cells side by side are farther apart.
-    reach = max(LIT_REACH_M, 1.5 * float(plane.coordinates[1 - plane.angle].diff().median()))
 
     def find(sample: Sample) -> NDArray[np.float64]:
         chart = chart_of(sample)
@@ -126,7 +124,7 @@ def lit_detector(chart_of: Callable[[Sample], Float[np.ndarray, "first second"]]
         if not len(cells):
             return np.empty((0, 3 + len(size_names(plane))))
         places = plane.place(plane.at(torch.from_numpy(cells).double())).numpy()
-        of = clusters_of(places / reach, LIT_FEWEST)
+        of = lit_clusters(cells, places)
         clusters = [cells[of == number] for number in range(of.max() + 1)]
         values = [chart[tuple(one.T)] for one in clusters]
         centre = np.array(
@@ -138,6 +136,17 @@ def lit_detector(chart_of: Callable[[Sample], Float[np.ndarray, "first second"]]
         return found[np.argsort(-found[:, 2], kind="stable")]
 
     return Detector(size_names(plane), find)
+
+
+def lit_clusters(cells: NDArray[np.int64], places_m: Float[np.ndarray, "cell 2"]) -> NDArray[np.int64]:
+    """The number of each cell's cluster, or -1."""
+    from sklearn.cluster import DBSCAN
+    from sklearn.neighbors import radius_neighbors_graph
+
+    near = radius_neighbors_graph(places_m, LIT_REACH_M) + radius_neighbors_graph(cells, 1.5)
+    near.data[:] = 1.0
+    found: NDArray[np.int64] = DBSCAN(eps=1.0, min_samples=LIT_FEWEST, metric="precomputed").fit_predict(near)
+    return found
 
 
 def size_names(plane: Plane) -> tuple[str, ...]:

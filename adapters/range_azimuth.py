@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from maekit.adapters.range_doppler import RangeDopplerAdapter
+from maekit.adapters.range_doppler import RangeDopplerAdapter, twice_zero
 from maekit.adapters.street import simulate_street
-from maekit.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from numpy.random import Generator
 
     from maekit.data.sample import Sample, SignalInfo
@@ -32,7 +33,7 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
         options: of `RangeDopplerAdapter`.
 
     Raises:
-        ValueError: other axes, or an azimuth that is not as far to the left as to the right.
+        ValueError: other axes, axes without steps, or an azimuth that is not as far to the left as to the right.
     """
 
     def __init__(
@@ -43,30 +44,38 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
             raise ValueError(f"the last two axes are range and azimuth, but the data spec gives {names}")
         super().__init__(info, **options)
         self.mirror_azimuth, self.shift = mirror_azimuth, tuple(shift)
-        if len(shift) != 2 or any(not 0 <= by < axis.length for by, axis in zip(shift, info.axes[-2:], strict=True)):
-            raise ValueError(f"shift={list(shift)}, expected two numbers of cells from 0, fewer than {names[-2:]} have")
-        if any(shift) and info.objects and any(axis.step is None for axis in info.axes[-2:]):
-            raise ValueError("shift moves objects too, for which the data spec must say the `steps` of range and azimuth")
         self.azimuth = names.index("azimuth")
-        points = info.axes[self.azimuth].points()
-        if mirror_azimuth and not np.allclose(points, -points[::-1], atol=abs(points[1] - points[0])):
+        lengths = tuple(axis.length for axis in info.axes[-2:])
+        if len(shift) != 2 or any(not 0 <= by < length for by, length in zip(shift, lengths, strict=True)):
             raise ValueError(
-                f"mirror_azimuth needs as much azimuth to the left as to the right, but it goes from {points[0]:g} to {points[-1]:g}"
+                f"shift={list(shift)}, expected numbers of cells from 0 and below {lengths} along {names[-2:]}"
+            )
+        if (mirror_azimuth or (any(shift) and info.objects)) and any(axis.step is None for axis in info.axes[-2:]):
+            raise ValueError(
+                f"mirror_azimuth={mirror_azimuth} and shift={list(shift)} need the `steps` of range and azimuth in the data spec"
+            )
+        if mirror_azimuth:
+            axis = info.axes[self.azimuth]
+            self.twice_ahead = twice_zero(axis)
+            if abs(self.twice_ahead - (axis.length - 1)) > 1:
+                points = axis.points()
+                raise ValueError(
+                    f"mirror_azimuth needs as much azimuth to the left as to the right, but it goes from {points[0]:g} to {points[-1]:g}"
+                )
+
+    def goes_beside(self, others: Collection[str]) -> None:
+        """See `Adapter`; what is moved would no longer be what the other signals show."""
+        if others and any(self.shift):
+            raise ValueError(
+                f"shift={list(self.shift)} moves the map alone, but {', '.join(others)} is read beside it: set it to [0, 0]"
             )
 
     def vary(self, sample: Sample, rng: Generator) -> Sample:
-        """Left and right swapped in every second sample, then moved, where asked for.
-
-        Raises:
-            UserError: something beside the map that would not move with it.
-        """
+        """Left and right swapped in every second sample, then moved, where asked for."""
         if self.mirror_azimuth and rng.random() >= 0.5:
             sample = self._mirrored(sample)
         if not any(self.shift):
             return sample
-        if sample.beside:
-            raise UserError("a shift moves the map alone", place=sample.place, value=f"shift={list(self.shift)}, beside: {', '.join(sample.beside)}",
-                            expected="none where other signals are read beside it", mend="Set the adapter's `shift` to [0, 0].")  # fmt: skip
         return self._moved(sample, [int(rng.integers(-by, by + 1)) for by in self.shift])
 
     def _mirrored(self, sample: Sample) -> Sample:
@@ -80,8 +89,12 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
             )
             for name, other in sample.beside.items()
         }
-        valid = None if sample.valid is None else np.flip(sample.valid, self.azimuth)
-        return replace(sample, signal=np.flip(sample.signal, self.azimuth + 1), valid=valid, label=label, beside=beside)
+        # Bins wrap: of an even number from -90 degrees on, the first stands for both ends.
+        length = self.info.axes[self.azimuth].length
+        mirrored = (self.twice_ahead - np.arange(length)) % length
+        valid = None if sample.valid is None else sample.valid.take(mirrored, axis=self.azimuth)
+        signal = sample.signal.take(mirrored, axis=self.azimuth + 1)
+        return replace(sample, signal=signal, valid=valid, label=label, beside=beside)
 
     def _moved(self, sample: Sample, by: list[int]) -> Sample:
         label, plane = sample.label, self.plane()

@@ -139,7 +139,7 @@ class RangeDopplerAdapter(Adapter):
             if "doppler" not in names:
                 raise ValueError(f"notch_bins and mirror_doppler need an axis called doppler; there are {names}")
             self.doppler = names.index("doppler")
-            self.twice_zero = _twice_zero(info.axes[self.doppler])
+            self.twice_zero = twice_zero(info.axes[self.doppler])
             if mirror_doppler and abs(self.twice_zero - (info.axes[self.doppler].length - 1)) > 1:
                 raise ValueError(
                     f"mirror_doppler needs zero Doppler in the middle of the map, it is at bin {self.twice_zero / 2:g} "
@@ -286,19 +286,19 @@ class RangeDopplerAdapter(Adapter):
         return db / 20 if self.scale == "log10" else db
 
 
-def _twice_zero(doppler: Axis) -> int:
-    """Two times the bin of zero Doppler, which may lie between two bins; the middle where no step is known.
+def twice_zero(axis: Axis) -> int:
+    """Two times the bin of an axis' zero (no velocity, straight ahead), which may lie between two bins; the middle where no step is known.
 
     Raises:
         ValueError: zero is not on the axis.
     """
-    if doppler.step is None:
-        return 2 * (doppler.length // 2)
-    twice = round(-2 * doppler.start / doppler.step)
-    if not 0 <= twice <= 2 * (doppler.length - 1):
+    if axis.step is None:
+        return 2 * (axis.length // 2)
+    twice = round(-2 * axis.start / axis.step)
+    if not 0 <= twice <= 2 * (axis.length - 1):
         raise ValueError(
-            f"zero Doppler is not on the map: {doppler.length} bins of {doppler.step:g} {doppler.unit} from "
-            f"{doppler.start:g}; correct `signal.steps.doppler` of the data spec"
+            f"zero {axis.name} is not on the map: {axis.length} bins of {axis.step:g} {axis.unit} from {axis.start:g}; correct "
+            f"`signal.steps.{axis.name}` of the data spec"
         )
     return twice
 

@@ -297,7 +297,7 @@ beside:
   image: {{path: image, axes: [frame, height, width, channel], channels: [red, green, blue]}}
   depth: {{path: depth, axes: [channel, height, width], channels: [depth, {", ".join(SURFACES)}], unit: m}}
 """  # fmt: skip
-    # Cells of azimuth are wider than most road users, so that boxes over it would be of one cell.
+    # Over azimuth a beam is wider than most road users: boxes there would be of beams.
     extents = ", range_extent, doppler_extent" if axis == "doppler" else ""
     return f"""\
 # What the simulator writes by default; see adapters/street.py for what is in it and how it is made.

@@ -7,7 +7,7 @@ physical, how its people draw it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -146,6 +146,13 @@ class Adapter(ABC):
         `sample.label` is None and stays so.
         """
         return sample
+
+    def goes_beside(self, others: Collection[str]) -> None:  # noqa: B027 (no objection is a fine answer)
+        """Told which signals are read beside this one. Default: nothing to object.
+
+        Raises:
+            ValueError: an option that does not go with them; the message says which and what to do.
+        """
 
     def training_sample(self, sample: Sample, rng: Generator) -> tuple[Array, NDArray[np.bool_] | None]:
         """`prepare`, then `augment`; for what must be varied before it is prepared (crops), override this."""

@@ -180,6 +180,11 @@ def make_task(setup: Setup) -> Task:
     if isinstance(task, JointPretraining) and task.contrast is not None and setup.recipe.training.parallel == "fsdp2":
         raise UserError("momentum contrast with sharded weights", place=setup.loaded.locate("training", "parallel"), value="fsdp2",
                         expected="ddp: the encoder that follows needs whole weights in every process")  # fmt: skip
+    for key, owner in (("adapter", setup.adapter), ("task", task)):
+        try:
+            owner.goes_beside(setup.beside)
+        except ValueError as error:
+            raise UserError(str(error), place=setup.loaded.locate(key)) from error
     task.fronts.update({name: adapter.front for name, adapter in setup.beside.items()})
     return task
 

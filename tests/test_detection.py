@@ -8,21 +8,26 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from blobs import DETECTION, write
+from blobs import DETECTION, PICTURE, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import verbs
-from maekit.core.autoencoder import Encoder
+from maekit.adapters.range_azimuth import RangeAzimuthAdapter
+from maekit.core.autoencoder import Encoder, MaskedAutoencoder
+from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
 from maekit.core.plane import Plane
+from maekit.core.targets import PatchNormTarget
 from maekit.core.transformer import TransformerConfig
+from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
 from maekit.tasks.average_precision import RECALLS, THRESHOLDS, match, precision_and_recall
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
 from maekit.tasks.detection import Detection
 from maekit.tasks.likeness import LocationSimilarity, Overlap
 from maekit.tasks.overlay import overlaid
+from maekit.tasks.pretraining import Pretraining
 
 RANGE, AZIMUTH = torch.linspace(1, 32, 32), torch.rad2deg(torch.linspace(-0.8, 0.8, 33).asin())
 PLANE = Plane(("range", "azimuth"), (RANGE, AZIMUTH), angle=1, radians=torch.pi / 180)
@@ -268,42 +273,60 @@ def test_left_and_right_are_swapped_with_their_objects(recipe: Path) -> None:
     assert swapped.label[0, 0] == sample.label[0, 0]
 
 
-def test_a_moved_map_takes_its_objects_and_their_extents_along(recipe: Path) -> None:
-    """By whole cells, around the ends, also where cells are of unlike size."""
-    from maekit.build import set_up
-    from maekit.recipe.load import load_recipe
-
-    setup = set_up(load_recipe(recipe, [DETECTION, "adapter.shift=[31, 15]"]))
-    plane = setup.adapter.plane()
+@pytest.mark.parametrize(("columns", "start"), [(32, -1.0), (31, -0.9375), (32, -0.96875)])
+def test_a_mirrored_or_moved_map_takes_its_objects_their_extents_and_what_was_not_measured_along(
+    columns: int, start: float
+) -> None:
+    """Of clips over the sine of azimuth, also where an even number of bins begins at -90 degrees: zero then is no bin's edge."""
+    axes = (
+        Axis("frame", 2, ""),
+        Axis("range", 24, "m", 0.5, 1.0),
+        Axis("azimuth", columns, "deg", 0.0625, start, "sine"),
+    )
+    info = SignalInfo(("power",), axes, objects=("range", "azimuth", "length", "range_extent", "azimuth_extent"))
+    patch = (1, 24, columns)
+    plane = RangeAzimuthAdapter(info, patch=patch).plane()
     assert plane is not None
     rng = np.random.default_rng(0)
-    seen = set()
-    for index in np.flatnonzero(np.isfinite(setup.labels[:, 0, 0]))[:20]:
-        sample = setup.source[int(index)]
-        moved = setup.adapter.vary(sample, rng)
-        for before, after in zip(sample.label, moved.label, strict=True):
-            if not np.isfinite(before[0]):
-                assert np.isnan(after[:2]).all()
-                continue
-            old, new = (plane.cells(torch.from_numpy(row[:2])) for row in (before, after))
-            by = (new - old).round()
-            torch.testing.assert_close(new - old, by, atol=1e-3, rtol=0)
-            row, column = (int(cell) for cell in new.round())
-            was = [int(cell) for cell in old.round()]
-            assert moved.signal[0, row, column] == sample.signal[0, was[0], was[1]]
-            np.testing.assert_allclose(after[2:], before[2:], rtol=1e-4)  # class and extents, of even cells
-            seen.add(tuple(by.int().tolist()))
-    assert len(seen) > 10
-    assert any(row < 0 for row, _ in seen)
-    with pytest.raises(UserError, match="shift"):
-        set_up(load_recipe(recipe, [DETECTION, "adapter.shift=[32, 0]"]))
+    signal = rng.standard_normal((1, 2, 24, columns)).astype(np.float32)
+    valid = rng.random((2, 24, columns)) < 0.9
+    cells = np.array([[3, 7], [20, columns - 4], [11, columns // 2]])
+    label = np.full((4, 5), np.nan)
+    for row, cell in zip(label, cells, strict=False):
+        where = torch.tensor(cell).double()
+        row[:2], row[2], row[3:] = plane.at(where).numpy(), 4.0, 1.5 * plane.sizes(where).numpy()
+    sample = Sample(signal, valid, label, "", "")
+    for options in ({"mirror_azimuth": True}, {"shift": (9, 12)}, {"mirror_azimuth": True, "shift": (9, 12)}):
+        adapter = RangeAzimuthAdapter(info, patch=patch, **options)
+        seen = set()
+        for _ in range(30):
+            moved = adapter.vary(sample, rng)
+            assert moved.valid is not None
+            found = plane.cells(torch.from_numpy(moved.label[:, :2]))
+            assert np.isnan(moved.label[3]).all()
+            for row, (was_range, was_azimuth), cell in zip(moved.label, cells, found, strict=False):
+                now = cell.round()
+                torch.testing.assert_close(cell, now, atol=1e-3, rtol=0)
+                at = (int(now[0]), int(now[1]))
+                assert moved.signal[0, 1][at] == signal[0, 1, was_range, was_azimuth]
+                assert moved.valid[1][at] == valid[1, was_range, was_azimuth]
+                assert row[2] == 4.0
+                if "shift" in options:
+                    np.testing.assert_allclose(row[3:], 1.5 * plane.sizes(now.double()).numpy(), rtol=0.02)
+                seen.add(at)
+        assert len(seen) >= (20 if "shift" in options else 5)
 
 
-def test_extents_follow_the_size_of_cells() -> None:
-    """Over the sine of azimuth a cell to the side is more degrees wide than one ahead."""
-    half = torch.tensor([[10.0, 16.0], [10.0, 31.0]])
-    ahead, aside = PLANE.sizes(half)[:, 1]
-    assert aside > 1.4 * ahead
+def test_what_moves_or_changes_the_map_alone_goes_with_nothing_beside(recipe: Path, tmp_path: Path) -> None:
+    beside = f"beside={{picture: {PICTURE}}}"
+    for more, told in (
+        ([DETECTION, "adapter.shift=[4, 4]"], "shift"),
+        (["task={name: detection, tolerances: [0.02, 0.02], lengths: [1, 2], overlay: 0.5}"], "overlay"),
+    ):
+        with pytest.raises(UserError, match=f"{told}=.* picture is read beside it"):
+            verbs.finetune(recipe, "random", overrides=[beside, *more], runs=tmp_path)
+    with pytest.raises(UserError, match=r"shift=\[32, 0\].*below \(32, 16\)"):
+        verbs.finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[32, 0]"], runs=tmp_path)
 
 
 def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
@@ -316,7 +339,7 @@ def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
     valid = torch.ones(3, 4, dtype=torch.bool)
     valid[0, 2] = False
     batch = {"signal": signal, "label": label, "valid": valid}
-    both = overlaid(batch, 1.0, ())
+    both = overlaid(batch, 1.0)
     torch.testing.assert_close(both["signal"], torch.maximum(signal, signal[[2, 0, 1]]))
     torch.testing.assert_close(both["label"], torch.cat([label, label[[2, 0, 1]]], 1), equal_nan=True)
     assert both["valid"].sum(1).tolist() == [3, 3, 4]
@@ -324,17 +347,35 @@ def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
     torch.testing.assert_close(task.train()(batch), laid)
     task.overlay = 0.0
     torch.testing.assert_close(task(batch), alone)
-    with pytest.raises(UserError, match="beside: picture"):
-        overlaid(batch, 1.0, ("picture",))
-    some = overlaid({"signal": torch.arange(1000.0)[:, None]}, 0.3, ())["signal"][:, 0] != torch.arange(1000.0)
+    some = overlaid({"signal": torch.arange(1000.0)[:, None]}, 0.3)["signal"][:, 0] != torch.arange(1000.0)
     assert not some[1:].any()  # each has more than the one before it
     assert (
         0.2
-        < (overlaid({"signal": -torch.arange(1000.0)[:, None]}, 0.3, ())["signal"][:, 0] != -torch.arange(1000.0))
+        < (overlaid({"signal": -torch.arange(1000.0)[:, None]}, 0.3)["signal"][:, 0] != -torch.arange(1000.0))
         .float()
         .mean()
         < 0.4
     )
+
+
+def test_an_overlay_is_for_training_alone_in_pretraining_too() -> None:
+    patchifier = GridPatchifier((1, 16, 16), (8, 8))
+    config = TransformerConfig(width=8, depth=1, heads=1)
+    model = MaskedAutoencoder(
+        patchifier,
+        encoder=Encoder(patchifier, config),
+        decoder=config,
+        masking=RandomMasking(patchifier),
+        mask_ratio=0.5,
+        target=PatchNormTarget(patchifier),
+    )
+    task = Pretraining(Plain(), model, overlay=1.0)
+    batch = {"signal": torch.randn(3, 1, 16, 16), "noise": torch.rand(3, 4)}
+    torch.testing.assert_close(task.train()(batch), Pretraining(Plain(), model)(overlaid(batch, 1.0)))
+    torch.testing.assert_close(task.eval()(batch), Pretraining(Plain(), model)(batch))
+    assert task.train()(batch) != task.eval()(batch)
+    complexes = {"signal": torch.tensor([[1 + 0j], [-2j], [0.5 + 0j]])}
+    torch.testing.assert_close(overlaid(complexes, 1.0)["signal"][:, 0], torch.tensor([1 + 0j, -2j, -2j]))
 
 
 def test_a_finished_run_is_not_read_with_patches_of_another_shape(recipe: Path, tmp_path: Path) -> None:

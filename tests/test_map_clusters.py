@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from maekit.adapters.fmcw import FMCW
 from maekit.adapters.map_clusters import DETECTION, map_clusters
-from maekit.adapters.map_detector import lit_detector
+from maekit.adapters.map_detector import LIT_REACH_M, lit_detector
 from maekit.adapters.radar_maps import fft_sines, range_azimuth_map
 from maekit.adapters.range_doppler_map import range_doppler_map
 from maekit.core.plane import Plane
@@ -103,7 +103,7 @@ def test_nonsense_is_refused() -> None:
 
 
 def test_lit_cells_are_clustered_by_metres_not_by_bins() -> None:
-    """A person of 0.4 m at 1.5 m, over many beams, and one as large at 9 m, over few; and one cell alone."""
+    """A person of 0.4 m at 1.5 m, over many beams, and one at 9 m over two that are farther apart than the reach; and one cell alone."""
     plane = Plane(
         ("range", "azimuth"),
         (torch.arange(1, 11, 0.05), torch.rad2deg(torch.linspace(-0.9, 0.9, 61).asin())),
@@ -112,16 +112,18 @@ def test_lit_cells_are_clustered_by_metres_not_by_bins() -> None:
     )
     everywhere = plane.at(torch.cartesian_prod(torch.arange(200.0), torch.arange(61.0)))
     chart = np.zeros((200, 61), dtype=np.float32)
-    for right, ahead in ((0.2, 1.5), (-1.0, 9.0)):
-        near = (plane.place(everywhere) - torch.tensor([right, ahead])).norm(dim=-1) < 0.2
-        chart[near.reshape(200, 61).numpy()] = 2.0
+    near = (plane.place(everywhere) - torch.tensor([0.2, 1.5])).norm(dim=-1) < 0.2
+    chart[near.reshape(200, 61).numpy()] = 2.0
+    chart[158:166, 26:28] = 2.0
     chart[100, 10] = 5.0
     detector = lit_detector(lambda sample: sample.signal[0], plane)
     found = detector.find(Sample(chart[None], None, None, "", ""))
     assert detector.features == ("range_extent", "azimuth_extent", "across", "cells")
     assert found.shape == (2, 3 + 4)
     places = plane.place(torch.from_numpy(found[:, :2]).float())
-    torch.testing.assert_close(places, torch.tensor([[0.2, 1.5], [-1.0, 9.0]]), atol=0.14, rtol=0)  # half a beam at 9 m
+    far = plane.place(plane.at(torch.tensor([161.5, 26.5])))
+    assert plane.sizes(torch.tensor([161.5, 26.5]))[1] * torch.pi / 180 * far.norm() > 2 * LIT_REACH_M
+    torch.testing.assert_close(places, torch.stack([torch.tensor([0.2, 1.5]), far]), atol=0.03, rtol=0)
     assert found[0, 2] == chart[:40].sum()  # the sum of its cells; the nearer covers more of them
     assert found[0, 4] > 4 * found[1, 4]
     assert detector.find(Sample(np.zeros((1, 200, 61), dtype=np.float32), None, None, "", "")).shape == (0, 7)

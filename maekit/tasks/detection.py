@@ -17,12 +17,12 @@ from maekit.core.backbone import measured_alone
 from maekit.tasks.average_precision import Matches, match, precision_and_recall
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
 from maekit.tasks.likeness import likeness_of
-from maekit.tasks.overlay import checked_share, overlaid
+from maekit.tasks.overlay import checked_share, none_beside, overlaid
 from maekit.tasks.task import Batch, Rows
 from maekit.tasks.transfer import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from maekit.core.backbone import Backbone
     from maekit.core.plane import Plane
@@ -142,6 +142,10 @@ class Detection(Transfer):
         assert last.bias is not None
         nn.init.constant_(last.bias[: len(self.classes)], float(np.log(RARE / (1 - RARE))))
 
+    def goes_beside(self, others: Collection[str]) -> None:
+        """Not with an overlay."""
+        none_beside(self.overlay, others)
+
     def maps(self, batch: Batch) -> Float[Tensor, "batch out first second"]:
         """Logits of each class in each cell, and behind them with boxes the logarithms of the extents in cells."""
         grid = self.encoder.patchifier.grid_size
@@ -166,7 +170,7 @@ class Detection(Transfer):
 
     def forward(self, batch: Batch) -> Tensor:
         if self.overlay and self.training:
-            batch = overlaid(batch, self.overlay, self.fronts)
+            batch = overlaid(batch, self.overlay)
         return self._losses(self.maps(batch), batch["label"].float()).mean()
 
     @torch.no_grad()

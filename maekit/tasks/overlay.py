@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from maekit.errors import UserError
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -26,32 +24,41 @@ def checked_share(overlay: float) -> float:
     return overlay
 
 
-def overlaid(batch: Batch, share: float, beside: Collection[str]) -> Batch:
+def none_beside(overlay: float, others: Collection[str]) -> None:
+    """Whether an overlay goes with the signals that are read beside the sample.
+
+    Raises:
+        ValueError: it does not; it would change the sample alone.
+    """
+    if others and overlay:
+        raise ValueError(
+            f"overlay={overlay} changes the sample alone, but {', '.join(others)} is read beside it: set it to 0"
+        )
+
+
+def overlaid(batch: Batch, share: float) -> Batch:
     """Some samples of a batch with the one before them laid over.
 
-    Each cell then has the larger of both values, and where there are tables of objects the sample has those of both. Right
-    where a cell says how much there is, as powers on any rising scale do: echoes of two scenes add up, and decibels of a sum
-    are nearly those of its larger part. What was not measured in one of the two is not measured.
+    Each cell then has the larger of both values (of complex ones, that of the larger magnitude), and where there are tables
+    of objects the sample has those of both. Right where a cell says how much there is, as powers on any rising scale do: echoes
+    of two scenes add up, and decibels of a sum are nearly those of its larger part. What was not measured in one of the two
+    is not measured.
 
     Args:
         batch: with `signal`, and where they are there `valid` and `label` (batch, object, column).
         share: of its samples, drawn by chance.
-        beside: names of signals that are read beside the sample.
-
-    Raises:
-        UserError: there are such signals, which nothing is laid over.
     """
-    if beside:
-        raise UserError("an overlay changes the sample alone", value=f"overlay={share}, beside: {', '.join(beside)}",
-                        expected="none where other signals are read beside it", mend="Set `task.overlay` to 0.")  # fmt: skip
     signal = batch["signal"]
     chosen = torch.rand(len(signal), device=signal.device) < share
 
     def among(both: Tensor, one: Tensor) -> Tensor:
         return torch.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), both, one)
 
-    found = dict(batch)
-    found["signal"] = among(torch.maximum(signal, signal.roll(1, 0)), signal)
+    found, other = dict(batch), signal.roll(1, 0)
+    larger = (
+        torch.where(other.abs() > signal.abs(), other, signal) if signal.is_complex() else torch.maximum(signal, other)
+    )
+    found["signal"] = among(larger, signal)
     if (valid := batch.get("valid")) is not None:
         found["valid"] = among(valid & valid.roll(1, 0), valid)
     if (label := batch.get("label")) is not None:

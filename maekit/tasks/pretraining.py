@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from maekit.tasks import trivial
 from maekit.tasks.collapse import effective_rank, embedding_std
-from maekit.tasks.overlay import checked_share, overlaid
+from maekit.tasks.overlay import checked_share, none_beside, overlaid
 from maekit.tasks.task import Batch, Rows, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from maekit.core.autoencoder import MaskedAutoencoder
 
 
@@ -29,9 +31,13 @@ class Pretraining(Task):
         super().__init__()
         self.front, self.model, self.overlay = front, model, checked_share(overlay)
 
+    def goes_beside(self, others: Collection[str]) -> None:
+        """Not with an overlay."""
+        none_beside(self.overlay, others)
+
     def forward(self, batch: Batch) -> Tensor:
         if self.overlay and self.training:
-            batch = overlaid(batch, self.overlay, self.fronts)
+            batch = overlaid(batch, self.overlay)
         x, valid = self.front(batch["signal"], batch.get("valid"))
         loss: Tensor = self.model(x, valid=valid, noise=batch["noise"]).loss
         return loss

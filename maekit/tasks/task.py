@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maekit.core.transformer import Blocks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 Batch: TypeAlias = dict[str, Tensor]
 """As `maekit.data.loading` makes it; of a signal beside, `NAME.signal` and so on."""
@@ -29,6 +29,13 @@ class Task(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.fronts = nn.ModuleDict()
+
+    def goes_beside(self, others: Collection[str]) -> None:
+        """Told which signals are read beside the sample. Default: nothing to object.
+
+        Raises:
+            ValueError: an option that does not go with them; the message says which and what to do.
+        """
 
     @abstractmethod
     def forward(self, batch: Batch) -> Tensor:
