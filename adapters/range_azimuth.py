@@ -12,10 +12,11 @@ from maekit.adapters.range_doppler import RangeDopplerAdapter, twice_zero
 from maekit.adapters.street import simulate_street
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Mapping
 
     from numpy.random import Generator
 
+    from maekit.adapter import Adapter
     from maekit.data.sample import Sample, SignalInfo
 
 
@@ -24,9 +25,8 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
 
     Args:
         info: of the source.
-        mirror_azimuth: augmentation: half of the samples have left and right swapped, their objects too, and every signal beside
-            them along its last axis (what looks along the same boresight, such as a camera). Right only where a street
-            does not tell left from right.
+        mirror_azimuth: augmentation: half of the samples have left and right swapped, their objects and the pictures beside them too
+            (of a camera that looks along the same boresight). Right only where a street does not tell left from right.
         shift: augmentation: the map and its objects are moved by up to so many cells along its last two axes, in their order, what leaves
             at one end coming in at the other. Over the sine of azimuth an array's picture of a target only moves with it, along
             range its power is then that of another distance. Not with signals beside, which would stay where they are.
@@ -63,12 +63,19 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
                     f"mirror_azimuth needs as much azimuth to the left as to the right, but it goes from {points[0]:g} to {points[-1]:g}"
                 )
 
-    def goes_beside(self, others: Collection[str]) -> None:
-        """See `Adapter`; what is moved would no longer be what the other signals show."""
+    def goes_beside(self, others: Mapping[str, Adapter]) -> None:
+        """See `Adapter`; what is moved or mirrored must still be what the other signals show."""
         if others and any(self.shift):
             raise ValueError(
                 f"shift={list(self.shift)} moves the map alone, but {', '.join(others)} is read beside it: set it to [0, 0]"
             )
+        for name, other in others.items():
+            last = other.info.axes[-1].name
+            if self.mirror_azimuth and last != "width":
+                raise ValueError(
+                    f"mirror_azimuth=True also swaps left and right of what is read beside the map, but the last axis of {name} is "
+                    f"{last}, not the width of a picture: set it to false"
+                )
 
     def vary(self, sample: Sample, rng: Generator) -> Sample:
         """Left and right swapped in every second sample, then moved, where asked for."""

@@ -7,7 +7,7 @@ physical, how its people draw it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -147,8 +147,8 @@ class Adapter(ABC):
         """
         return sample
 
-    def goes_beside(self, others: Collection[str]) -> None:  # noqa: B027 (no objection is a fine answer)
-        """Told which signals are read beside this one. Default: nothing to object.
+    def goes_beside(self, others: Mapping[str, Adapter]) -> None:  # noqa: B027 (no objection is a fine answer)
+        """Told which signals are read beside this one, by name. Default: nothing to object.
 
         Raises:
             ValueError: an option that does not go with them; the message says which and what to do.

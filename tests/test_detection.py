@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from maekit import verbs
 from maekit.adapters.range_azimuth import RangeAzimuthAdapter
+from maekit.adapters.range_doppler import RangeDopplerAdapter
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
@@ -325,6 +326,12 @@ def test_what_moves_or_changes_the_map_alone_goes_with_nothing_beside(recipe: Pa
     ):
         with pytest.raises(UserError, match=f"{told}=.* picture is read beside it"):
             verbs.finetune(recipe, "random", overrides=[beside, *more], runs=tmp_path)
+    frames = SignalInfo(("power",), (Axis("range", 8, "m", 1.0), Axis("doppler", 8, "m/s", 1.0, -4.0)))
+    mirrored = SignalInfo(("power",), (Axis("range", 8, "m", 1.0), Axis("azimuth", 8, "deg", 10.0, -35.0)))
+    adapter = RangeAzimuthAdapter(mirrored, mirror_azimuth=True)
+    adapter.goes_beside({})
+    with pytest.raises(ValueError, match="last axis of speeds is doppler"):
+        adapter.goes_beside({"speeds": RangeDopplerAdapter(frames)})
     with pytest.raises(UserError, match=r"shift=\[32, 0\].*below \(32, 16\)"):
         verbs.finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[32, 0]"], runs=tmp_path)
 

@@ -38,9 +38,10 @@ class Detection(Transfer):
 
     Each token gives the cells of its patch some channels, which a convolution turns into one logit a class. Where an object is
     inside of a patch a token tells only roughly, so that with `detail` convolutions also see the sample itself (as the detail
-    stream of ViTMatte, Yao et al., 2023). Both are averaged over a clip's time. The loss is the cross entropy with the confidence map, weighted by |y - p|^focal (Li et al.,
-    Generalized Focal Loss, 2020; 0 is plain cross entropy) and divided by the sum of the map. Signals beside the sample (a map
-    of what stands still, a view of the same moment) are read by the encoder together with it.
+    stream of ViTMatte, Yao et al., 2023). Both are averaged over a clip's time. The loss is the cross entropy with the
+    confidence map, weighted by |y - p|^focal (Li et al., Generalized Focal Loss, 2020; 0 is plain cross entropy) and divided
+    by the sum of the map. Signals beside the sample (a map of what stands still, a view of the same moment) are read by the
+    encoder together with it.
 
     Args:
         front, encoder: as in `Transfer`.
