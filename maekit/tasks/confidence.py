@@ -40,14 +40,15 @@ def confidence(
     """
     there = centres.isfinite().all(-1)
     nearest = centres.nan_to_num().round()
-    apart = [
-        (torch.arange(n, device=centres.device) - nearest[..., axis, None]).square() for axis, n in enumerate(shape)
+    spread = 2 * widths.nan_to_num(1.0).square()[..., None]
+    along = [
+        torch.exp(-(torch.arange(n, device=centres.device) - nearest[..., axis, None]).square() / spread)
+        for axis, n in enumerate(shape)
     ]
-    square = apart[0][..., :, None] + apart[1][..., None, :]
-    bumps = torch.exp(-square / (2 * widths.nan_to_num(1.0).square()[..., None, None]))
-    of = F.one_hot(kinds.clamp(0, classes - 1), classes).bool() & there[..., None]
-    spread = torch.where(rearrange(of, "batch object kind -> batch object kind 1 1"), bumps[:, :, None], 0.0)
-    return reduce(spread, "batch object kind first second -> batch kind first second", "max")
+    of = F.one_hot(kinds.clamp(0, classes - 1), classes) * there[..., None]
+    first = rearrange(along[0], "batch object first -> batch object 1 first 1") * of[..., None, None]
+    second = rearrange(along[1], "batch object second -> batch object 1 1 second")
+    return reduce(first * second, "batch object kind first second -> batch kind first second", "max")
 
 
 def width_of(length: Tensor, distance: Tensor, scale: float, lowest: float, highest: float) -> Tensor:
