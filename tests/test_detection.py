@@ -206,12 +206,25 @@ class Plain(torch.nn.Module):
         return x, valid
 
 
-def test_detail_sees_cells_near_by_and_nothing_that_was_not_measured() -> None:
-    """Of clips of three maps: with the tokens silenced, what a cell changes lies around it, and unmeasured patches change nothing."""
+def of_clips() -> Detection:
+    """For clips of three maps, with convolutions that see the maps."""
     patchifier = GridPatchifier((1, 3, 16, 16), (1, 8, 8))
     encoder = Encoder(patchifier, TransformerConfig(width=8, depth=1, heads=1))
     plane = Plane(("range", "azimuth"), (RANGE[:16], AZIMUTH[:16]), angle=1, radians=torch.pi / 180)
-    task = Detection(Plain(), encoder, plane=plane, columns=["range", "azimuth"], classes=None, tolerances=[0.1], lengths=[1.0], detail=4)  # fmt: skip
+    return Detection(Plain(), encoder, plane=plane, columns=["range", "azimuth"], classes=None, tolerances=[0.1], lengths=[1.0], detail=4)  # fmt: skip
+
+
+def test_cells_do_not_tie_in_half_precision() -> None:
+    """Ties of neighbours would be several peaks of one object: bfloat16 has 128 numbers between 4 and 8."""
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        maps = of_clips().maps({"signal": torch.randn(1, 1, 3, 16, 16)})
+    assert maps.dtype == torch.float32
+    assert len(maps.unique()) > 250
+
+
+def test_detail_sees_cells_near_by_and_nothing_that_was_not_measured() -> None:
+    """With the tokens silenced, what a cell changes lies around it, and unmeasured patches change nothing."""
+    task = of_clips()
     with torch.no_grad():
         task.head.weight.zero_()
     clips = torch.randn(2, 1, 3, 16, 16)

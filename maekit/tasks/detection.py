@@ -157,7 +157,10 @@ class Detection(Transfer):
         cells = reduce(cells, "batch time channel first second -> batch channel first second", "mean")
         if self.detail is not None:
             cells = torch.cat([cells, self._detail(batch)], 1)
-        return self.read(cells.contiguous(memory_format=torch.channels_last)).float()
+        cells = self.read[:-1](cells.contiguous(memory_format=torch.channels_last))
+        # Outside autocast: in half precision neighbouring cells tie, and one peak would be several.
+        with torch.autocast(cells.device.type, enabled=False):
+            return self.read[-1](cells.float())
 
     def _detail(self, batch: Batch) -> Float[Tensor, "batch channel first second"]:
         """Of the sample as the encoder has it: zeros where nothing was measured."""
