@@ -282,7 +282,7 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     assert good
     assert "pretrained, fine-tuned is best, with mae 4.000 bpm (95 %: 3.000 to 5.000)" in text
     assert "Pretraining gains 2.000 bpm" in text
-    assert "more than seeds and people vary" in text
+    assert "more than seeds and groups vary" in text
     assert text.endswith("A note.")
     text, good = study_page.verdict(made_study(6.8))
     assert not good

@@ -43,7 +43,7 @@ def point_tables(study: Study, point: Measured) -> list[Table]:
         rows = [[f"{d.one} − {d.other}", *_pair(study, d)] for d in point.differences]
         columns = ["", *(name for metric in _main(study) for name in (metric, f"{metric} 95 %"))]
         tables.append(Table(f"What pretraining bought{where}", columns, rows, "Seed by seed, and over the same resampled groups: an "
-                            "interval without zero is a difference that other people of this kind would show too."))  # fmt: skip
+                            "interval without zero is a difference that other groups of this kind would show too."))  # fmt: skip
     if ceiling := point.of("ceiling"):
         tables.append(_arms(study, f"No method: what a picker who knows the label could do{where}", ceiling,
                             "Labels permuted: the same picker asked for another sample's label, so what chance gives it."))  # fmt: skip
@@ -131,7 +131,7 @@ def verdict(study: Study) -> tuple[str, bool]:
         better = (mean < 0) == (metric in LOWER_IS_BETTER)
         verb = "gains" if better else "loses"
         text += f" Pretraining {verb} {cell(abs(mean))}{unit} against random weights ({difference.one.split(', ')[-1]}), " + (
-            "more than seeds and people vary." if clear else "which seeds or people alone could make."
+            "more than seeds and groups vary." if clear else "which seeds or groups alone could make."
         )  # fmt: skip
     learned, unlearned = point.of("trained", "linear"), point.of("unlearned")
     asked = _main(study)
