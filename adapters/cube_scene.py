@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maekit.adapters.fmcw import FMCW
-from maekit.adapters.fmcw_scene import CLASSES, CLUTTER_POINTS, KINDS, NEAREST_M, WIDEST_RAD, RoadUser
+from maekit.adapters.fmcw_scene import CLASSES, CLUTTER_POINTS, KINDS, NEAREST_M, WIDEST_RAD, RoadUser, passing
 from maekit.errors import UserError
 
 COLUMNS = ("range", "azimuth", "doppler", "class")
@@ -60,11 +60,7 @@ def simulate_cubes(
     with h5py.File(folder / "cubes.h5", "w") as file:
         for drive in range(drives):
             rng = np.random.default_rng((seed, drive))
-            names = [CLASSES[drive % len(CLASSES)], *rng.choice(CLASSES, users - 1)]
-            try:
-                present = [RoadUser(KINDS[n], rng, frames * frame_interval_s, 0.9 * radar.max_range_m) for n in names]
-            except ValueError as error:
-                raise UserError(str(error), mend="Give fewer `frames` or a shorter `frame_interval_s`.") from error
+            names, present = passing(drive, users, frames * frame_interval_s, radar, rng)
             objects = np.empty((frames, users, len(COLUMNS)), dtype=np.float32)
             for frame, time in enumerate(times):
                 for row, (user, name) in enumerate(zip(present, names, strict=True)):

@@ -87,6 +87,21 @@ class RoadUser:
         return self.middle[:, None] + self.speed_mps * self.direction[:, None] * time_s
 
 
+def passing(
+    drive: int, users: int, seconds: float, radar: FMCW, rng: np.random.Generator
+) -> tuple[list[str], list[RoadUser]]:
+    """Classes and road users of a drive: the first one's class takes turns over the drives, further ones are of any class.
+
+    Raises:
+        UserError: one that does not stay within the radar's range for so long.
+    """
+    names = [CLASSES[drive % len(CLASSES)], *rng.choice(CLASSES, users - 1)]
+    try:
+        return names, [RoadUser(KINDS[name], rng, seconds, 0.9 * radar.max_range_m) for name in names]
+    except ValueError as error:
+        raise UserError(str(error), mend="Give fewer `frames` or a shorter `frame_interval_s`.") from error
+
+
 def simulate_scenes(
     folder: Path, *, drives: int = 12, frames: int = 40, users: int = 1, frame_interval_s: float = 0.1,
     seed: int = 0, radar: FMCW = STREET_RADAR,
@@ -122,11 +137,7 @@ def simulate_scenes(
     with h5py.File(folder / "scenes.h5", "w") as file:
         for drive in range(drives):
             rng = np.random.default_rng((seed, drive))
-            names = [CLASSES[drive % len(CLASSES)], *rng.choice(CLASSES, users - 1)]
-            try:
-                present = [RoadUser(KINDS[n], rng, frames * frame_interval_s, 0.9 * radar.max_range_m) for n in names]
-            except ValueError as error:
-                raise UserError(str(error), mend="Give fewer `frames` or a shorter `frame_interval_s`.") from error
+            names, present = passing(drive, users, frames * frame_interval_s, radar, rng)
             times = (np.arange(frames) - (frames - 1) / 2) * frame_interval_s
             boxes = np.array([
                 [(*user.range_and_velocity(t), CLASSES.index(name)) for user, name in zip(present, names, strict=True)]
