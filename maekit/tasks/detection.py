@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,8 @@ class Detection(Transfer):
 
     Each token gives the cells of its patch some channels, which a convolution turns into one logit a class. Where an object is
     inside of a patch a token tells only roughly, so that with `detail` convolutions also see the sample itself (as the detail
-    stream of ViTMatte, Yao et al., 2023). Both are averaged over a clip's time. The loss is the cross entropy with the
+    stream of ViTMatte, Yao et al., 2023), a clip's frames beside each other as channels; what the tokens say is averaged
+    over its time. The loss is the cross entropy with the
     confidence map, weighted by |y - p|^focal (Li et al., Generalized Focal Loss, 2020; 0 is plain cross entropy) and divided
     by the sum of the map. Signals beside the sample (a map of what stands still, a view of the same moment) are read by the
     encoder together with it.
@@ -130,7 +132,8 @@ class Detection(Transfer):
         self.width, self.narrowest, self.widest = width, narrowest, widest
         self.most, self.lowest, self.suppress_above = most, lowest, suppress_above
         outputs = len(self.classes) + (2 if boxes else 0)
-        self.detail = nn.Conv2d(encoder.patchifier.sample_shape[0], detail, 3, padding=1) if detail else None
+        seen = math.prod(encoder.patchifier.sample_shape[:-2])
+        self.detail = nn.Conv2d(seen, detail, 3, padding=1) if detail else None
         widths = [channels + detail, *([detail, detail] if detail else []), outputs]
         self.read = nn.Sequential(*[
             layer for wide, to in pairwise(widths) for layer in (nn.GELU(), nn.Conv2d(wide, to, 3, padding=1))
@@ -168,9 +171,7 @@ class Detection(Transfer):
         x, measured = self.front(batch["signal"], batch.get("valid"))
         patchifier = self.encoder.patchifier
         x = patchifier.unpatchify(measured_alone(patchifier.patchify(x), measured))
-        frames = rearrange(x, "batch channel ... first second -> batch (...) channel first second")
-        cells = self.detail(rearrange(frames, "batch time channel first second -> (batch time) channel first second"))
-        return reduce(cells, "(batch time) channel first second -> batch channel first second", "mean", batch=len(x))
+        return self.detail(rearrange(x, "batch channel ... first second -> batch (channel ...) first second"))
 
     def forward(self, batch: Batch) -> Tensor:
         if self.overlay and self.training:
