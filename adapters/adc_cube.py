@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from maekit.adapter import Adapter, Front
+from maekit.adapter import Adapter, Detector, Front
 from maekit.adapters.cube_scene import simulate_cubes
 from maekit.adapters.fmcw import FMCW, SPEED_OF_LIGHT
-from maekit.adapters.map_drawing import draw_maps
+from maekit.adapters.map_detector import map_detector, settings_of
+from maekit.adapters.map_drawing import draw_maps, drawn_at
+from maekit.adapters.map_plane import map_plane
 from maekit.adapters.radar_maps import Beamformer, Clutter, range_azimuth_map, remove_clutter
 from maekit.adapters.radar_spectra import Window, scaled_window
 from maekit.adapters.range_doppler_map import range_doppler_map
@@ -22,9 +24,12 @@ from maekit.core.patchify import GridPatchifier
 from maekit.data.sample import Axis
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from matplotlib.axes import Axes
     from numpy.random import Generator
 
+    from maekit.core.plane import Plane
     from maekit.data.sample import Sample, SignalInfo
 
 Array = NDArray[Any]
@@ -207,6 +212,34 @@ class AdcCubeAdapter(Adapter):
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Range upward, Doppler or azimuth to the right; see `draw_maps`."""
         draw_maps(axes, x, self.map_axes, unit=self.unit, channels=self.info.channels, title=title)
+
+    def drawn_at(self, where: Array) -> Array:
+        """See `maekit.adapters.map_drawing`."""
+        return drawn_at(self.map_axes, where)
+
+    def plane(self) -> Plane | None:
+        """Of the maps, where the radar's parameters are given; see `maekit.adapters.map_plane`."""
+        return map_plane(self.map_axes)
+
+    def detectors(self) -> Mapping[str, Detector]:
+        """CFAR and clusters on the maps."""
+        plane = self.plane()
+        settings = settings_of(plane)
+        return (
+            {}
+            if plane is None or settings is None
+            else {"CFAR, clusters": map_detector(self.power_db, plane, settings)}
+        )
+
+    @torch.no_grad()
+    def power_db(self, sample: Sample) -> Float[np.ndarray, "first second"]:
+        """The map of a cube in decibels, of a clip the last, channels as their mean power."""
+        adc, valid = self.prepare(sample)
+        maps, _ = self.front.transform(
+            torch.from_numpy(adc)[None], None if valid is None else torch.from_numpy(valid)[None]
+        )
+        power = 10 ** (maps[0].double().numpy() / 10)
+        return np.asarray(10 * np.log10(power.reshape(len(power), -1, *power.shape[-2:])[:, -1].mean(0)))
 
     simulate = staticmethod(simulate_cubes)
 

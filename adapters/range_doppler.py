@@ -14,9 +14,9 @@ from maekit.adapter import Adapter, Detector, Front, Transformation
 from maekit.adapters.fmcw_scene import simulate_scenes
 from maekit.adapters.map_detector import lit_detector, map_detector, settings_of
 from maekit.adapters.map_drawing import draw_maps, drawn_at
+from maekit.adapters.map_plane import map_plane
 from maekit.adapters.radar_sets import TRANSFORMATIONS
 from maekit.core.patchify import GridPatchifier
-from maekit.core.plane import Plane
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.random import Generator
 
+    from maekit.core.plane import Plane
     from maekit.data.sample import Axis, Sample, SignalInfo
 
 Array = NDArray[Any]
@@ -196,15 +197,8 @@ class RangeDopplerAdapter(Adapter):
         return drawn_at(self.info.axes, where)
 
     def plane(self) -> Plane | None:
-        """The last two axes; with a range and an azimuth their cells lie at a distance and an angle."""
-        axes = self.info.axes[-2:]
-        if any(axis.step is None for axis in axes):
-            return None
-        names = (axes[0].name, axes[1].name)
-        angle = names.index("azimuth") if set(names) == {"range", "azimuth"} else None
-        radians = np.pi / 180 if angle is not None and axes[angle].unit == "deg" else 1.0
-        first, second = (torch.from_numpy(axis.points()).float() for axis in axes)
-        return Plane(names, (first, second), angle, radians)
+        """See `maekit.adapters.map_plane`."""
+        return map_plane(self.info.axes)
 
     def detectors(self) -> Mapping[str, Detector]:
         """Where the axes have steps: of powers CFAR and clusters, of levels over range and azimuth clusters of the cells above zero."""

@@ -37,7 +37,8 @@ def predict(
         float | None, typer.Option(min=0, help="No estimate that is more uncertain than this, in the label's unit.")
     ] = None,
     lowest_score: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Of objects: the score of what is written, by default 0.3.")
+        float | None,
+        typer.Option(min=0, help="Of objects: the score of what is written, from 0 to below 1, by default 0.3."),
     ] = None,
     picture: Annotated[
         list[Path] | None,

@@ -108,6 +108,8 @@ def constant(setup: Setup, *, boxes: bool = False) -> Array:
     """
     plane, most = plane_of(setup), 20
     true = [torch.from_numpy(rows) for rows in objects(setup, "train", boxes=boxes)]
+    if not any(len(rows) for rows in true):
+        return np.zeros((0, 6 if boxes else 4))
     together = torch.nn.utils.rnn.pad_sequence(true, batch_first=True, padding_value=torch.nan)
     classes = len(setup.source.classes or ("object",))
     total = torch.zeros(classes, *plane.shape)

@@ -205,7 +205,9 @@ def _make_task(setup: Setup) -> Task:
             value=f"{labels} in {setup.spec.name}", expected=f"{expected} for {labels}",
         )  # fmt: skip
     if setup.source.objects is not None:
-        known = {"plane": plane_of(setup), "columns": setup.source.objects, "classes": setup.source.classes}
+        plane = plane_of(setup)
+        _check_objects(setup, plane)
+        known = {"plane": plane, "columns": setup.source.objects, "classes": setup.source.classes}
         return construct(kind, recipe.task, loaded, keys, front, encoder, **known)
     if setup.source.classes is not None:
         return construct(kind, recipe.task, loaded, keys, front, encoder, classes=setup.source.classes)
@@ -221,14 +223,45 @@ def plane_of(setup: Setup) -> Plane:
     """Where the cells of the samples lie.
 
     Raises:
-        UserError: the adapter does not say.
+        UserError: the adapter does not say, or the data spec says what cannot be.
     """
-    plane = setup.adapter.plane()
+    try:
+        plane = setup.adapter.plane()
+    except ValueError as error:
+        raise UserError(str(error), place=f"data spec {setup.spec.name}: signal.steps") from error
     if plane is None:
         raise UserError("it is not known where the cells of a sample lie", place=setup.loaded.locate("adapter"),
                         value=setup.recipe.adapter.name, expected="an adapter with a `plane`, and `steps` of its axes in the data spec",
                         mend="Detection needs the coordinates of both axes.")  # fmt: skip
     return plane
+
+
+def _check_objects(setup: Setup, plane: Plane) -> None:
+    """Refuse training objects of which none lies on the map: bins in place of coordinates, another unit, another origin.
+
+    Raises:
+        UserError: so it is.
+    """
+    names = setup.source.objects or ()
+    if not len(setup.split["train"]) or any(axis not in names for axis in plane.axes):
+        return  # without the data, or for the task to say
+    table = torch.as_tensor(np.asarray(setup.labels[setup.split["train"]], dtype=np.float64))
+    where = table[..., [names.index(axis) for axis in plane.axes]].reshape(-1, 2)
+    where = where[where.isfinite().all(-1)]
+    if len(where) and not plane.within(plane.cells(where)).any():
+        spans = [
+            f"{axis} {float(low):.4g} to {float(high):.4g}"
+            for axis, low, high in zip(plane.axes, where.amin(0), where.amax(0), strict=True)
+        ]
+        expected = [
+            f"{axis} {float(c[0]):.4g} to {float(c[-1]):.4g}"
+            for axis, c in zip(plane.axes, plane.coordinates, strict=True)
+        ]
+        raise UserError(
+            "no object of the training split lies on the map", place=f"data spec {setup.spec.name}: label.objects",
+            value=", ".join(spans), expected=f"coordinates as `signal.steps` gives them: {', '.join(expected)}",
+            mend="Convert the objects to these units (`maekit data check` shows both), or correct `start`, `step` and `unit`.",
+        )  # fmt: skip
 
 
 def likeness_of_objects(setup: Setup) -> Likeness:

@@ -188,12 +188,11 @@ def find_along(
         lacking = tuple(name for name in setup.beside if name not in beside.names)
         rate, hop = clock.rate_hz, _hop(reader, recording)
         found = Found(to, lowest, floor=task.lowest, lacking=lacking, interval_s=None if rate is None else hop / rate)
-        units = {axis.name: axis.unit for axis in setup.adapter.info.axes}
-        columns = Columns(task, units)
+        columns = Columns(task)
         facts = {
             "run": str(run), "weights_sha256": digest(task), "spec": layout.name, "file": str(file), "record": recording.record,
             "frame_rate_hz": rate, "gate": gate, "lowest_score": lowest, "classes": list(task.classes),
-            "units": {axis: units[axis] for axis in task.plane.axes}, "places": columns.meaning,
+            "units": dict(zip(task.plane.axes, task.plane.units, strict=True)), "places": columns.meaning,
             "signals_beside": list(beside.names), "signals_lacking": list(lacking),
         }  # fmt: skip
 

@@ -49,15 +49,15 @@ class Columns:
 
     Args:
         task: of the run.
-        units: of the axes of its plane.
 
     Attributes:
         names: of one object, the coordinates first.
         meaning: in words, of those that need some.
     """
 
-    def __init__(self, task: Detection, units: Mapping[str, str]) -> None:
+    def __init__(self, task: Detection) -> None:
         plane, self.classes = task.plane, task.classes
+        units = dict(zip(plane.axes, plane.units, strict=True))
         self.plane: Plane | None = plane if plane.angle is not None else None
         self.numbers = 4 if task.boxes else 2
         self.names = [_with_unit(axis, units[axis]) for axis in plane.axes]

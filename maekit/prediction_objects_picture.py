@@ -50,11 +50,9 @@ class Scenes:
 
     def __init__(self, setup: Setup, task: Detection) -> None:
         self.adapter, self.task, self.plane = setup.adapter, task, task.plane
-        self.corners = self._corners() if self.plane.angle is not None else None
-        self.unit = ""
+        self.corners, self.unit = None, ""
         if self.plane.angle is not None:
-            units = {axis.name: axis.unit for axis in setup.adapter.info.axes}
-            self.unit = units[self.plane.axes[1 - self.plane.angle]]
+            self.corners, self.unit = self._corners(), self.plane.units[1 - self.plane.angle]
 
     def values(self, sample: Sample) -> NDArray[Any]:
         """(*sample_shape) in the adapter's unit, NaN where not measured; of a clip the last frame alone."""

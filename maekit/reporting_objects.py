@@ -42,7 +42,7 @@ def of_detection(
     matched = task.matched(rows["detections"], rows["objects"])
     known = int(matched.truth.sum())
     if not known:
-        return f"There is no object in the {side} split to judge this run by.", [], []
+        return f"No object lies on the maps of the {side} split to judge this run by.", [], []
     score = _best_score(matched)
     tables = [_table(task, matched, metrics, score, side, len(rows["index"]))]
     curves = []

@@ -17,6 +17,7 @@ from maekit.adapters.fmcw import FMCW
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.data.spec import load_spec
+from maekit.prediction import predict
 from maekit.testing import check_adapter
 
 RADAR = CUBE_RADAR
@@ -268,3 +269,38 @@ def test_parameters_come_from_the_spec_where_it_has_them() -> None:
     assert adapter.map_axes[1].step == pytest.approx(expected.velocity_resolution_mps)
     assert adapter.map_axes[1].start == pytest.approx(-16 * expected.velocity_resolution_mps)
     assert adapter.unit == "dB"
+
+
+def test_objects_are_found_in_cubes(tmp_path: Path) -> None:
+    """By CFAR at the place of an echo, and by a network that learns from a data spec with objects, of which a file is written."""
+    adapter = AdcCubeAdapter(cube_info(), view="range_azimuth", **KNOWN)
+    noise = RADAR.noise(np.random.default_rng(0), (RECEIVERS, RADAR.chirps, RADAR.samples))
+    sample = sample_of((echo(10.0, 0.0, 20.0) + noise).astype(np.complex64))
+    strongest = adapter.detectors()["CFAR, clusters"].find(sample)
+    strongest = strongest[strongest[:, 2].argmax()]
+    assert strongest[0] == pytest.approx(10.0, abs=0.5)
+    assert strongest[1] == pytest.approx(20.0, abs=4.0)
+    assert AdcCubeAdapter(cube_info()).plane() is None
+
+    spec = simulate_cubes(tmp_path, drives=4, frames=4)
+    text = spec.read_text().replace(
+        "label: {path: label, ", "label: {path: objects, objects: [range, azimuth, class], "
+    )
+    spec.write_text(text)
+    options = ", ".join(f"{name}: {value!r}" for name, value in KNOWN.items())
+    recipe = tmp_path / "cubes.yaml"
+    recipe.write_text(
+        f"name: cubes\nadapter: {{name: adc_cube, view: range_azimuth, patch: [8, 8], {options}}}\n"
+        f"data: {{spec: {spec}, root: {tmp_path}, split: {{test: [drive003]}}}}\n"
+        "model: {encoder: {width: 16, depth: 1, heads: 2}}\noptimizer: {base_lr: 8.0e-3}\n"
+        "task: {name: detection, tolerances: [0.1, 0.1, 0.1], lengths: [0.5, 1.7, 4], detail: 4, overlay: 0.5}\n"
+        "schedule: {epochs: 1, warmup_epochs: 0}\ntraining: {batch_size: 4}\n"
+    )
+    run = verbs.finetune(recipe, "random", runs=tmp_path / "runs").folder
+    metrics, rows = verbs.predictions(run, side="test")
+    assert len(rows["index"]) == 4
+    assert np.isfinite(metrics["loss"])
+    out = tmp_path / "found.json"
+    predict(run, tmp_path / "cubes.h5", out, record="drive_003", pictures=[out.with_suffix(".png")])
+    assert out.stat().st_size > 0
+    assert (tmp_path / "found.png").stat().st_size > 1000

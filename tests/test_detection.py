@@ -395,7 +395,7 @@ def test_an_overlay_is_for_training_alone_in_pretraining_too() -> None:
     torch.testing.assert_close(task.eval()(batch), Pretraining(Plain(), model)(batch))
     assert task.train()(batch) != task.eval()(batch)
     complexes = {"signal": torch.tensor([[1 + 0j], [-2j], [0.5 + 0j]])}
-    torch.testing.assert_close(overlaid(complexes, 1.0)["signal"][:, 0], torch.tensor([1 + 0j, -2j, -2j]))
+    torch.testing.assert_close(overlaid(complexes, 1.0)["signal"][:, 0], torch.tensor([1.5 + 0j, 1 - 2j, 0.5 - 2j]))
 
 
 def test_a_finished_run_is_not_read_with_patches_of_another_shape(recipe: Path, tmp_path: Path) -> None:

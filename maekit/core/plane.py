@@ -19,12 +19,14 @@ class Plane:
         angle: which axis is an angle from straight ahead, the other one then being the distance from the sensor; None where the
             axes are no places, as a velocity is none.
         radians: the unit of that angle.
+        units: of both axes, for people.
     """
 
     axes: tuple[str, str]
     coordinates: tuple[Float[Tensor, " first"], Float[Tensor, " second"]]
     angle: int | None = None
     radians: float = 1.0
+    units: tuple[str, str] = ("", "")
 
     def __post_init__(self) -> None:
         for name, values in zip(self.axes, self.coordinates, strict=True):

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from maekit.data.hdf5_safety import BLOCK_LIMIT, check_storage, find_dataset
-from maekit.data.spec import OBJECT_CLASS
+from maekit.data.spec import OBJECT_CLASS, OBJECT_EXTENT
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -74,6 +74,14 @@ class ObjectReader:
             row, number = np.argwhere(partly)[0]
             raise UserError("an object that lacks a number", place=f"{place} row {first + row}", value=values[row, number].tolist(),
                             expected="a number in every column that is read, or NaN in all")  # fmt: skip
+        for column in (i for i, name in enumerate(self.columns) if name.endswith(OBJECT_EXTENT)):
+            if (extents := values[..., column][present]).size and not extents.min() > 0:
+                raise UserError(
+                    "a box without extent",
+                    place=place,
+                    value=f"{self.columns[column]} = {extents.min():g}",
+                    expected="above zero",
+                )
         if self.classes is not None:
             kinds = values[..., self.columns.index(OBJECT_CLASS)][present]
             wrong = (kinds != kinds.round()) | (kinds < 0) | (kinds >= len(self.classes))
@@ -85,6 +93,8 @@ class ObjectReader:
 
 def packed(table: NDArray[Any]) -> NDArray[np.float32]:
     """Objects of each row first, and no more columns of NaN than the fullest row needs (one at least)."""
+    if not table.shape[1]:
+        table = np.full((len(table), 1, table.shape[2]), np.nan)
     present = np.isfinite(table).all(-1)
     order = np.argsort(~present, axis=1, kind="stable")
     most = max(int(present.sum(1).max(initial=0)), 1)

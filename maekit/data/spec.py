@@ -16,6 +16,7 @@ from maekit.recipe.yaml import read_yaml
 CHANNEL = "channel"
 TIME = "time"
 OBJECT_CLASS = "class"
+OBJECT_EXTENT = "_extent"
 BUILT_IN_REDUCERS = ("mean", "median", "majority", "first")
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]

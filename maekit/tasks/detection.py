@@ -107,13 +107,14 @@ class Detection(Transfer):
             not 0 < narrowest <= widest
             or not width > 0
             or not 0 <= lowest < 1
-            or most < 1
-            or channels < 1
-            or min(detail, focal) < 0
+            or not 0 < suppress_above <= 1
+            or min(most, channels) < 1
+            or min(detail, focal, box_weight) < 0
         ):
             raise ValueError(
                 f"width={width}, narrowest={narrowest}, widest={widest}, lowest={lowest}, most={most}, channels={channels}, "
-                f"detail={detail}, focal={focal}: expected 0 < narrowest <= widest, a width above 0, 0 <= lowest < 1, the others from 1 (detail, focal: 0)"
+                f"detail={detail}, focal={focal}, box_weight={box_weight}, suppress_above={suppress_above}: expected 0 < narrowest <= widest, "
+                "a width above 0, 0 <= lowest < 1, 0 < suppress_above <= 1, the others from 1 (detail, focal, box_weight: 0)"
             )
         for name, given in (("tolerances", tolerances), ("lengths", lengths)):
             if given is not None and (len(given) != len(self.classes) or not min(given) > 0):

@@ -39,10 +39,9 @@ def none_beside(overlay: float, others: Collection[str]) -> None:
 def overlaid(batch: Batch, share: float) -> Batch:
     """Some samples of a batch with the one before them laid over.
 
-    Each cell then has the larger of both values (of complex ones, that of the larger magnitude), and where there are tables
-    of objects the sample has those of both. Right where a cell says how much there is, as powers on any rising scale do: echoes
-    of two scenes add up, and decibels of a sum are nearly those of its larger part. What was not measured in one of the two
-    is not measured.
+    Each cell then has the larger of both values, of complex ones the sum, and where there are tables of objects the sample has
+    those of both. Right where a cell says how much there is, as powers on any rising scale do: echoes of two scenes add up, and
+    decibels of a sum are nearly those of its larger part. What was not measured in one of the two is not measured.
 
     Args:
         batch: with `signal`, and where they are there `valid` and `label` (batch, object, column).
@@ -55,10 +54,7 @@ def overlaid(batch: Batch, share: float) -> Batch:
         return torch.where(chosen.reshape(-1, *[1] * (one.ndim - 1)), both, one)
 
     found, other = dict(batch), signal.roll(1, 0)
-    larger = (
-        torch.where(other.abs() > signal.abs(), other, signal) if signal.is_complex() else torch.maximum(signal, other)
-    )
-    found["signal"] = among(larger, signal)
+    found["signal"] = among(signal + other if signal.is_complex() else torch.maximum(signal, other), signal)
     if (valid := batch.get("valid")) is not None:
         found["valid"] = among(valid & valid.roll(1, 0), valid)
     if (label := batch.get("label")) is not None:
