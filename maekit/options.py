@@ -118,4 +118,10 @@ def _checked(kind: Any, value: Any, name: str, place: str) -> Any:
     except PydanticUserError:
         return value
     except ValidationError as error:
-        raise UserError(f"{name}: {error.errors()[0]['msg'].lower()}", place=place, value=value) from None
+        problem = error.errors()[0]
+        told = (
+            "expected a list, such as [1, 2]"
+            if problem.get("ctx", {}).get("class") == "Sequence"
+            else problem["msg"].lower()
+        )
+        raise UserError(f"{name}: {told}", place=place, value=value) from None

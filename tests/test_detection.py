@@ -260,6 +260,7 @@ def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -
     ("task", "told"),
     [
         ("{name: detection}", "tolerances"),
+        ("{name: detection, tolerances: 0.1}", "tolerances: expected a list"),
         ("{name: detection, tolerances: [0.1], lengths: [1, 2]}", "for each of person, car"),
         ("{name: detection, tolerances: [0.1, 0.1]}", "length"),
         ("{name: detection, tolerances: [0.1, 0.1], lengths: [1, 1], narrowest: 9}", "narrowest"),

@@ -64,9 +64,10 @@ def likeness_of(plane: Plane, tolerances: Sequence[float] | None, boxes: bool) -
     """
     if boxes:
         return Overlap()
-    if plane.angle is None or tolerances is None:
+    if plane.angle is None:
         raise ValueError(
-            f"objects on {plane.axes} have no location similarity without `tolerances` and axes of distance and angle: "
-            "give `tolerances`, or `boxes: true`"
+            f"objects over {' and '.join(plane.axes)} have no location similarity, which needs a distance and an angle: give `boxes: true`"
         )
+    if tolerances is None:
+        raise ValueError("give `tolerances`, a number for each class, or `boxes: true`")
     return LocationSimilarity(plane, tolerances)
