@@ -25,7 +25,7 @@ from maekit.errors import UserError
 from maekit.models import fit_target, make_task
 from maekit.options import construct
 from maekit.recipe.load import copy_recipe, header, load_recipe, shipped_recipes
-from maekit.recipe.schema import Size, json_schema
+from maekit.recipe.schema import Recipe, Size, json_schema
 from maekit.recipe.yaml import parse
 from maekit.tasks.pretraining import Pretraining
 
@@ -189,7 +189,7 @@ def test_every_shipped_recipe_says_what_it_gives(name: str) -> None:
 def test_every_shipped_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
     """On stand-ins of the right shape, written by the test, for data that cannot be shipped."""
     loaded = load_recipe(name, shrunk(name))
-    source = stand_in(loaded.recipe.data.spec, tmp_path, list(loaded.recipe.beside))
+    source = stand_in(loaded.recipe, tmp_path)
     kind = plugins.find("adapters", loaded.recipe.adapter.name)
     adapter = construct(kind, loaded.recipe.adapter, loaded, ("adapter",), source.info)
     adapter.fit(source[i] for i in range(len(source)))
@@ -237,13 +237,14 @@ PUBLISHED_MAPS = {"cruw": (128, 128), "carrada": (256, 256), "raddet": (256, 256
 """Cells along range and azimuth of maps that this repository has no file of."""
 
 
-def stand_in(spec_name: str, folder: Path, beside: list[str]) -> HDF5Windows:
+def stand_in(recipe: Recipe, folder: Path) -> HDF5Windows:
     import h5py
     import numpy as np
     from PIL import Image
 
     from maekit.data.image_folder import ImageFolderSource
 
+    spec_name, beside = recipe.data.spec, list(recipe.beside)
     spec = load_spec(spec_name)
     rng = np.random.default_rng(0)
     if spec.kind == "image_folder":
@@ -301,6 +302,7 @@ def stand_in(spec_name: str, folder: Path, beside: list[str]) -> HDF5Windows:
     return HDF5Windows(
         spec.model_copy(update={"files": "*.h5"}),
         folder,
+        window=recipe.data.window,
         reducers=plugins.find("adapters", "heart_rate").reducers,
         beside=beside,
     )
