@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from maekit.data.spec import load_spec
 from maekit.errors import UserError
 from maekit.probing import probe_table
 from maekit.report.measured import Study
+from maekit.report.study_figures import curves
 from maekit.study import study
 from maekit.tasks.average_precision import match, precision_and_recall
 from maekit.tasks.likeness import LocationSimilarity
@@ -97,6 +99,14 @@ def test_cells_hold_detections_and_the_page_is_written(measured: tuple[Study, Pa
     before = {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")}
     study(folder.parents[1] / "detect.yaml", seeds=2, runs=folder.parent)
     assert {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")} == before
+
+
+def test_a_swept_key_draws_precision_and_recall(measured: tuple[Study, Path]) -> None:
+    found, _ = measured
+    swept = replace(found, points=[replace(found.points[0], over={"label_fraction": share}) for share in (0.1, 1)])
+    (picture,) = curves(swept)
+    assert len(picture.panels) == 2
+    assert all("label_fraction" in panel for panel in picture.panels)
 
 
 def test_a_probe_of_pooled_features_is_refused(measured: tuple[Study, Path]) -> None:

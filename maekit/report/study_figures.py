@@ -27,7 +27,7 @@ DRAWN = ("pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, line
 MOST_PICTURES = 12
 METRICS = {
     "mae": "Mean absolute error", "within": "Share within {within:g}{unit}", "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
+    "balanced_accuracy": "Balanced accuracy", "ap": "Average precision", "ar": "Average recall",
 }  # fmt: skip
 
 
