@@ -236,6 +236,9 @@ def test_detail_sees_cells_near_by_and_nothing_that_was_not_measured() -> None:
     assert apart[:8, :9].max() == apart.max()
     torch.testing.assert_close(apart[8:], torch.zeros(8, 16))
     torch.testing.assert_close(apart[:, 9:], torch.zeros(16, 7))
+    with torch.no_grad():
+        backwards = task.maps({"signal": clips.flip(2)})
+        assert (task.maps({"signal": clips}) - backwards).abs().max() > 1e-3, "what moves does so in an order"
     valid = torch.ones(2, 12, dtype=torch.bool)
     valid[:, 8] = False  # where the cell lies
     lost = clips.clone()
