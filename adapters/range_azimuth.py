@@ -54,6 +54,8 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
             raise ValueError(
                 f"mirror_azimuth={mirror_azimuth} and shift={list(shift)} need the `steps` of range and azimuth in the data spec"
             )
+        if any(shift) and info.objects:
+            self.plane()  # what it refuses is refused here, at the line of the recipe
         if mirror_azimuth:
             axis = info.axes[self.azimuth]
             self.twice_ahead = twice_zero(axis)
