@@ -235,10 +235,10 @@ class AdcCubeAdapter(Adapter):
     def power_db(self, sample: Sample) -> Float[np.ndarray, "first second"]:
         """The map of a cube in decibels, of a clip the last, channels as their mean power."""
         adc, valid = self.prepare(sample)
-        maps, _ = self.front.transform(
-            torch.from_numpy(adc)[None], None if valid is None else torch.from_numpy(valid)[None]
-        )
-        power = 10 ** (maps[0].double().numpy() / 10)
+        device = self.front.mean.device
+        measured = None if valid is None else torch.from_numpy(valid)[None].to(device)
+        maps, _ = self.front.transform(torch.from_numpy(adc)[None].to(device), measured)
+        power = 10 ** (maps[0].double().cpu().numpy() / 10)
         return np.asarray(10 * np.log10(power.reshape(len(power), -1, *power.shape[-2:])[:, -1].mean(0)))
 
     simulate = staticmethod(simulate_cubes)
