@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from maekit.adapters.fmcw import SPEED_OF_LIGHT
-from maekit.data.spec import find_spec
+from maekit.config.data_spec import find_spec
 
 CLASSES = {"one blade": 1, "two blades": 2, "three blades": 3}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from maekit.data.spec import find_spec
+from maekit.config.data_spec import find_spec
 
 CLASSES = ("disc", "square", "cross", "ring")
 

@@ -18,7 +18,7 @@ from scipy.special import expit
 
 from maekit.adapters import phase
 from maekit.adapters.fmcw import FMCW
-from maekit.data.spec import find_spec
+from maekit.config.data_spec import find_spec
 
 Array = NDArray[Any]
 

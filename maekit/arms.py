@@ -11,8 +11,8 @@ import numpy as np
 
 from maekit import detecting, probing, trained_on, verbs
 from maekit.build import Setup, set_up
+from maekit.config.load import load_recipe
 from maekit.models import likeness_of_objects
-from maekit.recipe.load import load_recipe
 from maekit.tasks.detection import present
 
 Array = Any

@@ -13,13 +13,13 @@ import torch
 
 from maekit import planning, plugins, verbs
 from maekit.build import LABELLED_TASKS, Setup
+from maekit.config.data_spec import load_spec
+from maekit.config.load import load_recipe
+from maekit.config.options import construct
 from maekit.data.loading import to_device
 from maekit.data.random_source import RandomSource
-from maekit.data.spec import load_spec
 from maekit.errors import UserError
 from maekit.models import make_task
-from maekit.options import construct
-from maekit.recipe.load import load_recipe
 from maekit.report.content import Table
 from maekit.report.quantities import duration, operations, size
 from maekit.training import footprint, pace
@@ -29,7 +29,7 @@ from maekit.training.step import Step
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from maekit.recipe.load import LoadedRecipe
+    from maekit.config.load import LoadedRecipe
     from maekit.training.distributed import Process
 
 RANDOM_SAMPLES = 4096

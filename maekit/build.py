@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit import plugins
+from maekit.config.data_spec import DataSpec, load_spec
+from maekit.config.options import construct
 from maekit.data import splits
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.image_folder import INFO
 from maekit.data.loading import Beside, Samples
 from maekit.data.packed_folder import open_folder
 from maekit.data.skipped import Skipped
-from maekit.data.spec import DataSpec, load_spec
 from maekit.errors import UnreadableError, UserError
-from maekit.options import construct
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.adapter import Adapter
+    from maekit.config.load import LoadedRecipe
+    from maekit.config.schema import Recipe
     from maekit.data.sample import Sample, SignalInfo, Source
-    from maekit.recipe.load import LoadedRecipe
-    from maekit.recipe.schema import Recipe
 
 MOST_TO_FIT = 4096
 """Training samples, drawn by the seed, that the normalisation is estimated from where there are more."""

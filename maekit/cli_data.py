@@ -23,8 +23,8 @@ def data_convert(
 ) -> None:
     """CSV, NPY, NPZ, MAT, WAV, HDF5, raw int16, or folders of a file a frame, to HDF5, as a data spec says."""
     from maekit import plugins
+    from maekit.config.data_spec import load_spec
     from maekit.data.convert import convert
-    from maekit.data.spec import load_spec
 
     found = load_spec(spec)
     rules = found.convert
@@ -52,8 +52,8 @@ def data_pack(
     workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 8,
 ) -> None:
     """Many small files to a few large ones, for `--set data.root=PACK`; stopped, the same command goes on."""
+    from maekit.config.data_spec import load_spec
     from maekit.data.pack import pack
-    from maekit.data.spec import load_spec
 
     if form not in ("files", "uint8"):
         raise UserError("no such form", place="--form", value=form, expected="files or uint8")
@@ -84,8 +84,8 @@ def data_check(
 ) -> None:
     """Whether files are what a data spec says: recordings, windows, labels, groups, split."""
     from maekit import plugins
+    from maekit.config.data_spec import load_spec
     from maekit.data.check import check
-    from maekit.data.spec import load_spec
 
     reducers = {k: v for name in plugins.names("adapters") for k, v in plugins.find("adapters", name).reducers.items()}
     for line in check(load_spec(spec), root, reducers):
@@ -99,7 +99,7 @@ def data_simulate(
 ) -> None:  # fmt: skip
     """Physically sensible recordings for trying things out, with their data spec (`--set people=10`)."""
     from maekit import plugins
-    from maekit.options import called
+    from maekit.config.options import called
 
     simulate = plugins.find("adapters", adapter).simulate
     out.print(f"data spec: {escape(str(called(simulate, f'simulation of {adapter}', set_ or [], to, seed=seed)))}")

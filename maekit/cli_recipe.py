@@ -20,7 +20,7 @@ def recipe_list(
     under: Annotated[str, typer.Argument(help="Only those of this folder, e.g. image/imagenet.")] = "",
 ) -> None:
     """Recipes that come with maekit; deep folders are only counted until you name them."""
-    from maekit.recipe.load import header, list_recipes
+    from maekit.config.load import header, list_recipes
 
     for name, found in list_recipes(under).items():
         if isinstance(found, int):
@@ -32,7 +32,7 @@ def recipe_list(
 @recipe_app.command("show")
 def recipe_show(recipe: RecipeArgument, set_: Sets = None) -> None:
     """The whole recipe with defaults written out, and where each value came from."""
-    from maekit.recipe.load import load_recipe
+    from maekit.config.load import load_recipe
 
     out.print(escape(load_recipe(recipe, set_ or []).yaml(origins=True)), end="")
 
@@ -44,7 +44,7 @@ def recipe_check(
     data: Annotated[bool, typer.Option("--data", help="Also open the data and build the model (slower).")] = False,
 ) -> None:
     """Check recipes without training."""
-    from maekit.recipe.load import load_recipe, shipped_recipes
+    from maekit.config.load import load_recipe, shipped_recipes
 
     failures = []
     for name in recipes or list(shipped_recipes()):
@@ -66,7 +66,7 @@ def recipe_check(
 @recipe_app.command("copy")
 def recipe_copy(recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="File or folder.")]) -> None:
     """Copy a recipe, and those it builds on, to edit them."""
-    from maekit.recipe.load import copy_recipe
+    from maekit.config.load import copy_recipe
 
     out.print(escape(str(copy_recipe(recipe, target))))
 
@@ -74,6 +74,6 @@ def recipe_copy(recipe: RecipeArgument, target: Annotated[Path, typer.Argument(h
 @recipe_app.command("schema")
 def recipe_schema() -> None:
     """JSON Schema of recipes, for editors."""
-    from maekit.recipe.schema import json_schema
+    from maekit.config.schema import json_schema
 
     out.print_json(json.dumps(json_schema()))

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit import verbs
+from maekit.config.load import load_recipe
 from maekit.errors import UserError, nearest
-from maekit.recipe.load import load_recipe
 from maekit.report.content import Table
 from maekit.training.run import Run
 
 if TYPE_CHECKING:
-    from maekit.recipe.schema import Recipe, Reference
+    from maekit.config.schema import Recipe, Reference
 
 DOWNSTREAM = {"finetuned": ("full", "partial"), "linear": ("frozen",)}
 """Metrics of a pretraining recipe's reference, and the `tune` of the runs that give them."""

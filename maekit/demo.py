@@ -7,8 +7,8 @@ from pathlib import Path
 
 from maekit import plugins, verbs
 from maekit.build import set_up
+from maekit.config.load import load_recipe
 from maekit.probing import score, without_learning
-from maekit.recipe.load import load_recipe
 from maekit.report.content import Table, cell
 from maekit.reporting import report
 

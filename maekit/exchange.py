@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from maekit import verbs
 from maekit.build import Absent, Setup, set_up_without_data
+from maekit.config.load import LoadedRecipe, load_recipe
 from maekit.core.autoencoder import Decoder, Encoder
 from maekit.core.patchify import GridPatchifier
 from maekit.core.targets import PatchNormTarget, RawTarget
@@ -23,7 +24,6 @@ from maekit.errors import UserError, nearest
 from maekit.interop import huggingface, official
 from maekit.interop.foreign import read_tensors
 from maekit.models import make_task
-from maekit.recipe.load import LoadedRecipe, load_recipe
 from maekit.tasks.classification import Classification
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.regression import Regression

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from maekit import plugins
+from maekit.config.options import construct
+from maekit.config.schema import Choice, Size
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.joint import JointAutoencoder, JointEncoder
 from maekit.core.mix import MixTarget, Part
@@ -16,8 +18,6 @@ from maekit.core.targets import TokenTarget
 from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.core.weighted import WeightedTarget
 from maekit.errors import UserError
-from maekit.options import construct
-from maekit.recipe.schema import Choice, Size
 from maekit.tasks.joint import JointPretraining
 from maekit.tasks.likeness import likeness_of
 from maekit.tokenizers import make_tokenizer
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from maekit.config.schema import Preset, Recipe
     from maekit.core.backbone import Backbone
     from maekit.core.plane import Plane
     from maekit.core.targets import Target
-    from maekit.recipe.schema import Preset, Recipe
     from maekit.tasks.likeness import Likeness
     from maekit.tasks.task import Task
 

@@ -16,19 +16,19 @@ import torch
 from maekit import arms, study, verbs
 from maekit.build import Setup
 from maekit.cells import is_done
+from maekit.config.load import load_recipe
 from maekit.data.loading import collate, to_device
 from maekit.data.sampler import BatchSampler, Key
 from maekit.errors import UserError
-from maekit.recipe.load import load_recipe
 from maekit.report.quantities import duration, size
 from maekit.training import checkpoint, footprint, pace
 from maekit.training.distributed import Process, joined
 from maekit.training.step import Step
 
 if TYPE_CHECKING:
+    from maekit.config.load import LoadedRecipe
+    from maekit.config.schema import Recipe
     from maekit.data.loading import Batch, Samples
-    from maekit.recipe.load import LoadedRecipe
-    from maekit.recipe.schema import Recipe
     from maekit.tasks.task import Task
     from maekit.training.footprint import Memory
     from maekit.training.pace import Pace

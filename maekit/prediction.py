@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from maekit import trained_on, verbs
+from maekit.config.data_spec import TIME, DataSpec, Window, load_spec
 from maekit.data.hdf5_recording import Recording, RecordingReader
 from maekit.data.hdf5_safety import open_hdf5
 from maekit.data.loading import collate, to_device
 from maekit.data.sample import Sample
-from maekit.data.spec import TIME, DataSpec, Window, load_spec
 from maekit.data.stream import stream
 from maekit.errors import UserError
 from maekit.prediction_files import Estimate, Output, check

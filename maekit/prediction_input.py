@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from maekit.adapter import Adapter
     from maekit.build import Setup
+    from maekit.config.data_spec import DataSpec, Window
     from maekit.data.sample import SignalInfo
-    from maekit.data.spec import DataSpec, Window
     from maekit.tasks.task import Task
     from maekit.trained_on import TrainedOn
 

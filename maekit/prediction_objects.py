@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from maekit.config.data_spec import TIME, DataSpec, Window
 from maekit.data.hdf5_beside import SignalsBeside
 from maekit.data.hdf5_labels import read_rate
 from maekit.data.hdf5_recording import Recording, RecordingReader
 from maekit.data.hdf5_safety import open_hdf5
 from maekit.data.loading import blank, collate, to_device
-from maekit.data.spec import TIME, DataSpec, Window
 from maekit.data.stream import stream
 from maekit.errors import UserError
 from maekit.prediction_files import Unfinished, check_place

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from maekit.config.data_spec import CHANNEL
 from maekit.data.hdf5_beside import SignalsBeside
 from maekit.data.hdf5_objects import ObjectReader
-from maekit.data.spec import CHANNEL
 from maekit.errors import UserError
 from maekit.report.detection_figures import Objects, Scene, View
 from maekit.tasks.detection import CLASS, EXTENT
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.build import Setup
+    from maekit.config.data_spec import DataSpec
     from maekit.data.hdf5_recording import Recording, RecordingReader
     from maekit.data.sample import Sample
-    from maekit.data.spec import DataSpec
     from maekit.prediction_objects_files import Frame
     from maekit.tasks.detection import Detection
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.build import Setup
+    from maekit.config.data_spec import DataSpec
     from maekit.data.hdf5_recording import Recording
-    from maekit.data.spec import DataSpec
     from maekit.prediction_files import Estimate
     from maekit.report.content import Picture
     from maekit.tasks.task import Task

@@ -11,11 +11,11 @@ import numpy as np
 
 from maekit import verbs
 from maekit.build import Setup, set_up
+from maekit.config.load import load_recipe
 from maekit.data.loading import loader
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.models import make_task, reads_patches
-from maekit.recipe.load import load_recipe
 from maekit.report.content import Table
 from maekit.tasks import metrics
 from maekit.tasks.transfer import Transfer

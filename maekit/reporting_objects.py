@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit import verbs
+from maekit.config.data_spec import TIME
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.hdf5_safety import open_hdf5
-from maekit.data.spec import TIME
 from maekit.prediction_objects_picture import Moments, Scenes
 from maekit.report.content import Picture, Table
 from maekit.report.detection_figures import precision_recall

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 from maekit import arms, verbs
 from maekit.build import LABELLED_TASKS, Setup, set_up
 from maekit.cells import Cell, digest, names
-from maekit.data.spec import Folds, load_spec
+from maekit.config.data_spec import Folds, load_spec
+from maekit.config.load import find_recipe, load_recipe
+from maekit.config.merge import names_file
+from maekit.config.routing import ONLY_PRETRAINING, Routing, beside
+from maekit.config.sweep import INIT
 from maekit.data.splits import fold_count
 from maekit.errors import UserError
 from maekit.models import reads_patches
-from maekit.recipe.load import find_recipe, load_recipe
-from maekit.recipe.merge import names_file
-from maekit.recipe.over import INIT
-from maekit.recipe.routing import ONLY_PRETRAINING, Routing, beside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from maekit.recipe.load import LoadedRecipe
-    from maekit.recipe.over import Point
+    from maekit.config.load import LoadedRecipe
+    from maekit.config.sweep import Point
 
 SAMPLES = ("seed", "adapter", "data", "data files")
 """What decides samples, labels and split, of what `maekit.verbs.identity` gives."""

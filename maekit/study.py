@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit.cells import Cell, Result, Tell, read, run_cells
+from maekit.config.load import find_recipe
+from maekit.config.sweep import Swept, grid, parse_over
 from maekit.errors import UserError
 from maekit.models import likeness_of_objects
-from maekit.recipe.load import find_recipe
-from maekit.recipe.over import Swept, grid, parse_over
 from maekit.report import study_page
 from maekit.report.figures import agreement
 from maekit.report.html import write_report
@@ -30,8 +30,8 @@ from maekit.training.run import environment
 
 if TYPE_CHECKING:
     from maekit.build import Setup
-    from maekit.recipe.load import LoadedRecipe
-    from maekit.recipe.over import Point
+    from maekit.config.load import LoadedRecipe
+    from maekit.config.sweep import Point
 
 REGRESSION = ["mae", "rmse", "mape", "within", "r", "bias", "lower", "upper"]
 CLASSIFICATION = ["accuracy", "balanced_accuracy"]
@@ -144,7 +144,7 @@ def plan(
 
     Args:
         recipe: for the labelled task; `init.recipe` is its pretraining.
-        over: `key=a,b,c`, see `maekit.recipe.over`.
+        over: `key=a,b,c`, see `maekit.config.sweep`.
         beside: other labelled recipes, trained from scratch on the same samples.
         overrides: as on the command line; each goes to the recipes that have it, `init.KEY` to the pretraining.
         seeds: how many; a seed decides weights, order, masks and which labels are used.

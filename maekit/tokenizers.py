@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from maekit import plugins
+from maekit.config.load import load_recipe
+from maekit.config.options import construct
+from maekit.config.schema import Choice
 from maekit.errors import UserError
-from maekit.options import construct
-from maekit.recipe.load import load_recipe
-from maekit.recipe.schema import Choice
 from maekit.weights import load_strictly, read_weights
 
 if TYPE_CHECKING:
     from maekit.adapter import Adapter
+    from maekit.config.load import LoadedRecipe
+    from maekit.config.schema import Recipe
     from maekit.core.tokenizer import Tokenizer
-    from maekit.recipe.load import LoadedRecipe
-    from maekit.recipe.schema import Recipe
 
 OPTION = ("model", "target", "tokenizer")
 OWN = "fsq"

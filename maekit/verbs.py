@@ -18,12 +18,12 @@ import torch
 
 from maekit import plugins, trained_on
 from maekit.build import LABELLED_TASKS, SKIPPED, Setup, set_up, set_up_without_data
+from maekit.config.load import LoadedRecipe, load_recipe
+from maekit.config.options import construct
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.models import fit_target, make_task
-from maekit.options import construct
-from maekit.recipe.load import LoadedRecipe, load_recipe
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.regression import Regression
 from maekit.tasks.transfer import Transfer, pool
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.adapter import Adapter
+    from maekit.config.schema import Recipe
     from maekit.core.backbone import Backbone
     from maekit.data.sample import SignalInfo
-    from maekit.recipe.schema import Recipe
     from maekit.tasks.task import Task
 
 logger = logging.getLogger(__name__)

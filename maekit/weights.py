@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from maekit.config.load import load_recipe
 from maekit.core.positions import interpolate_positions
 from maekit.errors import UserError
-from maekit.recipe.load import load_recipe
 from maekit.training import checkpoint
 
 if TYPE_CHECKING:

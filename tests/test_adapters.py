@@ -18,11 +18,11 @@ from maekit.adapters.range_doppler import RangeDopplerAdapter
 from maekit.adapters.range_doppler_map import range_doppler_map
 from maekit.adapters.spectrogram import SpectrogramAdapter
 from maekit.adapters.vital_signs import chest, displacement_mm, slow_time
+from maekit.config.data_spec import load_spec
+from maekit.config.options import called
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
-from maekit.data.spec import load_spec
 from maekit.errors import UserError
-from maekit.options import called
 from maekit.testing import check_adapter
 
 LINE = SignalInfo(("displacement",), (Axis("time", 500, "s", 0.02),), "mm", False, 50.0)

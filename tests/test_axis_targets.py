@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from maekit import verbs
 from maekit.build import set_up
+from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
 from maekit.core.axis_target import AxisTarget
 from maekit.core.filtered import BandTarget, DerivativeTarget, band_pass
@@ -21,7 +22,6 @@ from maekit.core.mix import MixTarget, Part
 from maekit.core.targets import PatchNormTarget, RawTarget, Target
 from maekit.errors import UserError
 from maekit.models import TrainingPatches, fit_target, make_target
-from maekit.recipe.load import load_recipe
 from maekit.reporting import report
 from maekit.weights import read_weights
 

@@ -12,8 +12,8 @@ import pytest
 
 from maekit import verbs
 from maekit.comparison import compare
+from maekit.config.load import list_recipes, load_recipe
 from maekit.errors import UserError
-from maekit.recipe.load import list_recipes, load_recipe
 from maekit.reporting import report
 
 RECIPE = """\

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat, wavfile
 
+from maekit.config.data_spec import load_spec
 from maekit.data import readers
 from maekit.data.convert import convert
-from maekit.data.spec import load_spec
 from maekit.data.timing import clocked, resample, steady
 from maekit.errors import UserError
 

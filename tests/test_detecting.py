@@ -15,11 +15,11 @@ from maekit.adapters.map_detector import RANGE_AZIMUTH, looks_of
 from maekit.adapters.range_azimuth import RangeAzimuthAdapter
 from maekit.adapters.range_doppler import RangeDopplerAdapter
 from maekit.build import Setup, set_up
+from maekit.config.load import load_recipe
 from maekit.core.plane import Plane
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
 from maekit.models import make_task
-from maekit.recipe.load import load_recipe
 from maekit.tasks.average_precision import match, precision_and_recall
 from maekit.tasks.likeness import LocationSimilarity
 

@@ -19,13 +19,13 @@ from PIL import Image
 from maekit import probing, verbs
 from maekit.adapters.image import ImageAdapter
 from maekit.build import set_up
+from maekit.config.data_spec import DataSpec, load_spec
+from maekit.config.load import load_recipe
 from maekit.data.image_folder import ImageFolderSource, decode_picture, read_picture
 from maekit.data.loading import Samples, loader
 from maekit.data.sampler import BatchSampler
 from maekit.data.skipped import Skipped
-from maekit.data.spec import DataSpec, load_spec
 from maekit.errors import UnreadableError, UserError
-from maekit.recipe.load import load_recipe
 
 SPEC = DataSpec(name="p", kind="image_folder")
 RNG = np.random.default_rng(0)

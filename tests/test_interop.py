@@ -200,7 +200,7 @@ def test_five_steps_of_fine_tuning_equal_timms(recipes: Path, pool: str, pooling
     """From the same weights, in double precision: losses, gradients and weights, with layer decay, each by its own groups."""
     from timm.optim import param_groups_layer_decay
 
-    from maekit.recipe.schema import Optimizer
+    from maekit.config.schema import Optimizer
     from maekit.training.optimizer import make_optimizer, set_learning_rate
 
     theirs = fine_tuned(pool=pool).train()

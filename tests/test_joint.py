@@ -227,7 +227,7 @@ def test_what_does_not_go_with_signals_beside_is_refused(recipe: Path, tmp_path:
 
 
 def test_an_inherited_signal_is_taken_away_by_null(recipe: Path, tmp_path: Path) -> None:
-    from maekit.recipe.load import load_recipe
+    from maekit.config.load import load_recipe
 
     parent = tmp_path / "parent.yaml"
     parent.write_text(recipe.read_text() + f"beside: {{picture: {PICTURE}}}\n")
@@ -244,9 +244,9 @@ def test_an_inherited_signal_is_taken_away_by_null(recipe: Path, tmp_path: Path)
 
 def test_a_recording_without_the_signal_gives_nothing_valid(recipe: Path) -> None:
     from maekit.build import set_up
+    from maekit.config.load import load_recipe
     from maekit.data.loading import collate
     from maekit.data.sampler import Key
-    from maekit.recipe.load import load_recipe
     from maekit.tasks.signals import sampled
 
     setup = set_up(load_recipe(recipe, JOINT))

@@ -18,25 +18,25 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("maekit/**/*.py"), *ROOT.glob("adapters/*.py")])
 
 EVERYWHERE = {"maekit.errors"}
-TYPES = {"maekit.data.sample", "maekit.data.spec"}
+TYPES = {"maekit.data.sample", "maekit.config.data_spec"}
 MAY_IMPORT = {
     "maekit.core": {"maekit.core"},
-    "maekit.data": {"maekit.data", "maekit.recipe.yaml", "maekit.recipe.validate", "maekit.data_specs"},
+    "maekit.data": {"maekit.data", "maekit.config.yaml", "maekit.config.validate", "maekit.data_specs"},
     "maekit.tasks": {"maekit.tasks", "maekit.core"},
-    "maekit.training": {"maekit.training", "maekit.tasks.task", "maekit.data.loading", "maekit.data.sampler", "maekit.recipe.schema"},
-    "maekit.recipe": {"maekit.recipe", "maekit.data.spec", "maekit.recipes"},
+    "maekit.training": {"maekit.training", "maekit.tasks.task", "maekit.data.loading", "maekit.data.sampler", "maekit.config.schema"},
+    "maekit.config": {"maekit.config", "maekit.config.data_spec", "maekit.recipes"},
     "maekit.report": {"maekit.report"},
     "maekit.adapters": {"maekit.adapters", "maekit.core", "maekit.adapter", *TYPES},
     "maekit.adapter": {"maekit.core", *TYPES},
-    "maekit.options": {"maekit.recipe"},
+    "maekit.config.options": {"maekit.config"},
     "maekit.plugins": set(),
     "maekit.interop": {"maekit.interop", "maekit.core"},
     "maekit.exchange": {"maekit"},
     "maekit.testing": {"maekit.adapter", "maekit.core", "maekit.data.sample"},
-    "maekit.weights": {"maekit.core", "maekit.recipe", "maekit.training.checkpoint", "maekit.build"},
-    "maekit.tokenizers": {"maekit.plugins", "maekit.options", "maekit.weights", "maekit.recipe", "maekit.core", "maekit.adapter"},
-    "maekit.build": {"maekit.tokenizers", "maekit.plugins", "maekit.options", "maekit.adapter", "maekit.core", "maekit.data", "maekit.recipe", "maekit.tasks"},
-    "maekit.models": {"maekit.build", "maekit.tokenizers", "maekit.plugins", "maekit.options", "maekit.core", "maekit.recipe", "maekit.tasks"},
+    "maekit.weights": {"maekit.core", "maekit.config", "maekit.training.checkpoint", "maekit.build"},
+    "maekit.tokenizers": {"maekit.plugins", "maekit.config.options", "maekit.weights", "maekit.config", "maekit.core", "maekit.adapter"},
+    "maekit.build": {"maekit.tokenizers", "maekit.plugins", "maekit.config.options", "maekit.adapter", "maekit.core", "maekit.data", "maekit.config", "maekit.tasks"},
+    "maekit.models": {"maekit.build", "maekit.tokenizers", "maekit.plugins", "maekit.config.options", "maekit.core", "maekit.config", "maekit.tasks"},
     "maekit.verbs": {"maekit"},
     "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.hdf5", "maekit.data.sample", "maekit.tasks.tracking"},
     "maekit.prediction": {"maekit"},
@@ -68,8 +68,8 @@ MAY_IMPORT = {
     "maekit.reporting": {"maekit"},
     "maekit.comparison": {"maekit"},
     "maekit.console": {"maekit.report.terminal"},
-    "maekit.cli_data": {"maekit.console", "maekit.plugins", "maekit.options", "maekit.data"},
-    "maekit.cli_recipe": {"maekit.console", "maekit.recipe", "maekit.build", "maekit.models"},
+    "maekit.cli_data": {"maekit.console", "maekit.plugins", "maekit.config.options", "maekit.data"},
+    "maekit.cli_recipe": {"maekit.console", "maekit.config", "maekit.build", "maekit.models"},
     "maekit.cli_study": {"maekit.console", "maekit.study", "maekit.planning", "maekit.report"},
     "maekit.cli": {
         "maekit.console", "maekit.cli_data", "maekit.cli_predict", "maekit.cli_recipe", "maekit.cli_study", "maekit.bench", "maekit.planning", "maekit.verbs",

@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
+from maekit.config.data_spec import load_spec
 from maekit.data.check import check
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.inspect import inspect
-from maekit.data.spec import load_spec
 from maekit.errors import UserError
 
 SPEC = """\

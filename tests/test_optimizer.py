@@ -9,8 +9,8 @@ import torch
 from test_parity import find, pair
 
 from maekit import verbs
+from maekit.config.schema import Optimizer, Training
 from maekit.core import Encoder, GridPatchifier, PatchNormTarget, TransformerConfig
-from maekit.recipe.schema import Optimizer, Training
 from maekit.tasks.classification import Classification
 from maekit.tasks.mixing import Mixing
 from maekit.tasks.pretraining import Pretraining

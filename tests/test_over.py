@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maekit.config.load import load_recipe
+from maekit.config.schema import Recipe
+from maekit.config.sweep import Point, full_key, grid, parse_over
 from maekit.errors import UserError
-from maekit.recipe.load import load_recipe
-from maekit.recipe.over import Point, full_key, grid, parse_over
-from maekit.recipe.schema import Recipe
 
 RECIPE = "heart_rate/demo_pretrain"
 

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from maekit import verbs
 from maekit.adapters.image import ImageAdapter
 from maekit.cli import app
+from maekit.config.data_spec import DataSpec
 from maekit.data import pack as packing
 from maekit.data.check import check
 from maekit.data.image_folder import ImageFolderSource, resized
@@ -27,7 +28,6 @@ from maekit.data.loading import Samples, loader
 from maekit.data.pack import pack
 from maekit.data.packed_folder import MANIFEST, PackedFolder, open_folder
 from maekit.data.sampler import BatchSampler
-from maekit.data.spec import DataSpec
 from maekit.errors import UnreadableError, UserError
 
 SPEC = DataSpec.model_validate(

@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 from maekit.adapters.radar_sets import BOXES, polar_objects, power_map
 from maekit.adapters.range_doppler import RangeDopplerAdapter
 from maekit.cli import app
+from maekit.config.data_spec import DataSpec, find_spec, load_spec
 from maekit.data.convert import convert
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.sample import Axis
-from maekit.data.spec import DataSpec, find_spec, load_spec
 from maekit.errors import UserError
 
 SETS = ("cruw", "radarcity", "carrada", "raddet")

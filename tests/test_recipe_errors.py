@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from maekit.data.spec import Signal
+from maekit.config.data_spec import Signal
+from maekit.config.load import load_recipe
+from maekit.config.schema import Recipe
+from maekit.config.units import advice_on_key, advice_on_value
+from maekit.config.validate import validate
 from maekit.errors import UserError
-from maekit.recipe.load import load_recipe
-from maekit.recipe.schema import Recipe
-from maekit.recipe.units import advice_on_key, advice_on_value
-from maekit.recipe.validate import validate
 
 GOOD = """\
 name: mine

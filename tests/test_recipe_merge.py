@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maekit.config.load import LoadedRecipe, copy_recipe, load_recipe, shipped_recipes
+from maekit.config.schema import PRESET_NAMES, Recipe, json_schema
 from maekit.errors import UserError
-from maekit.recipe.load import LoadedRecipe, copy_recipe, load_recipe, shipped_recipes
-from maekit.recipe.schema import PRESET_NAMES, Recipe, json_schema
 
 GOOD = """\
 name: mine
@@ -244,7 +244,7 @@ def test_schema_for_editors_lets_an_extending_file_leave_things_out() -> None:
 
 
 def test_recipes_are_read_without_anything_heavy() -> None:
-    code = ("import sys, maekit.recipe.load, maekit.recipe.schema;"
+    code = ("import sys, maekit.config.load, maekit.config.schema;"
             "sys.exit(' '.join(m for m in ('torch', 'numpy', 'h5py', 'matplotlib', 'scipy') if m in sys.modules) or 0)")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip()) == (0, "")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from maekit.config.yaml import Document, parse, parse_value, read_yaml
 from maekit.errors import UserError
-from maekit.recipe.yaml import Document, parse, parse_value, read_yaml
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 
 from maekit import plugins, verbs
 from maekit.build import Setup, adapters_beside
+from maekit.config.data_spec import Split, load_spec
+from maekit.config.load import copy_recipe, header, load_recipe, shipped_recipes
+from maekit.config.options import construct
+from maekit.config.schema import Recipe, Size, json_schema
+from maekit.config.yaml import parse
 from maekit.core.transformer import PRESETS
 from maekit.data import splits
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.loading import collate
 from maekit.data.sampler import Key
-from maekit.data.spec import Split, load_spec
 from maekit.errors import UserError
 from maekit.models import fit_target, make_task
-from maekit.options import construct
-from maekit.recipe.load import copy_recipe, header, load_recipe, shipped_recipes
-from maekit.recipe.schema import Recipe, Size, json_schema
-from maekit.recipe.yaml import parse
 from maekit.tasks.pretraining import Pretraining
 
 GOOD = """\
@@ -152,7 +152,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     lambda inner: st.lists(inner, max_size=3), max_leaves=5))  # fmt: skip
 @settings(max_examples=150, deadline=None)
 def test_values_survive_writing_and_reading(value: object) -> None:
-    from maekit.recipe.load import _scalar
+    from maekit.config.load import _scalar
 
     if isinstance(value, str) and not value.isprintable():
         return
@@ -164,7 +164,7 @@ def test_values_survive_writing_and_reading(value: object) -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = ("import sys, maekit.cli, maekit.recipe.load as r; r.load_recipe('heart_rate/demo_finetune');"
+    code = ("import sys, maekit.cli, maekit.config.load as r; r.load_recipe('heart_rate/demo_finetune');"
             "sys.exit(' '.join(m for m in ('torch', 'numpy', 'h5py', 'matplotlib') if m in sys.modules))")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""

@@ -21,7 +21,7 @@ from maekit.adapters.street_camera import BUILDING, FARTHEST_M, GROUND, SKY, SUR
 from maekit.adapters.street_painting import paint
 from maekit.adapters.street_traffic import Traveller, in_view, traffic
 from maekit.adapters.street_world import Scatterers, Street, hidden
-from maekit.data.spec import find_spec
+from maekit.config.data_spec import find_spec
 from maekit.errors import UserError
 
 Array = NDArray[Any]

@@ -11,9 +11,9 @@ import pytest
 import torch
 from blobs import DETECTION, RECIPE, write
 
+from maekit.config.data_spec import load_spec
 from maekit.core.plane import Plane
 from maekit.data.random_source import RandomSource
-from maekit.data.spec import load_spec
 from maekit.errors import UserError
 from maekit.probing import probe_table
 from maekit.report.measured import Study

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 
 from maekit import verbs
 from maekit.build import set_up
+from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
 from maekit.core.masking import BlockMasking, GridMasking, mask_patches
 from maekit.core.targets import PCATarget, RawTarget, TokenTarget
@@ -20,7 +21,6 @@ from maekit.core.tokenizer import FiniteScalarTokenizer
 from maekit.errors import UserError
 from maekit.models import fit_target
 from maekit.plugins import load_file
-from maekit.recipe.load import load_recipe
 from maekit.reconstruction import reconstruct
 from maekit.reporting import report
 from maekit.weights import read_weights

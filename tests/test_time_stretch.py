@@ -16,12 +16,12 @@ from maekit.adapter import Adapter
 from maekit.adapters import beats
 from maekit.adapters.heart_rate import HeartRateAdapter
 from maekit.build import set_up
+from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier
 from maekit.data import loading
 from maekit.data.loading import Samples, collate
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.data.sampler import Key
-from maekit.recipe.load import load_recipe
 from maekit.testing import check_adapter
 
 STRETCH = ["adapter.time_stretch=0.2"]

@@ -12,8 +12,8 @@ import pytest
 import radar_layouts
 
 from maekit.adapters.range_doppler import RangeDopplerAdapter
+from maekit.config.data_spec import load_spec
 from maekit.data.convert import convert
-from maekit.data.spec import load_spec
 from maekit.data.unpickle import plain
 from maekit.errors import UserError
 

@@ -22,9 +22,9 @@ from maekit.data.timing import Timed, check_rows, timed
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from maekit.data.conversion import Conversion, Stream
+    from maekit.config.conversion import Conversion, Stream
+    from maekit.config.data_spec import DataSpec
     from maekit.data.sources import Files
-    from maekit.data.spec import DataSpec
     from maekit.data.stream_values import Transformation, Transformations
 
 Derivation = Callable[[Any, float], Any]

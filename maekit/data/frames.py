@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import h5py
 
-    from maekit.data.conversion import Conversion, Stream
+    from maekit.config.conversion import Conversion, Stream
     from maekit.data.sources import Files, Source
     from maekit.data.stream_values import Transformation, Transformations
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from maekit.config.data_spec import TIME, DataSpec, Window
 from maekit.data.fingerprint import fingerprint
 from maekit.data.hdf5_beside import SignalsBeside
 from maekit.data.hdf5_labels import LabelReader, read_groups
@@ -21,7 +22,6 @@ from maekit.data.hdf5_recording import Recording, RecordingReader
 from maekit.data.hdf5_safety import BLOCK_LIMIT, find_records, load_filters, open_hdf5
 from maekit.data.hdf5_values import may_be_missing
 from maekit.data.sample import Sample
-from maekit.data.spec import TIME, DataSpec, Window
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     import h5py
 
+    from maekit.config.data_spec import DataSpec, Window
     from maekit.data.sample import Sample, SignalInfo
-    from maekit.data.spec import DataSpec, Window
 
 
 class SignalsBeside:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from maekit.config.data_spec import BUILT_IN_REDUCERS
 from maekit.data.hdf5_safety import BLOCK_LIMIT, check_storage, find_dataset
-from maekit.data.spec import BUILT_IN_REDUCERS
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from maekit.data.spec import Group, Label
+    from maekit.config.data_spec import Group, Label
 
     Reducer = Callable[[NDArray[Any], float], float]
 

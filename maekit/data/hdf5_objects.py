@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from maekit.config.data_spec import OBJECT_CLASS, OBJECT_EXTENT
 from maekit.data.hdf5_safety import BLOCK_LIMIT, check_storage, find_dataset
-from maekit.data.spec import OBJECT_CLASS, OBJECT_EXTENT
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from maekit.data.spec import Label
+    from maekit.config.data_spec import Label
 
 COLUMNS = "columns"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.data.spec import CHANNEL
+from maekit.config.data_spec import CHANNEL
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-    from maekit.data.spec import Signal
+    from maekit.config.data_spec import Signal
 
 _PAIR_FIELDS = (("real", "imag"), ("re", "im"), ("r", "i"), ("i", "q"))
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from maekit.data.spec import DataSpec
+    from maekit.config.data_spec import DataSpec
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MOST_PIXELS = 89_478_485

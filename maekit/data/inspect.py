@@ -9,10 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from maekit.config.data_spec import OBJECT_CLASS
 from maekit.data import readers
 from maekit.data.hdf5_objects import COLUMNS
 from maekit.data.hdf5_safety import check_storage, load_filters, open_hdf5
-from maekit.data.spec import OBJECT_CLASS
 from maekit.errors import UserError
 
 MOST_CHILDREN = 12

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from maekit.config.data_spec import DataSpec
     from maekit.data.packed_folder import Form
-    from maekit.data.spec import DataSpec
 
 SHARD_BYTES = 2**30
 MOST_SHARDS = 512

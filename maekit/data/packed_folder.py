@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from maekit.data.spec import DataSpec
+    from maekit.config.data_spec import DataSpec
 
 MANIFEST = "pack.json"
 FORMAT = 1

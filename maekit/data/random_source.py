@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maekit.config.data_spec import CHANNEL, TIME, DataSpec, Window
 from maekit.data.image_folder import INFO
 from maekit.data.sample import Axis, Sample, SignalInfo
-from maekit.data.spec import CHANNEL, TIME, DataSpec, Window
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from pathlib import Path
 
-    from maekit.data.conversion import Conversion, Stream
+    from maekit.config.conversion import Conversion, Stream
 
 FRAME = "frame"
 """The group of `Conversion.record` that numbers files which hold a frame each."""

@@ -12,8 +12,8 @@ import numpy as np
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from maekit.config.conversion import Stream
     from maekit.data import readers
-    from maekit.data.conversion import Stream
 
 Transformation = Callable[..., tuple[Any, Mapping[str, Any], Sequence[str]]]
 Transformations = Mapping[str, Mapping[str, Transformation]]

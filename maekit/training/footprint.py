@@ -22,8 +22,8 @@ from maekit.training.step import Step
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from maekit.config.schema import Recipe
     from maekit.data.loading import Batch
-    from maekit.recipe.schema import Recipe
     from maekit.tasks.task import Task
 
 

@@ -24,8 +24,8 @@ from maekit.training.stopping import deferred_signals, interruption, not_finite
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from maekit.config.schema import Recipe
     from maekit.data.loading import Batch, Samples
-    from maekit.recipe.schema import Recipe
     from maekit.tasks.task import Rows, Task
     from maekit.training.run import Run
 

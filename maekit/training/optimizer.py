@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 if TYPE_CHECKING:
-    from maekit.recipe.schema import Optimizer, Schedule
+    from maekit.config.schema import Optimizer, Schedule
     from maekit.tasks.task import Task
 
 

@@ -15,8 +15,8 @@ from maekit.training.optimizer import gradient_norm, make_optimizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from maekit.config.schema import Recipe
     from maekit.data.loading import Batch
-    from maekit.recipe.schema import Recipe
     from maekit.tasks.task import Task
 
 

@@ -10,10 +10,10 @@ from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from maekit.config.branches import all_paths
+from maekit.config.schema import Recipe, is_choice
+from maekit.config.yaml import parse_value
 from maekit.errors import UserError, nearest
-from maekit.recipe.branches import all_paths
-from maekit.recipe.schema import Recipe, is_choice
-from maekit.recipe.yaml import parse_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+from maekit.config.merge import SET, override
 from maekit.errors import UserError, nearest
-from maekit.recipe.merge import SET, override
 
 if TYPE_CHECKING:
-    from maekit.recipe.load import LoadedRecipe
-    from maekit.recipe.schema import Choice
+    from maekit.config.load import LoadedRecipe
+    from maekit.config.schema import Choice
 
 
 def construct(

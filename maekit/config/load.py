@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maekit.config.merge import merge, names_file, override, rebase, spell_out
+from maekit.config.schema import NAMED, Recipe
+from maekit.config.validate import validate
+from maekit.config.yaml import Keys, is_file, is_folder, parse_value, read_yaml
 from maekit.errors import UserError, nearest
-from maekit.recipe.merge import merge, names_file, override, rebase, spell_out
-from maekit.recipe.schema import NAMED, Recipe
-from maekit.recipe.validate import validate
-from maekit.recipe.yaml import Keys, is_file, is_folder, parse_value, read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from maekit.recipe.over import INIT
+from maekit.config.sweep import INIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

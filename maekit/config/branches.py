@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, ge
 
 from pydantic import BaseModel
 
-from maekit.recipe.units import has_unit
+from maekit.config.units import has_unit
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-    from maekit.recipe.yaml import Keys
+    from maekit.config.yaml import Keys
 
 
 class _Choice(NamedTuple):

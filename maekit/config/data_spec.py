@@ -8,10 +8,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from maekit.data.conversion import Conversion
+from maekit.config.conversion import Conversion
+from maekit.config.validate import validate
+from maekit.config.yaml import read_yaml
 from maekit.errors import UserError, nearest
-from maekit.recipe.validate import validate
-from maekit.recipe.yaml import read_yaml
 
 CHANNEL = "channel"
 TIME = "time"

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from maekit.config.branches import Problem, described, known_keys, paths_of, settle
+from maekit.config.units import advice_on_key, advice_on_value
 from maekit.errors import UserError, nearest
-from maekit.recipe.branches import Problem, described, known_keys, paths_of, settle
-from maekit.recipe.units import advice_on_key, advice_on_value
 
 if TYPE_CHECKING:
-    from maekit.recipe.yaml import Keys
+    from maekit.config.yaml import Keys
 
 M = TypeVar("M", bound=BaseModel)
 

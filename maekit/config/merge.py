@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maekit.config.schema import EXCLUSIVE, NAMED, is_choice
+from maekit.config.yaml import parse_value
 from maekit.errors import UserError
-from maekit.recipe.schema import EXCLUSIVE, NAMED, is_choice
-from maekit.recipe.yaml import parse_value
 
 if TYPE_CHECKING:
-    from maekit.recipe.yaml import Keys
+    from maekit.config.yaml import Keys
 
 Origins = dict["Keys", str]
 SET = "--set "

@@ -17,7 +17,7 @@ from pydantic import (
 )  # fmt: skip
 from pydantic.functional_validators import BeforeValidator
 
-from maekit.data.spec import Folds, Split, Strict, Window
+from maekit.config.data_spec import Folds, Split, Strict, Window
 
 PRESET_NAMES = ("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge")
 Preset = Literal["vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"]
