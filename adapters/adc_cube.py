@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.random import Generator
 
-    from maekit.core.plane import Plane
     from maekit.data.sample import Sample, SignalInfo
+    from maekit.metrics.plane import Plane
 
 Array = NDArray[Any]
 Valid = NDArray[np.bool_]

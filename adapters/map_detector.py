@@ -18,8 +18,8 @@ from maekit.adapters.map_clusters import map_clusters
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from maekit.core.plane import Plane
     from maekit.data.sample import Sample
+    from maekit.metrics.plane import Plane
 
 MOST_LOOKS = 1000.0
 SILENT_DB = -300.0

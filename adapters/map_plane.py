@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from maekit.core.plane import Plane
+from maekit.metrics.plane import Plane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.random import Generator
 
-    from maekit.core.plane import Plane
     from maekit.data.sample import Axis, Sample, SignalInfo
+    from maekit.metrics.plane import Plane
 
 Array = NDArray[Any]
 Valid = NDArray[np.bool_]

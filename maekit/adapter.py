@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.core.patchify import Patchifier
-    from maekit.core.plane import Plane
     from maekit.data.sample import Sample, SignalInfo
+    from maekit.metrics.plane import Plane
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Reducer = Callable[[Array, float], float]

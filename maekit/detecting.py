@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from maekit.errors import UserError
+from maekit.metrics.average_precision import THRESHOLDS
 from maekit.models import plane_of
-from maekit.tasks.average_precision import THRESHOLDS
 from maekit.tasks.confidence import confidence, peaks
 from maekit.tasks.detection import EXTENT, present, shown
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from maekit.adapter import Detector
     from maekit.build import Setup
-    from maekit.tasks.likeness import Likeness
+    from maekit.metrics.similarity import Likeness
 
 Array = Any
 BUMP = 2.0
@@ -38,7 +38,7 @@ def detect(setup: Setup, detector: Detector, side: str, *, boxes: bool = False) 
 
     Returns:
         Of each sample of the side (detection, columns): both coordinates, with `boxes` both extents, class, score; see
-        `maekit.tasks.average_precision.match`.
+        `maekit.metrics.average_precision.match`.
 
     Raises:
         UserError: no objects in the data, or boxes of a detector that has no extents.

@@ -18,8 +18,8 @@ from maekit.core.targets import TokenTarget
 from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.core.weighted import WeightedTarget
 from maekit.errors import UserError
+from maekit.metrics.similarity import likeness_of
 from maekit.tasks.joint import JointPretraining
-from maekit.tasks.likeness import likeness_of
 from maekit.tokenizers import make_tokenizer
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from maekit.config.schema import Preset, Recipe
     from maekit.core.backbone import Backbone
-    from maekit.core.plane import Plane
     from maekit.core.targets import Target
-    from maekit.tasks.likeness import Likeness
+    from maekit.metrics.plane import Plane
+    from maekit.metrics.similarity import Likeness
     from maekit.tasks.task import Task
 
 

@@ -31,7 +31,7 @@ from maekit.prediction_picture import Trace, drawn, labels, unit
 from maekit.tasks.classification import Classification
 from maekit.tasks.detection import Detection
 from maekit.tasks.regression import Regression
-from maekit.tasks.tracking import Tracker, check_ahead, median_and_std
+from maekit.tracking import Tracker, check_ahead, median_and_std
 from maekit.training.distributed import joined
 from maekit.training.stopping import StoppedError, deferred_signals
 
@@ -106,7 +106,7 @@ def predict(
         hop_s: from window to window; by default a second, of detection every frame.
         smoothing: each value becomes the median over so many windows around it, those without an estimate left out.
         track_s: follow the value along the recording, each told also from windows until so many seconds later; see
-            `maekit.tasks.tracking`. Of a run that says how uncertain it is.
+            `maekit.tracking`. Of a run that says how uncertain it is.
         gate: give no estimate where the adapter finds the signal poorer than in training.
         uncertain_above: give no estimate whose uncertainty, in the unit of the label, is larger.
         lowest_score, pictures, frame: of detection, see `maekit.prediction_objects.find_along`.

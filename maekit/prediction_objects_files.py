@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from maekit.core.plane import Plane
+    from maekit.metrics.plane import Plane
     from maekit.tasks.detection import Detection
 
 ENDINGS = (".csv", ".json")

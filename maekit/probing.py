@@ -15,9 +15,9 @@ from maekit.config.load import load_recipe
 from maekit.data.loading import loader
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
+from maekit.metrics import scores as metrics
 from maekit.models import make_task, reads_patches
 from maekit.report.content import Table
-from maekit.tasks import metrics
 from maekit.tasks.transfer import Transfer
 from maekit.training.distributed import joined
 from maekit.weights import load_encoder

@@ -14,9 +14,9 @@ from maekit.build import Setup
 from maekit.data.loading import collate
 from maekit.data.sampler import Key
 from maekit.errors import UserError
+from maekit.metrics import trivial
 from maekit.report import figures
 from maekit.report.content import Picture
-from maekit.tasks import trivial
 from maekit.tasks.joint import JointPretraining
 from maekit.tasks.pretraining import Pretraining
 from maekit.verbs import open_run

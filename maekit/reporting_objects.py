@@ -12,18 +12,18 @@ from maekit import verbs
 from maekit.config.data_spec import TIME
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.hdf5_safety import open_hdf5
+from maekit.metrics.average_precision import THRESHOLDS, by_class, curve_of
+from maekit.metrics.similarity import LocationSimilarity
 from maekit.prediction_objects_picture import Moments, Scenes
 from maekit.report.content import Picture, Table
 from maekit.report.detection_figures import precision_recall
-from maekit.tasks.average_precision import THRESHOLDS, by_class, curve_of
 from maekit.tasks.detection import present
-from maekit.tasks.likeness import LocationSimilarity
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.build import Setup
-    from maekit.tasks.average_precision import Matches
+    from maekit.metrics.average_precision import Matches
     from maekit.tasks.detection import Detection
 
 SAMPLES = 4

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maekit.metrics import scores as metrics
 from maekit.report.measured import Arm, Difference, Kind
-from maekit.tasks import metrics
-from maekit.tasks.tracking import Tracker, around, median_and_std
+from maekit.tracking import Tracker, around, median_and_std
 
 if TYPE_CHECKING:
     from maekit.cells import Result

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maekit.metrics.average_precision import match, precision_and_recall
+from maekit.metrics.scores import cohorts
 from maekit.scoring import Scored
-from maekit.tasks.average_precision import match, precision_and_recall
-from maekit.tasks.metrics import cohorts
 
 if TYPE_CHECKING:
     from maekit.cells import Result
+    from maekit.metrics.similarity import Likeness
     from maekit.report.measured import Kind
-    from maekit.tasks.likeness import Likeness
 
 DRAWS = 500
 """Cohorts: each takes all detections to be sorted and counted anew."""

@@ -25,7 +25,7 @@ from maekit.report.study_figures import curves
 from maekit.rounds import Opened, Rounds
 from maekit.scoring import Predictions, Scored, followed, joined, scored
 from maekit.scoring_objects import scored_objects
-from maekit.tasks.tracking import check_ahead
+from maekit.tracking import check_ahead
 from maekit.training.run import environment
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def measure(
     Args:
         planned: see `plan`.
         smoothing: also show each arm with a running median of so many windows.
-        track_s: also show each arm as followed along recordings, with so many seconds ahead; see `maekit.tasks.tracking`.
+        track_s: also show each arm as followed along recordings, with so many seconds ahead; see `maekit.tracking`.
         jobs: parallel processes.
         tell: called with a line before every part.
 

@@ -17,7 +17,7 @@ from maekit.adapter import Adapter
 from maekit.data.hdf5 import HDF5Windows
 from maekit.data.sample import Axis, SignalInfo
 from maekit.errors import UnreadableError, UserError
-from maekit.tasks.tracking import drift_of
+from maekit.tracking import drift_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ class Pace:
 
     Attributes:
         window_s: length of a window.
-        drift: of the training labels, see `maekit.tasks.tracking.drift_of`.
+        drift: of the training labels, see `maekit.tracking.drift_of`.
         lowest, highest: of the training labels.
     """
 

@@ -18,15 +18,15 @@ from maekit.adapters.range_doppler import RangeDopplerAdapter
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
-from maekit.core.plane import Plane
 from maekit.core.targets import PatchNormTarget
 from maekit.core.transformer import TransformerConfig
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
-from maekit.tasks.average_precision import RECALLS, THRESHOLDS, match, precision_and_recall
+from maekit.metrics.average_precision import RECALLS, THRESHOLDS, match, precision_and_recall
+from maekit.metrics.plane import Plane
+from maekit.metrics.similarity import LocationSimilarity, Overlap
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
 from maekit.tasks.detection import Detection
-from maekit.tasks.likeness import LocationSimilarity, Overlap
 from maekit.tasks.overlay import overlaid
 from maekit.tasks.pretraining import Pretraining
 

@@ -13,8 +13,8 @@ from maekit.adapters.map_clusters import DETECTION, map_clusters
 from maekit.adapters.map_detector import LIT_REACH_M, lit_detector
 from maekit.adapters.radar_maps import fft_sines, range_azimuth_map
 from maekit.adapters.range_doppler_map import range_doppler_map
-from maekit.core.plane import Plane
 from maekit.data.sample import Sample
+from maekit.metrics.plane import Plane
 
 RADAR = FMCW(bandwidth_hz=300e6, samples=128, sample_rate_hz=4e6, chirps=64, chirp_interval_s=60e-6, gain_db=16.0)
 WINDOW = {"guard": (3, 3), "train": (6, 6)}

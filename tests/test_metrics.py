@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, root_mean_squared_error
 
-from maekit.tasks import metrics
+from maekit.metrics import scores as metrics
 
 
 @given(st.integers(0, 1000), st.integers(2, 40), st.sampled_from([0.0, 70.0, -1e4]))

@@ -30,7 +30,7 @@ from maekit.prediction import followed, predict, smoothed
 from maekit.prediction_files import Estimate, Output
 from maekit.scoring import followed as followed_in_study
 from maekit.tasks.regression import Regression
-from maekit.tasks.tracking import Tracker
+from maekit.tracking import Tracker
 from maekit.training.stopping import StoppedError
 
 if TYPE_CHECKING:

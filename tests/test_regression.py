@@ -16,8 +16,8 @@ from maekit.adapter import Front
 from maekit.core import GridPatchifier, TransformerConfig
 from maekit.core.autoencoder import Encoder
 from maekit.errors import UserError
+from maekit.metrics.calibration import calibration
 from maekit.tasks.bins import Bins
-from maekit.tasks.calibration import calibration
 from maekit.tasks.readout import Heteroscedastic
 from maekit.tasks.regression import Regression
 

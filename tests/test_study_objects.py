@@ -12,15 +12,15 @@ import torch
 from blobs import DETECTION, RECIPE, write
 
 from maekit.config.data_spec import load_spec
-from maekit.core.plane import Plane
 from maekit.data.random_source import RandomSource
 from maekit.errors import UserError
+from maekit.metrics.average_precision import match, precision_and_recall
+from maekit.metrics.plane import Plane
+from maekit.metrics.similarity import LocationSimilarity
 from maekit.probing import probe_table
 from maekit.report.measured import Study
 from maekit.report.study_figures import curves
 from maekit.study import study
-from maekit.tasks.average_precision import match, precision_and_recall
-from maekit.tasks.likeness import LocationSimilarity
 
 PLANE = Plane(("range", "azimuth"), (torch.arange(1.0, 33.0), torch.arange(-56.25, 60.0, 7.5)), 1, torch.pi / 180)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from maekit.errors import UserError
 from maekit.scoring import followed
-from maekit.tasks.tracking import LOST, Tracker, around, check_ahead, drift_of, median_and_std
+from maekit.tracking import LOST, Tracker, around, check_ahead, drift_of, median_and_std
 
 VALUES = np.arange(40.0, 141.0)
 

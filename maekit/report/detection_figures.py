@@ -213,7 +213,7 @@ def precision_recall(
 
     Args:
         curves: name, recall and precision of each.
-        likeness: see `maekit.tasks.likeness`.
+        likeness: see `maekit.metrics.similarity`.
     """
     from matplotlib.figure import Figure
 

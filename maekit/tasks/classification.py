@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maekit.tasks import metrics
+from maekit.metrics import scores as metrics
 from maekit.tasks.mixing import Mixing
 from maekit.tasks.task import Batch, Rows
 from maekit.tasks.transfer import Transfer

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from maekit.tasks.likeness import Likeness
+    from maekit.metrics.similarity import Likeness
 
 NEIGHBOURHOOD = 3
 """Side of the square of cells in which a peak is the largest."""

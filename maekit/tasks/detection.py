@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maekit.core.backbone import measured_alone
-from maekit.tasks.average_precision import Matches, match, precision_and_recall
+from maekit.metrics.average_precision import Matches, match, precision_and_recall
+from maekit.metrics.similarity import likeness_of
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
-from maekit.tasks.likeness import likeness_of
 from maekit.tasks.overlay import checked_share, none_beside, overlaid
 from maekit.tasks.task import Batch, Rows
 from maekit.tasks.transfer import Transfer
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from maekit.core.backbone import Backbone
-    from maekit.core.plane import Plane
+    from maekit.metrics.plane import Plane
 
 RARE = 0.01
 """Confidence that the head starts with everywhere: most cells hold no object."""
@@ -193,7 +193,7 @@ class Detection(Transfer):
         return found
 
     def summarize(self, rows: Rows) -> dict[str, float]:
-        """Loss, and average precision and recall over likeness 0.5 to 0.9; see `maekit.tasks.average_precision`."""
+        """Loss, and average precision and recall over likeness 0.5 to 0.9; see `maekit.metrics.average_precision`."""
         matched = self.matched(rows["detections"].numpy(), rows["objects"].numpy())
         return {"loss": rows["loss"].mean().item(), **precision_and_recall(matched, np.ones(1), self.classes)}
 

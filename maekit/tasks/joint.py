@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from maekit.core.backbone import measured_alone
 from maekit.core.joint import JointAutoencoder
-from maekit.tasks.collapse import effective_rank, embedding_std
+from maekit.metrics.collapse import effective_rank, embedding_std
 from maekit.tasks.momentum import MomentumContrast, partner_rank
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.signals import sampled

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from maekit.tasks import trivial
-from maekit.tasks.collapse import effective_rank, embedding_std
+from maekit.metrics import trivial
+from maekit.metrics.collapse import effective_rank, embedding_std
 from maekit.tasks.overlay import checked_share, none_beside, overlaid
 from maekit.tasks.task import Batch, Rows, Task
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maekit.tasks import metrics
+from maekit.metrics import scores as metrics
+from maekit.metrics.calibration import calibration
 from maekit.tasks.bins import Bins
-from maekit.tasks.calibration import calibration
 from maekit.tasks.readout import REACH, Distribution, Heteroscedastic, Point, Readout, Spread
 from maekit.tasks.task import Batch, Rows
 from maekit.tasks.transfer import Transfer

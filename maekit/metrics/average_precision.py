@@ -16,7 +16,7 @@ import torch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from maekit.tasks.likeness import Likeness
+    from maekit.metrics.similarity import Likeness
 
 Array = Any
 THRESHOLDS = np.linspace(0.5, 0.9, 9)

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from maekit.core.plane import Plane
+    from maekit.metrics.plane import Plane
 
 
 class Likeness(ABC):
