@@ -18,7 +18,7 @@ from maekit.build import Absent, Setup, set_up_without_data
 from maekit.config.load import LoadedRecipe, load_recipe
 from maekit.core.autoencoder import Decoder, Encoder
 from maekit.core.patchify import GridPatchifier
-from maekit.core.targets import PatchNormTarget, RawTarget
+from maekit.core.targets.base import PatchNormTarget, RawTarget
 from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
 from maekit.interop import huggingface, official

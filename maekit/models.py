@@ -13,10 +13,10 @@ from maekit.config.options import construct
 from maekit.config.schema import Choice, Size
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.joint import JointAutoencoder, JointEncoder
-from maekit.core.mix import MixTarget, Part
-from maekit.core.targets import TokenTarget
+from maekit.core.targets.base import TokenTarget
+from maekit.core.targets.mix import MixTarget, Part
+from maekit.core.targets.weighted import WeightedTarget
 from maekit.core.transformer import PRESETS, TransformerConfig
-from maekit.core.weighted import WeightedTarget
 from maekit.errors import UserError
 from maekit.metrics.similarity import likeness_of
 from maekit.tasks.joint import JointPretraining
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maekit.config.schema import Preset, Recipe
-    from maekit.core.backbone import Backbone
-    from maekit.core.targets import Target
+    from maekit.core.encoders.base import Backbone
+    from maekit.core.targets.base import Target
     from maekit.metrics.plane import Plane
     from maekit.metrics.similarity import Likeness
     from maekit.tasks.task import Task

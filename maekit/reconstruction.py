@@ -127,7 +127,7 @@ def undrawable(task: Pretraining) -> str:
 
 def explain(task: Pretraining, statistics: Statistics) -> str:
     """How predictions were turned back, in words."""
-    from maekit.core.targets import PCATarget, RawTarget
+    from maekit.core.targets.base import PCATarget, RawTarget
 
     target = task.model.target.drawn
     if isinstance(target, PCATarget):

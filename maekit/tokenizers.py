@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from maekit.adapter import Adapter
     from maekit.config.load import LoadedRecipe
     from maekit.config.schema import Recipe
-    from maekit.core.tokenizer import Tokenizer
+    from maekit.core.targets.tokenizer import Tokenizer
 
 OPTION = ("model", "target", "tokenizer")
 OWN = "fsq"

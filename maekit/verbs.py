@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from maekit.adapter import Adapter
     from maekit.config.schema import Recipe
-    from maekit.core.backbone import Backbone
+    from maekit.core.encoders.base import Backbone
     from maekit.data.sample import SignalInfo
     from maekit.tasks.task import Task
 

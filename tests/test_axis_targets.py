@@ -15,11 +15,11 @@ from maekit import verbs
 from maekit.build import set_up
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
-from maekit.core.axis_target import AxisTarget
-from maekit.core.filtered import BandTarget, DerivativeTarget, band_pass
-from maekit.core.log_spectrum import LogSpectrumTarget, power_spectrum
-from maekit.core.mix import MixTarget, Part
-from maekit.core.targets import PatchNormTarget, RawTarget, Target
+from maekit.core.targets.axis import AxisTarget
+from maekit.core.targets.base import PatchNormTarget, RawTarget, Target
+from maekit.core.targets.filtered import BandTarget, DerivativeTarget, band_pass
+from maekit.core.targets.log_spectrum import LogSpectrumTarget, power_spectrum
+from maekit.core.targets.mix import MixTarget, Part
 from maekit.errors import UserError
 from maekit.models import TrainingPatches, fit_target, make_target
 from maekit.reporting import report

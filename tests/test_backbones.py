@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from maekit import exchange, verbs
 from maekit.core import CNN, TCN, GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
-from maekit.core.convolutional import prime_factors, spread
+from maekit.core.encoders.convolutional import prime_factors, spread
 from maekit.errors import UserError
 from maekit.reconstruction import reconstruct
 from maekit.tasks.regression import Regression

@@ -17,9 +17,9 @@ from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, Transf
 from maekit.core.energy import EnergyMasking, spread
 from maekit.core.joint import OWN, JointAutoencoder, JointEncoder, Sampled
 from maekit.core.masking import scores_of
-from maekit.core.mix import MixTarget, Part
-from maekit.core.targets import PatchNormTarget, RawTarget
-from maekit.core.weighted import WeightedTarget
+from maekit.core.targets.base import PatchNormTarget, RawTarget
+from maekit.core.targets.mix import MixTarget, Part
+from maekit.core.targets.weighted import WeightedTarget
 from maekit.errors import UserError
 
 CUT = GridPatchifier((1, 24, 32), (4, 4), ("range", "doppler"))

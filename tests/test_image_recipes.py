@@ -9,7 +9,7 @@ import torch
 
 from maekit.config.load import LoadedRecipe, copy_recipe, header, list_recipes, load_recipe, shipped_recipes
 from maekit.core import Encoder, GridPatchifier, MaskedAutoencoder, RandomMasking
-from maekit.core.targets import PCATarget, RawTarget
+from maekit.core.targets.base import PCATarget, RawTarget
 from maekit.models import size
 
 HOME = "image/imagenet/"

@@ -16,8 +16,8 @@ from maekit.build import set_up
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
 from maekit.core.masking import BlockMasking, GridMasking, mask_patches
-from maekit.core.targets import PCATarget, RawTarget, TokenTarget
-from maekit.core.tokenizer import FiniteScalarTokenizer
+from maekit.core.targets.base import PCATarget, RawTarget, TokenTarget
+from maekit.core.targets.tokenizer import FiniteScalarTokenizer
 from maekit.errors import UserError
 from maekit.models import fit_target
 from maekit.plugins import load_file

@@ -1,8 +1,8 @@
 """The masked autoencoder, knowing nothing of any modality. `from maekit.core import MaskedAutoencoder, GridPatchifier`."""
 
 from maekit.core.autoencoder import Encoder, MAEOutput, MaskedAutoencoder
-from maekit.core.backbone import Backbone
-from maekit.core.convolutional import CNN, TCN, CombCNN
+from maekit.core.encoders.base import Backbone
+from maekit.core.encoders.convolutional import CNN, TCN, CombCNN
 from maekit.core.masking import (
     AxisMasking,
     BlockMasking,
@@ -15,7 +15,7 @@ from maekit.core.masking import (
 )
 from maekit.core.patchify import GridPatchifier, Patchifier
 from maekit.core.positions import interpolate_positions, sincos_positions
-from maekit.core.targets import PatchNormTarget, RawTarget, Target
+from maekit.core.targets.base import PatchNormTarget, RawTarget, Target
 from maekit.core.transformer import PAPER_DECODER, PRESETS, TransformerConfig
 
 __all__ = [

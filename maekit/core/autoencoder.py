@@ -10,17 +10,17 @@ from einops import repeat
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from maekit.core.backbone import Backbone, gather, measured_alone
 from maekit.core.cross_decoder import CrossDecoder
+from maekit.core.encoders.base import Backbone, gather, measured_alone
 from maekit.core.masking import Mask, kept_patches, mask_patches, scores_of
 from maekit.core.positions import sincos_positions
-from maekit.core.targets import PatchNormTarget, squared_error
+from maekit.core.targets.base import PatchNormTarget, squared_error
 from maekit.core.transformer import LayerNorm, TransformerConfig, blocks, initialise, run
 
 if TYPE_CHECKING:
     from maekit.core.masking import Masking, SeeingMasking
     from maekit.core.patchify import Patchifier
-    from maekit.core.targets import Target
+    from maekit.core.targets.base import Target
 
 
 class MAEOutput(NamedTuple):

@@ -15,10 +15,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maekit.core.autoencoder import Decoder, Encoder, MAEOutput, MaskedAutoencoder, PatchEmbed, mean_over
-from maekit.core.backbone import gather, measured_alone
+from maekit.core.encoders.base import gather, measured_alone
 from maekit.core.masking import Mask, RandomMasking, mask_patches, scores_of
 from maekit.core.positions import sincos_positions
-from maekit.core.targets import PatchNormTarget, Target
+from maekit.core.targets.base import PatchNormTarget, Target
 from maekit.core.transformer import TransformerConfig, run
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maekit.core.interpolation import interpolate
-from maekit.core.targets import mean_patch
+from maekit.core.targets.base import mean_patch
 
 if TYPE_CHECKING:
     from maekit.core.patchify import Patchifier

@@ -16,7 +16,7 @@ from maekit.tasks.transfer import Transfer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from maekit.core.backbone import Backbone
+    from maekit.core.encoders.base import Backbone
 
 
 class Classification(Transfer):

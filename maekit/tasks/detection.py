@@ -14,7 +14,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maekit.core.backbone import measured_alone
+from maekit.core.encoders.base import measured_alone
 from maekit.metrics.average_precision import Matches, match, precision_and_recall
 from maekit.metrics.similarity import likeness_of
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
@@ -25,7 +25,7 @@ from maekit.tasks.transfer import Transfer
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from maekit.core.backbone import Backbone
+    from maekit.core.encoders.base import Backbone
     from maekit.metrics.plane import Plane
 
 RARE = 0.01

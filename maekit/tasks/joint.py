@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from maekit.core.backbone import measured_alone
+from maekit.core.encoders.base import measured_alone
 from maekit.core.joint import JointAutoencoder
 from maekit.metrics.collapse import effective_rank, embedding_std
 from maekit.tasks.momentum import MomentumContrast, partner_rank

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from maekit.core.backbone import Backbone
+    from maekit.core.encoders.base import Backbone
 
 
 class Regression(Transfer):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from maekit.core.targets import mean_patch, squared_error
-from maekit.core.tokenizer import FiniteScalarTokenizer
+from maekit.core.targets.base import mean_patch, squared_error
+from maekit.core.targets.tokenizer import FiniteScalarTokenizer
 from maekit.tasks.task import Batch, Rows, Task
 
 if TYPE_CHECKING:

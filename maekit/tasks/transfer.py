@@ -18,7 +18,7 @@ from maekit.tasks.task import Batch, Task
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from maekit.core.backbone import Backbone
+    from maekit.core.encoders.base import Backbone
 
 Tune = Literal["frozen", "partial", "full"]
 Pooling = Literal["mean", "class"]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maekit.core.axis_target import FilteredTarget, rate_of
+from maekit.core.targets.axis import FilteredTarget, rate_of
 
 if TYPE_CHECKING:
     from maekit.core.patchify import Patchifier

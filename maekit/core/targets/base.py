@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from maekit.core.patchify import Patchifier
-    from maekit.core.tokenizer import Tokenizer
+    from maekit.core.targets.tokenizer import Tokenizer
 
 
 class PatchStatistics(NamedTuple):

@@ -9,8 +9,8 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from maekit.core.axis_target import AxisTarget, rate_of
-from maekit.core.filtered import check_band
+from maekit.core.targets.axis import AxisTarget, rate_of
+from maekit.core.targets.filtered import check_band
 
 if TYPE_CHECKING:
     from maekit.core.patchify import Patchifier

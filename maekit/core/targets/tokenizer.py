@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from maekit.core.positions import sincos_positions
-from maekit.core.targets import squared_error
+from maekit.core.targets.base import squared_error
 from maekit.core.transformer import LayerNorm, TransformerConfig, blocks, initialise, run
 
 if TYPE_CHECKING:

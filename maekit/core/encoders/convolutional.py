@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from maekit.core.backbone import Backbone, gather, measured_alone
+from maekit.core.encoders.base import Backbone, gather, measured_alone
 from maekit.core.patchify import GridPatchifier
 from maekit.core.transformer import Blocks, LayerNorm
 

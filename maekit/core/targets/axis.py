@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maekit.core.interpolation import interpolate
 from maekit.core.patchify import axis_index
-from maekit.core.targets import Target
+from maekit.core.targets.base import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

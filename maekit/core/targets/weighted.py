@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from maekit.core.energy import spread
-from maekit.core.targets import PatchStatistics, Target
+from maekit.core.targets.base import PatchStatistics, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

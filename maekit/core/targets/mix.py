@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from maekit.core.targets import PatchStatistics, Target
+from maekit.core.targets.base import PatchStatistics, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

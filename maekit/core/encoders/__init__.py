@@ -1,0 +1,1 @@
+"""Encoders over a grid of patches."""

@@ -1,0 +1,1 @@
+"""What the decoder is asked to predict from each removed patch."""
