@@ -13,10 +13,10 @@ from maekit import plugins
 from maekit.config.data_spec import DataSpec, load_spec
 from maekit.config.options import construct
 from maekit.data import splits
-from maekit.data.hdf5 import HDF5Windows
-from maekit.data.image_folder import INFO
+from maekit.data.hdf5.source import HDF5Windows
+from maekit.data.images.folder import INFO
+from maekit.data.images.packed import open_folder
 from maekit.data.loading import Beside, Samples
-from maekit.data.packed_folder import open_folder
 from maekit.data.skipped import Skipped
 from maekit.errors import UnreadableError, UserError
 

@@ -24,7 +24,7 @@ def data_convert(
     """CSV, NPY, NPZ, MAT, WAV, HDF5, raw int16, or folders of a file a frame, to HDF5, as a data spec says."""
     from maekit import plugins
     from maekit.config.data_spec import load_spec
-    from maekit.data.convert import convert
+    from maekit.data.convert.convert import convert
 
     found = load_spec(spec)
     rules = found.convert
@@ -53,7 +53,7 @@ def data_pack(
 ) -> None:
     """Many small files to a few large ones, for `--set data.root=PACK`; stopped, the same command goes on."""
     from maekit.config.data_spec import load_spec
-    from maekit.data.pack import pack
+    from maekit.data.images.pack import pack
 
     if form not in ("files", "uint8"):
         raise UserError("no such form", place="--form", value=form, expected="files or uint8")

@@ -18,8 +18,8 @@ import torch
 
 from maekit import trained_on, verbs
 from maekit.config.data_spec import TIME, DataSpec, Window, load_spec
-from maekit.data.hdf5_recording import Recording, RecordingReader
-from maekit.data.hdf5_safety import open_hdf5
+from maekit.data.hdf5.recording import Recording, RecordingReader
+from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.loading import collate, to_device
 from maekit.data.sample import Sample
 from maekit.data.stream import stream

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
-from maekit.data.hdf5_safety import find_records
+from maekit.data.hdf5.safety import find_records
 from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
 

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from maekit.config.data_spec import TIME, DataSpec, Window
-from maekit.data.hdf5_beside import SignalsBeside
-from maekit.data.hdf5_labels import read_rate
-from maekit.data.hdf5_recording import Recording, RecordingReader
-from maekit.data.hdf5_safety import open_hdf5
+from maekit.data.hdf5.auxiliary import SignalsBeside
+from maekit.data.hdf5.labels import read_rate
+from maekit.data.hdf5.recording import Recording, RecordingReader
+from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.loading import blank, collate, to_device
 from maekit.data.stream import stream
 from maekit.errors import UserError

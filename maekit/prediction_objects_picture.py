@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from maekit.config.data_spec import CHANNEL
-from maekit.data.hdf5_beside import SignalsBeside
-from maekit.data.hdf5_objects import ObjectReader
+from maekit.data.hdf5.auxiliary import SignalsBeside
+from maekit.data.hdf5.objects import ObjectReader
 from maekit.errors import UserError
 from maekit.report.detection_figures import Objects, Scene, View
 from maekit.tasks.detection import CLASS, EXTENT
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from maekit.build import Setup
     from maekit.config.data_spec import DataSpec
-    from maekit.data.hdf5_recording import Recording, RecordingReader
+    from maekit.data.hdf5.recording import Recording, RecordingReader
     from maekit.data.sample import Sample
     from maekit.prediction_objects_files import Frame
     from maekit.tasks.detection import Detection

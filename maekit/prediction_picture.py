@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maekit.data.hdf5_labels import LabelReader
+from maekit.data.hdf5.labels import LabelReader
 from maekit.errors import UserError
 from maekit.report.timeline import timeline
 from maekit.tasks.classification import Classification
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from maekit.build import Setup
     from maekit.config.data_spec import DataSpec
-    from maekit.data.hdf5_recording import Recording
+    from maekit.data.hdf5.recording import Recording
     from maekit.prediction_files import Estimate
     from maekit.report.content import Picture
     from maekit.tasks.task import Task

@@ -10,8 +10,8 @@ import numpy as np
 
 from maekit import verbs
 from maekit.config.data_spec import TIME
-from maekit.data.hdf5 import HDF5Windows
-from maekit.data.hdf5_safety import open_hdf5
+from maekit.data.hdf5.safety import open_hdf5
+from maekit.data.hdf5.source import HDF5Windows
 from maekit.metrics.average_precision import THRESHOLDS, by_class, curve_of
 from maekit.metrics.similarity import LocationSimilarity
 from maekit.prediction_objects_picture import Moments, Scenes

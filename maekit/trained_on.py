@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.adapter import Adapter
-from maekit.data.hdf5 import HDF5Windows
+from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, SignalInfo
 from maekit.errors import UnreadableError, UserError
 from maekit.tracking import drift_of

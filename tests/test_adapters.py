@@ -20,7 +20,7 @@ from maekit.adapters.spectrogram import SpectrogramAdapter
 from maekit.adapters.vital_signs import chest, displacement_mm, slow_time
 from maekit.config.data_spec import load_spec
 from maekit.config.options import called
-from maekit.data.hdf5 import HDF5Windows
+from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
 from maekit.testing import check_adapter

@@ -15,7 +15,7 @@ from maekit.adapters.adc_cube import AdcCubeAdapter
 from maekit.adapters.cube_scene import CUBE_RADAR, simulate_cubes
 from maekit.adapters.fmcw import FMCW
 from maekit.config.data_spec import load_spec
-from maekit.data.hdf5 import HDF5Windows
+from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.prediction import predict
 from maekit.testing import check_adapter

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from scipy.io import savemat, wavfile
 
 from maekit.config.data_spec import load_spec
-from maekit.data import readers
-from maekit.data.convert import convert
-from maekit.data.timing import clocked, resample, steady
+from maekit.data.convert import readers
+from maekit.data.convert.convert import convert
+from maekit.data.convert.timing import clocked, resample, steady
 from maekit.errors import UserError
 
 SPEC = """\

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from maekit.config.data_spec import DataSpec, Folds, Split, Window, load_spec
-from maekit.data.convert import convert
-from maekit.data.hdf5 import HDF5Windows
-from maekit.data.image_folder import ImageFolderSource, read_picture
+from maekit.data.convert.convert import convert
+from maekit.data.hdf5.source import HDF5Windows
+from maekit.data.images.folder import ImageFolderSource, read_picture
 from maekit.data.inspect import inspect
 from maekit.data.splits import labelled, resolve
 from maekit.errors import UserError

@@ -21,7 +21,7 @@ from maekit.adapters.image import ImageAdapter
 from maekit.build import set_up
 from maekit.config.data_spec import DataSpec, load_spec
 from maekit.config.load import load_recipe
-from maekit.data.image_folder import ImageFolderSource, decode_picture, read_picture
+from maekit.data.images.folder import ImageFolderSource, decode_picture, read_picture
 from maekit.data.loading import Samples, loader
 from maekit.data.sampler import BatchSampler
 from maekit.data.skipped import Skipped

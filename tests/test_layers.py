@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "maekit.build": {"maekit.tokenizers", "maekit.plugins", "maekit.config.options", "maekit.adapter", "maekit.core", "maekit.data", "maekit.config", "maekit.tasks"},
     "maekit.models": {"maekit.build", "maekit.tokenizers", "maekit.plugins", "maekit.config.options", "maekit.core", "maekit.config", "maekit.tasks"},
     "maekit.verbs": {"maekit"},
-    "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.hdf5", "maekit.data.sample", "maekit.tracking"},
+    "maekit.trained_on": {"maekit.adapter", "maekit.build", "maekit.data.hdf5.source", "maekit.data.sample", "maekit.tracking"},
     "maekit.prediction": {"maekit"},
     "maekit.prediction_input": {"maekit.adapter", "maekit.build", "maekit.data", "maekit.tasks.task", "maekit.trained_on"},
     "maekit.prediction_files": set(),

@@ -10,7 +10,7 @@ import pytest
 
 from maekit.config.data_spec import load_spec
 from maekit.data.check import check
-from maekit.data.hdf5 import HDF5Windows
+from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.inspect import inspect
 from maekit.errors import UserError
 

@@ -21,12 +21,12 @@ from maekit import verbs
 from maekit.adapters.image import ImageAdapter
 from maekit.cli import app
 from maekit.config.data_spec import DataSpec
-from maekit.data import pack as packing
 from maekit.data.check import check
-from maekit.data.image_folder import ImageFolderSource, resized
+from maekit.data.images import pack as packing
+from maekit.data.images.folder import ImageFolderSource, resized
+from maekit.data.images.pack import pack
+from maekit.data.images.packed import MANIFEST, PackedFolder, open_folder
 from maekit.data.loading import Samples, loader
-from maekit.data.pack import pack
-from maekit.data.packed_folder import MANIFEST, PackedFolder, open_folder
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UnreadableError, UserError
 

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from maekit import trained_on, verbs
 from maekit.adapters import signal_quality
 from maekit.config.data_spec import DataSpec
-from maekit.data.hdf5_recording import RecordingReader
-from maekit.data.hdf5_safety import open_hdf5
+from maekit.data.hdf5.recording import RecordingReader
+from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.stream import stream
 from maekit.errors import UserError
 from maekit.prediction import followed, predict, smoothed

@@ -20,8 +20,8 @@ from maekit.adapters.raw_radar import profiles_displacement
 from maekit.adapters.vital_signs import adc_cube, chest
 from maekit.cli import app
 from maekit.config.data_spec import find_spec
-from maekit.data import readers
-from maekit.data.timing import timed
+from maekit.data.convert import readers
+from maekit.data.convert.timing import timed
 from maekit.errors import UserError
 
 RATE_HZ = 50.0

@@ -18,8 +18,8 @@ from maekit.adapters.radar_sets import BOXES, polar_objects, power_map
 from maekit.adapters.range_doppler import RangeDopplerAdapter
 from maekit.cli import app
 from maekit.config.data_spec import DataSpec, find_spec, load_spec
-from maekit.data.convert import convert
-from maekit.data.hdf5 import HDF5Windows
+from maekit.data.convert.convert import convert
+from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis
 from maekit.errors import UserError
 

@@ -16,7 +16,7 @@ from maekit.adapter import Front
 from maekit.adapters.rate_spectrum import RateSpectrumAdapter
 from maekit.config.data_spec import load_spec
 from maekit.core import CombCNN, GridPatchifier
-from maekit.data.hdf5 import HDF5Windows
+from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
 from maekit.tasks.bins import Bins

@@ -22,7 +22,7 @@ from maekit.config.schema import Recipe, Size, json_schema
 from maekit.config.yaml import parse
 from maekit.core.transformer import PRESETS
 from maekit.data import splits
-from maekit.data.hdf5 import HDF5Windows
+from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.loading import collate
 from maekit.data.sampler import Key
 from maekit.errors import UserError
@@ -242,7 +242,7 @@ def stand_in(recipe: Recipe, folder: Path) -> HDF5Windows:
     import numpy as np
     from PIL import Image
 
-    from maekit.data.image_folder import ImageFolderSource
+    from maekit.data.images.folder import ImageFolderSource
 
     spec_name, beside = recipe.data.spec, list(recipe.beside)
     spec = load_spec(spec_name)

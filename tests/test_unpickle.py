@@ -13,8 +13,8 @@ import radar_layouts
 
 from maekit.adapters.range_doppler import RangeDopplerAdapter
 from maekit.config.data_spec import load_spec
-from maekit.data.convert import convert
-from maekit.data.unpickle import plain
+from maekit.data.convert.convert import convert
+from maekit.data.convert.unpickle import plain
 from maekit.errors import UserError
 
 KNOWN = {"range_doppler": RangeDopplerAdapter.transformations}

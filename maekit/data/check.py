@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from maekit.config.data_spec import OBJECT_CLASS, DataSpec
-from maekit.data.hdf5 import HDF5Windows
-from maekit.data.hdf5_beside import SignalsBeside
-from maekit.data.hdf5_safety import BLOCK_LIMIT, open_hdf5
-from maekit.data.packed_folder import PackedFolder, open_folder
+from maekit.data.hdf5.auxiliary import SignalsBeside
+from maekit.data.hdf5.safety import BLOCK_LIMIT, open_hdf5
+from maekit.data.hdf5.source import HDF5Windows
+from maekit.data.images.packed import PackedFolder, open_folder
 from maekit.data.sample import Source
 from maekit.data.splits import resolve
 

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 
 from maekit.config.data_spec import OBJECT_CLASS
-from maekit.data import readers
-from maekit.data.hdf5_objects import COLUMNS
-from maekit.data.hdf5_safety import check_storage, load_filters, open_hdf5
+from maekit.data.convert import readers
+from maekit.data.hdf5.objects import COLUMNS
+from maekit.data.hdf5.safety import check_storage, load_filters, open_hdf5
 from maekit.errors import UserError
 
 MOST_CHILDREN = 12

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.config.data_spec import CHANNEL, TIME, DataSpec, Window
-from maekit.data.image_folder import INFO
+from maekit.data.images.folder import INFO
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError, nearest
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-    from maekit.data.hdf5_recording import Recording, RecordingReader
+    from maekit.data.hdf5.recording import Recording, RecordingReader
     from maekit.data.sample import Sample
 
 PIECE_BYTES = 2**20

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from maekit.config.data_spec import OBJECT_CLASS, OBJECT_EXTENT
-from maekit.data.hdf5_safety import BLOCK_LIMIT, check_storage, find_dataset
+from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:

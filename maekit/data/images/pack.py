@@ -1,4 +1,4 @@
-"""Pack a folder of pictures into a few HDF5 files; `maekit.data.packed_folder` reads them."""
+"""Pack a folder of pictures into a few HDF5 files; `maekit.data.images.packed` reads them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from maekit.data.image_folder import ImageFolderSource, decode_picture, resized, resized_shape
-from maekit.data.packed_folder import FORMAT, MANIFEST, read_manifest
+from maekit.data.images.folder import ImageFolderSource, decode_picture, resized, resized_shape
+from maekit.data.images.packed import FORMAT, MANIFEST, read_manifest
 from maekit.errors import UnreadableError, UserError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.config.data_spec import DataSpec
-    from maekit.data.packed_folder import Form
+    from maekit.data.images.packed import Form
 
 SHARD_BYTES = 2**30
 MOST_SHARDS = 512

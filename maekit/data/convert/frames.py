@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.data import readers
-from maekit.data.sources import FRAME
-from maekit.data.stream_values import function_of, made_of, offsets_of, values_of
+from maekit.data.convert import readers
+from maekit.data.convert.sources import FRAME
+from maekit.data.convert.stream_values import function_of, made_of, offsets_of, values_of
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     import h5py
 
     from maekit.config.conversion import Conversion, Stream
-    from maekit.data.sources import Files, Source
-    from maekit.data.stream_values import Transformation, Transformations
+    from maekit.data.convert.sources import Files, Source
+    from maekit.data.convert.stream_values import Transformation, Transformations
 
 COLUMNS = "columns"
 """Attribute of what a function gives that makes its rows a table of objects, which may have any number of them."""

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from maekit.data import readers
-from maekit.data.frames import frame_recordings, write_frames
-from maekit.data.sources import index_of
-from maekit.data.stream_values import function_of, made_of, offsets_of, values_of
-from maekit.data.timing import Timed, check_rows, timed
+from maekit.data.convert import readers
+from maekit.data.convert.frames import frame_recordings, write_frames
+from maekit.data.convert.sources import index_of
+from maekit.data.convert.stream_values import function_of, made_of, offsets_of, values_of
+from maekit.data.convert.timing import Timed, check_rows, timed
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from maekit.config.conversion import Conversion, Stream
     from maekit.config.data_spec import DataSpec
-    from maekit.data.sources import Files
-    from maekit.data.stream_values import Transformation, Transformations
+    from maekit.data.convert.sources import Files
+    from maekit.data.convert.stream_values import Transformation, Transformations
 
 Derivation = Callable[[Any, float], Any]
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.config.data_spec import CHANNEL, TIME, Attribute, DataSpec, Window, check_window
-from maekit.data.hdf5_labels import read_rate
-from maekit.data.hdf5_safety import BLOCK_LIMIT, check_storage, find_dataset
-from maekit.data.hdf5_values import channels_first, check_values, to_native
+from maekit.data.hdf5.labels import read_rate
+from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
+from maekit.data.hdf5.values import channels_first, check_values, to_native
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UnreadableError, UserError
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from maekit.data import readers
+from maekit.data.convert import readers
 from maekit.errors import UserError
 
 if TYPE_CHECKING:

@@ -15,12 +15,12 @@ import numpy as np
 
 from maekit.config.data_spec import TIME, DataSpec, Window
 from maekit.data.fingerprint import fingerprint
-from maekit.data.hdf5_beside import SignalsBeside
-from maekit.data.hdf5_labels import LabelReader, read_groups
-from maekit.data.hdf5_objects import ObjectReader, stacked
-from maekit.data.hdf5_recording import Recording, RecordingReader
-from maekit.data.hdf5_safety import BLOCK_LIMIT, find_records, load_filters, open_hdf5
-from maekit.data.hdf5_values import may_be_missing
+from maekit.data.hdf5.auxiliary import SignalsBeside
+from maekit.data.hdf5.labels import LabelReader, read_groups
+from maekit.data.hdf5.objects import ObjectReader, stacked
+from maekit.data.hdf5.recording import Recording, RecordingReader
+from maekit.data.hdf5.safety import BLOCK_LIMIT, find_records, load_filters, open_hdf5
+from maekit.data.hdf5.values import may_be_missing
 from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from maekit.data.hdf5_labels import Reducer
+    from maekit.data.hdf5.labels import Reducer
 
 _OPEN_FILES = 64
 _SCAN_BYTES = 2**24

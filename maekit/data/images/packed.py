@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 import numpy as np
 
 from maekit.data.fingerprint import fingerprint_of
-from maekit.data.hdf5_safety import open_hdf5
-from maekit.data.image_folder import INFO, ImageFolderSource, decode_picture
+from maekit.data.hdf5.safety import open_hdf5
+from maekit.data.images.folder import INFO, ImageFolderSource, decode_picture
 from maekit.data.sample import Sample, SignalInfo, Source
 from maekit.errors import UnreadableError, UserError
 

@@ -13,7 +13,7 @@ from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from maekit.config.conversion import Stream
-    from maekit.data import readers
+    from maekit.data.convert import readers
 
 Transformation = Callable[..., tuple[Any, Mapping[str, Any], Sequence[str]]]
 Transformations = Mapping[str, Mapping[str, Transformation]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from maekit.data.hdf5_recording import Recording, RecordingReader
+from maekit.data.hdf5.recording import Recording, RecordingReader
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:

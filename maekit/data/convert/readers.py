@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import h5py
 import numpy as np
 
-from maekit.data.hdf5_safety import check_storage, dataset_names
-from maekit.data.hdf5_values import pair_fields, to_native
-from maekit.data.unpickle import plain
+from maekit.data.convert.unpickle import plain
+from maekit.data.hdf5.safety import check_storage, dataset_names
+from maekit.data.hdf5.values import pair_fields, to_native
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def parse(content: bytes, place: str, kind: str, *, delimiter: str | None = None
         if kind == "int16":
             return Content(place, {"data": _int16(content, place)})
         if kind in ("png", "jpg"):
-            from maekit.data.image_folder import rgb
+            from maekit.data.images.folder import rgb
 
             return Content(place, {"data": rgb(content, place)})
         if kind == "json":

@@ -1,0 +1,1 @@
+"""Windows of HDF5 recordings."""
