@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from maekit import detecting, probing, trained_on, verbs
-from maekit.build import Setup, set_up
+from maekit import detecting, probing, verbs
+from maekit.build import training_stats as trained_on
+from maekit.build.experiment import Setup, set_up
+from maekit.build.models import likeness_of_objects
 from maekit.config.load import load_recipe
-from maekit.models import likeness_of_objects
 from maekit.tasks.detection import present
 
 Array = Any

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from maekit import planning, plugins, verbs
-from maekit.build import LABELLED_TASKS, Setup
+from maekit.build.experiment import LABELLED_TASKS, Setup
+from maekit.build.models import make_task
 from maekit.config.data_spec import load_spec
 from maekit.config.load import load_recipe
 from maekit.config.options import construct
 from maekit.data.loading import to_device
 from maekit.data.random_source import RandomSource
 from maekit.errors import UserError
-from maekit.models import make_task
 from maekit.report.content import Table
 from maekit.report.quantities import duration, operations, size
 from maekit.training import footprint, pace

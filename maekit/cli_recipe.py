@@ -51,8 +51,8 @@ def recipe_check(
         try:
             loaded = load_recipe(name, set_ or [])
             if data:
-                from maekit.build import set_up
-                from maekit.models import make_task
+                from maekit.build.experiment import set_up
+                from maekit.build.models import make_task
 
                 make_task(set_up(loaded))
             out.print(f"{escape(name)}: right")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from maekit import plugins, verbs
-from maekit.build import set_up
+from maekit.build.experiment import set_up
 from maekit.config.load import load_recipe
 from maekit.probing import score, without_learning
 from maekit.report.content import Table, cell

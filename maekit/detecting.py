@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from maekit.build.models import plane_of
 from maekit.errors import UserError
 from maekit.metrics.average_precision import THRESHOLDS
-from maekit.models import plane_of
 from maekit.tasks.confidence import confidence, peaks
 from maekit.tasks.detection import EXTENT, present, shown
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.adapter import Detector
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
     from maekit.metrics.similarity import Likeness
 
 Array = Any

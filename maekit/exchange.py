@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from maekit import verbs
-from maekit.build import Absent, Setup, set_up_without_data
+from maekit.build.experiment import Absent, Setup, set_up_without_data
+from maekit.build.models import make_task
+from maekit.build.weights import IMPORTED, INITIALISED, Differences, Weights, check_patches, differences, resampled
 from maekit.config.load import LoadedRecipe, load_recipe
 from maekit.core.autoencoder import Decoder, Encoder
 from maekit.core.patchify import GridPatchifier
@@ -23,7 +25,6 @@ from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
 from maekit.interop import huggingface, official
 from maekit.interop.foreign import read_tensors
-from maekit.models import make_task
 from maekit.tasks.classification import Classification
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.regression import Regression
@@ -31,7 +32,6 @@ from maekit.tasks.transfer import Transfer
 from maekit.training import checkpoint
 from maekit.training.distributed import Process
 from maekit.training.run import Run
-from maekit.weights import IMPORTED, INITIALISED, Differences, Weights, check_patches, differences, resampled
 
 if TYPE_CHECKING:
     from maekit.tasks.task import Task

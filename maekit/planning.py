@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from maekit import arms, study, verbs
-from maekit.build import Setup
+from maekit.build.experiment import Setup
 from maekit.cells import is_done
 from maekit.config.load import load_recipe
 from maekit.data.loading import collate, to_device

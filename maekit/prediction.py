@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 import torch
 
-from maekit import trained_on, verbs
+from maekit import verbs
+from maekit.build import training_stats as trained_on
 from maekit.config.data_spec import TIME, DataSpec, Window, load_spec
 from maekit.data.hdf5.recording import Recording, RecordingReader
 from maekit.data.hdf5.safety import open_hdf5
@@ -38,7 +39,7 @@ from maekit.training.stopping import StoppedError, deferred_signals
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
     from maekit.tasks.task import Task
 
 UNCERTAIN = "uncertain"

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import h5py
 
     from maekit.adapter import Adapter
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
+    from maekit.build.training_stats import TrainedOn
     from maekit.config.data_spec import DataSpec, Window
     from maekit.data.sample import SignalInfo
     from maekit.tasks.task import Task
-    from maekit.trained_on import TrainedOn
 
 T = TypeVar("T")
 MOST_NAMED = 8

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
+    from maekit.build.training_stats import TrainedOn
     from maekit.data.sample import Sample, SignalInfo
     from maekit.tasks.detection import Detection
-    from maekit.trained_on import TrainedOn
 
 AT_ONCE = 16
 """Frames that go through the model together."""

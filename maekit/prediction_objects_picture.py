@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
     from maekit.config.data_spec import DataSpec
     from maekit.data.hdf5.recording import Recording, RecordingReader
     from maekit.data.sample import Sample

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
     from maekit.config.data_spec import DataSpec
     from maekit.data.hdf5.recording import Recording
     from maekit.prediction_files import Estimate

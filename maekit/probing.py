@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit import verbs
-from maekit.build import Setup, set_up
+from maekit.build.experiment import Setup, set_up
+from maekit.build.models import make_task, reads_patches
+from maekit.build.weights import load_encoder
 from maekit.config.load import load_recipe
 from maekit.data.loading import loader
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.metrics import scores as metrics
-from maekit.models import make_task, reads_patches
 from maekit.report.content import Table
 from maekit.tasks.transfer import Transfer
 from maekit.training.distributed import joined
-from maekit.weights import load_encoder
 
 if TYPE_CHECKING:
     from maekit.adapter import Estimator

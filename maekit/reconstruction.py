@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from maekit.build import Setup
+from maekit.build.experiment import Setup
+from maekit.build.weights import require_decoder
 from maekit.data.loading import collate
 from maekit.data.sampler import Key
 from maekit.errors import UserError
@@ -20,7 +21,6 @@ from maekit.report.content import Picture
 from maekit.tasks.joint import JointPretraining
 from maekit.tasks.pretraining import Pretraining
 from maekit.verbs import open_run
-from maekit.weights import require_decoder
 
 if TYPE_CHECKING:
     from torch import Tensor

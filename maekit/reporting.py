@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from maekit import probing, reporting_objects, verbs
-from maekit.build import Setup
+from maekit.build.experiment import Setup
+from maekit.build.weights import lacks_decoder
 from maekit.comparison import comparison_or_none
 from maekit.reconstruction import pictures, undrawable
 from maekit.report import figures
@@ -20,7 +21,6 @@ from maekit.tasks.detection import Detection
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.tokenizing import Tokenizing
 from maekit.training.run import Run
-from maekit.weights import lacks_decoder
 
 PICTURES = 3
 

@@ -22,7 +22,7 @@ from maekit.tasks.detection import present
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
     from maekit.metrics.average_precision import Matches
     from maekit.tasks.detection import Detection
 

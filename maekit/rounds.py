@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit import arms, verbs
-from maekit.build import LABELLED_TASKS, Setup, set_up
+from maekit.build.experiment import LABELLED_TASKS, Setup, set_up
+from maekit.build.models import reads_patches
 from maekit.cells import Cell, digest, names
 from maekit.config.data_spec import Folds, load_spec
 from maekit.config.load import find_recipe, load_recipe
@@ -19,7 +20,6 @@ from maekit.config.routing import ONLY_PRETRAINING, Routing, beside
 from maekit.config.sweep import INIT
 from maekit.data.splits import fold_count
 from maekit.errors import UserError
-from maekit.models import reads_patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable

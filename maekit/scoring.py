@@ -102,7 +102,7 @@ def followed(found: Result, arm: str, pace: Mapping[str, float], ahead_s: float,
     Args:
         found: of a cell; returned as it is where the arm has no output at all.
         arm: of the result.
-        pace: of the training labels, see `maekit.trained_on.Pace`.
+        pace: of the training labels, see `maekit.build.training_stats.Pace`.
         ahead_s: seconds.
         std: of an output around the label, where the arm gives no distribution.
     """

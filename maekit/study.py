@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maekit.build.models import likeness_of_objects
 from maekit.cells import Cell, Result, Tell, read, run_cells
 from maekit.config.load import find_recipe
 from maekit.config.sweep import Swept, grid, parse_over
 from maekit.errors import UserError
-from maekit.models import likeness_of_objects
 from maekit.report import study_page
 from maekit.report.figures import agreement
 from maekit.report.html import write_report
@@ -29,7 +29,7 @@ from maekit.tracking import check_ahead
 from maekit.training.run import environment
 
 if TYPE_CHECKING:
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
     from maekit.config.load import LoadedRecipe
     from maekit.config.sweep import Point
 

@@ -16,22 +16,23 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import torch
 
-from maekit import plugins, trained_on
-from maekit.build import LABELLED_TASKS, SKIPPED, Setup, set_up, set_up_without_data
+from maekit import plugins
+from maekit.build import training_stats as trained_on
+from maekit.build.experiment import LABELLED_TASKS, SKIPPED, Setup, set_up, set_up_without_data
+from maekit.build.models import fit_target, make_task
+from maekit.build.tokenizers import spelled_out
+from maekit.build.weights import load_encoder, load_strictly, read_weights, require_decoder
 from maekit.config.load import LoadedRecipe, load_recipe
 from maekit.config.options import construct
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
-from maekit.models import fit_target, make_task
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.regression import Regression
 from maekit.tasks.transfer import Transfer, pool
-from maekit.tokenizers import spelled_out
 from maekit.training import checkpoint, loop
 from maekit.training.distributed import Process, joined
 from maekit.training.run import Run, environment
-from maekit.weights import load_encoder, load_strictly, read_weights, require_decoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

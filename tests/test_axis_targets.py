@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import verbs
-from maekit.build import set_up
+from maekit.build.experiment import set_up
+from maekit.build.models import TrainingPatches, fit_target, make_target
+from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
 from maekit.core.targets.axis import AxisTarget
@@ -21,9 +23,7 @@ from maekit.core.targets.filtered import BandTarget, DerivativeTarget, band_pass
 from maekit.core.targets.log_spectrum import LogSpectrumTarget, power_spectrum
 from maekit.core.targets.mix import MixTarget, Part
 from maekit.errors import UserError
-from maekit.models import TrainingPatches, fit_target, make_target
 from maekit.reporting import report
-from maekit.weights import read_weights
 
 RATE = 20.0
 CUT = GridPatchifier((2, 400), (10,), ("time",), (RATE,))

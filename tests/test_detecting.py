@@ -14,14 +14,14 @@ from maekit import detecting
 from maekit.adapters.map_detector import RANGE_AZIMUTH, looks_of
 from maekit.adapters.range_azimuth import RangeAzimuthAdapter
 from maekit.adapters.range_doppler import RangeDopplerAdapter
-from maekit.build import Setup, set_up
+from maekit.build.experiment import Setup, set_up
+from maekit.build.models import make_task
 from maekit.config.load import load_recipe
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
 from maekit.metrics.average_precision import match, precision_and_recall
 from maekit.metrics.plane import Plane
 from maekit.metrics.similarity import LocationSimilarity
-from maekit.models import make_task
 
 RANGE = Axis("range", 64, "m", 0.5)
 AZIMUTH = Axis("azimuth", 33, "deg", 0.05, -0.8, "sine")

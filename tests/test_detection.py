@@ -278,7 +278,7 @@ def test_options_that_do_not_fit_are_named(recipe: Path, tmp_path: Path, task: s
 
 
 def test_left_and_right_are_swapped_with_their_objects(recipe: Path) -> None:
-    from maekit.build import set_up
+    from maekit.build.experiment import set_up
     from maekit.config.load import load_recipe
 
     setup = set_up(load_recipe(recipe, [DETECTION, "adapter.mirror_azimuth=true"]))

@@ -18,7 +18,7 @@ from PIL import Image
 
 from maekit import probing, verbs
 from maekit.adapters.image import ImageAdapter
-from maekit.build import set_up
+from maekit.build.experiment import set_up
 from maekit.config.data_spec import DataSpec, load_spec
 from maekit.config.load import load_recipe
 from maekit.data.images.folder import ImageFolderSource, decode_picture, read_picture

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from test_interop import encoder_of, fine_tuned, recipes, vitmae  # noqa: F401  (a fixture)
 
 from maekit import verbs
+from maekit.build.weights import read_weights, resampled
 from maekit.errors import UserError
 from maekit.exchange import export_weights, import_weights
 from maekit.interop import graph, official
@@ -20,7 +21,6 @@ from maekit.interop.foreign import read_tensors
 from maekit.reconstruction import reconstruct
 from maekit.reporting import report
 from maekit.tasks.transfer import Transfer
-from maekit.weights import read_weights, resampled
 
 SOME = {"cls_token": torch.zeros(1, 1, 4), "blocks.0.norm1.weight": torch.ones(4)}
 

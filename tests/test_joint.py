@@ -10,6 +10,7 @@ from blobs import DETECTION, PICTURE, write
 from torch import Tensor
 
 from maekit import verbs
+from maekit.build.weights import read_weights
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.joint import OWN, JointAutoencoder, JointEncoder, Sampled
 from maekit.core.masking import RandomMasking
@@ -19,7 +20,6 @@ from maekit.errors import UserError
 from maekit.reconstruction import reconstruct
 from maekit.reporting import report
 from maekit.tasks.momentum import MomentumContrast, partner_rank
-from maekit.weights import read_weights
 
 SIZE = TransformerConfig(24, 2, 3)
 MAPS, PICTURES = GridPatchifier((1, 8, 8), (4, 4)), GridPatchifier((3, 4, 8), (4, 4))
@@ -243,7 +243,7 @@ def test_an_inherited_signal_is_taken_away_by_null(recipe: Path, tmp_path: Path)
 
 
 def test_a_recording_without_the_signal_gives_nothing_valid(recipe: Path) -> None:
-    from maekit.build import set_up
+    from maekit.build.experiment import set_up
     from maekit.config.load import load_recipe
     from maekit.data.loading import collate
     from maekit.data.sampler import Key

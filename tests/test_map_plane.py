@@ -14,11 +14,11 @@ from blobs import AZIMUTHS, DETECTION, RANGES, write
 
 from maekit import detecting, verbs
 from maekit.adapters.map_plane import map_plane
-from maekit.build import set_up
+from maekit.build.experiment import set_up
+from maekit.build.models import make_task
 from maekit.config.load import load_recipe
 from maekit.data.sample import Axis
 from maekit.errors import UserError
-from maekit.models import make_task
 
 RANGE = Axis("range", 8, "m", 0.5, 1.0)
 

@@ -19,8 +19,9 @@ from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import trained_on, verbs
+from maekit import verbs
 from maekit.adapters import signal_quality
+from maekit.build import training_stats as trained_on
 from maekit.config.data_spec import DataSpec
 from maekit.data.hdf5.recording import RecordingReader
 from maekit.data.hdf5.safety import open_hdf5

@@ -18,8 +18,9 @@ import pytest
 from blobs import DETECTION, PICTURE, SPEC, write
 from PIL import Image
 
-from maekit import trained_on, verbs
+from maekit import verbs
 from maekit.adapters.map_drawing import draw_maps, drawn_at
+from maekit.build import training_stats as trained_on
 from maekit.data.sample import Axis
 from maekit.data.stream import stream
 from maekit.errors import UserError

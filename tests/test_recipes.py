@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import plugins, verbs
-from maekit.build import Setup, adapters_beside
+from maekit.build.experiment import Setup, adapters_beside
+from maekit.build.models import fit_target, make_task
 from maekit.config.data_spec import Split, load_spec
 from maekit.config.load import copy_recipe, header, load_recipe, shipped_recipes
 from maekit.config.options import construct
@@ -26,7 +27,6 @@ from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.loading import collate
 from maekit.data.sampler import Key
 from maekit.errors import UserError
-from maekit.models import fit_target, make_task
 from maekit.tasks.pretraining import Pretraining
 
 GOOD = """\

@@ -12,18 +12,18 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 
 from maekit import verbs
-from maekit.build import set_up
+from maekit.build.experiment import set_up
+from maekit.build.models import fit_target
+from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
 from maekit.core.masking import BlockMasking, GridMasking, mask_patches
 from maekit.core.targets.base import PCATarget, RawTarget, TokenTarget
 from maekit.core.targets.tokenizer import FiniteScalarTokenizer
 from maekit.errors import UserError
-from maekit.models import fit_target
 from maekit.plugins import load_file
 from maekit.reconstruction import reconstruct
 from maekit.reporting import report
-from maekit.weights import read_weights
 
 GRID = GridPatchifier((3, 32, 32), (8, 8), ("height", "width"))
 SMALL = TransformerConfig(16, 1, 2)

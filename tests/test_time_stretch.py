@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from maekit.adapter import Adapter
 from maekit.adapters import beats
 from maekit.adapters.heart_rate import HeartRateAdapter
-from maekit.build import set_up
+from maekit.build.experiment import set_up
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier
 from maekit.data import loading

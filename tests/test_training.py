@@ -18,12 +18,12 @@ import pytest
 import torch
 
 from maekit import verbs
-from maekit.build import set_up
+from maekit.build.experiment import set_up
+from maekit.build.models import make_task
 from maekit.config.load import load_recipe
 from maekit.config.schema import Schedule
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
-from maekit.models import make_task
 from maekit.training import checkpoint
 from maekit.training.optimizer import learning_rate, parameter_groups
 from maekit.training.run import Run

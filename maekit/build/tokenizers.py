@@ -13,7 +13,7 @@ from maekit.config.load import load_recipe
 from maekit.config.options import construct
 from maekit.config.schema import Choice
 from maekit.errors import UserError
-from maekit.weights import load_strictly, read_weights
+from maekit.build.weights import load_strictly, read_weights
 
 if TYPE_CHECKING:
     from maekit.adapter import Adapter

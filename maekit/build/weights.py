@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
 
 logger = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.errors import UserError
 from maekit.metrics.similarity import likeness_of
 from maekit.tasks.joint import JointPretraining
-from maekit.tokenizers import make_tokenizer
+from maekit.build.tokenizers import make_tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
 
 if TYPE_CHECKING:
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
 
-from maekit.build import LABELLED_TASKS
+from maekit.build.experiment import LABELLED_TASKS
 
 
 def make_autoencoder(setup: Setup) -> MaskedAutoencoder:

@@ -22,7 +22,7 @@ from maekit.tracking import drift_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from maekit.build import Setup
+    from maekit.build.experiment import Setup
 
 FILE = "trained_on.json"
 WINDOWS_A_GROUP = 200
