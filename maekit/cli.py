@@ -119,7 +119,7 @@ def bench(
     axis: Annotated[list[str] | None, typer.Option(metavar="NAME=LENGTH", help="Points along an axis of random samples.")] = None,
 ) -> None:  # fmt: skip
     """Samples a second of the loader, of the step and of both; memory; how much of the machine they use."""
-    from maekit import bench as benches
+    from maekit.profiling import bench as benches
 
     found = benches.bench(
         recipe, overrides=set_ or [], seconds=seconds, device=device, synthetic=synthetic, samples=samples,
@@ -303,7 +303,7 @@ def _finish(outcome: Any, device: str | None) -> None:
 
 
 def _plan(loaded: Any, start: str | None, runs: Path, device: str | None) -> None:
-    from maekit.planning import plan
+    from maekit.profiling.dry_run import plan
 
     found = plan(loaded, start, runs=runs, device=device)
     print_facts(found.facts, found.title, found.first)

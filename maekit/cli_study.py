@@ -78,7 +78,7 @@ def _tell(line: str) -> None:
 
 
 def _say(planned: Plan, jobs: int, device: str | None) -> None:
-    from maekit.planning import study_plans
+    from maekit.profiling.dry_run import study_plans
 
     for plan in study_plans(planned, jobs=jobs, device=device):
         print_facts(plan.facts, plan.title, plan.first)

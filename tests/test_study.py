@@ -18,7 +18,7 @@ from maekit.adapters.heart_rate import HeartRateAdapter
 from maekit.config.load import load_recipe
 from maekit.config.routing import Routing, beside
 from maekit.errors import UserError
-from maekit.planning import study_plans
+from maekit.profiling.dry_run import study_plans
 from maekit.report import study_page
 from maekit.report.measured import Arm, Difference, Kind, Measured, Study
 

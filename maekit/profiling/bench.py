@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from maekit import planning, plugins, verbs
+from maekit import plugins, verbs
 from maekit.build.experiment import LABELLED_TASKS, Setup
 from maekit.build.models import make_task
 from maekit.config.data_spec import load_spec
@@ -20,9 +20,11 @@ from maekit.config.options import construct
 from maekit.data.loading import to_device
 from maekit.data.random_source import RandomSource
 from maekit.errors import UserError
+from maekit.profiling import dry_run as planning
+from maekit.profiling import memory_estimate as footprint
+from maekit.profiling import step_timing as pace
 from maekit.report.content import Table
 from maekit.report.quantities import duration, operations, size
-from maekit.training import footprint, pace
 from maekit.training.distributed import joined
 from maekit.training.step import Step
 

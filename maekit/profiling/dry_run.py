@@ -20,8 +20,10 @@ from maekit.config.load import load_recipe
 from maekit.data.loading import collate, to_device
 from maekit.data.sampler import BatchSampler, Key
 from maekit.errors import UserError
+from maekit.profiling import memory_estimate as footprint
+from maekit.profiling import step_timing as pace
 from maekit.report.quantities import duration, size
-from maekit.training import checkpoint, footprint, pace
+from maekit.training import checkpoint
 from maekit.training.distributed import Process, joined
 from maekit.training.step import Step
 
@@ -29,9 +31,9 @@ if TYPE_CHECKING:
     from maekit.config.load import LoadedRecipe
     from maekit.config.schema import Recipe
     from maekit.data.loading import Batch, Samples
+    from maekit.profiling.memory_estimate import Memory
+    from maekit.profiling.step_timing import Pace
     from maekit.tasks.task import Task
-    from maekit.training.footprint import Memory
-    from maekit.training.pace import Pace
 
 LOOKED_AT = 8
 """Samples whose shapes stand for all."""
@@ -182,7 +184,7 @@ def first_steps(
 
 
 def paced(step: Step, batch: Batch, shape: Shape, seconds: float) -> Pace:
-    """`maekit.training.pace.pace`.
+    """`maekit.profiling.step_timing.pace`.
 
     Raises:
         UserError: a micro-batch that does not fit the device.
