@@ -57,7 +57,7 @@ def predict(
     """Estimates of a fine-tuned run along a recording, each with its time, uncertainty and whether it is to be trusted; of a
     detection run the objects of every frame, where they are and how sure.
     """
-    from maekit.prediction import predict as run_along
+    from maekit.inference.predict import predict as run_along
 
     found = run_along(
         run, file, to, record=record, hop_s=hop, smoothing=smoothing, track_s=track, gate=gate, uncertain_above=uncertain_above,

@@ -12,9 +12,9 @@ from maekit import verbs
 from maekit.config.data_spec import TIME
 from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.hdf5.source import HDF5Windows
+from maekit.inference.object_pictures import Moments, Scenes
 from maekit.metrics.average_precision import THRESHOLDS, by_class, curve_of
 from maekit.metrics.similarity import LocationSimilarity
-from maekit.prediction_objects_picture import Moments, Scenes
 from maekit.report.content import Picture, Table
 from maekit.report.detection_figures import precision_recall
 from maekit.tasks.detection import present

@@ -17,7 +17,7 @@ from maekit.adapters.fmcw import FMCW
 from maekit.config.data_spec import load_spec
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
-from maekit.prediction import predict
+from maekit.inference.predict import predict
 from maekit.testing import check_adapter
 
 RADAR = CUBE_RADAR

@@ -27,8 +27,8 @@ from maekit.data.hdf5.recording import RecordingReader
 from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.stream import stream
 from maekit.errors import UserError
-from maekit.prediction import followed, predict, smoothed
-from maekit.prediction_files import Estimate, Output
+from maekit.inference.predict import followed, predict, smoothed
+from maekit.inference.writers import Estimate, Output
 from maekit.scoring import followed as followed_in_study
 from maekit.tasks.regression import Regression
 from maekit.tracking import Tracker
@@ -346,7 +346,7 @@ def test_a_signal_stops_between_rows(run: Path, tmp_path: Path, monkeypatch: pyt
                 os.kill(os.getpid(), signal.SIGINT)
             yield found
 
-    monkeypatch.setattr("maekit.prediction.stream", interrupting)
+    monkeypatch.setattr("maekit.inference.predict.stream", interrupting)
     path = record(tmp_path / "long.h5", chest(300, RATE), RATE)
     with pytest.raises(StoppedError, match="128 rows") as stopped:
         predict(run, path, tmp_path / "out.h5")

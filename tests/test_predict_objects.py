@@ -24,8 +24,8 @@ from maekit.build import training_stats as trained_on
 from maekit.data.sample import Axis
 from maekit.data.stream import stream
 from maekit.errors import UserError
-from maekit.prediction import predict
-from maekit.prediction_objects import Found
+from maekit.inference.objects import Found
+from maekit.inference.predict import predict
 from maekit.reporting import report
 from maekit.training.stopping import StoppedError
 
@@ -70,7 +70,7 @@ def together(recipe: Path) -> Path:
 def found(run: Path, recipe: Path, to: Path, *, drawn: bool = False, **options: Any) -> Found:
     """Where nothing is `drawn`, that takes no time."""
     given: dict[str, Any] = {"record": "drive3", "lowest_score": LOWEST, **options}
-    undrawn = nullcontext() if drawn else mock.patch("maekit.prediction_objects.drawings", return_value=[])
+    undrawn = nullcontext() if drawn else mock.patch("maekit.inference.objects.drawings", return_value=[])
     with undrawn:
         outcome = predict(run, given.pop("file", recipe.parent / "blobs.h5"), to, **given)
     assert isinstance(outcome, Found)
@@ -187,7 +187,7 @@ def test_clips_are_looked_at_in_every_frame(recipe: Path, tmp_path: Path) -> Non
 def test_pictures(run: Path, recipe: Path, tmp_path: Path) -> None:
     """One frame as SVG and PNG, all of them as GIF, of which no more are drawn than there is room for."""
     wanted = [tmp_path / name for name in ("one.svg", "one.png", "all.gif")]
-    module = "maekit.prediction_objects_picture"
+    module = "maekit.inference.object_pictures"
     with mock.patch(f"{module}.MOST_FRAMES", 3), mock.patch(f"{module}.FOR_COLOURS", 2):
         outcome = found(run, recipe, tmp_path / "out.csv", pictures=wanted, frame=5, drawn=True)
     text = wanted[0].read_text()
@@ -281,7 +281,7 @@ def test_a_signal_stops_between_frames(
                 os.kill(os.getpid(), signal.SIGINT)
             yield one
 
-    monkeypatch.setattr("maekit.prediction_objects.stream", interrupting)
+    monkeypatch.setattr("maekit.inference.objects.stream", interrupting)
     with pytest.raises(StoppedError, match="16 frames"):
         found(run, recipe, tmp_path / "out.json")
     document = json.loads((tmp_path / "out.json").read_text())

@@ -21,11 +21,11 @@ from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.loading import blank, collate, to_device
 from maekit.data.stream import stream
 from maekit.errors import UserError
-from maekit.prediction_files import Unfinished, check_place
-from maekit.prediction_input import batched, check_alike, check_fits, digest, reason_against, record_of
-from maekit.prediction_objects_files import ENDINGS, Columns, CsvObjects, Frame, JsonObjects
-from maekit.prediction_objects_picture import ENDINGS as PICTURES
-from maekit.prediction_objects_picture import Moments, drawings
+from maekit.inference.object_pictures import ENDINGS as PICTURES
+from maekit.inference.object_pictures import Moments, drawings
+from maekit.inference.object_writers import ENDINGS, Columns, CsvObjects, Frame, JsonObjects
+from maekit.inference.recording import batched, check_alike, check_fits, digest, reason_against, record_of
+from maekit.inference.writers import Unfinished, check_place
 from maekit.tasks.detection import present
 from maekit.training.distributed import joined
 from maekit.training.stopping import StoppedError, deferred_signals
@@ -157,7 +157,7 @@ def find_along(
 
     Args:
         setup, task, known: of the run, and what it was trained on.
-        file, to, record, gate, overwrite, device: see `maekit.prediction.predict`; `to` ends in `.csv` or `.json`.
+        file, to, record, gate, overwrite, device: see `maekit.inference.predict.predict`; `to` ends in `.csv` or `.json`.
         run: folder of the run.
         layout: of the recording.
         hop_s: from frame to frame; by default every one.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from maekit.build.experiment import Setup
     from maekit.config.data_spec import DataSpec
     from maekit.data.hdf5.recording import Recording
-    from maekit.prediction_files import Estimate
+    from maekit.inference.writers import Estimate
     from maekit.report.content import Picture
     from maekit.tasks.task import Task
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from maekit.config.data_spec import DataSpec
     from maekit.data.hdf5.recording import Recording, RecordingReader
     from maekit.data.sample import Sample
-    from maekit.prediction_objects_files import Frame
+    from maekit.inference.object_writers import Frame
     from maekit.tasks.detection import Detection
 
 ENDINGS = (".svg", ".png", ".gif")

@@ -25,10 +25,10 @@ from maekit.data.loading import collate, to_device
 from maekit.data.sample import Sample
 from maekit.data.stream import stream
 from maekit.errors import UserError
-from maekit.prediction_files import Estimate, Output, check
-from maekit.prediction_input import batched, check_fits, digest, reason_against, record_of
-from maekit.prediction_objects import Found, find_along
-from maekit.prediction_picture import Trace, drawn, labels, unit
+from maekit.inference.objects import Found, find_along
+from maekit.inference.pictures import Trace, drawn, labels, unit
+from maekit.inference.recording import batched, check_fits, digest, reason_against, record_of
+from maekit.inference.writers import Estimate, Output, check
 from maekit.tasks.classification import Classification
 from maekit.tasks.detection import Detection
 from maekit.tasks.regression import Regression
@@ -110,7 +110,7 @@ def predict(
             `maekit.tracking`. Of a run that says how uncertain it is.
         gate: give no estimate where the adapter finds the signal poorer than in training.
         uncertain_above: give no estimate whose uncertainty, in the unit of the label, is larger.
-        lowest_score, pictures, frame: of detection, see `maekit.prediction_objects.find_along`.
+        lowest_score, pictures, frame: of detection, see `maekit.inference.objects.find_along`.
         spec: a data spec for another layout than the run's.
         overwrite: whether `to` may be there.
         overrides: of the run's recipe.

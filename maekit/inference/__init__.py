@@ -1,0 +1,1 @@
+"""A trained model along a recording: estimates, objects, writers, pictures."""
