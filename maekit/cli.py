@@ -100,7 +100,7 @@ def finetune(
 @app.command()
 def probe(recipe: RecipeArgument, from_: From, set_: Sets = None, device: Device = None) -> None:
     """A linear model on frozen features, beside one on the raw input and a constant (RECIPE: the labelled task)."""
-    from maekit import probing
+    from maekit.studies import probe as probing
 
     print_table(probing.probe_table(recipe, from_, overrides=set_ or [], device=device))
 

@@ -11,8 +11,8 @@ from rich.markup import escape
 from maekit.console import Device, DryRun, RecipeArgument, Runs, Sets, err, out, print_facts, print_table
 
 if TYPE_CHECKING:
-    from maekit.report.measured import Study
-    from maekit.study import Plan
+    from maekit.studies.results import Study
+    from maekit.studies.study import Plan
 
 Over = Annotated[
     list[str] | None,
@@ -35,7 +35,7 @@ def study(
 
     Goes on where it stopped. `--set init.KEY=VALUE` is for the pretraining.
     """
-    from maekit import study as studies
+    from maekit.studies import study as studies
 
     if dry_run:
         _say(
@@ -58,8 +58,8 @@ def sweep(
 
     Goes on where it stopped, and takes what a study has pretrained.
     """
-    from maekit import study as studies
     from maekit.errors import UserError
+    from maekit.studies import study as studies
 
     if not over:
         raise UserError(
@@ -85,7 +85,7 @@ def _say(planned: Plan, jobs: int, device: str | None) -> None:
 
 
 def _show(found: Study, runs: Path) -> None:
-    from maekit.report.study_page import terminal_tables
+    from maekit.studies.page import terminal_tables
 
     for table in terminal_tables(found):
         print_table(table)

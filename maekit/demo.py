@@ -8,9 +8,9 @@ from pathlib import Path
 from maekit import plugins, verbs
 from maekit.build.experiment import set_up
 from maekit.config.load import load_recipe
-from maekit.probing import score, without_learning
 from maekit.report.content import Table, cell
 from maekit.reporting import report
+from maekit.studies.probe import score, without_learning
 
 PRETRAIN, FINETUNE = "heart_rate/demo_pretrain", "heart_rate/demo_finetune"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from maekit import probing, reporting_objects, verbs
+from maekit import reporting_objects, verbs
 from maekit.build.experiment import Setup
 from maekit.build.weights import lacks_decoder
 from maekit.comparison import comparison_or_none
@@ -17,6 +17,7 @@ from maekit.reconstruction import pictures, undrawable
 from maekit.report import figures
 from maekit.report.content import Content, Picture, Table
 from maekit.report.html import write_report
+from maekit.studies import probe as probing
 from maekit.tasks.detection import Detection
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.tokenizing import Tokenizing

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from maekit.cells import Cell, digest, is_done, read, run_cells
 from maekit.errors import UserError
+from maekit.studies.jobs import Cell, digest, is_done, read, run_cells
 from maekit.training.lock import lock
 
 

@@ -19,12 +19,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from maekit import study, verbs
+from maekit import verbs
 from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.errors import UserError
-from maekit.report.study_page import terminal_tables
 from maekit.reporting import report
+from maekit.studies import study
+from maekit.studies.page import terminal_tables
 
 LABELLED = ["task=regression", "name=tuned"]
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from blobs import DETECTION, write
 
-from maekit import detecting
 from maekit.adapters.map_detector import RANGE_AZIMUTH, looks_of
 from maekit.adapters.range_azimuth import RangeAzimuthAdapter
 from maekit.adapters.range_doppler import RangeDopplerAdapter
@@ -22,6 +21,7 @@ from maekit.errors import UserError
 from maekit.metrics.average_precision import match, precision_and_recall
 from maekit.metrics.plane import Plane
 from maekit.metrics.similarity import LocationSimilarity
+from maekit.studies import detection_baselines as detecting
 
 RANGE = Axis("range", 64, "m", 0.5)
 AZIMUTH = Axis("azimuth", 33, "deg", 0.05, -0.8, "sine")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maekit import probing, verbs
+from maekit import verbs
 from maekit.adapters.image import ImageAdapter
 from maekit.build.experiment import set_up
 from maekit.config.data_spec import DataSpec, load_spec
@@ -26,6 +26,7 @@ from maekit.data.loading import Samples, loader
 from maekit.data.sampler import BatchSampler
 from maekit.data.skipped import Skipped
 from maekit.errors import UnreadableError, UserError
+from maekit.studies import probe as probing
 
 SPEC = DataSpec(name="p", kind="image_folder")
 RNG = np.random.default_rng(0)

@@ -12,13 +12,14 @@ import pytest
 import torch
 from blobs import AZIMUTHS, DETECTION, RANGES, write
 
-from maekit import detecting, verbs
+from maekit import verbs
 from maekit.adapters.map_plane import map_plane
 from maekit.build.experiment import set_up
 from maekit.build.models import make_task
 from maekit.config.load import load_recipe
 from maekit.data.sample import Axis
 from maekit.errors import UserError
+from maekit.studies import detection_baselines as detecting
 
 RANGE = Axis("range", 8, "m", 0.5, 1.0)
 

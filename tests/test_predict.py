@@ -29,7 +29,7 @@ from maekit.data.stream import stream
 from maekit.errors import UserError
 from maekit.inference.predict import followed, predict, smoothed
 from maekit.inference.writers import Estimate, Output
-from maekit.scoring import followed as followed_in_study
+from maekit.studies.scoring import followed as followed_in_study
 from maekit.tasks.regression import Regression
 from maekit.tracking import Tracker
 from maekit.training.stopping import StoppedError

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maekit.scoring import Predictions, Scored, joined, stated_uncertainty
-from maekit.scoring import scored as scored_values
+from maekit.studies.scoring import Predictions, Scored, joined, stated_uncertainty
+from maekit.studies.scoring import scored as scored_values
 
 
 def windows(output: list[float], recording: list[int] | None = None, start: list[int] | None = None) -> Predictions:

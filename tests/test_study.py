@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from maekit import arms, study
 from maekit.adapters.heart_rate import HeartRateAdapter
 from maekit.config.load import load_recipe
 from maekit.config.routing import Routing, beside
 from maekit.errors import UserError
 from maekit.profiling.dry_run import study_plans
-from maekit.report import study_page
-from maekit.report.measured import Arm, Difference, Kind, Measured, Study
+from maekit.studies import methods as arms
+from maekit.studies import page as study_page
+from maekit.studies import study
+from maekit.studies.results import Arm, Difference, Kind, Measured, Study
 
 if TYPE_CHECKING:
-    from maekit.cells import Cell
+    from maekit.studies.jobs import Cell
 
 FOLDS = "data.split={folds: 2}"
 

@@ -17,10 +17,10 @@ from maekit.errors import UserError
 from maekit.metrics.average_precision import match, precision_and_recall
 from maekit.metrics.plane import Plane
 from maekit.metrics.similarity import LocationSimilarity
-from maekit.probing import probe_table
-from maekit.report.measured import Study
-from maekit.report.study_figures import curves
-from maekit.study import study
+from maekit.studies.figures import curves
+from maekit.studies.probe import probe_table
+from maekit.studies.results import Study
+from maekit.studies.study import study
 
 PLANE = Plane(("range", "azimuth"), (torch.arange(1.0, 33.0), torch.arange(-56.25, 60.0, 7.5)), 1, torch.pi / 180)
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit.errors import UserError
-from maekit.scoring import followed
+from maekit.studies.scoring import followed
 from maekit.tracking import LOST, Tracker, around, check_ahead, drift_of, median_and_std
 
 VALUES = np.arange(40.0, 141.0)

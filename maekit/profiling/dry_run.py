@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from maekit import arms, study, verbs
+from maekit import verbs
 from maekit.build.experiment import Setup
-from maekit.cells import is_done
 from maekit.config.load import load_recipe
 from maekit.data.loading import collate, to_device
 from maekit.data.sampler import BatchSampler, Key
@@ -23,6 +22,9 @@ from maekit.errors import UserError
 from maekit.profiling import memory_estimate as footprint
 from maekit.profiling import step_timing as pace
 from maekit.report.quantities import duration, size
+from maekit.studies import methods as arms
+from maekit.studies import study
+from maekit.studies.jobs import is_done
 from maekit.training import checkpoint
 from maekit.training.distributed import Process, joined
 from maekit.training.step import Step

@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit.build.models import likeness_of_objects
-from maekit.cells import Cell, Result, Tell, read, run_cells
 from maekit.config.load import find_recipe
 from maekit.config.sweep import Swept, grid, parse_over
 from maekit.errors import UserError
-from maekit.report import study_page
 from maekit.report.figures import agreement
 from maekit.report.html import write_report
-from maekit.report.measured import Kind, Measured, Study, best
-from maekit.report.study_figures import curves
-from maekit.rounds import Opened, Rounds
-from maekit.scoring import Predictions, Scored, followed, joined, scored
-from maekit.scoring_objects import scored_objects
+from maekit.studies import page as study_page
+from maekit.studies.figures import curves
+from maekit.studies.jobs import Cell, Result, Tell, read, run_cells
+from maekit.studies.plan import Opened, Rounds
+from maekit.studies.results import Kind, Measured, Study, best
+from maekit.studies.scoring import Predictions, Scored, followed, joined, scored
+from maekit.studies.scoring_objects import scored_objects
 from maekit.tracking import check_ahead
 from maekit.training.run import environment
 

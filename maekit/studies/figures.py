@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from maekit.report.content import Picture
 from maekit.report.figures import PANEL, label_ends
-from maekit.report.measured import Arm, Measured, Study, best
 from maekit.report.svg import BLUE, GREEN, INK, ORANGE, fragment, styled
+from maekit.studies.results import Arm, Measured, Study, best
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

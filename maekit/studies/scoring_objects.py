@@ -9,12 +9,12 @@ import numpy as np
 
 from maekit.metrics.average_precision import match, precision_and_recall
 from maekit.metrics.scores import cohorts
-from maekit.scoring import Scored
+from maekit.studies.scoring import Scored
 
 if TYPE_CHECKING:
-    from maekit.cells import Result
     from maekit.metrics.similarity import Likeness
-    from maekit.report.measured import Kind
+    from maekit.studies.jobs import Result
+    from maekit.studies.results import Kind
 
 DRAWS = 500
 """Cohorts: each takes all detections to be sorted and counted anew."""

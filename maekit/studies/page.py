@@ -9,11 +9,11 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from maekit.report.content import Content, Picture, Table, cell
-from maekit.report.measured import LOWER_IS_BETTER, best
-from maekit.report.study_figures import curves
+from maekit.studies.figures import curves
+from maekit.studies.results import LOWER_IS_BETTER, best
 
 if TYPE_CHECKING:
-    from maekit.report.measured import Arm, Difference, Interval, Measured, Study
+    from maekit.studies.results import Arm, Difference, Interval, Measured, Study
 
 SURE = ("mae", "within", "accuracy", "balanced_accuracy", "ap", "ar")
 """Metrics whose interval stands in the table."""

@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit import arms, verbs
+from maekit import verbs
 from maekit.build.experiment import LABELLED_TASKS, Setup, set_up
 from maekit.build.models import reads_patches
-from maekit.cells import Cell, digest, names
 from maekit.config.data_spec import Folds, load_spec
 from maekit.config.load import find_recipe, load_recipe
 from maekit.config.merge import names_file
@@ -20,6 +19,8 @@ from maekit.config.routing import ONLY_PRETRAINING, Routing, beside
 from maekit.config.sweep import INIT
 from maekit.data.splits import fold_count
 from maekit.errors import UserError
+from maekit.studies import methods as arms
+from maekit.studies.jobs import Cell, digest, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ class Rounds:
         point: values of the swept keys.
         opened: data that other points have opened.
         known: cells of other points by mark; new ones are added, those they need before them.
-        overrides, others (`beside`), probing, runs, device: see `maekit.study.plan`.
+        overrides, others (`beside`), probing, runs, device: see `maekit.studies.study.plan`.
 
     Raises:
         UserError: a recipe without `init`, or whatever is wrong with recipes and data.

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.metrics import scores as metrics
-from maekit.report.measured import Arm, Difference, Kind
+from maekit.studies.results import Arm, Difference, Kind
 from maekit.tracking import Tracker, around, median_and_std
 
 if TYPE_CHECKING:
-    from maekit.cells import Result
+    from maekit.studies.jobs import Result
 
 Array = Any
 EVENLY, MARGIN = 161, 0.5

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from maekit import detecting, probing, verbs
+from maekit import verbs
 from maekit.build import training_stats as trained_on
 from maekit.build.experiment import Setup, set_up
 from maekit.build.models import likeness_of_objects
 from maekit.config.load import load_recipe
+from maekit.studies import detection_baselines as detecting
+from maekit.studies import probe as probing
 from maekit.tasks.detection import present
 
 Array = Any

@@ -1,0 +1,1 @@
+"""Studies: methods x seeds x folds, from jobs to scores to a page."""
