@@ -166,7 +166,7 @@ def reconstruct(
     set_: Sets = None,
 ) -> None:  # fmt: skip
     """Draw original, masked and reconstructed samples of a pretraining run."""
-    from maekit.reconstruction import reconstruct as draw
+    from maekit.runs.reconstruct import reconstruct as draw
 
     for path, caption in draw(run, output, count=count, statistics=statistics, overrides=set_ or []):
         out.print(escape(f"{path}: {caption}"))
@@ -212,7 +212,7 @@ def export(
 @app.command()
 def report(run: RunArgument, set_: Sets = None, device: Device = None) -> None:
     """Write (again) the report page of a run."""
-    from maekit.reporting import report as write
+    from maekit.runs.report import report as write
 
     out.print(f"report: {escape(str(write(run, overrides=set_ or [], device=device)))}")
 
@@ -231,7 +231,7 @@ def compare(
     device: Device = None,
 ) -> None:
     """A run beside the reference in its recipe. Exit code 1: worse, not finished, or not all measured."""
-    from maekit.comparison import compare as put_beside
+    from maekit.runs.compare import compare as put_beside
 
     result = put_beside(run, finetuned=finetuned, linear=linear, split=split, overrides=set_ or [], device=device)
     print_table(result.table)
@@ -295,7 +295,7 @@ def _resume(value: str) -> Any:
 
 
 def _finish(outcome: Any, device: str | None) -> None:
-    from maekit.reporting import report as write
+    from maekit.runs.report import report as write
 
     if outcome.first:
         out.print(f"run: {escape(str(outcome.folder))}")

@@ -9,7 +9,7 @@ from maekit import plugins, verbs
 from maekit.build.experiment import set_up
 from maekit.config.load import load_recipe
 from maekit.report.content import Table, cell
-from maekit.reporting import report
+from maekit.runs.report import report
 from maekit.studies.probe import score, without_learning
 
 PRETRAIN, FINETUNE = "heart_rate/demo_pretrain", "heart_rate/demo_finetune"

@@ -23,7 +23,7 @@ from maekit.core.targets.filtered import BandTarget, DerivativeTarget, band_pass
 from maekit.core.targets.log_spectrum import LogSpectrumTarget, power_spectrum
 from maekit.core.targets.mix import MixTarget, Part
 from maekit.errors import UserError
-from maekit.reporting import report
+from maekit.runs.report import report
 
 RATE = 20.0
 CUT = GridPatchifier((2, 400), (10,), ("time",), (RATE,))

@@ -15,7 +15,7 @@ from maekit import exchange, verbs
 from maekit.core import CNN, TCN, GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.encoders.convolutional import prime_factors, spread
 from maekit.errors import UserError
-from maekit.reconstruction import reconstruct
+from maekit.runs.reconstruct import reconstruct
 from maekit.tasks.regression import Regression
 from maekit.training import checkpoint
 from maekit.training.distributed import Process

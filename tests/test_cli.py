@@ -23,7 +23,7 @@ from maekit import verbs
 from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.errors import UserError
-from maekit.reporting import report
+from maekit.runs.report import report
 from maekit.studies import study
 from maekit.studies.page import terminal_tables
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from maekit import verbs
-from maekit.comparison import compare
 from maekit.config.load import list_recipes, load_recipe
 from maekit.errors import UserError
-from maekit.reporting import report
+from maekit.runs.compare import compare
+from maekit.runs.report import report
 
 RECIPE = """\
 name: {name}

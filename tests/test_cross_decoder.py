@@ -11,7 +11,7 @@ from maekit import verbs
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.cross_decoder import choose
 from maekit.errors import UserError
-from maekit.reconstruction import reconstruct
+from maekit.runs.reconstruct import reconstruct
 
 GRID = GridPatchifier((1, 24, 32), (4, 4), ("height", "width"))
 

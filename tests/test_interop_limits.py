@@ -18,8 +18,8 @@ from maekit.errors import UserError
 from maekit.exchange import export_weights, import_weights
 from maekit.interop import graph, official
 from maekit.interop.foreign import read_tensors
-from maekit.reconstruction import reconstruct
-from maekit.reporting import report
+from maekit.runs.reconstruct import reconstruct
+from maekit.runs.report import report
 from maekit.tasks.transfer import Transfer
 
 SOME = {"cls_token": torch.zeros(1, 1, 4), "blocks.0.norm1.weight": torch.ones(4)}

@@ -17,8 +17,8 @@ from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
 from maekit.core.transformer import TransformerConfig
 from maekit.errors import UserError
-from maekit.reconstruction import reconstruct
-from maekit.reporting import report
+from maekit.runs.reconstruct import reconstruct
+from maekit.runs.report import report
 from maekit.tasks.momentum import MomentumContrast, partner_rank
 
 SIZE = TransformerConfig(24, 2, 3)

@@ -26,7 +26,7 @@ from maekit.data.stream import stream
 from maekit.errors import UserError
 from maekit.inference.objects import Found
 from maekit.inference.predict import predict
-from maekit.reporting import report
+from maekit.runs.report import report
 from maekit.training.stopping import StoppedError
 
 if TYPE_CHECKING:
@@ -303,7 +303,7 @@ def test_frames_that_were_not_measured_have_a_reason(run: Path, recipe: Path, tm
 
 
 def test_report_of_a_detection_run(run: Path) -> None:
-    with mock.patch("maekit.reporting_objects.SAMPLES", 1):
+    with mock.patch("maekit.runs.report_objects.SAMPLES", 1):
         page = report(run).read_text()
     for word in (
         "Objects found on the test split",

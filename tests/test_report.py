@@ -11,7 +11,7 @@ from maekit.report import figures
 from maekit.report.content import Content, Table, cell
 from maekit.report.html import write_report
 from maekit.report.terminal import render_table
-from maekit.reporting import pretraining_verdict
+from maekit.runs.report import pretraining_verdict
 
 ROWS = [
     {"kind": kind, "step": s, "epoch": s / 10, "loss": 1 / (1 + s), "lr": 1e-3, "loss_mean_patch": 1.0, "effective_rank": 5.0 + s}

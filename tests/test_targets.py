@@ -22,8 +22,8 @@ from maekit.core.targets.base import PCATarget, RawTarget, TokenTarget
 from maekit.core.targets.tokenizer import FiniteScalarTokenizer
 from maekit.errors import UserError
 from maekit.plugins import load_file
-from maekit.reconstruction import reconstruct
-from maekit.reporting import report
+from maekit.runs.reconstruct import reconstruct
+from maekit.runs.report import report
 
 GRID = GridPatchifier((3, 32, 32), (8, 8), ("height", "width"))
 SMALL = TransformerConfig(16, 1, 2)

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from maekit import reporting_objects, verbs
+from maekit.runs import report_objects as reporting_objects
+from maekit import verbs
 from maekit.build.experiment import Setup
 from maekit.build.weights import lacks_decoder
-from maekit.comparison import comparison_or_none
-from maekit.reconstruction import pictures, undrawable
+from maekit.runs.compare import comparison_or_none
+from maekit.runs.reconstruct import pictures, undrawable
 from maekit.report import figures
 from maekit.report.content import Content, Picture, Table
 from maekit.report.html import write_report
