@@ -185,7 +185,7 @@ def import_(
     set_: Sets = None,
 ) -> None:
     """A run folder from weights that somebody else trained; nothing in the file is executed."""
-    from maekit.exchange import import_weights
+    from maekit.interop.import_export import import_weights
 
     for note in import_weights(file, recipe, to, layout=layout, key=key, partial=partial, overrides=set_ or []):
         out.print(escape(note))
@@ -202,7 +202,7 @@ def export(
     set_: Sets = None,
 ) -> None:
     """A run's weights for other people's code; graphs are run once more and compared."""
-    from maekit.exchange import export_weights
+    from maekit.interop.import_export import export_weights
 
     for note in export_weights(run, to, format_, overrides=set_ or []):
         out.print(escape(note))

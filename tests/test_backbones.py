@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import exchange, verbs
+from maekit import verbs
 from maekit.core import CNN, TCN, GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.encoders.convolutional import prime_factors, spread
 from maekit.errors import UserError
+from maekit.interop import import_export as exchange
 from maekit.runs.reconstruct import reconstruct
 from maekit.tasks.regression import Regression
 from maekit.training import checkpoint

@@ -17,8 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from maekit import verbs
-from maekit.exchange import export_weights, import_weights
 from maekit.interop import huggingface, official
+from maekit.interop.import_export import export_weights, import_weights
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.transfer import Transfer
 

@@ -15,9 +15,9 @@ from test_interop import encoder_of, fine_tuned, recipes, vitmae  # noqa: F401  
 from maekit import verbs
 from maekit.build.weights import read_weights, resampled
 from maekit.errors import UserError
-from maekit.exchange import export_weights, import_weights
 from maekit.interop import graph, official
 from maekit.interop.foreign import read_tensors
+from maekit.interop.import_export import export_weights, import_weights
 from maekit.runs.reconstruct import reconstruct
 from maekit.runs.report import report
 from maekit.tasks.transfer import Transfer

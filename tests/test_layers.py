@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "maekit.config.options": {"maekit.config"},
     "maekit.plugins": set(),
     "maekit.interop": {"maekit.interop", "maekit.core"},
-    "maekit.exchange": {"maekit"},
+    "maekit.interop.import_export": {"maekit"},
     "maekit.testing": {"maekit.adapter", "maekit.core", "maekit.data.sample"},
     "maekit.build.weights": {"maekit.core", "maekit.config", "maekit.training.checkpoint", "maekit.build.experiment"},
     "maekit.build.tokenizers": {"maekit.plugins", "maekit.config.options", "maekit.build.weights", "maekit.config", "maekit.core", "maekit.adapter"},
@@ -73,7 +73,7 @@ MAY_IMPORT = {
     "maekit.cli_study": {"maekit.console", "maekit.studies.study", "maekit.profiling.dry_run", "maekit.report"},
     "maekit.cli": {
         "maekit.console", "maekit.cli_data", "maekit.cli_predict", "maekit.cli_recipe", "maekit.cli_study", "maekit.profiling.bench", "maekit.profiling.dry_run", "maekit.verbs",
-        "maekit.exchange", "maekit.studies.probe", "maekit.runs.compare", "maekit.demo", "maekit.runs.reconstruct", "maekit.runs.report", "maekit.plugins",
+        "maekit.interop.import_export", "maekit.studies.probe", "maekit.runs.compare", "maekit.demo", "maekit.runs.reconstruct", "maekit.runs.report", "maekit.plugins",
         "maekit.training.run", "maekit.training.loop",
     },
     "maekit": set(),
