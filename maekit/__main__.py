@@ -1,5 +1,5 @@
 """`python -m maekit`, which is also what `torchrun -m maekit` starts."""
 
-from maekit.cli import main
+from maekit.cli.main import main
 
 main()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.adapters.adc_cube import AdcCubeAdapter
 from maekit.adapters.cube_scene import CUBE_RADAR, simulate_cubes
 from maekit.adapters.fmcw import FMCW

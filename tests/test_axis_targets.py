@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.experiment import set_up
 from maekit.build.models import TrainingPatches, fit_target, make_target
 from maekit.build.weights import read_weights

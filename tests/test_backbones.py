@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.core import CNN, TCN, GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.encoders.convolutional import prime_factors, spread
 from maekit.errors import UserError

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.errors import UserError
@@ -251,5 +251,5 @@ def test_evaluation_is_deterministic_and_ignores_augmentation(tiny: Path, tmp_pa
 
 
 def test_tensorboard_is_not_needed() -> None:
-    code = "import sys, maekit.verbs; sys.exit('tensorboard' in sys.modules)"
+    code = "import sys, maekit.api; sys.exit('tensorboard' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False).returncode == 0

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.config.load import list_recipes, load_recipe
 from maekit.errors import UserError
 from maekit.runs.compare import compare

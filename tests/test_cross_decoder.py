@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.cross_decoder import choose
 from maekit.errors import UserError

@@ -12,7 +12,7 @@ from blobs import DETECTION, PICTURE, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.adapters.range_azimuth import RangeAzimuthAdapter
 from maekit.adapters.range_doppler import RangeDopplerAdapter
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder

@@ -12,7 +12,7 @@ from blobs import PICTURE, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.energy import EnergyMasking, spread
 from maekit.core.joint import OWN, JointAutoencoder, JointEncoder, Sampled

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.adapters.image import ImageAdapter
 from maekit.build.experiment import set_up
 from maekit.config.data_spec import DataSpec, load_spec

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.interop import huggingface, official
 from maekit.interop.import_export import export_weights, import_weights
 from maekit.tasks.pretraining import Pretraining

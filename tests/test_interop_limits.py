@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_interop import encoder_of, fine_tuned, recipes, vitmae  # noqa: F401  (a fixture)
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.weights import read_weights, resampled
 from maekit.errors import UserError
 from maekit.interop import graph, official

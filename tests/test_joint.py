@@ -9,7 +9,7 @@ import torch
 from blobs import DETECTION, PICTURE, write
 from torch import Tensor
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.weights import read_weights
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.joint import OWN, JointAutoencoder, JointEncoder, Sampled

@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "maekit.build.tokenizers": {"maekit.plugins", "maekit.config.options", "maekit.build.weights", "maekit.config", "maekit.core", "maekit.adapter"},
     "maekit.build.experiment": {"maekit.build.tokenizers", "maekit.plugins", "maekit.config.options", "maekit.adapter", "maekit.core", "maekit.data", "maekit.config", "maekit.tasks"},
     "maekit.build.models": {"maekit.build.experiment", "maekit.build.tokenizers", "maekit.plugins", "maekit.config.options", "maekit.core", "maekit.config", "maekit.tasks"},
-    "maekit.verbs": {"maekit"},
+    "maekit.api": {"maekit"},
     "maekit.build.training_stats": {"maekit.adapter", "maekit.build.experiment", "maekit.data.hdf5.source", "maekit.data.sample", "maekit.tracking"},
     "maekit.inference.predict": {"maekit"},
     "maekit.inference.recording": {"maekit.adapter", "maekit.build.experiment", "maekit.data", "maekit.tasks.task", "maekit.build.training_stats"},
@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "maekit.inference.pictures": {
         "maekit.build.experiment", "maekit.data", "maekit.inference.writers", "maekit.report", "maekit.tasks",
     },
-    "maekit.cli_predict": {"maekit.console", "maekit.inference.predict"},
+    "maekit.cli.predict": {"maekit.cli.console", "maekit.inference.predict"},
     "maekit.profiling.dry_run": {"maekit"},
     "maekit.profiling.bench": {"maekit"},
     "maekit.studies.probe": {"maekit"},
@@ -63,21 +63,21 @@ MAY_IMPORT = {
     "maekit.studies.scoring": {"maekit.studies.jobs", "maekit.studies.results", "maekit.metrics.scores", "maekit.tracking"},
     "maekit.studies.scoring_objects": {"maekit.studies.scoring", "maekit.studies.jobs", "maekit.studies.results", "maekit.tasks"},
     "maekit.studies.study": {"maekit"},
-    "maekit.demo": {"maekit"},
+    "maekit.cli.demo": {"maekit"},
     "maekit.runs.reconstruct": {"maekit"},
     "maekit.runs.report": {"maekit"},
     "maekit.runs.compare": {"maekit"},
-    "maekit.console": {"maekit.report.terminal"},
-    "maekit.cli_data": {"maekit.console", "maekit.plugins", "maekit.config.options", "maekit.data"},
-    "maekit.cli_recipe": {"maekit.console", "maekit.config", "maekit.build.experiment", "maekit.build.models"},
-    "maekit.cli_study": {"maekit.console", "maekit.studies.study", "maekit.profiling.dry_run", "maekit.report"},
-    "maekit.cli": {
-        "maekit.console", "maekit.cli_data", "maekit.cli_predict", "maekit.cli_recipe", "maekit.cli_study", "maekit.profiling.bench", "maekit.profiling.dry_run", "maekit.verbs",
-        "maekit.interop.import_export", "maekit.studies.probe", "maekit.runs.compare", "maekit.demo", "maekit.runs.reconstruct", "maekit.runs.report", "maekit.plugins",
+    "maekit.cli.console": {"maekit.report.terminal"},
+    "maekit.cli.data": {"maekit.cli.console", "maekit.plugins", "maekit.config.options", "maekit.data"},
+    "maekit.cli.recipe": {"maekit.cli.console", "maekit.config", "maekit.build.experiment", "maekit.build.models"},
+    "maekit.cli.study": {"maekit.cli.console", "maekit.studies.study", "maekit.profiling.dry_run", "maekit.report"},
+    "maekit.cli.main": {
+        "maekit.cli.console", "maekit.cli.data", "maekit.cli.predict", "maekit.cli.recipe", "maekit.cli.study", "maekit.profiling.bench", "maekit.profiling.dry_run", "maekit.api",
+        "maekit.interop.import_export", "maekit.studies.probe", "maekit.runs.compare", "maekit.cli.demo", "maekit.runs.reconstruct", "maekit.runs.report", "maekit.plugins",
         "maekit.training.run", "maekit.training.loop",
     },
     "maekit": set(),
-    "maekit.__main__": {"maekit.cli"},
+    "maekit.__main__": {"maekit.cli.main"},
 }  # fmt: skip
 
 MODALITIES = {
@@ -161,11 +161,11 @@ def test_the_command_line_starts_with_little() -> None:
     """What a command needs is imported inside it, so that `maekit --help` answers at once."""
     light = {
         "maekit.errors",
-        "maekit.console",
-        "maekit.cli_data",
-        "maekit.cli_predict",
-        "maekit.cli_recipe",
-        "maekit.cli_study",
+        "maekit.cli.console",
+        "maekit.cli.data",
+        "maekit.cli.predict",
+        "maekit.cli.recipe",
+        "maekit.cli.study",
     }
     for path in (ROOT / "maekit").glob("cli*.py"):
         names = imported(ast.parse(path.read_text()).body)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from blobs import AZIMUTHS, DETECTION, RANGES, write
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.adapters.map_plane import map_plane
 from maekit.build.experiment import set_up
 from maekit.build.models import make_task

@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_parity import find, pair
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.config.schema import Optimizer, Training
 from maekit.core import Encoder, GridPatchifier, PatchNormTarget, TransformerConfig
 from maekit.tasks.classification import Classification

@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.adapters.image import ImageAdapter
-from maekit.cli import app
+from maekit.cli.main import app
 from maekit.config.data_spec import DataSpec
 from maekit.data.check import check
 from maekit.data.images import pack as packing

@@ -19,7 +19,7 @@ from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.adapters import signal_quality
 from maekit.build import training_stats as trained_on
 from maekit.config.data_spec import DataSpec

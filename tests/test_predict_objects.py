@@ -18,7 +18,7 @@ import pytest
 from blobs import DETECTION, PICTURE, SPEC, write
 from PIL import Image
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.adapters.map_drawing import draw_maps, drawn_at
 from maekit.build import training_stats as trained_on
 from maekit.data.sample import Axis

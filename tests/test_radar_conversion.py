@@ -18,7 +18,7 @@ from maekit.adapters.dca1000 import dca1000_cube
 from maekit.adapters.fmcw import FMCW
 from maekit.adapters.raw_radar import profiles_displacement
 from maekit.adapters.vital_signs import adc_cube, chest
-from maekit.cli import app
+from maekit.cli.main import app
 from maekit.config.data_spec import find_spec
 from maekit.data.convert import readers
 from maekit.data.convert.timing import timed

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from maekit.adapters.radar_sets import BOXES, polar_objects, power_map
 from maekit.adapters.range_doppler import RangeDopplerAdapter
-from maekit.cli import app
+from maekit.cli.main import app
 from maekit.config.data_spec import DataSpec, find_spec, load_spec
 from maekit.data.convert.convert import convert
 from maekit.data.hdf5.source import HDF5Windows

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.adapter import Front
 from maekit.adapters.rate_spectrum import RateSpectrumAdapter
 from maekit.config.data_spec import load_spec

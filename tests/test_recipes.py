@@ -13,7 +13,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import plugins, verbs
+from maekit import api as verbs
+from maekit import plugins
 from maekit.build.experiment import Setup, adapters_beside
 from maekit.build.models import fit_target, make_task
 from maekit.config.data_spec import Split, load_spec
@@ -164,7 +165,7 @@ def test_values_survive_writing_and_reading(value: object) -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = ("import sys, maekit.cli, maekit.config.load as r; r.load_recipe('heart_rate/demo_finetune');"
+    code = ("import sys, maekit.cli.main, maekit.config.load as r; r.load_recipe('heart_rate/demo_finetune');"
             "sys.exit(' '.join(m for m in ('torch', 'numpy', 'h5py', 'matplotlib') if m in sys.modules))")  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""

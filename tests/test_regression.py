@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.adapter import Front
 from maekit.core import GridPatchifier, TransformerConfig
 from maekit.core.autoencoder import Encoder

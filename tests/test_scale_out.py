@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from processes import forked
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.errors import UserError
 from maekit.tasks.shared_norm import SharedBatchNorm
 from maekit.training import checkpoint

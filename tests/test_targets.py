@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.decomposition import PCA
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.experiment import set_up
 from maekit.build.models import fit_target
 from maekit.build.weights import read_weights

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.experiment import set_up
 from maekit.build.models import make_task
 from maekit.config.load import load_recipe

@@ -51,7 +51,7 @@ def test_the_installed_wheel_runs_the_demo(wheel: Path, tmp_path: Path) -> None:
     run = [
         sys.executable,
         "-c",
-        f"import maekit; assert maekit.__file__.startswith({str(site)!r}); from maekit.cli import main; main()",
+        f"import maekit; assert maekit.__file__.startswith({str(site)!r}); from maekit.cli.main import main; main()",
     ]
     for arguments in (["--help"], ["recipe", "check"], ["demo", "--quick", "--runs", str(tmp_path / "runs")]):
         done = subprocess.run(

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import torch
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build import training_stats as trained_on
 from maekit.config.data_spec import TIME, DataSpec, Window, load_spec
 from maekit.data.hdf5.recording import Recording, RecordingReader

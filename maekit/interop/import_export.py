@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.experiment import Absent, Setup, set_up_without_data
 from maekit.build.models import make_task
 from maekit.build.weights import IMPORTED, INITIALISED, Differences, Weights, check_patches, differences, resampled

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from maekit import plugins, verbs
+from maekit import api as verbs
+from maekit import plugins
 from maekit.build.experiment import LABELLED_TASKS, Setup
 from maekit.build.models import make_task
 from maekit.config.data_spec import load_spec

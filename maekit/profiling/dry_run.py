@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.experiment import Setup
 from maekit.config.load import load_recipe
 from maekit.data.loading import collate, to_device
@@ -123,7 +123,7 @@ def plan(
 
     Args:
         loaded: a recipe, for a verb that takes it.
-        start: as for `maekit.verbs.finetune`; None in pretraining.
+        start: as for `maekit.api.finetune`; None in pretraining.
         runs: where the run would be written.
         device: as for training; `meta` times nothing.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.config.load import load_recipe
 from maekit.errors import UserError, nearest
 from maekit.report.content import Table

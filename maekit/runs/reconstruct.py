@@ -20,7 +20,7 @@ from maekit.report import figures
 from maekit.report.content import Picture
 from maekit.tasks.joint import JointPretraining
 from maekit.tasks.pretraining import Pretraining
-from maekit.verbs import open_run
+from maekit.api import open_run
 
 if TYPE_CHECKING:
     from torch import Tensor

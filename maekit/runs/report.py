@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maekit.runs import report_objects as reporting_objects
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.experiment import Setup
 from maekit.build.weights import lacks_decoder
 from maekit.runs.compare import comparison_or_none

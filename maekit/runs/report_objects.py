@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.config.data_spec import TIME
 from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.hdf5.source import HDF5Windows

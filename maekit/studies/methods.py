@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build import training_stats as trained_on
 from maekit.build.experiment import Setup, set_up
 from maekit.build.models import likeness_of_objects

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.experiment import LABELLED_TASKS, Setup, set_up
 from maekit.build.models import reads_patches
 from maekit.config.data_spec import Folds, load_spec
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from maekit.config.sweep import Point
 
 SAMPLES = ("seed", "adapter", "data", "data files")
-"""What decides samples, labels and split, of what `maekit.verbs.identity` gives."""
+"""What decides samples, labels and split, of what `maekit.api.identity` gives."""
 
 
 class Rounds:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit import verbs
+from maekit import api as verbs
 from maekit.build.experiment import Setup, set_up
 from maekit.build.models import make_task, reads_patches
 from maekit.build.weights import load_encoder

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from maekit.cli_data import data_app
-from maekit.cli_predict import predict
-from maekit.cli_recipe import recipe_app
-from maekit.cli_study import study, sweep
-from maekit.console import Device, DryRun, RecipeArgument, Runs, Sets, err, out, print_facts, print_table
+from maekit.cli.console import Device, DryRun, RecipeArgument, Runs, Sets, err, out, print_facts, print_table
+from maekit.cli.data import data_app
+from maekit.cli.predict import predict
+from maekit.cli.recipe import recipe_app
+from maekit.cli.study import study, sweep
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def pretrain(
     dry_run: DryRun = False,
 ) -> None:
     """Pretrain (or train a tokenizer) without labels, or go on where a run was interrupted; then write its report."""
-    from maekit import verbs
+    from maekit import api as verbs
 
     if dry_run:
         _plan(verbs.recipe_without_labels(recipe, set_ or []), None, runs, device)
@@ -85,7 +85,7 @@ def finetune(
     dry_run: DryRun = False,
 ) -> None:
     """Train a labelled task from a pretrained encoder; then write its report."""
-    from maekit import verbs
+    from maekit import api as verbs
 
     if dry_run:
         _plan(verbs.recipe_with_labels(recipe, set_ or []), from_, runs, device)
@@ -137,7 +137,7 @@ def evaluate(
     set_: Sets = None, device: Device = None,
 ) -> None:  # fmt: skip
     """Metrics of a run on one side of its split, as JSON."""
-    from maekit import verbs
+    from maekit import api as verbs
 
     metrics = verbs.evaluate(run, side=split, overrides=set_ or [], device=device)
     if _speaks():
@@ -151,7 +151,7 @@ def embed(
     set_: Sets = None, device: Device = None,
 ) -> None:  # fmt: skip
     """Write the features of every sample to an HDF5 file; nothing is masked."""
-    from maekit import verbs
+    from maekit import api as verbs
 
     out.print(
         f"features in {escape(str(verbs.embed(run, output, pooling=pooling, overrides=set_ or [], device=device)))}"
@@ -245,7 +245,7 @@ def demo(
     quick: Annotated[bool, typer.Option("--quick", help="Seconds instead of minutes; numbers mean little.")] = False,
 ) -> None:
     """Simulated radar vital signs, end to end: pretrain, fine-tune with few labels, compare on people never seen."""
-    from maekit.demo import demo as run_demo
+    from maekit.cli.demo import demo as run_demo
 
     table, page = run_demo(runs, quick=quick, tell=lambda s: err.print(escape(s)))
     print_table(table)

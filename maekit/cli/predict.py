@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from maekit.console import Sets, out
+from maekit.cli.console import Sets, out
 
 
 def predict(

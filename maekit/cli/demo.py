@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from maekit import plugins, verbs
+from maekit import api as verbs
+from maekit import plugins
 from maekit.build.experiment import set_up
 from maekit.config.load import load_recipe
 from maekit.report.content import Table, cell

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from maekit.console import Device, DryRun, RecipeArgument, Runs, Sets, err, out, print_facts, print_table
+from maekit.cli.console import Device, DryRun, RecipeArgument, Runs, Sets, err, out, print_facts, print_table
 
 if TYPE_CHECKING:
     from maekit.studies.results import Study

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from maekit.console import RecipeArgument, Sets, err, out
+from maekit.cli.console import RecipeArgument, Sets, err, out
 from maekit.errors import UserError
 
 recipe_app = typer.Typer(no_args_is_help=True, help="List, show, check and copy recipes.")
