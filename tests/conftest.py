@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from maekit.adapters.beats import r_peaks
-from maekit.adapters.vital_signs import simulate_vital_signs
+from maekit.adapters.heart.beats import r_peaks
+from maekit.adapters.simulate.vital_signs import simulate_vital_signs
 
 torch.set_num_threads(1)
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from maekit.adapters import beats
-from maekit.adapters.fmcw import FMCW, SPEED_OF_LIGHT
-from maekit.adapters.heart_rate import HeartRateAdapter
-from maekit.adapters.image import ImageAdapter
-from maekit.adapters.range_doppler import RangeDopplerAdapter
-from maekit.adapters.range_doppler_map import range_doppler_map
-from maekit.adapters.spectrogram import SpectrogramAdapter
-from maekit.adapters.vital_signs import chest, displacement_mm, slow_time
+from maekit.adapters.heart import beats
+from maekit.adapters.heart.heart_rate import HeartRateAdapter
+from maekit.adapters.image.image import ImageAdapter
+from maekit.adapters.radar.fmcw import FMCW, SPEED_OF_LIGHT
+from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
+from maekit.adapters.radar.range_doppler_map import range_doppler_map
+from maekit.adapters.simulate.vital_signs import chest, displacement_mm, slow_time
+from maekit.adapters.spectrogram.spectrogram import SpectrogramAdapter
 from maekit.config.data_spec import load_spec
 from maekit.config.options import called
 from maekit.data.hdf5.source import HDF5Windows
@@ -207,7 +207,7 @@ def test_normalisation_is_that_of_the_training_samples() -> None:
 def test_random_crops_are_torchvisions() -> None:
     from torchvision.transforms.v2 import RandomResizedCrop
 
-    from maekit.adapters import augment
+    from maekit.adapters.image import augment
 
     rng = np.random.default_rng(0)
     ours = np.array([augment.random_crop(rng, 60, 80, (0.2, 1.0)) for _ in range(4000)])

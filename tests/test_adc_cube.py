@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from maekit import api as verbs
-from maekit.adapters.adc_cube import AdcCubeAdapter
-from maekit.adapters.cube_scene import CUBE_RADAR, simulate_cubes
-from maekit.adapters.fmcw import FMCW
+from maekit.adapters.radar.adc_cube import AdcCubeAdapter
+from maekit.adapters.radar.fmcw import FMCW
+from maekit.adapters.simulate.cube_scene import CUBE_RADAR, simulate_cubes
 from maekit.config.data_spec import load_spec
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo

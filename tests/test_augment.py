@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from maekit.adapters.augment import area_crop, rand_augment, seeded
-from maekit.adapters.image import IMAGENET_MEAN, ImageAdapter
+from maekit.adapters.image.augment import area_crop, rand_augment, seeded
+from maekit.adapters.image.image import IMAGENET_MEAN, ImageAdapter
 from maekit.data.sample import Axis, Sample, SignalInfo
 
 INFO = SignalInfo(("red", "green", "blue"), (Axis("height", 0, "px"), Axis("width", 0, "px")))

@@ -11,8 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit.adapters.cfar import ca_factor, cfar, os_factor
-from maekit.adapters.range_doppler_map import range_doppler_map
+from maekit.adapters.radar.cfar import ca_factor, cfar, os_factor
+from maekit.adapters.radar.range_doppler_map import range_doppler_map
 
 
 def exponential(*shape: int, seed: int = 0) -> torch.Tensor:

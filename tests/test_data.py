@@ -409,7 +409,7 @@ def test_conversion_never_overwrites_and_zip_stays_inside(tmp_path: Path) -> Non
 
 def test_real_radar_recording_converts(real_data: Path, tmp_path: Path) -> None:
     """One person: 50 Hz displacement, and a heart rate from the ECG in every window."""
-    from maekit.adapters.heart_rate import HeartRateAdapter
+    from maekit.adapters.heart.heart_rate import HeartRateAdapter
 
     (tmp_path / "source").mkdir()
     (tmp_path / "source/subject04").symlink_to(real_data / "radar_phase_ecg/subject04")

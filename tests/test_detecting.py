@@ -10,9 +10,9 @@ import pytest
 import torch
 from blobs import DETECTION, write
 
-from maekit.adapters.map_detector import RANGE_AZIMUTH, looks_of
-from maekit.adapters.range_azimuth import RangeAzimuthAdapter
-from maekit.adapters.range_doppler import RangeDopplerAdapter
+from maekit.adapters.radar.detector import RANGE_AZIMUTH, looks_of
+from maekit.adapters.radar.range_azimuth import RangeAzimuthAdapter
+from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.build.experiment import Setup, set_up
 from maekit.build.models import make_task
 from maekit.config.load import load_recipe

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import api as verbs
-from maekit.adapters.range_azimuth import RangeAzimuthAdapter
-from maekit.adapters.range_doppler import RangeDopplerAdapter
+from maekit.adapters.radar.range_azimuth import RangeAzimuthAdapter
+from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit.adapters.beats import beat_rate_bpm, spectral_peak_bpm
-from maekit.adapters.fmcw import BOLTZMANN, FMCW, SPEED_OF_LIGHT
-from maekit.adapters.vital_signs import chest, displacement_mm, simulate_vital_signs, slow_time
+from maekit.adapters.heart.beats import beat_rate_bpm, spectral_peak_bpm
+from maekit.adapters.radar.fmcw import BOLTZMANN, FMCW, SPEED_OF_LIGHT
+from maekit.adapters.simulate.vital_signs import chest, displacement_mm, simulate_vital_signs, slow_time
 
 RADAR = FMCW(carrier_hz=77e9, bandwidth_hz=1e9, samples=64, sample_rate_hz=2e6, chirps=32, chirp_interval_s=50e-6)
 

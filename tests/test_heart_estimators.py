@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit.adapters import beats
-from maekit.adapters import heart_estimators as he
-from maekit.adapters.heart_rate import HeartRateAdapter
-from maekit.adapters.vital_signs import chest
+from maekit.adapters.heart import beats
+from maekit.adapters.heart import estimators as he
+from maekit.adapters.heart.heart_rate import HeartRateAdapter
+from maekit.adapters.simulate.vital_signs import chest
 from maekit.data.sample import Axis, Sample, SignalInfo
 
 RATE_HZ = 50.0

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit.adapters import beats
-from maekit.adapters.heart_rate import HeartRateAdapter
-from maekit.adapters.rate_spectrum import RateSpectrumAdapter
+from maekit.adapters.heart import beats
+from maekit.adapters.heart.heart_rate import HeartRateAdapter
+from maekit.adapters.heart.rate_spectrum import RateSpectrumAdapter
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from maekit import api as verbs
-from maekit.adapters.image import ImageAdapter
+from maekit.adapters.image.image import ImageAdapter
 from maekit.build.experiment import set_up
 from maekit.config.data_spec import DataSpec, load_spec
 from maekit.config.load import load_recipe

@@ -13,7 +13,7 @@ import torch
 from blobs import AZIMUTHS, DETECTION, RANGES, write
 
 from maekit import api as verbs
-from maekit.adapters.map_plane import map_plane
+from maekit.adapters.radar.plane import map_plane
 from maekit.build.experiment import set_up
 from maekit.build.models import make_task
 from maekit.config.load import load_recipe

@@ -18,7 +18,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from maekit import api as verbs
-from maekit.adapters.image import ImageAdapter
+from maekit.adapters.image.image import ImageAdapter
 from maekit.cli.main import app
 from maekit.config.data_spec import DataSpec
 from maekit.data.check import check

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import api as verbs
-from maekit.adapters import signal_quality
+from maekit.adapters.heart import quality as signal_quality
 from maekit.build import training_stats as trained_on
 from maekit.config.data_spec import DataSpec
 from maekit.data.hdf5.recording import RecordingReader

@@ -19,7 +19,7 @@ from blobs import DETECTION, PICTURE, SPEC, write
 from PIL import Image
 
 from maekit import api as verbs
-from maekit.adapters.map_drawing import draw_maps, drawn_at
+from maekit.adapters.radar.drawing import draw_maps, drawn_at
 from maekit.build import training_stats as trained_on
 from maekit.data.sample import Axis
 from maekit.data.stream import stream

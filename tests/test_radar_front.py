@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal as dsp
 
-from maekit.adapters import phase
-from maekit.adapters.beats import spectral_peak_bpm
-from maekit.adapters.chest_displacement import ChestDisplacement, chest_displacement, profile_displacement
-from maekit.adapters.fmcw import FMCW
-from maekit.adapters.range_profile import (
+from maekit.adapters.heart.beats import spectral_peak_bpm
+from maekit.adapters.radar import phase
+from maekit.adapters.radar.chest_displacement import ChestDisplacement, chest_displacement, profile_displacement
+from maekit.adapters.radar.fmcw import FMCW
+from maekit.adapters.radar.range_profile import (
     bins_within,
     combined,
     image_side_db,
@@ -25,7 +25,7 @@ from maekit.adapters.range_profile import (
     range_profile,
     without_static,
 )
-from maekit.adapters.vital_signs import adc_cube, chest
+from maekit.adapters.simulate.vital_signs import adc_cube, chest
 from maekit.errors import UserError
 
 RADAR = FMCW(chirps=1)

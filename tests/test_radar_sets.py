@@ -14,8 +14,8 @@ import radar_layouts
 import yaml
 from typer.testing import CliRunner
 
-from maekit.adapters.radar_sets import BOXES, polar_objects, power_map
-from maekit.adapters.range_doppler import RangeDopplerAdapter
+from maekit.adapters.radar.public_sets import BOXES, polar_objects, power_map
+from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.cli.main import app
 from maekit.config.data_spec import DataSpec, find_spec, load_spec
 from maekit.data.convert.convert import convert

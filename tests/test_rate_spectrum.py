@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from maekit import api as verbs
 from maekit.adapter import Front
-from maekit.adapters.rate_spectrum import RateSpectrumAdapter
+from maekit.adapters.heart.rate_spectrum import RateSpectrumAdapter
 from maekit.config.data_spec import load_spec
 from maekit.core import CombCNN, GridPatchifier
 from maekit.data.hdf5.source import HDF5Windows

@@ -131,7 +131,7 @@ def test_a_run_goes_on_at_another_world_size(tiny: Path, tmp_path: Path, one: Pa
 
 def test_the_command_on_two_processes(tmp_path: Path) -> None:
     """`torchrun ... maekit finetune` with everything of a published fine-tuning: it ends, with a report, and speaks once."""
-    from maekit.adapters.image import ImageAdapter
+    from maekit.adapters.image.image import ImageAdapter
 
     spec = ImageAdapter.simulate(tmp_path / "data", seed=0)
     recipe = tmp_path / "fine.yaml"

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit.adapters.spectrogram import SpectrogramAdapter
+from maekit.adapters.spectrogram.spectrogram import SpectrogramAdapter
 from maekit.data.sample import Axis, Sample, SignalInfo
 
 RATE_HZ, LENGTH = 8000.0, 2048

@@ -13,14 +13,23 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from maekit.adapters import street as street_module
-from maekit.adapters.radar_maps import range_azimuth_map
-from maekit.adapters.range_doppler_map import range_doppler_map
-from maekit.adapters.street import ARRAY_RADAR, COLUMNS, Echo, azimuth_sines, simulate_street
-from maekit.adapters.street_camera import BUILDING, FARTHEST_M, GROUND, SKY, SURFACES, Camera, look, semantic_depth
-from maekit.adapters.street_painting import paint
-from maekit.adapters.street_traffic import Traveller, in_view, traffic
-from maekit.adapters.street_world import Scatterers, Street, hidden
+from maekit.adapters.radar.radar_maps import range_azimuth_map
+from maekit.adapters.radar.range_doppler_map import range_doppler_map
+from maekit.adapters.simulate import street as street_module
+from maekit.adapters.simulate.street import ARRAY_RADAR, COLUMNS, Echo, azimuth_sines, simulate_street
+from maekit.adapters.simulate.street_camera import (
+    BUILDING,
+    FARTHEST_M,
+    GROUND,
+    SKY,
+    SURFACES,
+    Camera,
+    look,
+    semantic_depth,
+)
+from maekit.adapters.simulate.street_painting import paint
+from maekit.adapters.simulate.street_traffic import Traveller, in_view, traffic
+from maekit.adapters.simulate.street_world import Scatterers, Street, hidden
 from maekit.config.data_spec import find_spec
 from maekit.errors import UserError
 

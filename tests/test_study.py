@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from maekit.adapters.heart_rate import HeartRateAdapter
+from maekit.adapters.heart.heart_rate import HeartRateAdapter
 from maekit.config.load import load_recipe
 from maekit.config.routing import Routing, beside
 from maekit.errors import UserError

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit.adapter import Adapter
-from maekit.adapters import beats
-from maekit.adapters.heart_rate import HeartRateAdapter
+from maekit.adapters.heart import beats
+from maekit.adapters.heart.heart_rate import HeartRateAdapter
 from maekit.build.experiment import set_up
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier

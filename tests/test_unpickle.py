@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import radar_layouts
 
-from maekit.adapters.range_doppler import RangeDopplerAdapter
+from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.config.data_spec import load_spec
 from maekit.data.convert.convert import convert
 from maekit.data.convert.unpickle import plain

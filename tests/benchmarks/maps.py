@@ -20,8 +20,8 @@ import time
 
 import torch
 
-from maekit.adapters.radar_maps import fft_sines, range_azimuth_map
-from maekit.adapters.range_doppler_map import range_doppler_map
+from maekit.adapters.radar.radar_maps import fft_sines, range_azimuth_map
+from maekit.adapters.radar.range_doppler_map import range_doppler_map
 
 
 def main() -> None:

@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from maekit.adapter import Adapter, Detector, Front
-from maekit.adapters.cube_scene import simulate_cubes
-from maekit.adapters.fmcw import FMCW, SPEED_OF_LIGHT
-from maekit.adapters.map_detector import map_detector, settings_of
-from maekit.adapters.map_drawing import draw_maps, drawn_at
-from maekit.adapters.map_plane import map_plane
-from maekit.adapters.radar_maps import Beamformer, Clutter, range_azimuth_map, remove_clutter
-from maekit.adapters.radar_spectra import Window, scaled_window
-from maekit.adapters.range_doppler_map import range_doppler_map
+from maekit.adapters.radar.detector import map_detector, settings_of
+from maekit.adapters.radar.drawing import draw_maps, drawn_at
+from maekit.adapters.radar.fmcw import FMCW, SPEED_OF_LIGHT
+from maekit.adapters.radar.plane import map_plane
+from maekit.adapters.radar.radar_maps import Beamformer, Clutter, range_azimuth_map, remove_clutter
+from maekit.adapters.radar.radar_spectra import Window, scaled_window
+from maekit.adapters.radar.range_doppler_map import range_doppler_map
+from maekit.adapters.simulate.cube_scene import simulate_cubes
 from maekit.core.patchify import GridPatchifier
 from maekit.data.sample import Axis
 
@@ -214,11 +214,11 @@ class AdcCubeAdapter(Adapter):
         draw_maps(axes, x, self.map_axes, unit=self.unit, channels=self.info.channels, title=title)
 
     def drawn_at(self, where: Array) -> Array:
-        """See `maekit.adapters.map_drawing`."""
+        """See `maekit.adapters.radar.drawing`."""
         return drawn_at(self.map_axes, where)
 
     def plane(self) -> Plane | None:
-        """Of the maps, where the radar's parameters are given; see `maekit.adapters.map_plane`."""
+        """Of the maps, where the radar's parameters are given; see `maekit.adapters.radar.plane`."""
         return map_plane(self.map_axes)
 
     def detectors(self) -> Mapping[str, Detector]:

@@ -18,7 +18,7 @@ from einops import einsum, rearrange
 from jaxtyping import Complex, Float
 from torch import Tensor
 
-from maekit.adapters.radar_spectra import Window, decibels, in_blocks, on_device, scaled_window
+from maekit.adapters.radar.radar_spectra import Window, decibels, in_blocks, on_device, scaled_window
 
 Clutter = Literal["none", "mean", "two_pulse", "three_pulse"]
 Beamformer = Literal["fft", "capon"]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maekit.adapters.road_users import CLASSES, KINDS, Body
-from maekit.adapters.street_world import Street, hidden
+from maekit.adapters.simulate.road_users import CLASSES, KINDS, Body
+from maekit.adapters.simulate.street_world import Street, hidden
 
 Array = NDArray[Any]
 

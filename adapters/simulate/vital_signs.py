@@ -1,7 +1,7 @@
 """A cohort before an FMCW radar: chests that breathe and beat, seen through the phase of one range bin.
 
 Displacement is respiration plus heart beats plus body motion. The radar's beat signal is computed from it with
-`maekit.adapters.fmcw` (phase 4 pi d / wavelength, radar equation, clutter, thermal noise), and displacement is got
+`maekit.adapters.radar.fmcw` (phase 4 pi d / wavelength, radar equation, clutter, thermal noise), and displacement is got
 back as it is done in practice: range FFT, range bin, circle fit, arctangent, unwrapping.
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from maekit.adapters import phase
-from maekit.adapters.fmcw import FMCW
+from maekit.adapters.radar import phase
+from maekit.adapters.radar.fmcw import FMCW
 from maekit.config.data_spec import find_spec
 
 Array = NDArray[Any]

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from maekit.adapters.fmcw import FMCW
-from maekit.adapters.fmcw_scene import CLASSES, CLUTTER_POINTS, KINDS, NEAREST_M, WIDEST_RAD, RoadUser, passing
+from maekit.adapters.radar.fmcw import FMCW
+from maekit.adapters.simulate.fmcw_scene import CLASSES, CLUTTER_POINTS, KINDS, NEAREST_M, WIDEST_RAD, RoadUser, passing
 from maekit.errors import UserError
 
 COLUMNS = ("range", "azimuth", "doppler", "class")

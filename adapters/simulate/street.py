@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maekit.adapters.fmcw import FMCW
-from maekit.adapters.radar_maps import Clutter, range_azimuth_map, remove_clutter
-from maekit.adapters.range_doppler_map import range_doppler_map
-from maekit.adapters.road_users import CLASSES
-from maekit.adapters.street_camera import FARTHEST_M, SURFACES, Camera, View, look, semantic_depth
-from maekit.adapters.street_painting import paint
-from maekit.adapters.street_traffic import BEHIND_DB, WIDEST_DEG, Seen, Traveller, in_view, traffic
-from maekit.adapters.street_world import Street, hidden
+from maekit.adapters.radar.fmcw import FMCW
+from maekit.adapters.radar.radar_maps import Clutter, range_azimuth_map, remove_clutter
+from maekit.adapters.radar.range_doppler_map import range_doppler_map
+from maekit.adapters.simulate.road_users import CLASSES
+from maekit.adapters.simulate.street_camera import FARTHEST_M, SURFACES, Camera, View, look, semantic_depth
+from maekit.adapters.simulate.street_painting import paint
+from maekit.adapters.simulate.street_traffic import BEHIND_DB, WIDEST_DEG, Seen, Traveller, in_view, traffic
+from maekit.adapters.simulate.street_world import Street, hidden
 from maekit.errors import UserError
 
 Array = NDArray[Any]
@@ -83,7 +83,7 @@ def simulate_street(
         users: road users in view at a time, at most; seldom none.
         frame_interval_s: from frame to frame.
         image: height and width in pixels; none: no camera, neither `image` nor `depth`.
-        clutter: how it is taken out of the range-azimuth maps, see `maekit.adapters.radar_maps.remove_clutter`.
+        clutter: how it is taken out of the range-azimuth maps, see `maekit.adapters.radar.radar_maps.remove_clutter`.
         receivers: in a line, half a wavelength apart.
         azimuth_bins: of the range-azimuth maps.
         seed: everything is a function of it and the drive's number.

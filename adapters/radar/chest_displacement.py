@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maekit.adapters.fmcw import FMCW
-from maekit.adapters.phase import circle_fit, demodulated, displacement_mm, steep_steps
-from maekit.adapters.range_profile import (
+from maekit.adapters.radar.fmcw import FMCW
+from maekit.adapters.radar.phase import circle_fit, demodulated, displacement_mm, steep_steps
+from maekit.adapters.radar.range_profile import (
     bins_within,
     combined,
     image_side_db,

@@ -12,8 +12,8 @@ from scipy.optimize import brentq
 from scipy.special import gammaincinv
 
 from maekit.adapter import Detector
-from maekit.adapters.cfar import Kind
-from maekit.adapters.map_clusters import map_clusters
+from maekit.adapters.radar.cfar import Kind
+from maekit.adapters.radar.clusters import map_clusters
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maekit.adapters.street_world import STOREY_M, Light, Street
+from maekit.adapters.simulate.street_world import STOREY_M, Light, Street
 
 Array = NDArray[Any]
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.adapter import Adapter, Detector, Front, Transformation
-from maekit.adapters.fmcw_scene import simulate_scenes
-from maekit.adapters.map_detector import lit_detector, map_detector, settings_of
-from maekit.adapters.map_drawing import draw_maps, drawn_at
-from maekit.adapters.map_plane import map_plane
-from maekit.adapters.radar_sets import TRANSFORMATIONS
+from maekit.adapters.radar.detector import lit_detector, map_detector, settings_of
+from maekit.adapters.radar.drawing import draw_maps, drawn_at
+from maekit.adapters.radar.plane import map_plane
+from maekit.adapters.radar.public_sets import TRANSFORMATIONS
+from maekit.adapters.simulate.fmcw_scene import simulate_scenes
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
 
@@ -193,11 +193,11 @@ class RangeDopplerAdapter(Adapter):
         draw_maps(axes, x, self.info.axes, unit=self.unit, channels=self.info.channels, title=title)
 
     def drawn_at(self, where: Array) -> Array:
-        """See `maekit.adapters.map_drawing`."""
+        """See `maekit.adapters.radar.drawing`."""
         return drawn_at(self.info.axes, where)
 
     def plane(self) -> Plane | None:
-        """See `maekit.adapters.map_plane`."""
+        """See `maekit.adapters.radar.plane`."""
         return map_plane(self.info.axes)
 
     def detectors(self) -> Mapping[str, Detector]:

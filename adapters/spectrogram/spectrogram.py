@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.adapter import Adapter, Front
-from maekit.adapters.fmcw import SPEED_OF_LIGHT
-from maekit.adapters.micro_doppler import simulate_micro_doppler
+from maekit.adapters.radar.fmcw import SPEED_OF_LIGHT
+from maekit.adapters.simulate.micro_doppler import simulate_micro_doppler
 from maekit.core.patchify import GridPatchifier
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal as dsp
 
-from maekit.adapters.beats import band_passed, fine_periodogram, parabola_offset
+from maekit.adapters.heart.beats import band_passed, fine_periodogram, parabola_offset
 
 Array = NDArray[Any]
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-from maekit.adapters.street_camera import GROUND, Camera, View, lit
-from maekit.adapters.street_traffic import Traveller
-from maekit.adapters.street_world import Light
+from maekit.adapters.simulate.street_camera import GROUND, Camera, View, lit
+from maekit.adapters.simulate.street_traffic import Traveller
+from maekit.adapters.simulate.street_world import Light
 
 Array = NDArray[Any]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from maekit.adapters.range_doppler import RangeDopplerAdapter, twice_zero
-from maekit.adapters.street import simulate_street
+from maekit.adapters.radar.range_doppler import RangeDopplerAdapter, twice_zero
+from maekit.adapters.simulate.street import simulate_street
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

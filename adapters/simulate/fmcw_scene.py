@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from maekit.adapters.fmcw import FMCW
-from maekit.adapters.range_doppler_map import range_doppler_map
-from maekit.adapters.road_users import CLASSES, KINDS, Body, Kind
+from maekit.adapters.radar.fmcw import FMCW
+from maekit.adapters.radar.range_doppler_map import range_doppler_map
+from maekit.adapters.simulate.road_users import CLASSES, KINDS, Body, Kind
 from maekit.errors import UserError
 
 Array = NDArray[Any]

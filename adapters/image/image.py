@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.adapter import Adapter, Front
-from maekit.adapters.augment import area_crop, rand_augment, random_crop, seeded
-from maekit.adapters.shapes import simulate_shapes
+from maekit.adapters.image.augment import area_crop, rand_augment, random_crop, seeded
+from maekit.adapters.simulate.shapes import simulate_shapes
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
 

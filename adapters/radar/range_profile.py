@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import fft, linalg
 from scipy import signal as dsp
 
-from maekit.adapters.fmcw import FMCW
+from maekit.adapters.radar.fmcw import FMCW
 from maekit.errors import UserError
 
 Array = NDArray[Any]

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from maekit.adapter import Front
-from maekit.adapters.heart_rate import HeartRateAdapter
+from maekit.adapters.heart.heart_rate import HeartRateAdapter
 from maekit.core.patchify import GridPatchifier
 
 if TYPE_CHECKING:

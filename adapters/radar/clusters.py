@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 
-from maekit.adapters.cfar import Kind, cfar
+from maekit.adapters.radar.cfar import Kind, cfar
 
 DETECTION = np.dtype(
     [("centre", np.float64, 2), ("extent", np.float64, 2), ("cells", np.int64), ("peak_db", np.float64), ("score_db", np.float64)]

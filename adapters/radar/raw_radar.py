@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.adapters.chest_displacement import ChestDisplacement, chest_displacement, profile_displacement
-from maekit.adapters.dca1000 import FULL_SCALE, dca1000_cube
-from maekit.adapters.fmcw import FMCW, SPEED_OF_LIGHT
+from maekit.adapters.radar.chest_displacement import ChestDisplacement, chest_displacement, profile_displacement
+from maekit.adapters.radar.dca1000 import FULL_SCALE, dca1000_cube
+from maekit.adapters.radar.fmcw import FMCW, SPEED_OF_LIGHT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def dca1000_displacement(
         samples: a chirp and receiver.
         chirps: a frame.
         within_m: where the person may be.
-        **layout: see `maekit.adapters.dca1000.dca1000_cube`.
+        **layout: see `maekit.adapters.radar.dca1000.dca1000_cube`.
 
     Returns:
         (frame,) displacement in mm, attributes, findings.

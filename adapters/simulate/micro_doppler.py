@@ -12,7 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from maekit.adapters.fmcw import SPEED_OF_LIGHT
+from maekit.adapters.radar.fmcw import SPEED_OF_LIGHT
 from maekit.config.data_spec import find_spec
 
 CLASSES = {"one blade": 1, "two blades": 2, "three blades": 3}

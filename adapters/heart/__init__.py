@@ -1,0 +1,1 @@
+"""Heart signals and heart rate."""

@@ -1,0 +1,1 @@
+"""RGB and grey images."""

@@ -1,0 +1,1 @@
+"""Radar: from raw samples to maps, and objects on maps."""

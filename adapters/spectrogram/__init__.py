@@ -1,0 +1,1 @@
+"""Spectrograms of 1-D signals."""
