@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from maekit import plugins
-from maekit.build import training_stats as trained_on
+from maekit.build import training_stats
 from maekit.build.experiment import LABELLED_TASKS, SKIPPED, Setup, set_up, set_up_without_data
 from maekit.build.models import fit_target, make_task
 from maekit.build.tokenizers import spelled_out
@@ -323,8 +323,8 @@ def _train(
             agreed = identity(recipe, setup.source.fingerprint(), start)
             training = setup.some_samples("train", augment=True)
             describe(run, setup, process, start)
-            if process.first and start is not None and trained_on.read(run.folder) is None:
-                trained_on.write(run.folder, trained_on.measure(setup))
+            if process.first and start is not None and training_stats.read(run.folder) is None:
+                training_stats.write(run.folder, training_stats.measure(setup))
             metrics = loop.train(
                 task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
                 identity=agreed, watch=watch,

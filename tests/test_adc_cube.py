@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from maekit import api as verbs
+from maekit import api
 from maekit.adapters.radar.adc_cube import AdcCubeAdapter
 from maekit.adapters.radar.fmcw import FMCW
 from maekit.adapters.simulate.cube_scene import CUBE_RADAR, simulate_cubes
@@ -223,7 +223,7 @@ training: {{batch_size: 4, log_every_steps: 1}}
 def test_a_masked_autoencoder_takes_two_steps_on_cubes(view: str, cubes: Path, tmp_path: Path) -> None:
     """Eight cubes of two drives, four a step; the chirp interval comes from the data spec."""
     (tmp_path / "cubes.yaml").write_text(RECIPE.format(view=view, folder=cubes))
-    done = verbs.pretrain(tmp_path / "cubes.yaml", runs=tmp_path, device="cpu")
+    done = api.pretrain(tmp_path / "cubes.yaml", runs=tmp_path, device="cpu")
     lines = (done.folder / "metrics.jsonl").read_text()
     assert '"step": 2' in lines or '"step":2' in lines
     assert "NaN" not in lines
@@ -296,8 +296,8 @@ def test_objects_are_found_in_cubes(tmp_path: Path) -> None:
         "task: {name: detection, tolerances: [0.1, 0.1, 0.1], lengths: [0.5, 1.7, 4], detail: 4, overlay: 0.5}\n"
         "schedule: {epochs: 1, warmup_epochs: 0}\ntraining: {batch_size: 4}\n"
     )
-    run = verbs.finetune(recipe, "random", runs=tmp_path / "runs").folder
-    metrics, rows = verbs.predictions(run, side="test")
+    run = api.finetune(recipe, "random", runs=tmp_path / "runs").folder
+    metrics, rows = api.predictions(run, side="test")
     assert len(rows["index"]) == 4
     assert np.isfinite(metrics["loss"])
     out = tmp_path / "found.json"

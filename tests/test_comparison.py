@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from maekit import api as verbs
+from maekit import api
 from maekit.config.load import list_recipes, load_recipe
 from maekit.errors import UserError
 from maekit.runs.compare import compare
@@ -140,8 +140,8 @@ def test_a_reference_is_of_one_recipe_alone(tmp_path: Path) -> None:
 
 def test_a_real_run_from_the_command_line(tiny: Path, tmp_path: Path) -> None:
     tiny.write_text(tiny.read_text() + "reference: {metrics: {loss: 1.0}, tolerance: {loss: 5.0}, source: a guess}\n")
-    base = verbs.pretrain(tiny, runs=tmp_path).folder
-    tuned = verbs.finetune(
+    base = api.pretrain(tiny, runs=tmp_path).folder
+    tuned = api.finetune(
         tiny,
         base,
         runs=tmp_path,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from maekit import api as verbs
+from maekit import api
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.cross_decoder import choose
 from maekit.errors import UserError
@@ -90,12 +90,12 @@ def test_what_does_not_go_together() -> None:
 
 def test_as_a_person_runs_it(tiny: Path, tmp_path: Path) -> None:
     cross = ["model.decoder_attention=cross", "model.predicted_share=0.5", "training.activation_checkpointing=true"]
-    run = verbs.pretrain(tiny, runs=tmp_path, overrides=[*cross, "schedule.epochs=3"]).folder
-    metrics = verbs.evaluate(run)
+    run = api.pretrain(tiny, runs=tmp_path, overrides=[*cross, "schedule.epochs=3"]).folder
+    metrics = api.evaluate(run)
     assert metrics["loss"] < 2
-    assert metrics == verbs.evaluate(run)
+    assert metrics == api.evaluate(run)
     assert reconstruct(run, tmp_path / "pictures", count=1)
     with pytest.raises(UserError, match=r"decoder_attention.*Did you mean 'cross'"):
-        verbs.pretrain(tiny, runs=tmp_path, overrides=["model.decoder_attention=cros"])
+        api.pretrain(tiny, runs=tmp_path, overrides=["model.decoder_attention=cros"])
     with pytest.raises(UserError, match="predicted_share goes with nothing else"):
-        verbs.pretrain(tiny, runs=tmp_path, overrides=["model.predicted_share=0.5", "name=b"])
+        api.pretrain(tiny, runs=tmp_path, overrides=["model.predicted_share=0.5", "name=b"])

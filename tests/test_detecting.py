@@ -21,7 +21,7 @@ from maekit.errors import UserError
 from maekit.metrics.average_precision import match, precision_and_recall
 from maekit.metrics.plane import Plane
 from maekit.metrics.similarity import LocationSimilarity
-from maekit.studies import detection_baselines as detecting
+from maekit.studies import detection_baselines
 
 RANGE = Axis("range", 64, "m", 0.5)
 AZIMUTH = Axis("azimuth", 33, "deg", 0.05, -0.8, "sine")
@@ -161,11 +161,11 @@ def test_detections_are_given_objects_as_average_precision_gives_them() -> None:
     true = np.array([[10.0, 0, 0], [20.0, 0, 1]])
     # Two on the first object: the surer one is given it. 3 m off at 20 m: near enough for class 1, not for class 0.
     found = np.array([[10.1, 0, 5.0], [10.0, 0, 9.0], [23.0, 0, 1.0], [12.0, 0, 2.0]])
-    assert detecting.matched(found, true, alike).tolist() == [-1, 0, 1, -1]
-    assert detecting.matched(found[:0], true, alike).tolist() == []
-    assert detecting.matched(found, true[:0], alike).tolist() == [-1] * 4
+    assert detection_baselines.matched(found, true, alike).tolist() == [-1, 0, 1, -1]
+    assert detection_baselines.matched(found[:0], true, alike).tolist() == []
+    assert detection_baselines.matched(found, true[:0], alike).tolist() == [-1] * 4
     swapped = np.column_stack([true[:, :2], 1 - true[:, 2]])
-    assert detecting.matched(found, swapped, alike).tolist() == [-1, 0, -1, -1]
+    assert detection_baselines.matched(found, swapped, alike).tolist() == [-1, 0, -1, -1]
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Setup:
 
 
 def measured(found: list[Any], setup: Setup, task: Any, *, boxes: bool = False) -> dict[str, float]:
-    true = detecting.objects(setup, "test", boxes=boxes)
+    true = detection_baselines.objects(setup, "test", boxes=boxes)
     group = np.zeros(len(true), dtype=np.int64)
     return precision_and_recall(match(found, true, group, 1, 2, task.likeness), np.ones(1), ["person", "car"])
 
@@ -182,15 +182,15 @@ def measured(found: list[Any], setup: Setup, task: Any, *, boxes: bool = False) 
 def test_spots_are_found_and_told_apart_by_their_size(blobs: Setup) -> None:
     """Persons are one cell 10 dB above noise, cars 5 by 3."""
     task, detector = make_task(blobs), blobs.adapter.detectors()[NAME]
-    plain = detecting.detect(blobs, detector, "test")
+    plain = detection_baselines.detect(blobs, detector, "test")
     assert len(plain) == len(blobs.split["test"])
-    train = np.concatenate(detecting.objects(blobs, "train"))
+    train = np.concatenate(detection_baselines.objects(blobs, "train"))
     usual = float(np.bincount(train[:, -1].astype(int)).argmax())
     assert {float(kind) for rows in plain for kind in rows[:, 2]} == {usual}
     alone = measured(plain, blobs, task)
-    classified = detecting.detect_and_classify(blobs, detector, "test", task.likeness, boxes=task.boxes)  # type: ignore[arg-type]
+    classified = detection_baselines.detect_and_classify(blobs, detector, "test", task.likeness, boxes=task.boxes)  # type: ignore[arg-type]
     scores = np.concatenate(classified)[:, 3]
-    assert ((scores >= detecting.LEAST) & (scores <= 1)).all()
+    assert ((scores >= detection_baselines.LEAST) & (scores <= 1)).all()
     both = measured(classified, blobs, task)
     assert min(alone["ap_person"], alone["ap_car"]) == 0
     assert both["ap_person"] > 0.8
@@ -209,7 +209,8 @@ def test_where_the_centre_lies_is_learned(blobs: Setup) -> None:
 
     moved = type(detector)(detector.features, nearer)
     found = [
-        detecting.detect_and_classify(blobs, one, "test", task.likeness, boxes=task.boxes) for one in (detector, moved)
+        detection_baselines.detect_and_classify(blobs, one, "test", task.likeness, boxes=task.boxes)
+        for one in (detector, moved)
     ]  # type: ignore[arg-type]
     before, after = (np.concatenate(rows)[np.concatenate(rows)[:, 2] == 1] for rows in found)
     far, sure = before[before[:, 0] > 12], after[after[:, 3] > 0.9]
@@ -221,18 +222,18 @@ def test_where_the_centre_lies_is_learned(blobs: Setup) -> None:
 def test_boxes_are_those_of_the_detector(blobs: Setup) -> None:
     setup = set_up(load_recipe(blobs.loaded.path, ["task={name: detection, boxes: true}"]), fit=False)
     task, detector = make_task(setup), setup.adapter.detectors()[NAME]
-    found = detecting.detect_and_classify(setup, detector, "test", task.likeness, boxes=task.boxes)  # type: ignore[arg-type]
+    found = detection_baselines.detect_and_classify(setup, detector, "test", task.likeness, boxes=task.boxes)  # type: ignore[arg-type]
     assert found[0].shape[1] == 6
     assert measured(found, setup, task, boxes=True)["ap50"] > 0.6
-    assert detecting.detect(setup, detector, "test", boxes=True)[0].shape[1] == 6
+    assert detection_baselines.detect(setup, detector, "test", boxes=True)[0].shape[1] == 6
 
 
 def test_few_labels_leave_nothing_to_tell_apart(blobs: Setup) -> None:
     features = np.random.default_rng(0).standard_normal((6, 3))
-    assert detecting._classifier(features, np.full(6, -1))(features) == {}
-    assert detecting._classifier(features, np.full(6, 1))(features)[1].tolist() == [1.0] * 6
-    assert detecting._classifier(features[:0], np.zeros(0, dtype=int))(features) == {}
-    several = detecting._classifier(features, np.array([-1, 0, 1, -1, 0, 1]))(features[:0])
+    assert detection_baselines._classifier(features, np.full(6, -1))(features) == {}
+    assert detection_baselines._classifier(features, np.full(6, 1))(features)[1].tolist() == [1.0] * 6
+    assert detection_baselines._classifier(features[:0], np.zeros(0, dtype=int))(features) == {}
+    several = detection_baselines._classifier(features, np.array([-1, 0, 1, -1, 0, 1]))(features[:0])
     assert {kind: len(values) for kind, values in several.items()} == {0: 0, 1: 0}
 
 
@@ -240,10 +241,10 @@ def test_what_cannot_be_is_said(blobs: Setup) -> None:
     detector = blobs.adapter.detectors()[NAME]
     bare = type(detector)(("power",), detector.find)
     with pytest.raises(UserError, match="does not give boxes"):
-        detecting.detect(blobs, bare, "test", boxes=True)
+        detection_baselines.detect(blobs, bare, "test", boxes=True)
     unlabelled = set_up(load_recipe(blobs.loaded.path, []), fit=False)
     with pytest.raises(UserError, match="no objects"):
-        detecting.detect(unlabelled, detector, "test")
+        detection_baselines.detect(unlabelled, detector, "test")
 
 
 def test_on_a_drive_of_a_simulated_street(tmp_path: Path) -> None:
@@ -255,11 +256,11 @@ def test_on_a_drive_of_a_simulated_street(tmp_path: Path) -> None:
         "split: {test: [drive002]}}\nschedule: {epochs: 1}\ntask: {name: detection, tolerances: [0.005, 0.01, 0.03]}\n"
     )
     setup = set_up(load_recipe(recipe), fit=False)
-    found = detecting.detect(setup, setup.adapter.detectors()[NAME], "test")
-    true = detecting.objects(setup, "test")
+    found = detection_baselines.detect(setup, setup.adapter.detectors()[NAME], "test")
+    true = detection_baselines.objects(setup, "test")
     likeness = make_task(setup).likeness  # type: ignore[union-attr]
     hits = [
-        (detecting.matched(np.column_stack([rows[:, :2], rows[:, 3]]), ours, likeness) >= 0).sum()  # type: ignore[arg-type]
+        (detection_baselines.matched(np.column_stack([rows[:, :2], rows[:, 3]]), ours, likeness) >= 0).sum()  # type: ignore[arg-type]
         for rows, ours in zip(found, true, strict=True)
     ]
     assert sum(hits) > 0.5 * sum(map(len, true))

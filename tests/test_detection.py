@@ -12,7 +12,7 @@ from blobs import DETECTION, PICTURE, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api as verbs
+from maekit import api
 from maekit.adapters.radar.range_azimuth import RangeAzimuthAdapter
 from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
@@ -189,8 +189,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_network_learns_to_find_spots(recipe: Path, tmp_path: Path) -> None:
     more = ["schedule.epochs=40", "optimizer.base_lr=1.6e-2", "optimizer.betas=[0.9, 0.99]", "name=found"]
-    outcome = verbs.finetune(recipe, "random", overrides=[DETECTION, *more], runs=tmp_path)
-    metrics, rows = verbs.predictions(outcome.folder, side="test")
+    outcome = api.finetune(recipe, "random", overrides=[DETECTION, *more], runs=tmp_path)
+    metrics, rows = api.predictions(outcome.folder, side="test")
     assert metrics["ap_car"] > 0.6
     assert metrics["ap50"] > 0.35
     found = rows["detections"]
@@ -251,8 +251,8 @@ def test_detail_sees_cells_near_by_and_nothing_that_was_not_measured() -> None:
 
 def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -> None:
     more = ["schedule.epochs=40", "optimizer.base_lr=1.6e-2", "optimizer.betas=[0.9, 0.99]", "name=boxes"]
-    outcome = verbs.finetune(recipe, "random", overrides=["task={name: detection, boxes: true}", *more], runs=tmp_path)
-    metrics, rows = verbs.predictions(outcome.folder, side="test")
+    outcome = api.finetune(recipe, "random", overrides=["task={name: detection, boxes: true}", *more], runs=tmp_path)
+    metrics, rows = api.predictions(outcome.folder, side="test")
     assert metrics["ap50"] > 0.3
     cars = rows["detections"][..., 4] == 1
     sure = rows["detections"][cars & (rows["detections"][..., 5] > 0.4)]
@@ -274,7 +274,7 @@ def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -
 )
 def test_options_that_do_not_fit_are_named(recipe: Path, tmp_path: Path, task: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        verbs.finetune(recipe, "random", overrides=[f"task={task}"], runs=tmp_path)
+        api.finetune(recipe, "random", overrides=[f"task={task}"], runs=tmp_path)
 
 
 def test_left_and_right_are_swapped_with_their_objects(recipe: Path) -> None:
@@ -342,7 +342,7 @@ def test_what_moves_or_changes_the_map_alone_goes_with_nothing_beside(recipe: Pa
         (["task={name: detection, tolerances: [0.02, 0.02], lengths: [1, 2], overlay: 0.5}"], "overlay"),
     ):
         with pytest.raises(UserError, match=f"{told}=.* picture is read beside it"):
-            verbs.finetune(recipe, "random", overrides=[beside, *more], runs=tmp_path)
+            api.finetune(recipe, "random", overrides=[beside, *more], runs=tmp_path)
     frames = SignalInfo(("power",), (Axis("range", 8, "m", 1.0), Axis("doppler", 8, "m/s", 1.0, -4.0)))
     mirrored = SignalInfo(("power",), (Axis("range", 8, "m", 1.0), Axis("azimuth", 8, "deg", 10.0, -35.0)))
     adapter = RangeAzimuthAdapter(mirrored, mirror_azimuth=True)
@@ -350,7 +350,7 @@ def test_what_moves_or_changes_the_map_alone_goes_with_nothing_beside(recipe: Pa
     with pytest.raises(ValueError, match="last axis of speeds is doppler"):
         adapter.goes_beside({"speeds": RangeDopplerAdapter(frames)})
     with pytest.raises(UserError, match=r"shift=\[32, 0\].*below \(32, 16\)"):
-        verbs.finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[32, 0]"], runs=tmp_path)
+        api.finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[32, 0]"], runs=tmp_path)
 
 
 def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
@@ -404,7 +404,7 @@ def test_an_overlay_is_for_training_alone_in_pretraining_too() -> None:
 
 def test_a_finished_run_is_not_read_with_patches_of_another_shape(recipe: Path, tmp_path: Path) -> None:
     more = [DETECTION, "schedule.epochs=1", "schedule.warmup_epochs=0", "name=cut"]
-    run = verbs.finetune(recipe, "random", overrides=more, runs=tmp_path).folder
-    assert "ap" in verbs.evaluate(run, overrides=["adapter.floor_db=-90"])
+    run = api.finetune(recipe, "random", overrides=more, runs=tmp_path).folder
+    assert "ap" in api.evaluate(run, overrides=["adapter.floor_db=-90"])
     with pytest.raises(UserError, match="cut otherwise"):
-        verbs.evaluate(run, overrides=["adapter.patch=[8, 2]"])
+        api.evaluate(run, overrides=["adapter.patch=[8, 2]"])

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_interop import encoder_of, fine_tuned, recipes, vitmae  # noqa: F401  (a fixture)
 
-from maekit import api as verbs
+from maekit import api
 from maekit.build.weights import read_weights, resampled
 from maekit.errors import UserError
 from maekit.interop import graph, official
@@ -98,11 +98,11 @@ def test_an_encoder_alone_is_never_asked_to_predict(recipes: Path) -> None:  # n
     save_file(official.write(encoder_of(vitmae()), 3, (8, 8)), recipes / "encoder.safetensors")
     run = recipes / "run"
     import_weights(recipes / "encoder.safetensors", recipes / "pretrain.yaml", run, partial=True)
-    for ask in (lambda: reconstruct(run, recipes / "pictures"), lambda: verbs.evaluate(run)):
+    for ask in (lambda: reconstruct(run, recipes / "pictures"), lambda: api.evaluate(run)):
         with pytest.raises(UserError, match="no decoder in the weights that this run was made of"):
             ask()
     assert "lack a decoder" in report(run).read_text()
-    assert verbs.embed(run, recipes / "features.h5").is_file()
+    assert api.embed(run, recipes / "features.h5").is_file()
 
 
 def test_a_normalisation_is_never_made_up(recipes: Path) -> None:  # noqa: F811
@@ -172,7 +172,7 @@ def test_each_kind_of_head_there_and_back(recipes: Path, make: Any, settings: li
                 )
             assert all(f"--set {setting}" in str(said.value) for setting in settings)
     import_weights(recipes / "w.safetensors", recipes / "classify.yaml", recipes / "run", overrides=settings)
-    _, task = verbs.open_run(recipes / "run")
+    _, task = api.open_run(recipes / "run")
     assert isinstance(task, Transfer)
     x = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
@@ -198,7 +198,7 @@ def test_what_a_layout_cannot_say_is_not_written(
     forms: list[str],
     reason: str,
 ) -> None:
-    run = verbs.pretrain(recipes / "pretrain.yaml", runs=recipes / "runs", overrides=settings).folder
+    run = api.pretrain(recipes / "pretrain.yaml", runs=recipes / "runs", overrides=settings).folder
     for form in forms:
         with pytest.raises(UserError, match=f"the layout {form} cannot say.*{reason}"):
             export_weights(run, recipes / "out", form)
@@ -213,16 +213,16 @@ def test_what_a_layout_cannot_say_is_not_written(
 @pytest.mark.parametrize(("pooling", "form"), [("mean", "official"), ("class", "timm"), ("class", "huggingface")])
 def test_probes_that_others_would_read_wrongly_are_not_written(recipes: Path, pooling: str, form: str) -> None:  # noqa: F811
     settings = ["task.tune=frozen", f"task.pooling={pooling}"]
-    run = verbs.finetune(recipes / "classify.yaml", "random", runs=recipes / "runs", overrides=settings).folder
+    run = api.finetune(recipes / "classify.yaml", "random", runs=recipes / "runs", overrides=settings).folder
     with pytest.raises(UserError, match=f"the layout {form} cannot say"):
         export_weights(run, recipes / "out", form)
 
 
 def test_a_regressors_graph_answers_in_the_unit_of_the_label(tiny: Path, tmp_path: Path) -> None:
-    run = verbs.finetune(tiny, "random", runs=tmp_path, overrides=["task=regression"]).folder
+    run = api.finetune(tiny, "random", runs=tmp_path, overrides=["task=regression"]).folder
     notes = export_weights(run, tmp_path / "m.pt2", "torch_export")
     assert "out: output (batch) float32" in notes[0]
-    setup, task = verbs.open_run(run)
+    setup, task = api.open_run(run)
     signals = torch.stack([torch.from_numpy(setup.adapter.prepare(setup.source[i])[0]) for i in range(3)])
     found = torch.export.load(tmp_path / "m.pt2").module()(signals)
     torch.testing.assert_close(found, task.eval().predict({"signal": signals}))  # type: ignore[operator]

@@ -12,14 +12,14 @@ import pytest
 import torch
 from blobs import AZIMUTHS, DETECTION, RANGES, write
 
-from maekit import api as verbs
+from maekit import api
 from maekit.adapters.radar.plane import map_plane
 from maekit.build.experiment import set_up
 from maekit.build.models import make_task
 from maekit.config.load import load_recipe
 from maekit.data.sample import Axis
 from maekit.errors import UserError
-from maekit.studies import detection_baselines as detecting
+from maekit.studies import detection_baselines
 
 RANGE = Axis("range", 8, "m", 0.5, 1.0)
 
@@ -63,10 +63,10 @@ def test_a_spec_that_cannot_be_is_told_of_before_training(tmp_path: Path, old: s
     spec = tmp_path / "blobs.yaml"
     spec.write_text(spec.read_text().replace(old, new))
     with pytest.raises(UserError, match=told):
-        verbs.finetune(recipe, "random", overrides=[DETECTION], runs=tmp_path)
+        api.finetune(recipe, "random", overrides=[DETECTION], runs=tmp_path)
     if "no object" not in told:  # objects are moved with the map by its coordinates
         with pytest.raises(UserError, match=told):
-            verbs.finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[2, 2]"], runs=tmp_path)
+            api.finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[2, 2]"], runs=tmp_path)
     assert not list(tmp_path.glob("blobs/checkpoints/*"))
 
 
@@ -89,7 +89,7 @@ def test_nothing_in_any_training_sample_is_learned_and_said_as_nothing(
             del record["objects"]
             record.create_dataset("objects", data=change(table)).attrs["columns"] = columns
     setup = set_up(load_recipe(recipe, [DETECTION]))
-    assert detecting.constant(setup).shape == (0, 4)
+    assert detection_baselines.constant(setup).shape == (0, 4)
     batch = {"signal": torch.zeros(2, 1, RANGES, AZIMUTHS), "index": torch.arange(2),
              "label": torch.from_numpy(np.asarray(setup.labels[:2]))}  # fmt: skip
     task = make_task(setup)

@@ -19,9 +19,9 @@ from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api as verbs
-from maekit.adapters.heart import quality as signal_quality
-from maekit.build import training_stats as trained_on
+from maekit import api
+from maekit.adapters.heart import quality
+from maekit.build import training_stats
 from maekit.config.data_spec import DataSpec
 from maekit.data.hdf5.recording import RecordingReader
 from maekit.data.hdf5.safety import open_hdf5
@@ -51,7 +51,7 @@ def run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     recipe = folder / "tiny.yaml"
     recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression}\n")
-    return verbs.finetune(recipe, "random", runs=folder).folder
+    return api.finetune(recipe, "random", runs=folder).folder
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +60,7 @@ def sure(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sure")
     recipe = folder / "tiny.yaml"
     recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression, bins: 30}\n")
-    return verbs.finetune(
-        recipe, "random", runs=folder, overrides=["optimizer.base_lr=0.05", "schedule.epochs=6"]
-    ).folder
+    return api.finetune(recipe, "random", runs=folder, overrides=["optimizer.base_lr=0.05", "schedule.epochs=6"]).folder
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -89,7 +87,7 @@ def record(path: Path, values: np.ndarray, rate_hz: float, name: str = "person_0
 def test_equals_evaluation(run: Path, cohort: Path, tmp_path: Path) -> None:
     """The same windows, one stream and one by one, with labels and without, give the same numbers."""
     found = predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_001", hop_s=5, gate=False)
-    _, wanted = verbs.predictions(run, side="test")
+    _, wanted = api.predictions(run, side="test")
     rows = read(found.place)
     assert found.windows == len(rows) == len(wanted["output"]) == 5
     np.testing.assert_allclose([float(row["bpm"]) for row in rows], wanted["output"], rtol=1e-5)
@@ -102,14 +100,14 @@ def test_needs_no_training_data(run: Path, tmp_path: Path, cohort: Path) -> None
     """A run that was moved away from its data works as before; one without what it was trained on asks for them."""
     moved = tmp_path / "moved"
     moved.mkdir()
-    for name in ("recipe.yaml", "data_spec.yaml", trained_on.FILE):
+    for name in ("recipe.yaml", "data_spec.yaml", training_stats.FILE):
         text = (run / name).read_text()
         (moved / name).write_text(text.replace(str(cohort), "/nowhere"))
     (moved / "checkpoints").symlink_to(run / "checkpoints")
     for folder, name in ((run, "here.csv"), (moved, "there.csv")):
         predict(folder, cohort / "vital_signs.h5", tmp_path / name, record="person_002")
     assert (tmp_path / "here.csv").read_text() == (tmp_path / "there.csv").read_text()
-    (moved / trained_on.FILE).unlink()
+    (moved / training_stats.FILE).unlink()
     with pytest.raises(UserError, match="no such folder"):
         predict(moved, cohort / "vital_signs.h5", tmp_path / "third.csv", record="person_002")
 
@@ -175,7 +173,7 @@ def test_memory_does_not_grow(run: Path, tmp_path: Path) -> None:
 
 def test_an_empty_room_and_motion_have_no_estimate(run: Path, tmp_path: Path) -> None:
     """Phase noise alone, and a body that moves, get a reason; the same chest at rest gets values."""
-    (limits := dict(trained_on.read(run).limits)).pop("motion")
+    (limits := dict(training_stats.read(run).limits)).pop("motion")
     assert limits  # the simulator's rate is high enough to tell an empty room
     rng = np.random.default_rng(1)
     still = chest(60, RATE)
@@ -198,22 +196,15 @@ def test_an_empty_room_and_motion_have_no_estimate(run: Path, tmp_path: Path) ->
 @given(scale=st.floats(1e-3, 1e3), rate=st.sampled_from([25.0, 50.0, 100.0, 200.0]))
 def test_presence_does_not_depend_on_gain(scale: float, rate: float) -> None:
     alive, noise = chest(10, rate), np.random.default_rng(0).standard_normal(round(10 * rate))
-    assert (
-        signal_quality.body_over_noise_db(scale * alive, rate)
-        > 10
-        > 0
-        > signal_quality.body_over_noise_db(scale * noise, rate)
-    )
-    assert signal_quality.largest_move(scale * alive, rate) == pytest.approx(
-        scale * signal_quality.largest_move(alive, rate)
-    )
+    assert quality.body_over_noise_db(scale * alive, rate) > 10 > 0 > quality.body_over_noise_db(scale * noise, rate)
+    assert quality.largest_move(scale * alive, rate) == pytest.approx(scale * quality.largest_move(alive, rate))
 
 
 def test_spikes_are_no_motion() -> None:
     x = chest(10, RATE)
     spiked = x.copy()
     spiked[[100, 300]] += 50
-    assert signal_quality.largest_move(spiked, RATE) == pytest.approx(signal_quality.largest_move(x, RATE), rel=0.05)
+    assert quality.largest_move(spiked, RATE) == pytest.approx(quality.largest_move(x, RATE), rel=0.05)
 
 
 @settings(deadline=None, max_examples=50)
@@ -231,10 +222,10 @@ def test_smoothing_is_a_median_of_what_there_is(values: list[float | None], widt
 
 
 def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Path) -> None:
-    known = trained_on.read(sure)
+    known = training_stats.read(sure)
     assert known is not None
     assert known.pace is not None
-    _, rows = verbs.predictions(sure, side="test")
+    _, rows = api.predictions(sure, side="test")
     count = len(rows["output"])
     result = {
         "arms": {"net": rows["output"].tolist()},
@@ -261,15 +252,15 @@ def test_what_cannot_be_followed_is_named(run: Path, sure: Path, tmp_path: Path)
     path = record(tmp_path / "a.h5", chest(30, RATE), RATE)
     with pytest.raises(UserError, match="does not say how uncertain"):
         predict(run, path, tmp_path / "no.csv", track_s=10)
-    known = trained_on.read(sure)
+    known = training_stats.read(sure)
     assert known is not None
-    before = (sure / trained_on.FILE).read_text()
-    trained_on.write(sure, replace(known, pace=None))  # as an earlier version wrote it
+    before = (sure / training_stats.FILE).read_text()
+    training_stats.write(sure, replace(known, pace=None))  # as an earlier version wrote it
     try:
         with pytest.raises(UserError, match="how fast the labels"):
             predict(sure, path, tmp_path / "no.csv", track_s=10)
     finally:
-        (sure / trained_on.FILE).write_text(before)
+        (sure / training_stats.FILE).write_text(before)
     assert not (tmp_path / "no.csv").exists()
 
 
@@ -425,9 +416,9 @@ def test_classes_have_names_and_probabilities(tmp_path: Path) -> None:
         "model: {encoder: {width: 16, depth: 1, heads: 2}}\ntask: {name: classification}\n"
         "optimizer: {base_lr: 0.1}\nschedule: {epochs: 10, warmup_epochs: 1}\ntraining: {batch_size: 4}\n".replace("ROOT", str(tmp_path))
     )  # fmt: skip
-    folder = verbs.finetune(tmp_path / "recipe.yaml", "random", runs=tmp_path / "runs").folder
+    folder = api.finetune(tmp_path / "recipe.yaml", "random", runs=tmp_path / "runs").folder
     found = predict(folder, tmp_path / "d.h5", tmp_path / "out.csv", hop_s=5, gate=False)
-    _, wanted = verbs.predictions(folder, side="validation")
+    _, wanted = api.predictions(folder, side="validation")
     probabilities = torch.from_numpy(wanted["output"][10:]).softmax(1)
     rows = read(found.place)
     assert [row["class"] for row in rows] == [("calm", "busy")[i] for i in probabilities.argmax(1)]

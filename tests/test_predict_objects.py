@@ -18,9 +18,9 @@ import pytest
 from blobs import DETECTION, PICTURE, SPEC, write
 from PIL import Image
 
-from maekit import api as verbs
+from maekit import api
 from maekit.adapters.radar.drawing import draw_maps, drawn_at
-from maekit.build import training_stats as trained_on
+from maekit.build import training_stats
 from maekit.data.sample import Axis
 from maekit.data.stream import stream
 from maekit.errors import UserError
@@ -57,14 +57,14 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(recipe: Path) -> Path:
     overrides = [DETECTION, "name=found", *SHORT]
-    return verbs.finetune(recipe, "random", overrides=overrides, runs=recipe.parent / "runs").folder
+    return api.finetune(recipe, "random", overrides=overrides, runs=recipe.parent / "runs").folder
 
 
 @pytest.fixture(scope="module")
 def together(recipe: Path) -> Path:
     """A run that also reads a picture."""
     overrides = [DETECTION, f"beside={{picture: {PICTURE}}}", "name=together", *SHORT]
-    return verbs.finetune(recipe, "random", overrides=overrides, runs=recipe.parent / "runs").folder
+    return api.finetune(recipe, "random", overrides=overrides, runs=recipe.parent / "runs").folder
 
 
 def found(run: Path, recipe: Path, to: Path, *, drawn: bool = False, **options: Any) -> Found:
@@ -84,7 +84,7 @@ def frames(to: Path) -> list[dict[str, Any]]:
 
 
 def same_as_evaluation(run: Path, told: list[dict[str, Any]]) -> None:
-    _, rows = verbs.predictions(run, side="test")
+    _, rows = api.predictions(run, side="test")
     assert len(told) == len(rows["detections"]) == FRAMES
     assert sum(len(frame["detections"]) for frame in told) > FRAMES
     for frame, wanted in zip(told, rows["detections"].astype(float), strict=True):
@@ -149,15 +149,15 @@ def test_signals_beside_are_read_and_may_be_lacking(together: Path, recipe: Path
 def test_needs_no_training_data(together: Path, recipe: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     moved.mkdir()
-    for name in ("recipe.yaml", "data_spec.yaml", trained_on.FILE):
+    for name in ("recipe.yaml", "data_spec.yaml", training_stats.FILE):
         (moved / name).write_text((together / name).read_text().replace(str(recipe.parent), "/nowhere"))
     (moved / "checkpoints").symlink_to(together / "checkpoints")
     for folder, name in ((together, "here.csv"), (moved, "there.csv")):
         found(folder, recipe, tmp_path / name)
     assert (tmp_path / "here.csv").read_text() == (tmp_path / "there.csv").read_text()
-    stated = json.loads((moved / trained_on.FILE).read_text())
+    stated = json.loads((moved / training_stats.FILE).read_text())
     del stated["beside"]  # as an earlier version wrote it
-    (moved / trained_on.FILE).write_text(json.dumps(stated))
+    (moved / training_stats.FILE).write_text(json.dumps(stated))
     with pytest.raises(UserError, match="no such folder"):
         found(moved, recipe, tmp_path / "third.csv")
 
@@ -172,11 +172,11 @@ def test_clips_are_looked_at_in_every_frame(recipe: Path, tmp_path: Path) -> Non
         "name=clips",
         *SHORT,
     ]
-    run = verbs.finetune(recipe, "random", overrides=overrides, runs=tmp_path).folder
+    run = api.finetune(recipe, "random", overrides=overrides, runs=tmp_path).folder
     found(run, recipe, tmp_path / "out.json")
     told = frames(tmp_path / "out.json")
     assert [frame["frame"] for frame in told] == list(range(2, FRAMES))
-    _, rows = verbs.predictions(run, side="test")
+    _, rows = api.predictions(run, side="test")
     for frame, wanted in zip(told[::3], rows["detections"], strict=True):
         score = [one["score"] for one in frame["detections"]]
         np.testing.assert_allclose(score, wanted[np.isfinite(wanted[:, -1]), -1], rtol=1e-3)
@@ -233,7 +233,7 @@ def test_memory_does_not_grow(run: Path, recipe: Path, tmp_path: Path) -> None:
 
 def test_boxes_have_extents_with_units(recipe: Path, tmp_path: Path) -> None:
     overrides = ["task={name: detection, boxes: true}", "name=boxes", *SHORT]
-    run = verbs.finetune(recipe, "random", overrides=overrides, runs=tmp_path).folder
+    run = api.finetune(recipe, "random", overrides=overrides, runs=tmp_path).folder
     found(run, recipe, tmp_path / "out.csv", lowest_score=0)
     with (tmp_path / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -314,7 +314,7 @@ def test_report_of_a_detection_run(run: Path) -> None:
         "camera",
     ):
         assert word in page, word
-    metrics, _ = verbs.predictions(run, side="test")
+    metrics, _ = api.predictions(run, side="test")
     assert f"AP {metrics['ap']:.3f} on the test split" in page
 
 

@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api as verbs
+from maekit import api
 from maekit.adapter import Front
 from maekit.adapters.heart.rate_spectrum import RateSpectrumAdapter
 from maekit.config.data_spec import load_spec
@@ -208,13 +208,13 @@ def written(tmp_path: Path, cohort: Path) -> Path:
 
 def test_pretrained_and_tuned_as_a_person_would(written: Path, tmp_path: Path) -> None:
     """Each patch speaks for its rate: what comes out lies in the range, and the spread is known."""
-    base = verbs.pretrain(written, runs=tmp_path).folder
-    run = verbs.finetune(written, str(base), runs=tmp_path, overrides=[TASK, "name=tuned"]).folder
-    _, rows = verbs.predictions(run)
+    base = api.pretrain(written, runs=tmp_path).folder
+    run = api.finetune(written, str(base), runs=tmp_path, overrides=[TASK, "name=tuned"]).folder
+    _, rows = api.predictions(run)
     assert ((rows["output"] > 38) & (rows["output"] < 143)).all()
     assert (rows["uncertainty"] > 0).all()
     frozen = TASK.replace("median", "median, tune: frozen")
-    _, rows = verbs.predictions(verbs.finetune(written, str(base), runs=tmp_path, overrides=[frozen, "name=f"]).folder)
+    _, rows = api.predictions(api.finetune(written, str(base), runs=tmp_path, overrides=[frozen, "name=f"]).folder)
     assert np.isfinite(rows["output"]).all()
 
 
@@ -228,7 +228,7 @@ def test_pretrained_and_tuned_as_a_person_would(written: Path, tmp_path: Path) -
 )
 def test_patches_that_speak_for_nothing(written: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        verbs.finetune(written, "random", runs=tmp_path, overrides=overrides)
+        api.finetune(written, "random", runs=tmp_path, overrides=overrides)
 
 
 def test_it_keeps_an_adapters_promises(cohort: Path) -> None:

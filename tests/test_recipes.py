@@ -13,8 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api as verbs
-from maekit import plugins
+from maekit import api, plugins
 from maekit.build.experiment import Setup, adapters_beside
 from maekit.build.models import fit_target, make_task
 from maekit.config.data_spec import Split, load_spec
@@ -326,7 +325,7 @@ def test_options_are_checked_where_they_stand(tiny: Path, tmp_path: Path) -> Non
         "training.batch_size=4000": "do not fill one step",
     }  # fmt: skip
     for override, message in cases.items():
-        verb = verbs.pretrain if "task" not in override else lambda *a, **k: verbs.finetune(a[0], "random", **k)
+        verb = api.pretrain if "task" not in override else lambda *a, **k: api.finetune(a[0], "random", **k)
         with pytest.raises(UserError, match=message):
             verb(tiny, runs=tmp_path / "runs", overrides=[override])
     assert not list((tmp_path / "runs").rglob("*.safetensors"))

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from processes import forked
 
-from maekit import api as verbs
+from maekit import api
 from maekit.errors import UserError
 from maekit.tasks.shared_norm import SharedBatchNorm
 from maekit.training import checkpoint
@@ -44,7 +44,7 @@ def sets(*overrides: str) -> list[str]:
 @pytest.fixture
 def one(tiny: Path, tmp_path: Path) -> Path:
     """Ten steps on one process."""
-    return verbs.pretrain(tiny, runs=tmp_path / "one", overrides=STILL).folder
+    return api.pretrain(tiny, runs=tmp_path / "one", overrides=STILL).folder
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,7 @@ def one(tiny: Path, tmp_path: Path) -> Path:
 )
 def test_many_processes_equal_one(tiny: Path, tmp_path: Path, one: Path, processes: int, options: list[str]) -> None:
     """Same samples, same masks: losses agree to 1e-4, which float32 sums in another order explain."""
-    assert not any(
-        forked(processes, partial(verbs.pretrain, tiny, runs=tmp_path / "many", overrides=[*STILL, *options]))
-    )
+    assert not any(forked(processes, partial(api.pretrain, tiny, runs=tmp_path / "many", overrides=[*STILL, *options])))
     many = tmp_path / "many/tiny"
     assert rows(many, name="step") == rows(one, name="step")
     assert rows(many) == pytest.approx(rows(one), rel=1e-4)
@@ -68,7 +66,7 @@ def test_many_processes_equal_one(tiny: Path, tmp_path: Path, one: Path, process
     assert rows(many, "validation", trivial) == pytest.approx(rows(one, "validation", trivial), rel=1e-4)
     # What many processes saved opens in one.
     if "training.ema=0.9" not in options:
-        assert verbs.evaluate(many)["loss"] == pytest.approx(verbs.evaluate(one)["loss"], rel=1e-3)
+        assert api.evaluate(many)["loss"] == pytest.approx(api.evaluate(one)["loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +81,8 @@ def test_many_processes_equal_one(tiny: Path, tmp_path: Path, one: Path, process
 def test_every_parameter_that_trains_has_a_gradient(tiny: Path, tmp_path: Path, options: list[str]) -> None:
     """DistributedDataParallel waits for each; and the options of pretraining too are the same on two processes."""
     options = [*STILL, "schedule.epochs=1", *options]
-    alone = verbs.pretrain(tiny, runs=tmp_path / "one", overrides=options).folder
-    assert not any(forked(2, partial(verbs.pretrain, tiny, runs=tmp_path / "two", overrides=options)))
+    alone = api.pretrain(tiny, runs=tmp_path / "one", overrides=options).folder
+    assert not any(forked(2, partial(api.pretrain, tiny, runs=tmp_path / "two", overrides=options)))
     assert rows(tmp_path / "two/tiny") == pytest.approx(rows(alone), rel=1e-4)
 
 
@@ -100,9 +98,9 @@ def test_every_parameter_that_trains_has_a_gradient(tiny: Path, tmp_path: Path, 
 def test_fine_tuning_on_two_processes(tiny: Path, tmp_path: Path, one: Path, task: list[str], parallel: str) -> None:
     """Statistics of a probe, LARS, half a block, layer decay and clipping: as on one process, evaluation included."""
     options = [*STILL, *task, "schedule.warmup_epochs=0"]
-    alone = verbs.finetune(tiny, one, runs=tmp_path / "alone", overrides=options).folder
+    alone = api.finetune(tiny, one, runs=tmp_path / "alone", overrides=options).folder
     spread = [*options, f"training.parallel={parallel}"]
-    assert not any(forked(2, partial(verbs.finetune, tiny, one, runs=tmp_path / "two", overrides=spread)))
+    assert not any(forked(2, partial(api.finetune, tiny, one, runs=tmp_path / "two", overrides=spread)))
     assert rows(tmp_path / "two/tiny") == pytest.approx(rows(alone), rel=1e-3)
     mae = rows(alone, "validation", "mae")
     assert mae[0] != mae[-1]
@@ -121,10 +119,10 @@ def test_a_run_goes_on_at_another_world_size(tiny: Path, tmp_path: Path, one: Pa
                 place = folder / f"checkpoints/step-{later:09d}"
                 place.rename(tmp_path / f"{step}-{later}")
 
-    verbs.pretrain(tiny, runs=tmp_path / "parts", overrides=keep)
+    api.pretrain(tiny, runs=tmp_path / "parts", overrides=keep)
     for processes, reached in ((4, 3), (2, 6), (1, 9)):
         until(reached)
-        assert not any(forked(processes, partial(verbs.pretrain, tiny, runs=tmp_path / "parts", overrides=keep)))
+        assert not any(forked(processes, partial(api.pretrain, tiny, runs=tmp_path / "parts", overrides=keep)))
         assert checkpoint.steps(folder / "checkpoints")[-1] == 10
     assert rows(folder) == pytest.approx(rows(one), rel=1e-4)
 
@@ -148,7 +146,7 @@ training: {{batch_size: 32, micro_batch: 8, ema: 0.9}}
     said = torchrun(2, "finetune", str(recipe), "--from", "random", "--runs", str(tmp_path / "runs"))
     assert said.count("validation epoch 2.00") == 1
     assert "Metrics on the test split" in (tmp_path / "runs/fine/report.html").read_text()
-    metrics = verbs.evaluate(tmp_path / "runs/fine", side="validation")
+    metrics = api.evaluate(tmp_path / "runs/fine", side="validation")
     assert metrics["accuracy"] == pytest.approx(rows(tmp_path / "runs/fine", "validation", "accuracy")[-1])
 
 
@@ -160,20 +158,20 @@ def test_one_signal_stops_all_at_one_step(tiny: Path, tmp_path: Path, one: Path)
             if progress.step == 4 and os.environ["RANK"] == "1":  # type: ignore[attr-defined]
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        verbs.pretrain(tiny, runs=tmp_path, overrides=STILL, watch=stop)
+        api.pretrain(tiny, runs=tmp_path, overrides=STILL, watch=stop)
 
     assert forked(2, train) == [143, 143]
     assert checkpoint.steps(tmp_path / "tiny/checkpoints")[-1] == 5
-    verbs.pretrain(tiny, runs=tmp_path, overrides=STILL)
+    api.pretrain(tiny, runs=tmp_path, overrides=STILL)
     assert rows(tmp_path / "tiny") == pytest.approx(rows(one), rel=1e-4)
 
 
 def test_machines_that_do_not_share_the_run_folder(tiny: Path, tmp_path: Path) -> None:
-    verbs.pretrain(tiny, runs=tmp_path / "0", overrides=STILL)
+    api.pretrain(tiny, runs=tmp_path / "0", overrides=STILL)
 
     def train() -> None:
         with pytest.raises(UserError, match="different checkpoints") as raised:
-            verbs.pretrain(tiny, runs=tmp_path / os.environ["RANK"], overrides=STILL)
+            api.pretrain(tiny, runs=tmp_path / os.environ["RANK"], overrides=STILL)
         assert "steps 0 and 10" in str(raised.value)
 
     assert forked(2, train) == [0, 0]
@@ -189,7 +187,7 @@ def started(tiny: Path, runs: Path) -> int:
         os.setsid()
         code = 1
         try:
-            verbs.pretrain(tiny, runs=runs, overrides=LONG)
+            api.pretrain(tiny, runs=runs, overrides=LONG)
         except BaseException as error:
             code = getattr(error, "exit_code", 1)
         finally:
@@ -314,7 +312,7 @@ def test_statistics_are_of_all_processes(tmp_path: Path) -> None:
 def test_a_batch_that_cannot_be_dealt_out_is_refused(tiny: Path, tmp_path: Path) -> None:
     def train() -> None:
         with pytest.raises(UserError, match="the batch does not divide into 3 processes x 1 accumulated"):
-            verbs.pretrain(tiny, runs=tmp_path)
+            api.pretrain(tiny, runs=tmp_path)
 
     assert forked(3, train) == [0, 0, 0]
     assert not list(tmp_path.glob("tiny/checkpoints/*"))

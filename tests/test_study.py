@@ -18,9 +18,7 @@ from maekit.config.load import load_recipe
 from maekit.config.routing import Routing, beside
 from maekit.errors import UserError
 from maekit.profiling.dry_run import study_plans
-from maekit.studies import methods as arms
-from maekit.studies import page as study_page
-from maekit.studies import study
+from maekit.studies import methods, page, study
 from maekit.studies.results import Arm, Difference, Kind, Measured, Study
 
 if TYPE_CHECKING:
@@ -46,8 +44,8 @@ def kinds(planned: study.Plan) -> dict[str, int]:
     return counted
 
 
-def trainings(cells: list[Cell]) -> list[arms.Training]:
-    return [cell.compute for cell in cells if isinstance(cell.compute, arms.Training)]
+def trainings(cells: list[Cell]) -> list[methods.Training]:
+    return [cell.compute for cell in cells if isinstance(cell.compute, methods.Training)]
 
 
 def test_overrides_go_where_they_belong() -> None:
@@ -230,7 +228,7 @@ def test_the_ceiling_picks_and_chance_is_worse(labelled: Path, monkeypatch: pyte
         }
 
     monkeypatch.setattr(HeartRateAdapter, "candidates", candidates, raising=False)
-    found = arms.Ceiling(labelled, ())()
+    found = methods.Ceiling(labelled, ())()
     label = np.array(found["label"])
     np.testing.assert_allclose(np.array(found["arms"]["ceiling: near"]) - label, 0.5, atol=1e-3)
     permuted = np.array(found["labels"]["ceiling: near, labels permuted"])
@@ -279,22 +277,22 @@ def made_study(*pretrained: float, kind: str = "study") -> Study:
 
 
 def test_the_page_says_what_was_found(tmp_path: Path) -> None:
-    text, good = study_page.verdict(made_study(4.0))
+    text, good = page.verdict(made_study(4.0))
     assert good
     assert "pretrained, fine-tuned is best, with mae 4.000 bpm (95 %: 3.000 to 5.000)" in text
     assert "Pretraining gains 2.000 bpm" in text
     assert "more than seeds and groups vary" in text
     assert text.endswith("A note.")
-    text, good = study_page.verdict(made_study(6.8))
+    text, good = page.verdict(made_study(6.8))
     assert not good
     assert "Pretraining loses 0.800 bpm" in text
     assert "Nothing learned beats everything unlearned on mae and within at once." in text
-    methods, bought, ceiling = study_page.point_tables(made_study(4.0), made_study(4.0).points[0])
+    methods, bought, ceiling = page.point_tables(made_study(4.0), made_study(4.0).points[0])
     assert "ceiling: x" not in [row[0] for row in methods.rows]
     assert (0, methods.columns.index("mae")) in methods.best
     assert bought.rows[0][1].startswith("-2.0")
     assert [row[0] for row in ceiling.rows] == ["ceiling: x"]
-    groups = study_page.group_table(made_study(4.0), made_study(4.0).points[0])
+    groups = page.group_table(made_study(4.0), made_study(4.0).points[0])
     assert groups.columns == ["", "p1", "p2"]
     assert groups.best == {(0, 1), (0, 2)}, "the ceiling is no method"
 
@@ -308,17 +306,17 @@ def test_files_and_curves_of_a_grid(kind: str, pictures: int) -> None:
             for i, a in enumerate(found.points[0].arms)
         ]
         found = Study(**{**vars(found), "points": [Measured(p.over, renamed, [], 40) for p in found.points]})
-    content = study_page.content(found, [], "", {})
+    content = page.content(found, [], "", {})
     assert len(content.pictures) == pictures
     assert len(content.pictures[0].panels) == 2
     assert "seconds" in content.pictures[0].alt
-    rows = list(csv.DictReader(io.StringIO(study_page.as_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(page.as_csv(found))))
     assert len(rows) == 3 * 5 * 3
     assert rows[0]["mae"] == "4.0"
     assert rows[0]["mae_low"] == "3.0"
     assert rows[0]["seconds"] == "5"
-    assert json.loads(study_page.as_json(found))["points"][1]["over"] == {"seconds": 10, "masking": "span"}
-    tables = study_page.terminal_tables(found)
+    assert json.loads(page.as_json(found))["points"][1]["over"] == {"seconds": 10, "masking": "span"}
+    tables = page.terminal_tables(found)
     titles = ["seconds 5, masking span", "seconds 10, masking span", "seconds 15, masking span"]
     if kind == "study":
         assert [table.columns[1:] for table in tables] == [titles] * 2
@@ -326,4 +324,4 @@ def test_files_and_curves_of_a_grid(kind: str, pictures: int) -> None:
         assert [row[0] for row in tables[0].rows] == [*titles, "peak", "constant (median)"]
         assert tables[0].columns == ["", "mae", "mae 95 %", "within", "r"]
         assert tables[0].best
-        assert study_page.verdict(found)[0].startswith("The linear probe is best at seconds 5")
+        assert page.verdict(found)[0].startswith("The linear probe is best at seconds 5")

@@ -300,7 +300,7 @@ beside:
     # Over azimuth a beam is wider than most road users: boxes there would be of beams.
     extents = ", range_extent, doppler_extent" if axis == "doppler" else ""
     return f"""\
-# What the simulator writes by default; see adapters/street.py for what is in it and how it is made.
+# What the simulator writes by default; see adapters/simulate/street.py for what is in it and how it is made.
 name: {name}
 title: Simulated streets before a {radar.carrier_hz / 1e9:g} GHz FMCW radar and a camera
 licence: Apache-2.0 (simulated by maekit)

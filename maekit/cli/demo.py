@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from maekit import api as verbs
-from maekit import plugins
+from maekit import api, plugins
 from maekit.build.experiment import set_up
 from maekit.config.load import load_recipe
 from maekit.report.content import Table, cell
@@ -45,14 +44,14 @@ def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambd
     ]
     common += short if quick else []
     tell("2/4  pretraining without labels")
-    base = verbs.pretrain(PRETRAIN, overrides=[*common, f"name=pretrain_{name}"], runs=runs).folder
+    base = api.pretrain(PRETRAIN, overrides=[*common, f"name=pretrain_{name}"], runs=runs).folder
     tell("3/4  fine-tuning heart rate with the labels of four people, from the pretrained and from random weights")
-    starts: dict[str, str | Path] = {"pretrained": base, "from scratch": verbs.RANDOM}
+    starts: dict[str, str | Path] = {"pretrained": base, "from scratch": api.RANDOM}
     scores: dict[str, dict[str, float]] = {}
     for label, start in starts.items():
         overrides = [*common, f"name=finetune_{name}_{label.replace(' ', '_')}"]
-        tuned = verbs.finetune(FINETUNE, start, overrides=overrides, runs=runs).folder
-        scores[label] = verbs.evaluate(tuned)
+        tuned = api.finetune(FINETUNE, start, overrides=overrides, runs=runs).folder
+        scores[label] = api.evaluate(tuned)
     tell("4/4  comparing on people that nothing was trained on")
     setup = set_up(load_recipe(FINETUNE, common), fit=False)
     test = setup.split["test"]

@@ -62,13 +62,13 @@ def pretrain(
     dry_run: DryRun = False,
 ) -> None:
     """Pretrain (or train a tokenizer) without labels, or go on where a run was interrupted; then write its report."""
-    from maekit import api as verbs
+    from maekit import api
 
     if dry_run:
-        _plan(verbs.recipe_without_labels(recipe, set_ or []), None, runs, device)
+        _plan(api.recipe_without_labels(recipe, set_ or []), None, runs, device)
         return
     with _Bar() as bar:
-        outcome = verbs.pretrain(
+        outcome = api.pretrain(
             recipe, overrides=set_ or [], runs=runs, device=device, resume=_resume(resume), watch=bar.update
         )
     _finish(outcome, device)
@@ -85,13 +85,13 @@ def finetune(
     dry_run: DryRun = False,
 ) -> None:
     """Train a labelled task from a pretrained encoder; then write its report."""
-    from maekit import api as verbs
+    from maekit import api
 
     if dry_run:
-        _plan(verbs.recipe_with_labels(recipe, set_ or []), from_, runs, device)
+        _plan(api.recipe_with_labels(recipe, set_ or []), from_, runs, device)
         return
     with _Bar() as bar:
-        outcome = verbs.finetune(
+        outcome = api.finetune(
             recipe, from_, overrides=set_ or [], runs=runs, device=device, resume=_resume(resume), watch=bar.update
         )
     _finish(outcome, device)
@@ -137,9 +137,9 @@ def evaluate(
     set_: Sets = None, device: Device = None,
 ) -> None:  # fmt: skip
     """Metrics of a run on one side of its split, as JSON."""
-    from maekit import api as verbs
+    from maekit import api
 
-    metrics = verbs.evaluate(run, side=split, overrides=set_ or [], device=device)
+    metrics = api.evaluate(run, side=split, overrides=set_ or [], device=device)
     if _speaks():
         out.print_json(json.dumps(metrics))
 
@@ -151,10 +151,10 @@ def embed(
     set_: Sets = None, device: Device = None,
 ) -> None:  # fmt: skip
     """Write the features of every sample to an HDF5 file; nothing is masked."""
-    from maekit import api as verbs
+    from maekit import api
 
     out.print(
-        f"features in {escape(str(verbs.embed(run, output, pooling=pooling, overrides=set_ or [], device=device)))}"
+        f"features in {escape(str(api.embed(run, output, pooling=pooling, overrides=set_ or [], device=device)))}"
     )
 
 

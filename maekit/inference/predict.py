@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 import torch
 
-from maekit import api as verbs
-from maekit.build import training_stats as trained_on
+from maekit import api
+from maekit.build import training_stats
 from maekit.config.data_spec import TIME, DataSpec, Window, load_spec
 from maekit.data.hdf5.recording import Recording, RecordingReader
 from maekit.data.hdf5.safety import open_hdf5
@@ -189,7 +189,7 @@ def estimates(
     task: Task,
     samples: Iterator[tuple[int, Sample]],
     recording: Recording,
-    known: trained_on.TrainedOn | None,
+    known: training_stats.TrainedOn | None,
     device: torch.device,
 ) -> Iterator[Estimate]:
     """One estimate a window, in order.
@@ -242,7 +242,7 @@ def followed(rows: Iterator[Estimate], tracker: Tracker) -> Iterator[Estimate]:
         yield row if row.reason else replace(row, value=value, confidence=std, said=None)
 
 
-def _tracker(run: Path, task: Task, known: trained_on.TrainedOn, track_s: float) -> Tracker:
+def _tracker(run: Path, task: Task, known: training_stats.TrainedOn, track_s: float) -> Tracker:
     """For a run that can be followed.
 
     Raises:
@@ -255,7 +255,7 @@ def _tracker(run: Path, task: Task, known: trained_on.TrainedOn, track_s: float)
                         expected="a run of regression with `spread` or `bins`")  # fmt: skip
     if known.pace is None:
         raise UserError(
-            "it is not known how fast the labels of this run move", place=str(run / trained_on.FILE), value="pace: null",
+            "it is not known how fast the labels of this run move", place=str(run / training_stats.FILE), value="pace: null",
             expected="a run trained on recordings of which two windows that do not overlap have different labels",
             mend="A run made before `--track` was there: remove this file; it is made again where the training data are at hand.",
         )  # fmt: skip
@@ -287,11 +287,11 @@ def _refuse(given: dict[str, object], run: Path, expected: str) -> None:
             )
 
 
-def _open(run: Path, overrides: Sequence[str]) -> tuple[Setup, Task, trained_on.TrainedOn]:
+def _open(run: Path, overrides: Sequence[str]) -> tuple[Setup, Task, training_stats.TrainedOn]:
     """A run that estimates something, with what it was trained on; its training data are read only where that is not known."""
-    known = trained_on.read(run)
+    known = training_stats.read(run)
     stated = (known.signal, known.beside) if known else (None, None)
-    setup, task = verbs.open_run(run, overrides=overrides, data=known is None, info=stated[0], beside=stated[1])
+    setup, task = api.open_run(run, overrides=overrides, data=known is None, info=stated[0], beside=stated[1])
     if not isinstance(task, Classification | Regression | Detection):
         raise UserError("a run that estimates nothing", place=str(run), value=f"task {setup.recipe.task.name}",
                         expected="a run of classification, regression or detection", mend="`maekit finetune` makes one.")  # fmt: skip
@@ -299,8 +299,8 @@ def _open(run: Path, overrides: Sequence[str]) -> tuple[Setup, Task, trained_on.
         raise UserError("a run on single files, which do not follow each other in time", place=str(run),
                         value=f"kind {setup.spec.kind}", expected="a run on HDF5 recordings")  # fmt: skip
     if known is None or not set(setup.beside) <= set(known.beside):  # as an earlier version wrote it
-        known = trained_on.measure(setup)
-        trained_on.write(run, known)
+        known = training_stats.measure(setup)
+        training_stats.write(run, known)
     return setup, task, known
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maekit import api as verbs
+from maekit import api
 from maekit.build.experiment import Absent, Setup, set_up_without_data
 from maekit.build.models import make_task
 from maekit.build.weights import IMPORTED, INITIALISED, Differences, Weights, check_patches, differences, resampled
@@ -75,7 +75,7 @@ def import_weights(
     setup = set_up_without_data(loaded, classes, fit=True)
     torch.manual_seed(loaded.recipe.seed)
     task = make_task(setup)
-    if not isinstance(verbs.encoder_of(task), Encoder):
+    if not isinstance(api.encoder_of(task), Encoder):
         raise UserError("weights of other people's code are those of transformers", value=loaded.recipe.model.backbone.name,
                         place=loaded.locate("model", "backbone", "name"), expected="a recipe with the backbone transformer")  # fmt: skip
     own = task.state_dict()
@@ -96,7 +96,7 @@ def import_weights(
     source = {"file": file.name, "sha256": _sha256(file), "layout": layout, "key": key}
     folder = Run(run)
     with folder.owned():
-        verbs.describe(folder, setup, Process(0, 1, torch.device("cpu")), f"{file.name}, SHA-256 {source['sha256']}")
+        api.describe(folder, setup, Process(0, 1, torch.device("cpu")), f"{file.name}, SHA-256 {source['sha256']}")
         stated = {**source, "notes": notes, INITIALISED: wrong.missing, "left out": wrong.unexpected}
         folder.write_text(IMPORTED, json.dumps(stated, indent=1))
         checkpoint.save(
@@ -129,9 +129,9 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
     if form in ("onnx", "torch_export"):
         from maekit.interop import graph
 
-        setup, task = verbs.open_run(run, overrides=overrides, data=False)
+        setup, task = api.open_run(run, overrides=overrides, data=False)
         return graph.write(Served(task).eval(), _example(setup), target, form)
-    setup, task = verbs.open_run(run, overrides=overrides, data=False)
+    setup, task = api.open_run(run, overrides=overrides, data=False)
     if form == "safetensors":
         return _saved(task.state_dict(), target)
     weights, patchifier = _plain(task, run, form), setup.adapter.patchifier
@@ -225,7 +225,7 @@ def _plain(task: Task, run: Path, form: str) -> Weights:
         UserError: what the layout has no names for, or what its readers would compute differently.
     """
     reason = ""
-    encoder = verbs.encoder_of(task)
+    encoder = api.encoder_of(task)
     if encoder is not None and not isinstance(encoder, Encoder):
         reason = f"an encoder that is a {type(encoder).__name__} and no transformer"
     elif isinstance(task, Pretraining):

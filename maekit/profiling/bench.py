@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from maekit import api as verbs
-from maekit import plugins
+from maekit import api, plugins
 from maekit.build.experiment import LABELLED_TASKS, Setup
 from maekit.build.models import make_task
 from maekit.config.data_spec import load_spec
@@ -21,9 +20,7 @@ from maekit.config.options import construct
 from maekit.data.loading import to_device
 from maekit.data.random_source import RandomSource
 from maekit.errors import UserError
-from maekit.profiling import dry_run as planning
-from maekit.profiling import memory_estimate as footprint
-from maekit.profiling import step_timing as pace
+from maekit.profiling import dry_run, memory_estimate, step_timing
 from maekit.report.content import Table
 from maekit.report.quantities import duration, operations, size
 from maekit.training.distributed import joined
@@ -99,39 +96,41 @@ def bench(
             torch.manual_seed(loaded.recipe.seed)
             task = make_task(setup)
         else:
-            start = verbs.RANDOM if loaded.recipe.task.name in LABELLED_TASKS else None
-            setup, task = verbs.started(loaded, start, Path(scratch))
+            start = api.RANDOM if loaded.recipe.task.name in LABELLED_TASKS else None
+            setup, task = api.started(loaded, start, Path(scratch))
         training = setup.some_samples("train", augment=True)
-        shape = planning.Shape(loaded.recipe, len(training), len(setup.split["validation"]), process.world_size)
-        few = planning.some(training)
-        flops = footprint.product_flops(task, few)
-        memory = footprint.step_memory(task, few, shape.micro_batch, loaded.recipe, process)
+        shape = dry_run.Shape(loaded.recipe, len(training), len(setup.split["validation"]), process.world_size)
+        few = dry_run.some(training)
+        flops = memory_estimate.product_flops(task, few)
+        memory = memory_estimate.step_memory(task, few, shape.micro_batch, loaded.recipe, process)
         step = Step(task.to(process.device), loaded.recipe, process)
-        number = planning.measurable(step, few, memory, shape, seconds)
-        found = planning.paced(step, to_device(planning.cycled(few, number), process.device), shape, seconds)
+        number = dry_run.measurable(step, few, memory, shape, seconds)
+        found = dry_run.paced(step, to_device(dry_run.cycled(few, number), process.device), shape, seconds)
         workers = loaded.recipe.training.workers
         whole_step = number == shape.micro_batch
-        uses = (lambda batch: None, pace.learner(step, shape.accumulation if whole_step else None))
+        uses = (lambda batch: None, step_timing.learner(step, shape.accumulation if whole_step else None))
         rates = []
         for use in uses:
-            with closing(pace.batches(training, number, process, workers=workers, seed=loaded.recipe.seed)) as feed:
-                rates.append(process.world_size * pace.rate(feed, use, process, seconds, skip=1 + 2 * workers))
+            with closing(
+                step_timing.batches(training, number, process, workers=workers, seed=loaded.recipe.seed)
+            ) as feed:
+                rates.append(process.world_size * step_timing.rate(feed, use, process, seconds, skip=1 + 2 * workers))
         loader, both = rates
         if not whole_step:
             both = 1 / (1 / both + found.update / shape.recipe.training.batch_size)
         reading = process.world_size / loader
         whole = shape.seconds(found, reading, step=shape.recipe.training.batch_size / both)
-        ceiling = process.world_size * pace.product_ceiling(step)
+        ceiling = process.world_size * step_timing.product_ceiling(step)
         known = samples is not None or not (synthetic or missing)
         step_rate = shape.recipe.training.batch_size / found.step(shape.share)
         facts = [
             *([("samples", _random_words(setup, missing, samples, lengths))] if synthetic or missing else []),
             ("device", _device(process, step)),
-            ("batch", planning.batch_words(shape) + ("" if whole_step else f"; timed in micro-batches of {number}")),
-            ("parameters", planning.parameter_words(task)),
+            ("batch", dry_run.batch_words(shape) + ("" if whole_step else f"; timed in micro-batches of {number}")),
+            ("parameters", dry_run.parameter_words(task)),
             ("limit", _limit(loader, step_rate, workers)),
             ("matrix products", f"{operations(flops)} a sample, forward and backward; {operations(ceiling, '/s')} at best"),
-            ("memory, estimated", planning.memory_words(memory, process)),
+            ("memory, estimated", dry_run.memory_words(memory, process)),
             ("memory, at most", _peak(process)),
             ("whole recipe", _whole(whole, shape, known)),
         ]  # fmt: skip
@@ -188,7 +187,7 @@ def _limit(loader: float, step: float, workers: int) -> str:
 def _device(process: Process, step: Step) -> str:
     import platform
 
-    dtype = str(pace.precision(step)).removeprefix("torch.")
+    dtype = str(step_timing.precision(step)).removeprefix("torch.")
     if process.device.type == "cuda":
         name = torch.cuda.get_device_name(process.device)
     else:
@@ -198,7 +197,7 @@ def _device(process: Process, step: Step) -> str:
 
 
 def _peak(process: Process) -> str:
-    found = pace.peak_memory(process.device)
+    found = step_timing.peak_memory(process.device)
     if "resident" in found:
         return f"{size(found['resident'])} resident, the whole process"
     return f"{size(found['tensors'])} of tensors, {size(found['reserved'])} reserved"
@@ -211,7 +210,7 @@ def _random_words(setup: Setup, missing: bool, samples: int | None, lengths: Map
     )
 
 
-def _whole(seconds: float, shape: planning.Shape, known: bool) -> str:
+def _whole(seconds: float, shape: dry_run.Shape, known: bool) -> str:
     if not known:
         return "unknown without the data: say how many training samples with --samples NUMBER"
     epochs = shape.recipe.schedule.epochs

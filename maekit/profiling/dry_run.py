@@ -13,17 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from maekit import api as verbs
+from maekit import api
 from maekit.build.experiment import Setup
 from maekit.config.load import load_recipe
 from maekit.data.loading import collate, to_device
 from maekit.data.sampler import BatchSampler, Key
 from maekit.errors import UserError
-from maekit.profiling import memory_estimate as footprint
-from maekit.profiling import step_timing as pace
+from maekit.profiling import memory_estimate, step_timing
 from maekit.report.quantities import duration, size
-from maekit.studies import methods as arms
-from maekit.studies import study
+from maekit.studies import methods, study
 from maekit.studies.jobs import is_done
 from maekit.training import checkpoint
 from maekit.training.distributed import Process, joined
@@ -134,12 +132,12 @@ def plan(
     with TemporaryDirectory() as scratch, joined(name) as process:
         if device == "meta":
             process = Process(process.rank, process.world_size, torch.device("meta"))
-        setup, task = verbs.started(loaded, start, Path(scratch))
+        setup, task = api.started(loaded, start, Path(scratch))
         recipe, training = loaded.recipe, setup.some_samples("train", augment=True)
         shape = Shape(recipe, len(training), len(setup.split["validation"]), process.world_size)
         steps = shape.steps
         few = some(training)
-        memory = footprint.step_memory(task, few, shape.micro_batch, recipe, process)
+        memory = memory_estimate.step_memory(task, few, shape.micro_batch, recipe, process)
         facts = [
             ("data", _data(setup)),
             ("split", ", ".join(f"{side} {len(setup.split[side]):,}" for side in ("train", "validation", "test"))),
@@ -180,7 +178,7 @@ def first_steps(
         ("measured", f"{found.samples / found.learn:,.1f} samples/s forward and backward, in micro-batches of {number}")
     ]
     if cuda:
-        peak = pace.peak_memory(process.device)
+        peak = step_timing.peak_memory(process.device)
         told.append(("memory, measured", f"{size(peak['tensors'])} of tensors, {size(peak['reserved'])} reserved"))
     return found, reading, told  # fmt: skip
 
@@ -192,7 +190,7 @@ def paced(step: Step, batch: Batch, shape: Shape, seconds: float) -> Pace:
         UserError: a micro-batch that does not fit the device.
     """
     try:
-        return pace.pace(step, batch, seconds)
+        return step_timing.pace(step, batch, seconds)
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"a micro-batch of {shape.micro_batch} does not fit the GPU", place="training.micro_batch", value=str(error).split(". ")[0],
@@ -205,11 +203,11 @@ def measurable(step: Step, few: Batch, memory: Memory, shape: Shape, seconds: fl
     number, device = shape.micro_batch, step.process.device
     if device.type == "cuda":
         return number
-    free = pace.free_memory(device)
+    free = step_timing.free_memory(device)
     if free is not None:
         room = free / 2 - memory.weights - memory.optimizer
         number = min(number, max(2, int(number * room / memory.passing)))
-    return pace.patient(step, lambda n: to_device(cycled(few, n), device), number, max(seconds / 8, 0.5))
+    return step_timing.patient(step, lambda n: to_device(cycled(few, n), device), number, max(seconds / 8, 0.5))
 
 
 def some(training: Samples) -> Batch:
@@ -257,7 +255,7 @@ def memory_words(memory: Memory, process: Process) -> str:
         f"{size(memory.optimizer)} optimizer",
         f"{size(memory.passing)} gradients and activations",
     ]
-    free = None if process.device.type == "meta" else pace.free_memory(process.device)
+    free = None if process.device.type == "meta" else step_timing.free_memory(process.device)
     room = "" if free is None else f"; {size(free)} free"
     where = " of a process" if process.world_size > 1 else ""
     return f"{size(memory.total)}{where}: " + " + ".join(parts) + room  # fmt: skip
@@ -322,8 +320,10 @@ def study_plans(planned: study.Plan, *, jobs: int = 1, device: str | None = None
     """
     left = [cell for cell in planned.cells if not is_done(planned.folder, cell.name)]
     found: dict[str, Any] = {cell.name: cell.compute for cell in left}
-    trainings: dict[str, arms.Training] = {name: one for name, one in found.items() if isinstance(one, arms.Training)}
-    distinct: dict[str, list[arms.Training]] = {}
+    trainings: dict[str, methods.Training] = {
+        name: one for name, one in found.items() if isinstance(one, methods.Training)
+    }
+    distinct: dict[str, list[methods.Training]] = {}
     for name, training in trainings.items():  # those that differ in seed and fold alone take the same time
         place = "/".join(
             part for part in name.rsplit("-", 1)[0].split("/") if not re.fullmatch(r"seed\d+(_fold\d+)?", part)
@@ -332,9 +332,9 @@ def study_plans(planned: study.Plan, *, jobs: int = 1, device: str | None = None
     looked_at = list(distinct.values())[:: max(len(distinct) // MOST_TIMED, 1)]
     plans = []
     for some_ in looked_at:
-        start = None if isinstance(some_[0], arms.Pretraining) else verbs.RANDOM
+        start = None if isinstance(some_[0], methods.Pretraining) else api.RANDOM
         plans.append(plan(load_recipe(some_[0].recipe, some_[0].named), start, runs=some_[0].runs, device=device))
-    pretrainings = sum(isinstance(one, arms.Pretraining) for one in trainings.values())
+    pretrainings = sum(isinstance(one, methods.Pretraining) for one in trainings.values())
     folds, seeds = len(planned.rounds[0][0]), len(planned.rounds[0])
     facts = [
         ("trainings", f"{pretrainings} pretrainings and {len(trainings) - pretrainings} with labels to do: "

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit import api as verbs
+from maekit import api
 from maekit.config.load import load_recipe
 from maekit.errors import UserError, nearest
 from maekit.report.content import Table
@@ -167,7 +167,7 @@ def _start(run: Path) -> Path | None:
         start = json.loads((run / "environment.json").read_text()).get("started from")
     except (OSError, ValueError):
         return None
-    if not isinstance(start, str) or start == verbs.RANDOM:
+    if not isinstance(start, str) or start == api.RANDOM:
         return None
     path = Path(start)
     return path.parents[1] if path.parent.name == "checkpoints" else path
@@ -192,7 +192,7 @@ def _measured(run: Path, recipe: Recipe, split: str | None, overrides: Sequence[
         name: (min if _lower(name) else max)(row[name] for row in validations if name in row) for name in names
     }  # fmt: skip
     if split is not None:
-        return _Measured(verbs.evaluate(run, side=split, overrides=overrides, device=device), best,
+        return _Measured(api.evaluate(run, side=split, overrides=overrides, device=device), best,
                          f"evaluated on the {split} split; best: of all validations", epochs, recipe.schedule.epochs)  # fmt: skip
     last = {name: validations[-1][name] for name in names if name in validations[-1]} if validations else {}
     where = "the last validation; best: of all validations" if validations else "nothing was validated"

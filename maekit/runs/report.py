@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from maekit.runs import report_objects as reporting_objects
-from maekit import api as verbs
+from maekit.runs import report_objects
+from maekit import api
 from maekit.build.experiment import Setup
 from maekit.build.weights import lacks_decoder
 from maekit.runs.compare import comparison_or_none
@@ -18,7 +18,7 @@ from maekit.runs.reconstruct import pictures, undrawable
 from maekit.report import figures
 from maekit.report.content import Content, Picture, Table
 from maekit.report.html import write_report
-from maekit.studies import probe as probing
+from maekit.studies import probe
 from maekit.tasks.detection import Detection
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.tokenizing import Tokenizing
@@ -39,7 +39,7 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
     Raises:
         UserError: no run there.
     """
-    setup, task = verbs.open_run(run, overrides=overrides)
+    setup, task = api.open_run(run, overrides=overrides)
     rows = Run(run).rows()
     shown: list[Picture] = []
     tables = list(extra)
@@ -57,7 +57,7 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
         if used:
             verdict += f" {used['codes_used']:.0f} of {task.tokenizer.vocabulary} codes in use (perplexity {used['perplexity']:.0f})."
     elif isinstance(task, Detection):
-        verdict, more, shown = reporting_objects.of_detection(run, setup, task, overrides, device)
+        verdict, more, shown = report_objects.of_detection(run, setup, task, overrides, device)
         good, tables = None, [*tables, *more]
     else:
         verdict, good, tables, shown = _labelled(run, setup, [*tables], overrides, device)
@@ -117,15 +117,15 @@ def _labelled(
     side = "test" if len(setup.split["test"]) else "validation"
     if not len(setup.split[side]):
         return "There is no test or validation split to judge this run by.", None, tables, []
-    metrics, found = verbs.predictions(run, side=side, overrides=overrides, device=device, alone=True)
+    metrics, found = api.predictions(run, side=side, overrides=overrides, device=device, alone=True)
     output, label = found["output"], found["label"]
-    wanted = probing.shown_metrics(setup)
+    wanted = probe.shown_metrics(setup)
     rows: list[list[Any]] = [["this run", *(metrics[name] for name in wanted)]]
     truth = setup.labels[setup.split[side]]
     best: dict[str, float] = {}
     if side == "test":
-        for name, values in probing.without_learning(setup).items():
-            score = probing.score(setup, values, truth)
+        for name, values in probe.without_learning(setup).items():
+            score = probe.score(setup, values, truth)
             rows.append([name, *(score[metric] for metric in wanted)])
             best[name] = score[wanted[0]]
     unit = setup.spec.label.unit if setup.spec.label else ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit import api as verbs
+from maekit import api
 from maekit.config.data_spec import TIME
 from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.hdf5.source import HDF5Windows
@@ -38,7 +38,7 @@ def of_detection(
     side = "test" if len(setup.split["test"]) else "validation"
     if not len(setup.split[side]):
         return "There is no test or validation split to judge this run by.", [], []
-    metrics, rows = verbs.predictions(run, side=side, overrides=overrides, device=device, alone=True)
+    metrics, rows = api.predictions(run, side=side, overrides=overrides, device=device, alone=True)
     matched = task.matched(rows["detections"], rows["objects"])
     known = int(matched.truth.sum())
     if not known:

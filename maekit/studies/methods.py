@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from maekit import api as verbs
-from maekit.build import training_stats as trained_on
+from maekit import api
+from maekit.build import training_stats
 from maekit.build.experiment import Setup, set_up
 from maekit.build.models import likeness_of_objects
 from maekit.config.load import load_recipe
-from maekit.studies import detection_baselines as detecting
-from maekit.studies import probe as probing
+from maekit.studies import detection_baselines, probe
 from maekit.tasks.detection import present
 
 Array = Any
@@ -43,7 +42,7 @@ class Pretraining(Training):
     """A pretraining run; the result says where it is."""
 
     def __call__(self) -> Result:
-        outcome = verbs.pretrain(self.recipe, overrides=self.named, runs=self.runs, device=self.device)
+        outcome = api.pretrain(self.recipe, overrides=self.named, runs=self.runs, device=self.device)
         return {"run": self.run, "metrics": outcome.metrics}
 
 
@@ -54,9 +53,9 @@ class Tuning(Training):
     arm: str
 
     def __call__(self, base: Result | None = None) -> Result:
-        start = verbs.RANDOM if base is None else self.runs / base["run"]
-        run = verbs.finetune(self.recipe, start, overrides=self.named, runs=self.runs, device=self.device).folder
-        _, rows = verbs.predictions(run, device=self.device)
+        start = api.RANDOM if base is None else self.runs / base["run"]
+        run = api.finetune(self.recipe, start, overrides=self.named, runs=self.runs, device=self.device).folder
+        _, rows = api.predictions(run, device=self.device)
         if "detections" in rows:
             setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
             return _result(setup, rows["index"], {self.arm: present(rows["detections"])})
@@ -85,12 +84,12 @@ class Probing:
     def __call__(self, base: Result | None = None) -> Result:
         setup = set_up(load_recipe(self.recipe, self.overrides))
         if base is None:
-            _, task = verbs.random_task(self.pretraining, overrides=self.pretraining_overrides)
+            _, task = api.random_task(self.pretraining, overrides=self.pretraining_overrides)
         else:
-            _, task = verbs.open_run(self.runs / base["run"])
-        features = probing.embed(setup, task, self.device)
-        predicted, indices = probing.probe(setup, features)
-        near, _ = probing.neighbours(setup, features)
+            _, task = api.open_run(self.runs / base["run"])
+        features = probe.embed(setup, task, self.device)
+        predicted, indices = probe.probe(setup, features)
+        near, _ = probe.neighbours(setup, features)
         arms = {f"{self.arm}, linear probe": predicted, f"{self.arm}, nearest neighbours": near}
         return _result(setup, indices, arms)
 
@@ -104,7 +103,7 @@ class RawInput:
 
     def __call__(self) -> Result:
         setup = set_up(load_recipe(self.recipe, self.overrides))
-        predicted, indices = probing.probe(setup, partial(probing.raw, setup))
+        predicted, indices = probe.probe(setup, partial(probe.raw, setup))
         return _result(setup, indices, {"raw input, linear model": predicted})
 
 
@@ -119,11 +118,11 @@ class Constant:
         setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
         if setup.source.objects is not None:
             test = setup.split["test"]
-            always = [detecting.constant(setup, boxes=_boxes(setup))] * len(test)
+            always = [detection_baselines.constant(setup, boxes=_boxes(setup))] * len(test)
             found = _result(setup, test, {"constant (where objects were in training)": always})
             return found | {"pace": None}
-        pace = trained_on.pace_of(setup)
-        found = _result(setup, setup.split["test"], dict([probing.constant(setup)]))
+        pace = training_stats.pace_of(setup)
+        found = _result(setup, setup.split["test"], dict([probe.constant(setup)]))
         return found | {"pace": None if pace is None else asdict(pace)}
 
 
@@ -138,10 +137,13 @@ class Estimators:
         setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
         if setup.source.objects is not None:
             detectors = setup.adapter.detectors()
-            told = {name: detecting.detect(setup, one, "test", boxes=_boxes(setup)) for name, one in detectors.items()}
+            told = {
+                name: detection_baselines.detect(setup, one, "test", boxes=_boxes(setup))
+                for name, one in detectors.items()
+            }
             return _result(setup, setup.split["test"], told)
         estimators = {} if setup.source.classes else setup.adapter.estimators()
-        found = {name: probing.estimates(setup, estimate) for name, estimate in estimators.items()}
+        found = {name: probe.estimates(setup, estimate) for name, estimate in estimators.items()}
         return _result(setup, setup.split["test"], found)
 
 
@@ -156,7 +158,9 @@ class Shallow:
         setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
         likeness, boxes = likeness_of_objects(setup), _boxes(setup)
         found = {
-            f"{name}, logistic regression": detecting.detect_and_classify(setup, one, "test", likeness, boxes=boxes)
+            f"{name}, logistic regression": detection_baselines.detect_and_classify(
+                setup, one, "test", likeness, boxes=boxes
+            )
             for name, one in setup.adapter.detectors().items()
         }
         return _result(setup, setup.split["test"], found)
@@ -205,7 +209,7 @@ def _result(setup: Setup, indices: Array, arms: dict[str, Array]) -> Result:
     positions = getattr(setup.source, "positions", None)
     labels: Any = setup.labels[indices]
     if setup.source.objects is not None:
-        labels = detecting.objects_of(setup, indices, boxes=_boxes(setup))
+        labels = detection_baselines.objects_of(setup, indices, boxes=_boxes(setup))
     return {
         "index": _plain(indices),
         "label": _plain(labels),

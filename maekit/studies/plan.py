@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit import api as verbs
+from maekit import api
 from maekit.build.experiment import LABELLED_TASKS, Setup, set_up
 from maekit.build.models import reads_patches
 from maekit.config.data_spec import Folds, load_spec
@@ -19,7 +19,7 @@ from maekit.config.routing import ONLY_PRETRAINING, Routing, beside
 from maekit.config.sweep import INIT
 from maekit.data.splits import fold_count
 from maekit.errors import UserError
-from maekit.studies import methods as arms
+from maekit.studies import methods
 from maekit.studies.jobs import Cell, digest, names
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Rounds:
         # Estimators learn nothing: neither the seed nor what labels there are to train on changes what they say.
         every = (*labelled, "seed=0", "data.label_fraction=1", "data.labelled_groups=null")
         own, all_of = (self._identity(load_recipe(self.recipe, one), labels=True) for one in (labelled, every))
-        pretraining = verbs.recipe_without_labels(self.base, unlabelled)
+        pretraining = api.recipe_without_labels(self.base, unlabelled)
         theirs = self._identity(pretraining, labels=False)
         samples, same = ({name: found[name] for name in SAMPLES} for found in (own, all_of))
         weights = {name: theirs[name] for name in SAMPLES} | {
@@ -104,11 +104,11 @@ class Rounds:
         given: dict[str, Any] = {"recipe": self.recipe, "overrides": labelled}
         where: dict[str, Any] = {"runs": self.runs, "device": self.device}
         base = self._cell(told, place if self.routing.same_data else f"seed{seed}", "pretraining", theirs, self.to_pretraining,
-                          arms.Pretraining(recipe=self.base, overrides=unlabelled, **where))  # fmt: skip
-        probing = partial(arms.Probing, **given, pretraining=self.base, pretraining_overrides=unlabelled, **where)
+                          methods.Pretraining(recipe=self.base, overrides=unlabelled, **where))  # fmt: skip
+        probing = partial(methods.Probing, **given, pretraining=self.base, pretraining_overrides=unlabelled, **where)
         trained, others = [], []
         if not self.probing:
-            tuning = partial(arms.Tuning, **given, **where)
+            tuning = partial(methods.Tuning, **given, **where)
             trained = [
                 add("pretrained", own, self.to_either, tuning(arm="pretrained, fine-tuned"), base),
                 add("scratch", own, self.to_labelled, tuning(arm="from scratch, fine-tuned")),
@@ -117,7 +117,7 @@ class Rounds:
         if reads_patches(self.loaded.recipe):  # then a probe is the task's own head on a frozen encoder
             frozen = (*labelled, "task.tune=frozen")
             head = self._identity(load_recipe(self.recipe, frozen), labels=True)
-            tuning = partial(arms.Tuning, recipe=self.recipe, overrides=frozen, **where)
+            tuning = partial(methods.Tuning, recipe=self.recipe, overrides=frozen, **where)
             probes = [
                 add("probe", head, self.to_either, tuning(arm="pretrained, linear probe"), base),
                 add("random_probe", head, self.to_weights, tuning(arm="random weights, linear probe")),
@@ -131,10 +131,10 @@ class Rounds:
         return [
             *trained,
             *probes,
-            add("shallow", [samples, own["task"]], self.to_labelled, arms.Shallow(**given)) if objects else add("raw", samples, self.to_samples, arms.RawInput(**given)),
-            self._cell(told, f"fold{fold}", "estimators", same, self.to_every_sample, arms.Estimators(self.recipe, every)),
-            *([] if objects else [self._cell(told, f"fold{fold}", "ceiling", same, self.to_every_sample, arms.Ceiling(self.recipe, every))]),
-            add("constant", [samples, "pace"], self.to_samples, arms.Constant(**given)),
+            add("shallow", [samples, own["task"]], self.to_labelled, methods.Shallow(**given)) if objects else add("raw", samples, self.to_samples, methods.RawInput(**given)),
+            self._cell(told, f"fold{fold}", "estimators", same, self.to_every_sample, methods.Estimators(self.recipe, every)),
+            *([] if objects else [self._cell(told, f"fold{fold}", "ceiling", same, self.to_every_sample, methods.Ceiling(self.recipe, every))]),
+            add("constant", [samples, "pace"], self.to_samples, methods.Constant(**given)),
             *others,
         ]  # fmt: skip
 
@@ -186,7 +186,7 @@ class Rounds:
         mark = digest(kind, key, [cell.mark for cell in needs])
         if mark not in self.known:
             name = "/".join(filter(None, [self.point.only(reaches).folder, place, f"{kind}-{mark}"]))
-            if isinstance(compute, arms.Training):
+            if isinstance(compute, methods.Training):
                 compute = replace(compute, run=f"{self.loaded.recipe.name}/{name}")
             needed = tuple(cell.name for cell in needs)
             self.known[mark] = Cell(kind, self.there.get(mark, name), compute, needed, f"{told}: {kind}")
@@ -195,18 +195,18 @@ class Rounds:
     def _beside(self, other: str, labelled: Sequence[str], add: Callable[..., Cell]) -> Cell:
         """Another recipe from scratch, on the very samples of this one."""
         path, mine = find_recipe(other), load_recipe(self.recipe, labelled)
-        theirs = verbs.recipe_with_labels(path)
+        theirs = api.recipe_with_labels(path)
         same = theirs.recipe.adapter.name == mine.recipe.adapter.name
         data = mine.recipe.data.model_dump(mode="json", exclude_none=True)
         if names_file(data["spec"]):
             data["spec"] = str((mine.path.parent / data["spec"]).resolve())
         settings = (*beside(self.settings, same_adapter=same), f"data={json.dumps(data)}", f"seed={mine.recipe.seed}")
-        tuning = arms.Tuning(arm=f"{theirs.recipe.name}, from scratch", recipe=path, overrides=settings, runs=self.runs, device=self.device)  # fmt: skip
+        tuning = methods.Tuning(arm=f"{theirs.recipe.name}, from scratch", recipe=path, overrides=settings, runs=self.runs, device=self.device)  # fmt: skip
         key = [theirs.recipe.name, self._identity(load_recipe(path, settings), labels=True)]
         return add("beside", key, self.to_samples, tuning)
 
     def _identity(self, loaded: LoadedRecipe, *, labels: bool) -> dict[str, Any]:
-        return verbs.identity(loaded.recipe, self.opened(loaded, labels=labels)[1])
+        return api.identity(loaded.recipe, self.opened(loaded, labels=labels)[1])
 
     def _split(self, fold: int) -> dict[str, Any]:
         assert self.split is not None

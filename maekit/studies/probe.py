@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit import api as verbs
+from maekit import api
 from maekit.build.experiment import Setup, set_up
 from maekit.build.models import make_task, reads_patches
 from maekit.build.weights import load_encoder
@@ -73,7 +73,7 @@ def embed(setup: Setup, task: Task, device: str | None) -> Callable[[str], Featu
     def features(side: str) -> Features:
         if side not in found:
             with joined(device) as process:
-                found[side] = verbs.embeddings(setup, task, side, process)
+                found[side] = api.embeddings(setup, task, side, process)
         return found[side]
 
     return features
@@ -86,7 +86,7 @@ def raw(setup: Setup, side: str) -> Features:
     for batch in loader(samples, BatchSampler(len(samples), 256, shuffle=False)):
         rows.append(setup.adapter.front(batch["signal"], batch.get("valid"))[0].flatten(1).numpy())
         parts.append(batch["index"].numpy())
-    return verbs.each_once(np.concatenate(rows), np.concatenate(parts))
+    return api.each_once(np.concatenate(rows), np.concatenate(parts))
 
 
 def estimates(setup: Setup, estimate: Estimator) -> Array:
@@ -145,7 +145,7 @@ def probe_table(
     if not isinstance(task, Transfer):
         raise UserError("a probe needs the recipe of a labelled task", place=loaded.locate("task", "name"),
                         value=loaded.recipe.task.name, expected="classification or regression")  # fmt: skip
-    if start != verbs.RANDOM:
+    if start != api.RANDOM:
         load_encoder(setup, task, Path(start))
     features, test = embed(setup, task, device), setup.split["test"]
     found = {
