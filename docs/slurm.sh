@@ -2,7 +2,7 @@
 # One recipe on several machines under SLURM: sbatch docs/slurm.sh image/imagenet/pretrain_large_1600 --set data.root=/data/imagenet
 # Two minutes before its time ends the job saves a checkpoint and goes back into the queue, where it goes on, on any
 # number of machines: the effective batch, the samples of a step and their masks stay the same. Never tried on a cluster;
-# tests/test_scale_out.py runs it with stand-ins for srun and scontrol.
+# tests/end_to_end/test_scale_out.py runs it with stand-ins for srun and scontrol.
 #SBATCH --job-name=maekit
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

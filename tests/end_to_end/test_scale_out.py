@@ -228,7 +228,7 @@ def test_the_cluster_script_saves_and_goes_back_into_the_queue(tiny: Path, tmp_p
     for name, does in STAND_INS.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
         (tmp_path / name).chmod(0o755)
-    script = Path(__file__).parents[1] / "docs/slurm.sh"
+    script = Path(__file__).parents[2] / "docs/slurm.sh"
     variables = {
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_JOB_NODELIST": "a",

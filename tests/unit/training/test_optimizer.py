@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_parity import find, pair
+from vitmae_pair import find, pair
 
 from maekit import api
 from maekit.config.schema import Optimizer, Training

@@ -12,7 +12,7 @@ import pytest
 from maekit import plugins
 from maekit.errors import UserError
 
-EXAMPLE = Path(__file__).parent / "greenhouse.py"
+EXAMPLE = Path(__file__).parents[1] / "greenhouse.py"
 
 SPEC = """\
 name: greenhouse

@@ -290,7 +290,7 @@ def test_simulated_beats_give_the_rate_of_the_recording(tmp_path: Path) -> None:
 
 def test_the_folder_goes_by_one_name() -> None:
     """A bare `adapters` belongs to somebody else."""
-    path = Path(__file__).parents[1] / "adapters" / "__init__.py"
+    path = Path(__file__).parents[3] / "adapters" / "__init__.py"
     spec = importlib.util.spec_from_file_location("adapters", path)
     assert spec is not None
     assert spec.loader is not None
