@@ -114,8 +114,13 @@ def recipe_without_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> 
     """
     loaded = load_recipe(recipe, overrides)
     if loaded.recipe.task.name in LABELLED_TASKS:
-        raise UserError("not a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
-                        expected="a task without labels: pretraining or tokenizer", mend="Use `maekit finetune`.")  # fmt: skip
+        raise UserError(
+            "not a pretraining recipe",
+            place=loaded.locate("task", "name"),
+            value=loaded.recipe.task.name,
+            expected="a task without labels: pretraining or tokenizer",
+            mend="Use `maekit finetune`.",
+        )
     return loaded
 
 
@@ -127,8 +132,13 @@ def recipe_with_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> Loa
     """
     loaded = load_recipe(recipe, overrides)
     if loaded.recipe.task.name not in LABELLED_TASKS:
-        raise UserError("a pretraining recipe", place=loaded.locate("task", "name"), value=loaded.recipe.task.name,
-                        expected="classification or regression", mend="Use `maekit pretrain`.")  # fmt: skip
+        raise UserError(
+            "a pretraining recipe",
+            place=loaded.locate("task", "name"),
+            value=loaded.recipe.task.name,
+            expected="classification or regression",
+            mend="Use `maekit pretrain`.",
+        )
     return loaded
 
 
@@ -161,9 +171,14 @@ def predictions(
 
 
 def embed(
-    run: Path, target: Path, *, sides: Sequence[str] = ("train", "validation", "test"), pooling: str = "mean",
-    overrides: Sequence[str] = (), device: str | None = None,
-) -> Path:  # fmt: skip
+    run: Path,
+    target: Path,
+    *,
+    sides: Sequence[str] = ("train", "validation", "test"),
+    pooling: str = "mean",
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+) -> Path:
     """Write the features of every sample to an HDF5 file: `features`, `group`, `place`, `side`, `label`.
 
     Nothing is masked. `pooling` is `mean` of the measured patch tokens or the `class` token.
@@ -201,8 +216,11 @@ def embeddings(
     """
     encoder = encoder_of(task)
     if encoder is None:
-        raise UserError("no encoder of samples in this run", value=f"task {setup.recipe.task.name}",
-                        expected="a run of pretraining, classification or regression")  # fmt: skip
+        raise UserError(
+            "no encoder of samples in this run",
+            value=f"task {setup.recipe.task.name}",
+            expected="a run of pretraining, classification or regression",
+        )
     samples = setup.some_samples(side)
     task.to(process.device).eval()
     found, indices = [], []
@@ -231,9 +249,13 @@ def each_once(rows: NDArray[Any], indices: NDArray[np.int64]) -> tuple[NDArray[A
 
 
 def open_run(
-    run: Path, *, overrides: Sequence[str] = (), data: bool = True, info: SignalInfo | None = None,
+    run: Path,
+    *,
+    overrides: Sequence[str] = (),
+    data: bool = True,
+    info: SignalInfo | None = None,
     beside: Mapping[str, SignalInfo] | None = None,
-) -> tuple[Setup, Task]:  # fmt: skip
+) -> tuple[Setup, Task]:
     """Data and trained task of a run folder; without `data` where they can be done without, as with `info` (and `beside`,
     of the signals beside, where the recipe has some) they always can.
 
@@ -243,9 +265,11 @@ def open_run(
     stated = run / "recipe.yaml"
     if not stated.is_file():
         raise UserError(
-            "no run here", place=str(run), expected="the folder of a run, with recipe.yaml and checkpoints",
+            "no run here",
+            place=str(run),
+            expected="the folder of a run, with recipe.yaml and checkpoints",
             mend="Runs stand below --runs (default `runs`), by the recipe's name.",
-        )  # fmt: skip
+        )
     weights = read_weights(run)
     loaded = load_recipe(stated, overrides)
     if data:
@@ -267,8 +291,13 @@ def _check_cut(setup: Setup, trained: LoadedRecipe) -> None:
     before: Adapter = construct(kind, trained.recipe.adapter, trained, ("adapter",), setup.source.info)
     was, now = ((one.patchifier.sample_shape, one.patchifier.grid_size) for one in (before, setup.adapter))
     if was[0] == now[0] and was[1] != now[1]:
-        raise UserError("samples cut otherwise than in training", place=setup.loaded.locate("adapter"), value=f"a grid of {now[1]}",
-                        expected=f"{was[1]} patches, as the run has", mend="Leave the patch as it is; train anew for another.")  # fmt: skip
+        raise UserError(
+            "samples cut otherwise than in training",
+            place=setup.loaded.locate("adapter"),
+            value=f"a grid of {now[1]}",
+            expected=f"{was[1]} patches, as the run has",
+            mend="Leave the patch as it is; train anew for another.",
+        )
 
 
 def started(loaded: LoadedRecipe, start: str | Path | None, folder: Path) -> tuple[Setup, Task]:
@@ -326,12 +355,21 @@ def _train(
             if process.first and start is not None and training_stats.read(run.folder) is None:
                 training_stats.write(run.folder, training_stats.measure(setup))
             metrics = loop.train(
-                task, training, setup.samples("validation"), recipe=recipe, run=run, process=process,
-                identity=agreed, watch=watch,
-            )  # fmt: skip
+                task,
+                training,
+                setup.samples("validation"),
+                recipe=recipe,
+                run=run,
+                process=process,
+                identity=agreed,
+                watch=watch,
+            )
     if setup.skipped.names():
-        logger.warning("%d samples could not be read and were left out; %s lists them",
-                       len(setup.skipped.names()), run.folder / SKIPPED)  # fmt: skip
+        logger.warning(
+            "%d samples could not be read and were left out; %s lists them",
+            len(setup.skipped.names()),
+            run.folder / SKIPPED,
+        )
     return Outcome(run.folder, metrics, process.first)
 
 
@@ -349,7 +387,7 @@ def identity(recipe: Recipe, fingerprint: str, start: str | Path | None = None) 
     }
     found["data"] = hashlib.sha256(
         json.dumps({k: v for k, v in sections["data"].items() if k not in NOT_THE_DATA}).encode()
-    ).hexdigest()[:16]  # fmt: skip
+    ).hexdigest()[:16]
     if sections["beside"]:  # left out where there are none, so that runs from before there could be some go on
         found["beside"] = hashlib.sha256(json.dumps(sections["beside"]).encode()).hexdigest()[:16]
     found["data files"] = fingerprint

@@ -23,13 +23,7 @@ class UserError(Exception):
     """
 
     def __init__(
-        self,
-        problem: str,
-        *,
-        place: str = "",
-        value: object = _UNSTATED,
-        expected: str = "",
-        mend: str = "",
+        self, problem: str, *, place: str = "", value: object = _UNSTATED, expected: str = "", mend: str = ""
     ) -> None:
         self.problem, self.place, self.expected, self.mend = problem, place, expected, mend
         sentences = [f"{place}: {problem}" if place else problem]

@@ -49,9 +49,12 @@ def register(kind: Kind, name: str) -> Callable[[T], T]:
             taken = f"the {kind} of {earlier.file}"
         if taken:
             raise UserError(
-                f"the name {name!r} is taken among {taken}", place=file, value=name,
-                expected="a name of its own", mend="Rename the plug-in's class in `register`.",
-            )  # fmt: skip
+                f"the name {name!r} is taken among {taken}",
+                place=file,
+                value=name,
+                expected="a name of its own",
+                mend="Rename the plug-in's class in `register`.",
+            )
         _registered[kind, name] = _Registered(cls, file)
         return cls
 
@@ -80,16 +83,21 @@ def find(kind: Kind, name: str, *, place: str = "") -> Any:
     if not declared:
         known = names(kind)
         raise UserError(
-            f"no {kind.removesuffix('s')} of this name is installed", place=place, value=name,
+            f"no {kind.removesuffix('s')} of this name is installed",
+            place=place,
+            value=name,
             expected="one of " + ", ".join(known),
             mend=nearest(name, known) or "A file of your own is given with `--plugin FILE.py`.",
-        )  # fmt: skip
+        )
     if len(declared) > 1:
         packages = ", ".join(sorted(point.dist.name for point in declared if point.dist))
         raise UserError(
-            f"two packages declare the {kind.removesuffix('s')} {name!r}", place=place, value=packages,
-            expected="one of them installed", mend="Uninstall one, or rename it there.",
-        )  # fmt: skip
+            f"two packages declare the {kind.removesuffix('s')} {name!r}",
+            place=place,
+            value=packages,
+            expected="one of them installed",
+            mend="Uninstall one, or rename it there.",
+        )
     try:
         return declared[0].load()
     except Exception as error:  # whatever somebody's package may raise while it is imported
@@ -97,7 +105,7 @@ def find(kind: Kind, name: str, *, place: str = "") -> Any:
             f"the {kind.removesuffix('s')} {name!r} cannot be imported ({type(error).__name__}: {error})",
             place=declared[0].value,
             mend="Reinstall the package that declares it.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def load_file(path: Path) -> None:
@@ -120,9 +128,10 @@ def load_file(path: Path) -> None:
         module_spec.loader.exec_module(module)
         if _registered == before:
             raise UserError(
-                "the plug-in registers nothing", place=str(path),
+                "the plug-in registers nothing",
+                place=str(path),
                 mend='Put `@register("adapters", "NAME")` from maekit.plugins above its class.',
-            )  # fmt: skip
+            )
     except BaseException as error:
         # A file that fails leaves nothing half registered.
         _registered.clear()

@@ -22,9 +22,13 @@ def forked(processes: int, function: Callable[[], Any]) -> list[int]:
         child = os.fork()
         if child == 0:
             os.environ.update(
-                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo",
-            )  # fmt: skip
+                RANK=str(rank),
+                LOCAL_RANK=str(rank),
+                WORLD_SIZE=str(processes),
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=str(port),
+                GLOO_SOCKET_IFNAME="lo",
+            )
             code = 1
             try:
                 function()

@@ -49,8 +49,11 @@ def cruw(folder: Path) -> dict[str, Any]:
             if split == "train":
                 _picture(folder / f"sequences/{split}/{name}/IMAGES_0/{frame:010d}.jpg", 144, 88, frame)
         if split == "train":
-            lines = [f"{frame} {d:.4f} {np.radians(a):.4f} {('pedestrian', 'cyclist', 'car')[kind]}\n"
-                     for frame, (d, a, _, kind) in TARGETS.items() if frame != 1]  # fmt: skip
+            lines = [
+                f"{frame} {d:.4f} {np.radians(a):.4f} {('pedestrian', 'cyclist', 'car')[kind]}\n"
+                for frame, (d, a, _, kind) in TARGETS.items()
+                if frame != 1
+            ]
             (folder / "annotations/train").mkdir(parents=True, exist_ok=True)
             (folder / f"annotations/train/{name}.txt").write_text("".join(lines))
     return {"floor": -40.0, "peak": 10 * np.log10(25.0), "tolerance": (0.11, 0.8)}
@@ -71,8 +74,11 @@ def radarcity(folder: Path) -> dict[str, Any]:
             _picture(site / f"IMAGES_0/{frame:06d}.png", 64, 48, frame)
         _save(site / "semantic_depth_35.npy", np.full((48, 64, 2), 7.0))
         for file, frames in (("Annotations_polar.txt", (0,)), ("Annotations_moving_polar.txt", (1, 2))):
-            lines = [f"{frame} {TARGETS[frame][0]:.4f} {np.radians(TARGETS[frame][1]):.4f} "
-                     f"{('pedestrian', 'cyclist', 'car')[TARGETS[frame][3]]}\n" for frame in frames]  # fmt: skip
+            lines = [
+                f"{frame} {TARGETS[frame][0]:.4f} {np.radians(TARGETS[frame][1]):.4f} "
+                f"{('pedestrian', 'cyclist', 'car')[TARGETS[frame][3]]}\n"
+                for frame in frames
+            ]
             (site / file).write_text("".join(lines))
     return {"floor": 1.0, "peak": 50.0, "tolerance": (0.08, 0.5)}
 

@@ -16,15 +16,30 @@ def pair(shape: tuple[int, int, int], patch: int, target: type) -> tuple[MaskedA
     channels, height, _ = shape
     patchifier = GridPatchifier(shape, (patch, patch), ("height", "width"))
     ours = MaskedAutoencoder(
-        patchifier, encoder=TransformerConfig(48, 3, 4), decoder=TransformerConfig(32, 2, 4),
-        masking=RandomMasking(patchifier), target=target(patchifier),
-    )  # fmt: skip
+        patchifier,
+        encoder=TransformerConfig(48, 3, 4),
+        decoder=TransformerConfig(32, 2, 4),
+        masking=RandomMasking(patchifier),
+        target=target(patchifier),
+    )
     config = transformers.ViTMAEConfig(
-        image_size=height, patch_size=patch, num_channels=channels, hidden_size=48, num_hidden_layers=3,
-        num_attention_heads=4, intermediate_size=192, decoder_hidden_size=32, decoder_num_hidden_layers=2,
-        decoder_num_attention_heads=4, decoder_intermediate_size=128, norm_pix_loss=target is PatchNormTarget,
-        layer_norm_eps=1e-6, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="eager",
-    )  # fmt: skip
+        image_size=height,
+        patch_size=patch,
+        num_channels=channels,
+        hidden_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=192,
+        decoder_hidden_size=32,
+        decoder_num_hidden_layers=2,
+        decoder_num_attention_heads=4,
+        decoder_intermediate_size=128,
+        norm_pix_loss=target is PatchNormTarget,
+        layer_norm_eps=1e-6,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        attn_implementation="eager",
+    )
     theirs = transformers.ViTMAEForPreTraining(config).eval()
     with torch.no_grad():
         for parameter in ours.parameters():  # biases and norms too, so that no default hides an error
@@ -48,12 +63,17 @@ def find(name: str, own: dict[str, torch.Tensor], patch: int, channels: int) -> 
         "vit.embeddings.cls_token": "encoder.cls_token",
         "vit.embeddings.position_embeddings": "encoder.pos_embed",
         "vit.embeddings.patch_embeddings.projection.bias": "encoder.patch_embed.proj.bias",
-        "vit.layernorm.weight": "encoder.norm.weight", "vit.layernorm.bias": "encoder.norm.bias",
-        "decoder.mask_token": "decoder.mask_token", "decoder.decoder_pos_embed": "decoder.pos_embed",
-        "decoder.decoder_embed.weight": "decoder.embed.weight", "decoder.decoder_embed.bias": "decoder.embed.bias",
-        "decoder.decoder_norm.weight": "decoder.norm.weight", "decoder.decoder_norm.bias": "decoder.norm.bias",
-        "decoder.decoder_pred.weight": "decoder.pred.weight", "decoder.decoder_pred.bias": "decoder.pred.bias",
-    }  # fmt: skip
+        "vit.layernorm.weight": "encoder.norm.weight",
+        "vit.layernorm.bias": "encoder.norm.bias",
+        "decoder.mask_token": "decoder.mask_token",
+        "decoder.decoder_pos_embed": "decoder.pos_embed",
+        "decoder.decoder_embed.weight": "decoder.embed.weight",
+        "decoder.decoder_embed.bias": "decoder.embed.bias",
+        "decoder.decoder_norm.weight": "decoder.norm.weight",
+        "decoder.decoder_norm.bias": "decoder.norm.bias",
+        "decoder.decoder_pred.weight": "decoder.pred.weight",
+        "decoder.decoder_pred.bias": "decoder.pred.bias",
+    }
     if name in fixed:
         return own[fixed[name]]
     if name == "vit.embeddings.patch_embeddings.projection.weight":
@@ -67,9 +87,15 @@ def find(name: str, own: dict[str, torch.Tensor], patch: int, channels: int) -> 
         if one in parts:
             return own[f"{prefix}.attn.qkv.{kind}"].chunk(3)[at % 3]
     places = {
-        "layernorm_before": "norm1", "layernorm_after": "norm2", "attention.output": "attn.proj", "o_proj": "attn.proj",
-        "intermediate": "mlp.fc1", "fc1": "mlp.fc1", "fc2": "mlp.fc2", "output.dense": "mlp.fc2",
-    }  # fmt: skip
+        "layernorm_before": "norm1",
+        "layernorm_after": "norm2",
+        "attention.output": "attn.proj",
+        "o_proj": "attn.proj",
+        "intermediate": "mlp.fc1",
+        "fc1": "mlp.fc1",
+        "fc2": "mlp.fc2",
+        "output.dense": "mlp.fc2",
+    }
     for key, place in places.items():
         if f".{key}." in f".{name}.":
             return own[f"{prefix}.{place}.{kind}"]

@@ -142,9 +142,12 @@ class HeartRateAdapter(Adapter):
         if self.band_hz is not None:
             if self.band_hz[1] >= rate / 2:
                 raise UserError(
-                    "a sampling rate too low for the adapter's band_hz", place=sample.place, value=f"{rate:g} Hz",
-                    expected=f"more than {2 * self.band_hz[1]:g} Hz", mend="Lower `band_hz` or leave the recording out.",
-                )  # fmt: skip
+                    "a sampling rate too low for the adapter's band_hz",
+                    place=sample.place,
+                    value=f"{rate:g} Hz",
+                    expected=f"more than {2 * self.band_hz[1]:g} Hz",
+                    mend="Lower `band_hz` or leave the recording out.",
+                )
             x = dsp.sosfiltfilt(
                 _band_pass(*self.band_hz, rate), x, axis=-1, padlen=min(x.shape[-1] - 1, round(2 * rate))
             )
@@ -172,9 +175,7 @@ class HeartRateAdapter(Adapter):
         valid[at : at + taken] = True if sample.valid is None else sample.valid[begin : begin + taken]
         signal = np.pad(sample.signal[:, begin : begin + taken], ((0, 0), (at, wanted - taken - at)), mode="edge")
         label = sample.label * speed if isinstance(sample.label, float) else sample.label
-        return replace(
-            sample, signal=signal, valid=None if valid.all() else valid, label=label, rate_hz=rate * speed
-        )  # fmt: skip
+        return replace(sample, signal=signal, valid=None if valid.all() else valid, label=label, rate_hz=rate * speed)
 
     def augment(self, signal: Array, valid: Valid | None, rng: Generator) -> tuple[Array, Valid | None]:
         """Gain, noise, wander and, where asked for, polarity: what mounting and receiver change from day to day."""
@@ -252,9 +253,12 @@ class HeartRateAdapter(Adapter):
         short = self.points - x.shape[-1]
         if short > 0.1 * self.points:
             raise UserError(
-                "a window shorter than the adapter takes", place=place, value=f"{x.shape[-1] / self.rate_hz:.2f} s",
-                expected=f"{self.points / self.rate_hz:.2f} s", mend="Make `window` and `window_s` agree.",
-            )  # fmt: skip
+                "a window shorter than the adapter takes",
+                place=place,
+                value=f"{x.shape[-1] / self.rate_hz:.2f} s",
+                expected=f"{self.points / self.rate_hz:.2f} s",
+                mend="Make `window` and `window_s` agree.",
+            )
         if short > 0:
             valid = np.r_[np.ones(x.shape[-1], bool) if valid is None else valid, np.zeros(short, bool)]
             x = np.pad(x, ((0, 0), (0, short)), mode="edge")

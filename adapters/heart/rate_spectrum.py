@@ -121,9 +121,14 @@ class RateSpectrumAdapter(HeartRateAdapter):
     ) -> None:
         rate = signal.get("rate_hz") or info.rate_hz
         super().__init__(info, patch_s=1 / rate if rate else 1.0, **signal)
-        for name, (low, high) in (("lowest_hz, highest_hz", (lowest_hz, highest_hz)), *((f"envelopes_hz {b}", b) for b in envelopes_hz)):  # fmt: skip
+        for name, (low, high) in (
+            ("lowest_hz, highest_hz", (lowest_hz, highest_hz)),
+            *((f"envelopes_hz {b}", b) for b in envelopes_hz),
+        ):
             if not 0 < low < high < self.rate_hz / 2:
-                raise ValueError(f"{name}: {low:g} to {high:g} Hz must rise, between 0 and {self.rate_hz / 2:g} Hz (half of rate_hz)")  # fmt: skip
+                raise ValueError(
+                    f"{name}: {low:g} to {high:g} Hz must rise, between 0 and {self.rate_hz / 2:g} Hz (half of rate_hz)"
+                )
         if bins_per_octave < 1:
             raise ValueError(f"bins_per_octave {bins_per_octave}, expected 1 or more")
         octaves = np.arange(int(np.log2(highest_hz / lowest_hz) * bins_per_octave) + 1) / bins_per_octave

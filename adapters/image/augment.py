@@ -59,8 +59,10 @@ def rand_augment(config: str, mean: Sequence[float], size: tuple[int, int]) -> C
 
     filling = tuple(min(255, round(255 * value)) for value in mean)
     hparams: dict[str, Any] = {
-        "translate_const": int(min(size) * 0.45), "img_mean": filling, "interpolation": PIL.Resampling.BICUBIC
-    }  # fmt: skip
+        "translate_const": int(min(size) * 0.45),
+        "img_mean": filling,
+        "interpolation": PIL.Resampling.BICUBIC,
+    }
     if not config.startswith("rand"):
         raise ValueError(f"randaugment {config!r}, expected a configuration of timm such as 'rand-m9-mstd0.5-inc1'")
     try:

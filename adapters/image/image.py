@@ -155,10 +155,12 @@ class ImageAdapter(Adapter):
         brightest = max((float(np.max(sample.signal)) for sample in first), default=self.full_scale)
         if brightest <= 1 < self.full_scale:
             raise UserError(
-                f"no value above 1 in {len(first)} pictures", place=first[0].place, value=brightest,
+                f"no value above 1 in {len(first)} pictures",
+                place=first[0].place,
+                value=brightest,
                 expected=f"values up to full_scale = {self.full_scale:g}",
                 mend="Set the adapter's `full_scale: 1` where pictures are stored as fractions.",
-            )  # fmt: skip
+            )
         if self.normalisation == "fit":
             super().fit(sample for part in (first, samples) for sample in part)
 
@@ -244,19 +246,23 @@ class ImageAdapter(Adapter):
             x = np.ascontiguousarray(x)
         if sample.valid is not None and not sample.valid.all():
             raise UserError(
-                "a picture with missing pixels", place=sample.place, value=f"{int((~sample.valid).sum())} missing",
+                "a picture with missing pixels",
+                place=sample.place,
+                value=f"{int((~sample.valid).sum())} missing",
                 expected="whole pictures, for resizing would smear what is missing over its neighbours",
                 mend="Leave such pictures out with `missing_budget: 0` in the data spec.",
-            )  # fmt: skip
+            )
         if x.dtype != np.uint8 or self.full_scale < 255:
             x = x.astype(np.float32)
             low, high = float(x.min()), float(x.max())
             if low < 0 or high > self.full_scale:
                 raise UserError(
-                    "values that are no intensities", place=sample.place, value=(low, high),
+                    "values that are no intensities",
+                    place=sample.place,
+                    value=(low, high),
                     expected=f"0 to full_scale = {self.full_scale:g}",
                     mend="Set the adapter's `full_scale` to the stored value of full intensity.",
-                )  # fmt: skip
+                )
         return torch.from_numpy(x)
 
     def _in_range(self, x: Tensor) -> Array:

@@ -186,10 +186,15 @@ class AdcCubeAdapter(Adapter):
         patchifier = GridPatchifier(shape, tuple(patch), tuple(axis.name for axis in self.map_axes), rates)
         towards = np.radians(across.start + (across.step or 0.0) * np.arange(across.length))
         front = CubeFront(
-            patchifier, view=view, cube_axes=len(cube), clutter=clutter, window=window, floor_db=floor_db,
+            patchifier,
+            view=view,
+            cube_axes=len(cube),
+            clutter=clutter,
+            window=window,
+            floor_db=floor_db,
             sines=torch.from_numpy(np.sin(towards).astype(np.float32)),
             options={"method": method, "taper": taper, "loading": loading, "spacing": spacing},
-        )  # fmt: skip
+        )
         super().__init__(info, patchifier, front)
         self.gain_jitter_db, self.noise_re_mean_db = gain_jitter_db, noise_re_mean_db
         self.unit = f"dB re 1 {info.unit}" if info.unit else "dB"

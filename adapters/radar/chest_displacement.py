@@ -64,8 +64,10 @@ class ChestDisplacement:
 
     def numbers(self) -> dict[str, float]:
         """Everything but the displacement and the findings, for the attributes of a recording."""
-        return {name: getattr(self, name) for name in ("range_m", "range_bin", "wavelength_m", "snr_db", "arc_turns",
-                                                        "steep_steps", "missing_frames")}  # fmt: skip
+        return {
+            name: getattr(self, name)
+            for name in ("range_m", "range_bin", "wavelength_m", "snr_db", "arc_turns", "steep_steps", "missing_frames")
+        }
 
 
 def chest_displacement(
@@ -113,9 +115,10 @@ def chest_displacement(
         if mirrored > MIRRORED_DB:
             raise UserError(
                 "I and Q seem to be swapped: the echoes lie at negative beat frequencies",
-                value=f"{mirrored:.0f} dB more there", expected="more energy at positive ones",
+                value=f"{mirrored:.0f} dB more there",
+                expected="more energy at positive ones",
                 mend="Turn `iq_order` round. If the echoes really lie beyond half of the radar's range, say so with `within_m`.",
-            )  # fmt: skip
+            )
     noise = noise_between_bins(radar.samples, ECHO_BINS)
     return profile_displacement(
         profile, range_m, radar.wavelength_m, within_m=within_m, noise=noise, findings=tuple(findings)
@@ -123,9 +126,14 @@ def chest_displacement(
 
 
 def profile_displacement(
-    profile: Array, range_m: Array, wavelength_m: float,
-    *, within_m: tuple[float, float], noise: Array | None = None, findings: tuple[str, ...] = (),
-) -> ChestDisplacement:  # fmt: skip
+    profile: Array,
+    range_m: Array,
+    wavelength_m: float,
+    *,
+    within_m: tuple[float, float],
+    noise: Array | None = None,
+    findings: tuple[str, ...] = (),
+) -> ChestDisplacement:
     """Range profiles over time to displacement, also for radars that are no FMCW radars (pulsed coherent, UWB).
 
     The liveliest bin inside the mask, with its neighbours and receivers combined, the circle's centre subtracted,
@@ -146,8 +154,12 @@ def profile_displacement(
     inside = bins_within(range_m, within_m)
     missing = ~np.isfinite(profile).all(axis=(1, 2))
     if np.count_nonzero(~missing) < 10:
-        raise UserError("too few frames were measured", value=int(np.count_nonzero(~missing)), expected="ten or more",
-                        mend=" ".join(findings))  # fmt: skip
+        raise UserError(
+            "too few frames were measured",
+            value=int(np.count_nonzero(~missing)),
+            expected="ten or more",
+            mend=" ".join(findings),
+        )
     measured = profile[~missing]
     chosen = liveliest_bin(measured, inside)
     noise = np.eye(1) if noise is None else noise
@@ -172,9 +184,16 @@ def profile_displacement(
     if turns < SHORT_ARC:
         told.append(f"phase covers {turns:.2f} turns: the circle's centre, and with it the scale, is uncertain")
     return ChestDisplacement(
-        displacement_mm(phase, wavelength_m), float(range_m[chosen]), chosen, wavelength_m,
-        snr_db, turns, steep, int(np.count_nonzero(missing)), tuple(told),
-    )  # fmt: skip
+        displacement_mm(phase, wavelength_m),
+        float(range_m[chosen]),
+        chosen,
+        wavelength_m,
+        snr_db,
+        turns,
+        steep,
+        int(np.count_nonzero(missing)),
+        tuple(told),
+    )
 
 
 def _runs(which: Any) -> str:

@@ -9,8 +9,14 @@ from jaxtyping import Float, Shaped
 from maekit.adapters.radar.cfar import Kind, cfar
 
 DETECTION = np.dtype(
-    [("centre", np.float64, 2), ("extent", np.float64, 2), ("cells", np.int64), ("peak_db", np.float64), ("score_db", np.float64)]
-)  # fmt: skip
+    [
+        ("centre", np.float64, 2),
+        ("extent", np.float64, 2),
+        ("cells", np.int64),
+        ("peak_db", np.float64),
+        ("score_db", np.float64),
+    ]
+)
 """Columns of `map_clusters`."""
 
 

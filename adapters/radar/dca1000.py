@@ -20,9 +20,16 @@ FULL_SCALE = 32767
 
 
 def dca1000_cube(
-    values: Array, *, samples: int, chirps: int, receivers: int = 4, transmitters: int = 1,
-    lanes: Literal[2, 4] = 2, iq_order: Literal["IQ", "QI"] = "IQ", real: bool = False,
-) -> Array:  # fmt: skip
+    values: Array,
+    *,
+    samples: int,
+    chirps: int,
+    receivers: int = 4,
+    transmitters: int = 1,
+    lanes: Literal[2, 4] = 2,
+    iq_order: Literal["IQ", "QI"] = "IQ",
+    real: bool = False,
+) -> Array:
     """The numbers of a file as a cube.
 
     Order within a chirp, with two samples a receiver (`s`):
@@ -57,17 +64,23 @@ def dca1000_cube(
     if lanes == 4 and receivers != 4:
         raise UserError("four lanes always carry four receivers", place="receivers", value=receivers, expected="4")
     if chirps % transmitters:
-        raise UserError("chirps that do not go round the transmitters", place="chirps", value=chirps,
-                        expected=f"a multiple of {transmitters}")  # fmt: skip
+        raise UserError(
+            "chirps that do not go round the transmitters",
+            place="chirps",
+            value=chirps,
+            expected=f"a multiple of {transmitters}",
+        )
     if lanes == 2 and not real and samples * receivers % 2:
         raise UserError("two lanes send samples in pairs", place="samples", value=samples, expected="an even number")
     frame = chirps * receivers * samples * (1 if real else 2)
     if len(values) == 0 or len(values) % frame:
         raise UserError(
-            "no whole number of frames", value=f"{len(values)} numbers: {len(values) // frame} frames and {len(values) % frame} numbers",
-            expected=f"a multiple of {frame} ({chirps} chirps x {receivers} receivers x {samples} samples" + (")" if real else " x I and Q)"),
+            "no whole number of frames",
+            value=f"{len(values)} numbers: {len(values) // frame} frames and {len(values) % frame} numbers",
+            expected=f"a multiple of {frame} ({chirps} chirps x {receivers} receivers x {samples} samples"
+            + (")" if real else " x I and Q)"),
             mend=f"Are these the numbers of the device's configuration? Stopped within a frame: keep the first {len(values) // frame * frame * 2} bytes.",
-        )  # fmt: skip
+        )
     sizes: dict[str, int] = {"loop": chirps // transmitters, "tx": transmitters, "rx": receivers, "sample": samples}
     if lanes == 2:
         stream = "(frame loop tx rx sample)"

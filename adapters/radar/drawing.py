@@ -53,9 +53,15 @@ def draw_maps(
     pitch = 1.06 * (right - left)
     for place, frame in enumerate(shown):
         picture = axes.imshow(
-            frames[frame], origin="lower", aspect="auto", cmap=colours, vmin=low, vmax=high, interpolation="nearest",
+            frames[frame],
+            origin="lower",
+            aspect="auto",
+            cmap=colours,
+            vmin=low,
+            vmax=high,
+            interpolation="nearest",
             extent=(left + place * pitch, right + place * pitch, bottom, top),
-        )  # fmt: skip
+        )
     axes.set_xlim(left, right + (len(shown) - 1) * pitch)
     axes.set_ylim(bottom, top)
     axes.set_ylabel(_label(up))

@@ -127,9 +127,14 @@ class FMCW:
         return np.einsum("pc,pcs->cs", start, turn)
 
     def array_signal(
-        self, range_m: NDArray[np.float64], sine: NDArray[np.float64], rcs_m2: NDArray[np.float64] | float,
-        *, receivers: int, spacing: float = 0.5,
-    ) -> NDArray[np.complex64]:  # fmt: skip
+        self,
+        range_m: NDArray[np.float64],
+        sine: NDArray[np.float64],
+        rcs_m2: NDArray[np.float64] | float,
+        *,
+        receivers: int,
+        spacing: float = 0.5,
+    ) -> NDArray[np.complex64]:
         """The beat signals of many point scatterers at a line of receivers, for a price of a matrix product.
 
         Receiver m stands at m * spacing * `wavelength_m` to the right; an echo of azimuth theta, positive to the right,

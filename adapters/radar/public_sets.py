@@ -83,15 +83,23 @@ def polar_objects(document: Any, *, classes: Sequence[str], angle: str = "rad") 
             place = (float(distance), float(azimuth) * scale)
             found.setdefault(int(frame), []).append((*place, _class_of(name, classes)))
         except ValueError:
-            raise UserError("a line that is no object", value=" ".join(line) + f" (line {number})",
-                            expected="frame, range, azimuth, class") from None  # fmt: skip
+            raise UserError(
+                "a line that is no object",
+                value=" ".join(line) + f" (line {number})",
+                expected="frame, range, azimuth, class",
+            ) from None
     return found, {"columns": POLAR}, []  # type: ignore[return-value]
 
 
 def carrada_objects(
-    document: Any, *, classes: Sequence[str], range_m: float, azimuth_deg: float, doppler_ms: float,
+    document: Any,
+    *,
+    classes: Sequence[str],
+    range_m: float,
+    azimuth_deg: float,
+    doppler_ms: float,
     bins: tuple[int, int, int] = (256, 256, 64),
-) -> Transformed:  # fmt: skip
+) -> Transformed:
     """Boxes of CARRADA (`range_angle_light.json` and `range_doppler_light.json`, in this order) to objects by frame.
 
     Boxes are [row, column, row, column] of maps whose first row is far (range-angle) or near (range-Doppler) and whose
@@ -123,19 +131,30 @@ def carrada_objects(
         ):
             if not 1 <= label <= len(classes):
                 raise ValueError(f"label {label} in frame {frame}, expected 1 to {len(classes)}")
-            rows.append((
-                (bins[0] - 1 - (top + bottom) / 2) * range_m, ((left + right) / 2 - bins[1] // 2) * azimuth_deg,
-                (bins[2] // 2 - (slow + fast) / 2) * doppler_ms, label - 1,
-                (bottom - top) * range_m, (right - left) * azimuth_deg, (fast - slow) * doppler_ms,
-            ))  # fmt: skip
+            rows.append(
+                (
+                    (bins[0] - 1 - (top + bottom) / 2) * range_m,
+                    ((left + right) / 2 - bins[1] // 2) * azimuth_deg,
+                    (bins[2] // 2 - (slow + fast) / 2) * doppler_ms,
+                    label - 1,
+                    (bottom - top) * range_m,
+                    (right - left) * azimuth_deg,
+                    (fast - slow) * doppler_ms,
+                )
+            )
     findings = [f"{odd} frames left out, for which the two files of boxes disagree"] if odd else []
     return found, {"columns": BOXES}, findings  # type: ignore[return-value]
 
 
 def raddet_objects(
-    document: Any, *, classes: Sequence[str], range_m: float, azimuth_sine: float, doppler_ms: float,
+    document: Any,
+    *,
+    classes: Sequence[str],
+    range_m: float,
+    azimuth_sine: float,
+    doppler_ms: float,
     bins: tuple[int, int, int] = (256, 256, 64),
-) -> Transformed:  # fmt: skip
+) -> Transformed:
     """Boxes of RADDet in one frame: centres and sizes in bins of range (the first is the farthest), azimuth, Doppler.
 
     Args:
@@ -161,10 +180,17 @@ def raddet_objects(
             math.degrees(math.asin(max(-1.0, min(1.0, (across + side * width / 2 - bins[1] // 2) * azimuth_sine))))
             for side in (-1, 0, 1)
         )
-        rows.append((
-            (bins[0] - 1 - far) * range_m, middle, (fast - bins[2] // 2) * doppler_ms, _class_of(name, classes),
-            length * range_m, right - left, spread * doppler_ms,
-        ))  # fmt: skip
+        rows.append(
+            (
+                (bins[0] - 1 - far) * range_m,
+                middle,
+                (fast - bins[2] // 2) * doppler_ms,
+                _class_of(name, classes),
+                length * range_m,
+                right - left,
+                spread * doppler_ms,
+            )
+        )
     return np.array(rows, dtype=np.float32).reshape(-1, len(BOXES)), {"columns": BOXES}, []
 
 
@@ -207,10 +233,17 @@ def point_objects(points: Array, *, label: int, steps: tuple[float, float, float
         cells = points[points[:, label] == cluster].astype(np.float64)
         distance, sine, speed = cells[:, 0], np.cos(cells[:, 1]), cells[:, 2]
         edges = np.degrees(np.arcsin(np.clip([sine.min() - steps[1] / 2, sine.max() + steps[1] / 2], -1, 1)))
-        rows.append((
-            distance.mean(), math.degrees(math.asin(sine.mean())), speed.mean(), 0,
-            np.ptp(distance) + steps[0], edges[1] - edges[0], np.ptp(speed) + steps[2],
-        ))  # fmt: skip
+        rows.append(
+            (
+                distance.mean(),
+                math.degrees(math.asin(sine.mean())),
+                speed.mean(),
+                0,
+                np.ptp(distance) + steps[0],
+                edges[1] - edges[0],
+                np.ptp(speed) + steps[2],
+            )
+        )
     return np.array(rows, dtype=np.float32).reshape(-1, len(BOXES)), {"columns": BOXES}, []
 
 
@@ -237,13 +270,23 @@ def shrunk(picture: Array, *, by: int, left_half: bool = False) -> Transformed:
 
 
 TRANSFORMATIONS = {
-    "power_map": power_map, "oriented": oriented, "polar_objects": polar_objects, "carrada_objects": carrada_objects,
-    "raddet_objects": raddet_objects, "point_map": point_map, "point_objects": point_objects, "shrunk": shrunk,
-}  # fmt: skip
+    "power_map": power_map,
+    "oriented": oriented,
+    "polar_objects": polar_objects,
+    "carrada_objects": carrada_objects,
+    "raddet_objects": raddet_objects,
+    "point_map": point_map,
+    "point_objects": point_objects,
+    "shrunk": shrunk,
+}
 
 
 def _class_of(name: str, classes: Sequence[str]) -> int:
     if name not in classes:
-        raise UserError("an unknown class", value=name, expected="one of " + ", ".join(classes),
-                        mend=nearest(name, classes) or "Add it to the classes of the data spec, here and in `label`.")  # fmt: skip
+        raise UserError(
+            "an unknown class",
+            value=name,
+            expected="one of " + ", ".join(classes),
+            mend=nearest(name, classes) or "Add it to the classes of the data spec, here and in `label`.",
+        )
     return list(classes).index(name)

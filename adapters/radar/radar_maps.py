@@ -123,9 +123,7 @@ def directions(sines: Float[Tensor, " azimuth"], receivers: int, spacing: float)
     return torch.polar(torch.ones_like(turns), turns)
 
 
-def _covariance(
-    profiles: Complex[Tensor, "map receiver chirp range"],
-) -> Complex[Tensor, "map range receiver other"]:
+def _covariance(profiles: Complex[Tensor, "map receiver chirp range"]) -> Complex[Tensor, "map range receiver other"]:
     """Of the receivers, over the chirps; in double precision, or what a strong target hides would be 70 dB below it."""
     snapshots = rearrange(profiles.to(torch.complex128), "map receiver chirp range -> map range receiver chirp")
     return snapshots @ snapshots.mH / snapshots.shape[-1]

@@ -160,10 +160,12 @@ class RangeDopplerAdapter(Adapter):
             low, high = float(measured.min()), float(measured.max())
             if low < 0 or (self.scale == "level" and high > TOP_LEVEL):
                 raise UserError(
-                    f"values that are no {self.scale}", place=sample.place, value=(low, high),
+                    f"values that are no {self.scale}",
+                    place=sample.place,
+                    value=(low, high),
                     expected="0 to 255" if self.scale == "level" else "none below zero",
                     mend="Set the adapter's `scale` to what is stored; 'db' and 'log10' may be negative.",
-                )  # fmt: skip
+                )
         if self.notch_bins is not None:
             bins = np.arange(x.shape[self.doppler + 1])
             static = np.abs(2 * bins - self.twice_zero) <= 2 * self.notch_bins + 1

@@ -53,8 +53,12 @@ def bins_within(range_m: Array, within_m: tuple[float, float]) -> NDArray[np.boo
     """
     inside = (range_m >= within_m[0]) & (range_m <= within_m[1])
     if not inside.any():
-        raise UserError("no range bin lies within the distances asked for", place="within_m", value=tuple(within_m),
-                        expected=f"distances of {range_m[0]:.2f} to {range_m[-1]:.2f} m, {range_m[1] - range_m[0]:.3g} m apart")  # fmt: skip
+        raise UserError(
+            "no range bin lies within the distances asked for",
+            place="within_m",
+            value=tuple(within_m),
+            expected=f"distances of {range_m[0]:.2f} to {range_m[-1]:.2f} m, {range_m[1] - range_m[0]:.3g} m apart",
+        )
     return inside
 
 
@@ -71,8 +75,11 @@ def liveliest_bin(profile: Array, inside: NDArray[np.bool_]) -> int:
     variance = np.where(inside, np.nanvar(profile, axis=0).sum(axis=0), -1.0)
     best = int(variance.argmax())
     if not variance[best] > 1e-14 * np.nanmean(np.abs(profile) ** 2):
-        raise UserError("nothing moves within the distances asked for", value=f"variance {max(variance[best], 0):.3g}",
-                        mend="Widen `within_m`; are these samples of a radar that was running?")  # fmt: skip
+        raise UserError(
+            "nothing moves within the distances asked for",
+            value=f"variance {max(variance[best], 0):.3g}",
+            mend="Widen `within_m`; are these samples of a radar that was running?",
+        )
     return best
 
 

@@ -17,9 +17,16 @@ if TYPE_CHECKING:
 
 
 def dca1000_displacement(
-    values: NDArray[Any], *, carrier_hz: float, bandwidth_hz: float, sample_rate_hz: float, samples: int, chirps: int,
-    within_m: tuple[float, float], **layout: Any,
-) -> Transformed:  # fmt: skip
+    values: NDArray[Any],
+    *,
+    carrier_hz: float,
+    bandwidth_hz: float,
+    sample_rate_hz: float,
+    samples: int,
+    chirps: int,
+    within_m: tuple[float, float],
+    **layout: Any,
+) -> Transformed:
     """A file of the DCA1000 capture card to chest displacement.
 
     Args:
@@ -41,9 +48,14 @@ def dca1000_displacement(
 
 
 def profiles_displacement(
-    values: NDArray[Any], *, carrier_hz: float, start_m: float, step_m: float, within_m: tuple[float, float],
+    values: NDArray[Any],
+    *,
+    carrier_hz: float,
+    start_m: float,
+    step_m: float,
+    within_m: tuple[float, float],
     iq_order: str = "IQ",
-) -> Transformed:  # fmt: skip
+) -> Transformed:
     """Complex samples over distance, as pulsed coherent and UWB radars give them, to chest displacement.
 
     Args:

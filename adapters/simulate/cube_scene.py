@@ -15,15 +15,23 @@ from maekit.errors import UserError
 
 COLUMNS = ("range", "azimuth", "doppler", "class")
 
-CUBE_RADAR = FMCW(bandwidth_hz=300e6, samples=64, sample_rate_hz=4e6, chirps=32, chirp_interval_s=60e-6,
-                  gain_db=16.0, power_w=0.016)  # fmt: skip
+CUBE_RADAR = FMCW(
+    bandwidth_hz=300e6, samples=64, sample_rate_hz=4e6, chirps=32, chirp_interval_s=60e-6, gain_db=16.0, power_w=0.016
+)
 """64 range bins of 0.5 m and 32 Doppler bins of 1 m/s: small cubes, 128 KiB with 8 receivers."""
 
 
 def simulate_cubes(
-    folder: Path, *, drives: int = 12, frames: int = 10, users: int = 2, receivers: int = 8, frame_interval_s: float = 0.1,
-    seed: int = 0, radar: FMCW = CUBE_RADAR,
-) -> Path:  # fmt: skip
+    folder: Path,
+    *,
+    drives: int = 12,
+    frames: int = 10,
+    users: int = 2,
+    receivers: int = 8,
+    frame_interval_s: float = 0.1,
+    seed: int = 0,
+    radar: FMCW = CUBE_RADAR,
+) -> Path:
     """Write `cubes.h5` with ADC cubes of moving road users, and the data spec beside it.
 
     As `simulate_scenes` does for maps, but as a receiver's ADC gives it: one HDF5 group a drive, the first road user's
@@ -52,9 +60,10 @@ def simulate_cubes(
     """
     if min(drives, frames, users, receivers) < 1:
         raise UserError(
-            "nothing to simulate", value={"drives": drives, "frames": frames, "users": users, "receivers": receivers},
+            "nothing to simulate",
+            value={"drives": drives, "frames": frames, "users": users, "receivers": receivers},
             expected="at least one of each",
-        )  # fmt: skip
+        )
     folder.mkdir(parents=True, exist_ok=True)
     times = ((np.arange(frames) - (frames - 1) / 2) * frame_interval_s).astype(np.float64)
     with h5py.File(folder / "cubes.h5", "w") as file:

@@ -20,8 +20,9 @@ Array = NDArray[Any]
 
 BOX_COLUMNS = ("range_m", "velocity_mps", "class")
 
-STREET_RADAR = FMCW(bandwidth_hz=300e6, samples=128, sample_rate_hz=4e6, chirps=64, chirp_interval_s=60e-6,
-                    gain_db=16.0, power_w=0.016)  # fmt: skip
+STREET_RADAR = FMCW(
+    bandwidth_hz=300e6, samples=128, sample_rate_hz=4e6, chirps=64, chirp_interval_s=60e-6, gain_db=16.0, power_w=0.016
+)
 """Maps of 128 range bins of 0.5 m and 64 Doppler bins of 0.5 m/s, to 64 m and to 16 m/s either way."""
 
 NEAREST_M = 3.0
@@ -103,9 +104,15 @@ def passing(
 
 
 def simulate_scenes(
-    folder: Path, *, drives: int = 12, frames: int = 40, users: int = 1, frame_interval_s: float = 0.1,
-    seed: int = 0, radar: FMCW = STREET_RADAR,
-) -> Path:  # fmt: skip
+    folder: Path,
+    *,
+    drives: int = 12,
+    frames: int = 40,
+    users: int = 1,
+    frame_interval_s: float = 0.1,
+    seed: int = 0,
+    radar: FMCW = STREET_RADAR,
+) -> Path:
     """Write `scenes.h5` with range-Doppler maps of moving road users, and the data spec beside it.
 
     One HDF5 group a drive, which is also the group that splits name. The first road user's class takes turns over
@@ -131,18 +138,26 @@ def simulate_scenes(
         UserError: nothing to simulate, or a drive that does not fit into the radar's range.
     """
     if min(drives, frames, users) < 1:
-        raise UserError("nothing to simulate", value={"drives": drives, "frames": frames, "users": users},
-                        expected="at least one of each")  # fmt: skip
+        raise UserError(
+            "nothing to simulate",
+            value={"drives": drives, "frames": frames, "users": users},
+            expected="at least one of each",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with h5py.File(folder / "scenes.h5", "w") as file:
         for drive in range(drives):
             rng = np.random.default_rng((seed, drive))
             names, present = passing(drive, users, frames * frame_interval_s, radar, rng)
             times = (np.arange(frames) - (frames - 1) / 2) * frame_interval_s
-            boxes = np.array([
-                [(*user.range_and_velocity(t), CLASSES.index(name)) for user, name in zip(present, names, strict=True)]
-                for t in times
-            ])  # fmt: skip
+            boxes = np.array(
+                [
+                    [
+                        (*user.range_and_velocity(t), CLASSES.index(name))
+                        for user, name in zip(present, names, strict=True)
+                    ]
+                    for t in times
+                ]
+            )
             cross_sections = np.array([KINDS[name].rcs_m2 for name in names])
             dominant = radar.received_w(boxes[..., 0], cross_sections).argmax(1)
             maps = range_doppler_map(torch.from_numpy(adc_cubes(radar, present, times.astype(np.float64), rng)))

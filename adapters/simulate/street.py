@@ -28,13 +28,22 @@ from maekit.errors import UserError
 
 Array = NDArray[Any]
 
-ARRAY_RADAR = FMCW(bandwidth_hz=570e6, samples=128, sample_rate_hz=4e6, chirps=64, chirp_interval_s=65e-6,
-                   gain_db=11.0, power_w=0.016)  # fmt: skip
+ARRAY_RADAR = FMCW(
+    bandwidth_hz=570e6, samples=128, sample_rate_hz=4e6, chirps=64, chirp_interval_s=65e-6, gain_db=11.0, power_w=0.016
+)
 """Maps of 128 range bins of 0.263 m to 33.7 m, and of 64 Doppler bins of 0.47 m/s to 14.9 m/s either way."""
 
 COLUMNS = (
-    "range", "azimuth", "doppler", "class", "length", "track", "range_extent", "azimuth_extent", "doppler_extent",
-)  # fmt: skip
+    "range",
+    "azimuth",
+    "doppler",
+    "class",
+    "length",
+    "track",
+    "range_extent",
+    "azimuth_extent",
+    "doppler_extent",
+)
 MARGIN_M = 1.0
 """Nearer than this to the end of the radar's range nobody is listed."""
 WIND_MPS = 0.15
@@ -48,10 +57,19 @@ STEPS_DB = 1 / 64
 
 
 def simulate_street(
-    folder: Path, *, drives: int = 12, frames: int = 100, users: int = 5, frame_interval_s: float = 0.1,
-    image: tuple[int, int] | None = (64, 128), clutter: Clutter = "none", receivers: int = 8, azimuth_bins: int = 64,
-    seed: int = 0, radar: FMCW = ARRAY_RADAR,
-) -> Path:  # fmt: skip
+    folder: Path,
+    *,
+    drives: int = 12,
+    frames: int = 100,
+    users: int = 5,
+    frame_interval_s: float = 0.1,
+    image: tuple[int, int] | None = (64, 128),
+    clutter: Clutter = "none",
+    receivers: int = 8,
+    azimuth_bins: int = 64,
+    seed: int = 0,
+    radar: FMCW = ARRAY_RADAR,
+) -> Path:
     """Write `street.h5` and, beside it, the data specs `simulated_street.yaml` and `simulated_street_doppler.yaml`.
 
     One HDF5 group a drive: a street of its own, its own light, and those who pass while radar and camera stand there.
@@ -102,8 +120,15 @@ def simulate_street(
     with h5py.File(folder / "street.h5", "w") as file:
         for drive in range(drives):
             record = file.create_group(f"drive_{drive:03d}")
-            record.attrs.update({"sequence": f"drive{drive:03d}", "frame_rate_hz": 1 / frame_interval_s,
-                                 "receivers": receivers, "spacing": SPACING, **asdict(radar)})  # fmt: skip
+            record.attrs.update(
+                {
+                    "sequence": f"drive{drive:03d}",
+                    "frame_rate_hz": 1 / frame_interval_s,
+                    "receivers": receivers,
+                    "spacing": SPACING,
+                    **asdict(radar),
+                }
+            )
             rng = np.random.default_rng((seed, drive))
             _record(record, rng, radar, camera, np.arange(frames) * frame_interval_s, users, sines, receivers, clutter)
     spec = folder / "simulated_street.yaml"
@@ -118,9 +143,16 @@ def azimuth_sines(bins: int) -> NDArray[np.float64]:
 
 
 def _record(
-    record: h5py.Group, rng: np.random.Generator, radar: FMCW, camera: Camera | None, times_s: Array, users: int,
-    sines: Array, receivers: int, clutter: Clutter,
-) -> None:  # fmt: skip
+    record: h5py.Group,
+    rng: np.random.Generator,
+    radar: FMCW,
+    camera: Camera | None,
+    times_s: Array,
+    users: int,
+    sines: Array,
+    receivers: int,
+    clutter: Clutter,
+) -> None:
     """One drive."""
     frames, farthest = len(times_s), radar.max_range_m - MARGIN_M
     street = Street(rng)
@@ -210,16 +242,19 @@ class Echo:
                 sines.append(seen.sine[lit])
                 cross_sections.append(rcs[lit])
         noise += self.radar.array_signal(
-            np.concatenate(ranges), np.concatenate(sines), np.concatenate(cross_sections),
-            receivers=self.receivers, spacing=SPACING,
-        )  # fmt: skip
+            np.concatenate(ranges),
+            np.concatenate(sines),
+            np.concatenate(cross_sections),
+            receivers=self.receivers,
+            spacing=SPACING,
+        )
         return noise
 
     def _lit(self, user: Traveller, seen: Seen, time_s: float, outlines: list[tuple[Traveller, Array]]) -> Array:
         """(scatterer,) mean cross sections in m2, after what stands before them; zero for what is not received."""
         received = (
             (seen.range_m < self.radar.max_range_m - MARGIN_M / 2) & (seen.range_m > 0.5) & (seen.places[:, 1] > 0)
-        )  # fmt: skip
+        )
         if not received.any():
             return np.zeros(len(received))
         rcs = user.kind.rcs_m2 / user.kind.points * user.shown(time_s, seen)
@@ -256,12 +291,22 @@ def _in_steps(maps: torch.Tensor) -> Array:
 
 
 def _check(
-    drives: int, frames: int, users: int, frame_interval_s: float, image: tuple[int, int] | None, clutter: str,
-    receivers: int, azimuth_bins: int, radar: FMCW,
-) -> None:  # fmt: skip
+    drives: int,
+    frames: int,
+    users: int,
+    frame_interval_s: float,
+    image: tuple[int, int] | None,
+    clutter: str,
+    receivers: int,
+    azimuth_bins: int,
+    radar: FMCW,
+) -> None:
     if min(drives, frames, users) < 1:
-        raise UserError("nothing to simulate", value={"drives": drives, "frames": frames, "users": users},
-                        expected="at least one of each")  # fmt: skip
+        raise UserError(
+            "nothing to simulate",
+            value={"drives": drives, "frames": frames, "users": users},
+            expected="at least one of each",
+        )
     if not 0 < frame_interval_s < np.inf:
         raise UserError("no time from frame to frame", value=frame_interval_s, expected="`frame_interval_s` in seconds")
     if image is not None and min(image) < 8:
@@ -271,32 +316,57 @@ def _check(
             "no such way to take out clutter", value=clutter, expected=f"one of {', '.join(get_args(Clutter))}"
         )
     if receivers < 2 or azimuth_bins < 2:
-        raise UserError("no azimuth to map", value={"receivers": receivers, "azimuth_bins": azimuth_bins},
-                        expected="at least two of each")  # fmt: skip
+        raise UserError(
+            "no azimuth to map",
+            value={"receivers": receivers, "azimuth_bins": azimuth_bins},
+            expected="at least two of each",
+        )
     if not 10 <= radar.max_range_m <= FARTHEST_M / 2:
-        raise UserError("a radar that does not fit the street", value=f"{radar.max_range_m:.3g} m of range",
-                        expected="10 to 50 m", mend="Change `bandwidth_hz` or `samples` of `radar`.")  # fmt: skip
+        raise UserError(
+            "a radar that does not fit the street",
+            value=f"{radar.max_range_m:.3g} m of range",
+            expected="10 to 50 m",
+            mend="Change `bandwidth_hz` or `samples` of `radar`.",
+        )
 
 
 def _spec(radar: FMCW, sines: Array, camera: Camera | None) -> str:
-    return _head("simulated_street", radar, "range_azimuth", "azimuth", camera, f"""\
+    return _head(
+        "simulated_street",
+        radar,
+        "range_azimuth",
+        "azimuth",
+        camera,
+        f"""\
     azimuth: {{step: {sines[1] - sines[0]:.6g}, unit: deg, start: {sines[0]:.6g}, spacing: sine}}
-""")  # fmt: skip
+""",
+    )
 
 
 def _doppler_spec(radar: FMCW, camera: Camera | None) -> str:
     velocity = radar.velocity_resolution_mps
-    return _head("simulated_street_doppler", radar, "range_doppler", "doppler", camera, f"""\
+    return _head(
+        "simulated_street_doppler",
+        radar,
+        "range_doppler",
+        "doppler",
+        camera,
+        f"""\
     doppler: {{step: {velocity:.6g}, unit: m/s, start: {-(radar.chirps // 2) * velocity:.6g}}}
-""")  # fmt: skip
+""",
+    )
 
 
 def _head(name: str, radar: FMCW, path: str, axis: str, camera: Camera | None, step: str) -> str:
-    beside = "" if camera is None else f"""\
+    beside = (
+        ""
+        if camera is None
+        else f"""\
 beside:
   image: {{path: image, axes: [frame, height, width, channel], channels: [red, green, blue]}}
   depth: {{path: depth, axes: [channel, height, width], channels: [depth, {", ".join(SURFACES)}], unit: m}}
-"""  # fmt: skip
+"""
+    )
     # Over azimuth a beam is wider than most road users: boxes there would be of beams.
     extents = ", range_extent, doppler_extent" if axis == "doppler" else ""
     return f"""\

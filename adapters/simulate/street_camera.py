@@ -47,9 +47,9 @@ class Camera:
         """(..., 3) x, y, z in m to (..., 2) column and row in pixels, as fractions."""
         x, y, z = np.moveaxis(np.asarray(points, dtype=np.float64), -1, 0)
         y = np.maximum(y, NEAREST_M)
-        return np.stack([
-            self.width / 2 + self.focal * x / y, self.height / 2 + self.focal * (self.above_ground_m - z) / y
-        ], -1)  # fmt: skip
+        return np.stack(
+            [self.width / 2 + self.focal * x / y, self.height / 2 + self.focal * (self.above_ground_m - z) / y], -1
+        )
 
     def finer(self, times: int) -> Camera:
         """The same camera with smaller pixels."""
@@ -117,9 +117,7 @@ def _ground_and_sky(street: Street, camera: Camera, tangent: Array, rise: Array)
     ground *= (0.93 + 0.14 * grain)[..., None]
     up = np.clip(rise / 0.7, 0, 1)[:, None, None]
     sky = (street.light.sky[0] * (1 - up) + street.light.sky[1] * up).repeat(camera.width, 1)
-    return View(
-        np.where(down[..., None], ground, sky), np.where(down, near, FARTHEST_M), np.where(down, GROUND, SKY)
-    )  # fmt: skip
+    return View(np.where(down[..., None], ground, sky), np.where(down, near, FARTHEST_M), np.where(down, GROUND, SKY))
 
 
 def _walls(view: View, street: Street, camera: Camera, tangent: Array, rise: Array) -> None:
@@ -153,9 +151,11 @@ def _facade(street: Street, wall: int, at: Array, z: Array) -> Array:
     colour[(z < 0.6) | (z > height - 0.35)] *= 0.7
     column, storey = np.floor(at / period), np.floor(z / STOREY_M)
     in_window = (
-        (np.abs(at - (column + 0.5) * period) < wide / 2) & (z % STOREY_M > 0.95) & (z % STOREY_M < 2.4)
+        (np.abs(at - (column + 0.5) * period) < wide / 2)
+        & (z % STOREY_M > 0.95)
+        & (z % STOREY_M < 2.4)
         & (z < height - 0.6)
-    )  # fmt: skip
+    )
     glow = _hash(column + 31 * wall, storey + 7) < street.lit[building]
     colour[in_window & ~glow] = shade * np.array([58, 70, 84])
     colour[in_window & glow] = np.array([238, 206, 128]) / street.light.strength * 0.8

@@ -99,9 +99,9 @@ def paint(view: View, camera: Camera, light: Light, users: list[Traveller], time
 def _box(user: Traveller, centre: Array, camera: Camera) -> tuple[int, int, int, int]:
     """Part of the picture that a road user can cover."""
     reach = 0.5 * float(np.hypot(user.length_m + 0.8, user.width_m + 0.4))
-    corners = np.array([
-        (centre[0] + i * reach, centre[1] + j * reach, z) for i in (-1, 1) for j in (-1, 1) for z in (0.0, 2.0)
-    ])  # fmt: skip
+    corners = np.array(
+        [(centre[0] + i * reach, centre[1] + j * reach, z) for i in (-1, 1) for j in (-1, 1) for z in (0.0, 2.0)]
+    )
     pixels = camera.project(corners)
     low, high = np.floor(pixels.min(0)) - 2, np.ceil(pixels.max(0)) + 2
     left, top = np.clip(low, 0, (camera.width, camera.height)).astype(int)
@@ -181,8 +181,10 @@ def _car(pen: Pen, user: Traveller, time_s: float) -> None:
             x, lamp = points[0][0], np.array([255, 250, 225]) if face == "front" else np.array([190, 24, 20])
             for left, right in ((0.95, 0.6), (-0.6, -0.95)):
                 z = (0.66 * waist, 0.86 * waist)
-                pen.face([(x, left * wide, z[0]), (x, right * wide, z[0]), (x, right * wide, z[1]), (x, left * wide, z[1])],
-                         lamp / pen.light.strength)  # fmt: skip
+                pen.face(
+                    [(x, left * wide, z[0]), (x, right * wide, z[0]), (x, right * wide, z[1]), (x, left * wide, z[1])],
+                    lamp / pen.light.strength,
+                )
             pen.face(
                 [(x, 0.9 * wide, 0.22), (x, -0.9 * wide, 0.22), (x, -0.9 * wide, 0.36), (x, 0.9 * wide, 0.36)],
                 TYRE + 20,

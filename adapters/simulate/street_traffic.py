@@ -98,9 +98,11 @@ class Traveller:
         x, y = self.body.positions(self.centre(when), self.direction(when), when)
         ranges = np.hypot(x, y)
         return Seen(
-            np.stack([x[:, 1], y[:, 1]], -1), ranges[:, 1], x[:, 1] / ranges[:, 1],
+            np.stack([x[:, 1], y[:, 1]], -1),
+            ranges[:, 1],
+            x[:, 1] / ranges[:, 1],
             (ranges[:, 2] - ranges[:, 0]) / span_s,
-        )  # fmt: skip
+        )
 
     def shown(self, time_s: float, seen: Seen) -> Array:
         """(scatterer,): share of the cross section that faces the radar: sides of a car do, or do not."""

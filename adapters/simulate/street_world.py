@@ -142,9 +142,11 @@ class Street:
         sways = np.concatenate([np.full(len(place), sway) for place, _, sway in parts])
         distance = np.hypot(*places.T)
         seen = (
-            (distance < farthest_m) & (np.abs(places[:, 0]) < WIDEST_SINE * distance) & (places[:, 1] > 0)
+            (distance < farthest_m)
+            & (np.abs(places[:, 0]) < WIDEST_SINE * distance)
+            & (places[:, 1] > 0)
             & ~hidden(places, self.walls)
-        )  # fmt: skip
+        )
         return Scatterers(places[seen], (rcs * rng.exponential(1.0, len(rcs)))[seen], sways[seen])
 
     def _build(self, rng: np.random.Generator) -> None:

@@ -67,8 +67,15 @@ def simulate_vital_signs(
             snr = float(rng.uniform(*snr_db))
             iq = slow_time(radar, rng, range_m, chest_mm, snr)
             record = file.create_group(f"person_{person:03d}")
-            record.attrs.update({"subject": f"p{person:03d}", "range_m": range_m, "snr_db": snr,
-                                 "breathing_bpm": breathing_bpm, "heart_bpm": 60 / np.median(np.diff(beats_s))})  # fmt: skip
+            record.attrs.update(
+                {
+                    "subject": f"p{person:03d}",
+                    "range_m": range_m,
+                    "snr_db": snr,
+                    "breathing_bpm": breathing_bpm,
+                    "heart_bpm": 60 / np.median(np.diff(beats_s)),
+                }
+            )
             data = record.create_dataset("displacement", data=displacement_mm(iq, radar).astype(np.float32))
             data.attrs.update({"rate_hz": rate_hz, "unit": "mm"})
             record.create_dataset("true_displacement", data=chest_mm.astype(np.float32))
@@ -133,9 +140,15 @@ def slow_time(
 
 
 def adc_cube(
-    radar: FMCW, rng: np.random.Generator, range_m: float, chest_mm: Array, snr_db: float,
-    *, receivers: int = 4, clutter_db: tuple[float, ...] = (20.0, 10.0, 0.0),
-) -> NDArray[np.complex64]:  # fmt: skip
+    radar: FMCW,
+    rng: np.random.Generator,
+    range_m: float,
+    chest_mm: Array,
+    snr_db: float,
+    *,
+    receivers: int = 4,
+    clutter_db: tuple[float, ...] = (20.0, 10.0, 0.0),
+) -> NDArray[np.complex64]:
     """Raw samples of a breathing person in a room: (frame, chirp, receiver, sample), volts across one ohm.
 
     Receivers stand half a wavelength apart in a row, person and clutter at an angle of their own within 45 degrees.

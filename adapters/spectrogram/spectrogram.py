@@ -68,9 +68,14 @@ class SpectrogramFront(Front):
         # Not float16 or bfloat16, whatever the model runs in: decibels need the range.
         with torch.autocast(signal.device.type, enabled=False):
             spectrum = torch.stft(
-                rearrange(signal, "batch channel time -> (batch channel) time"), self.n_fft, self.hop,
-                window=self.window, center=False, onesided=not self.two_sided, return_complex=True,
-            )  # fmt: skip
+                rearrange(signal, "batch channel time -> (batch channel) time"),
+                self.n_fft,
+                self.hop,
+                window=self.window,
+                center=False,
+                onesided=not self.two_sided,
+                return_complex=True,
+            )
             amplitude = spectrum.abs() / self.window.sum()
             amplitude = rearrange(amplitude, "(batch channel) bin frame -> batch channel bin frame", batch=len(signal))
             amplitude = amplitude[..., : self.frames]
@@ -145,9 +150,11 @@ class SpectrogramAdapter(Adapter):
             raise ValueError(f"a window of {length} samples has no {patch[1]} frames of {n_fft} samples every {hop}")
         bins = n_fft if info.complex else n_fft // 2
         patchifier = GridPatchifier(
-            (len(info.channels), bins, frames), tuple(patch), ("frequency", "time"),
+            (len(info.channels), bins, frames),
+            tuple(patch),
+            ("frequency", "time"),
             (n_fft / info.rate_hz, info.rate_hz / hop),
-        )  # fmt: skip
+        )
         zero = None if isinstance(reference, str) else float(reference)
         front = SpectrogramFront(
             patchifier, n_fft=n_fft, hop=hop, two_sided=info.complex, floor_db=floor_db, reference=zero
@@ -189,9 +196,13 @@ class SpectrogramAdapter(Adapter):
             bottom, top, label = bottom * half_wavelength, top * half_wavelength, "velocity [m/s]"
         left = (self.n_fft - self.hop) / 2 / self.rate_hz
         picture = axes.imshow(
-            x[0], origin="lower", aspect="auto", cmap="magma", interpolation="nearest",
+            x[0],
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            interpolation="nearest",
             extent=(left, left + x.shape[2] * self.hop / self.rate_hz, bottom, top),
-        )  # fmt: skip
+        )
         axes.set_xlabel("time [s]")
         axes.set_ylabel(label)
         axes.set_title(title)

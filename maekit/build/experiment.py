@@ -73,7 +73,7 @@ class Setup:
             self.source, indices, self.adapter, patches=patches, seed=self.recipe.seed, augment=augment,
             skipped=self.skipped,
             beside={name: Beside(other, prod(other.patchifier.grid_size)) for name, other in self.beside.items()},
-        )  # fmt: skip
+        )
 
     def some_samples(self, side: str, *, augment: bool = False) -> Samples:
         """Like `samples`, where there must be some.
@@ -86,7 +86,7 @@ class Setup:
             raise UserError(
                 f"the {side} split is empty", place=self.loaded.locate("data", "split"),
                 expected="at least one group", mend="Name groups for it in `data.split`.",
-            )  # fmt: skip
+            )
         return found
 
     def to_fit(self) -> Iterator[Sample]:
@@ -152,7 +152,7 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
             split["train"], source.groups, source.labels, wanted=recipe.data.labelled_groups,
             fraction=recipe.data.label_fraction, classes=source.classes is not None and source.objects is None, seed=recipe.seed,
             place=loaded.locate("data", "labelled_groups"),
-        )  # fmt: skip
+        )
     allowed = recipe.data.bad_samples
     budget = int(allowed * len(source)) if isinstance(allowed, float) else allowed
     skipped = Skipped(budget, None if folder is None else folder / SKIPPED)
@@ -173,7 +173,7 @@ def adapters_beside(loaded: LoadedRecipe, source: Source) -> dict[str, Adapter]:
     for name, choice in loaded.recipe.beside.items():
         place = loaded.locate("beside", name)
         if name not in source.beside:
-            raise UserError("data without signals beside", place=place, value=name, expected="an HDF5 data set whose spec has `beside`")  # fmt: skip
+            raise UserError("data without signals beside", place=place, value=name, expected="an HDF5 data set whose spec has `beside`")
         kind = plugins.find("adapters", choice.name, place=place)
         found[name] = construct(kind, choice, loaded, ("beside", name), source.beside[name])
     return found
@@ -182,7 +182,7 @@ def adapters_beside(loaded: LoadedRecipe, source: Source) -> dict[str, Adapter]:
 def set_up_without_data(
     loaded: LoadedRecipe, classes: int = 0, *, info: SignalInfo | None = None,
     beside: Mapping[str, SignalInfo] | None = None, fit: bool = False,
-) -> Setup:  # fmt: skip
+) -> Setup:
     """The adapter of a recipe whose data are not there, as far as that can be: weights can be read and written.
 
     Args:
@@ -214,7 +214,7 @@ def set_up_without_data(
             raise UserError(
                 "a normalisation that is estimated from data", place=loaded.locate("adapter"),
                 expected="the one that the weights were trained with, stated", mend="Give means and deviations in the adapter's `normalisation`.",
-            ) from error  # fmt: skip
+            ) from error
     return Setup(loaded, spec, source, split, adapter, beside=adapters_beside(loaded, source))
 
 

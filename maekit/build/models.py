@@ -51,7 +51,7 @@ def make_autoencoder(setup: Setup) -> MaskedAutoencoder:
     masking = construct(
         plugins.find("maskings", model.masking.name, place=loaded.locate("model", "masking", "name")),
         model.masking, loaded, ("model", "masking"), patchifier,
-    )  # fmt: skip
+    )
     target, encoder = make_target(setup), make_encoder(setup)
     try:
         kind: type[MaskedAutoencoder] = JointAutoencoder if isinstance(encoder, JointEncoder) else MaskedAutoencoder
@@ -59,7 +59,7 @@ def make_autoencoder(setup: Setup) -> MaskedAutoencoder:
             patchifier, encoder=encoder, decoder=size(model.decoder), masking=masking,
             mask_ratio=model.mask_ratio, target=target, encoder_mask_tokens=model.encoder_mask_tokens, loss_on=model.loss_on,
             decoder_attention=model.decoder_attention, predicted_share=model.predicted_share,
-        )  # fmt: skip
+        )
     except ValueError as error:
         keys = ("mask_ratio", "encoder_mask_tokens", "decoder_attention")
         key = next(key for key in keys if key in str(error))
@@ -78,7 +78,7 @@ def make_encoder(setup: Setup) -> Backbone:
     known: dict[str, Any] = {}
     if setup.beside and kind is not Encoder:
         raise UserError("an encoder of one signal alone", place=loaded.locate("model", "backbone"), value=model.backbone.name,
-                        expected="transformer, where there are signals `beside`")  # fmt: skip
+                        expected="transformer, where there are signals `beside`")
     if setup.beside:
         kind = JointEncoder
         known["beside"] = {name: adapter.patchifier for name, adapter in setup.beside.items()}
@@ -108,7 +108,7 @@ def _make_target(setup: Setup, choice: Choice, keys: tuple[str | int, ...]) -> T
     if issubclass(kind, TokenTarget):
         if len(keys) > 2:
             raise UserError("a part that predicts codes", place=loaded.locate(*keys), value=choice.name,
-                            expected="targets of numbers inside another target")  # fmt: skip
+                            expected="targets of numbers inside another target")
         known["tokenizer"] = make_tokenizer(loaded, setup.adapter)
         options.pop("tokenizer", None)
     elif issubclass(kind, MixTarget):
@@ -125,7 +125,7 @@ def _inner_target(setup: Setup, given: Any, keys: tuple[str | int, ...]) -> Targ
     options = {"name": given} if isinstance(given, str) else given
     if not isinstance(options, dict) or not isinstance(options.get("name"), str):
         raise UserError("the target that is weighted", place=setup.loaded.locate(*keys), value=given,
-                        expected="`of: patch_norm` or `of: {name: ..., options}`")  # fmt: skip
+                        expected="`of: patch_norm` or `of: {name: ..., options}`")
     return _make_target(setup, Choice(**options), keys)
 
 
@@ -136,7 +136,7 @@ def _make_parts(setup: Setup, given: Any, keys: tuple[str | int, ...]) -> list[P
         weight = options.pop("weight", 1.0)
         if not isinstance(options.get("name"), str) or not isinstance(weight, int | float):
             raise UserError("parts of a mix", place=setup.loaded.locate(*keys), value=part,
-                            expected="`parts: [{name: raw, weight: 1}, {name: ..., weight: 0.5, options}]`")  # fmt: skip
+                            expected="`parts: [{name: raw, weight: 1}, {name: ..., weight: 0.5, options}]`")
         parts.append(Part(options["name"], _make_target(setup, Choice(**options), (*keys, i)), float(weight)))
     return parts
 
@@ -179,7 +179,7 @@ def make_task(setup: Setup) -> Task:
     task = _make_task(setup)
     if isinstance(task, JointPretraining) and task.contrast is not None and setup.recipe.training.parallel == "fsdp2":
         raise UserError("momentum contrast with sharded weights", place=setup.loaded.locate("training", "parallel"), value="fsdp2",
-                        expected="ddp: the encoder that follows needs whole weights in every process")  # fmt: skip
+                        expected="ddp: the encoder that follows needs whole weights in every process")
     for key, owner in (("adapter", setup.adapter), ("task", task)):
         try:
             owner.goes_beside(setup.beside)
@@ -203,7 +203,7 @@ def _make_task(setup: Setup) -> Task:
         raise UserError(
             f"{recipe.task.name} does not fit the labels", place=loaded.locate("task"),
             value=f"{labels} in {setup.spec.name}", expected=f"{expected} for {labels}",
-        )  # fmt: skip
+        )
     if setup.source.objects is not None:
         plane = plane_of(setup)
         _check_objects(setup, plane)
@@ -232,7 +232,7 @@ def plane_of(setup: Setup) -> Plane:
     if plane is None:
         raise UserError("it is not known where the cells of a sample lie", place=setup.loaded.locate("adapter"),
                         value=setup.recipe.adapter.name, expected="an adapter with a `plane`, and `steps` of its axes in the data spec",
-                        mend="Detection needs the coordinates of both axes.")  # fmt: skip
+                        mend="Detection needs the coordinates of both axes.")
     return plane
 
 
@@ -261,7 +261,7 @@ def _check_objects(setup: Setup, plane: Plane) -> None:
             "no object of the training split lies on the map", place=f"data spec {setup.spec.name}: label.objects",
             value=", ".join(spans), expected=f"coordinates as `signal.steps` gives them: {', '.join(expected)}",
             mend="Convert the objects to these units (`maekit data check` shows both), or correct `start`, `step` and `unit`.",
-        )  # fmt: skip
+        )
 
 
 def likeness_of_objects(setup: Setup) -> Likeness:

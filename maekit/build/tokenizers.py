@@ -59,18 +59,18 @@ def _choice(given: Any, place: str) -> Choice:
             "which tokenizer?", place=place, value=given,
             expected="`tokenizer: RUN`, the folder of a run that trained one, or `{name: ...}` of a plug-in",
             mend="Train one first: `maekit pretrain` with a recipe whose task is `tokenizer`.",
-        )  # fmt: skip
+        )
     stated = Path(given) / "recipe.yaml"
     if not stated.is_file():
         known = f" A plug-in's is written `{{name: {given}}}`." if given in plugins.names("tokenizers") else ""
         raise UserError(
             "no run of a tokenizer here", place=place, value=given, expected="the folder of a run whose task is `tokenizer`",
             mend="Train one with `maekit pretrain` and name its folder." + known,
-        )  # fmt: skip
+        )
     task = load_recipe(stated).recipe.task
     if task.name != "tokenizer":
         raise UserError("not the run of a tokenizer", place=place, value=f"{given}, task {task.name}",
-                        expected="a run whose task is `tokenizer`")  # fmt: skip
+                        expected="a run whose task is `tokenizer`")
     return Choice(name=OWN, **task.options)
 
 
@@ -85,4 +85,4 @@ def _load(tokenizer: Tokenizer, run: Path, adapter: Adapter, place: str) -> None
             raise UserError(
                 "a tokenizer that was trained with another normalisation", place=place, value=f"{run}: {name} differs",
                 expected="the adapter, data and split of this recipe", mend="Train the tokenizer on this training split.",
-            )  # fmt: skip
+            )

@@ -129,7 +129,7 @@ def read(folder: Path) -> TrainedOn | None:
         return TrainedOn(_info(stated["signal"]), stated["limits"], pace, beside)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError("not what a run wrote", place=str(folder / FILE), value=str(error),
-                        mend="Remove it; it is made again where the training data are at hand.") from error  # fmt: skip
+                        mend="Remove it; it is made again where the training data are at hand.") from error
 
 
 def _info(stated: dict[str, Any]) -> SignalInfo:

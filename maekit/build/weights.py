@@ -55,7 +55,7 @@ def read_weights(source: Path) -> Weights:
             "no checkpoint here", place=str(source), value="a folder" if source.is_dir() else "nothing",
             expected="a run folder, a checkpoint folder or a .safetensors file",
             mend="Runs stand below --runs (default `runs`), by the recipe's name.",
-        )  # fmt: skip
+        )
     with source.open("rb") as file:
         start = file.read(9)
     # The length of a safetensors header may look like the start of a pickle; the header itself tells.
@@ -63,7 +63,7 @@ def read_weights(source: Path) -> Weights:
         raise UserError(
             "a pickle (.pth, .pt, .bin), which may run code when it is opened", place=str(source), value=start,
             expected="safetensors, or a run", mend="`maekit import` makes a run of its tensors, and runs nothing.",
-        )  # fmt: skip
+        )
     try:
         return load_file(source)
     except (SafetensorError, OSError) as error:
@@ -91,7 +91,7 @@ def require_decoder(run: Path) -> None:
             "no decoder in the weights that this run was made of", place=str(run),
             expected="weights that were saved with their decoder",
             mend="An encoder alone can be fine-tuned, probed and used for features.",
-        )  # fmt: skip
+        )
 
 
 def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
@@ -111,7 +111,7 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
                 raise UserError(
                     f"weights of {what}", place=str(source), value=f"{key} {theirs.name}", expected=f"{key} {mine.name}",
                     mend=f"Start from a run that was pretrained with this {key}.",
-                )  # fmt: skip
+                )
     weights = read_weights(source)
     prefix = "model.encoder." if any(name.startswith("model.encoder.") for name in weights) else "encoder."
     encoder = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
@@ -123,7 +123,7 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
         if name in wanted or name.split(".")[0] not in ("norm", "mask_token")
     }
     # Signals beside that are not read here are left out; those that were not there in pretraining start anew.
-    beside = {part: {name.split(".")[1] for name in names if name.startswith("beside.")} for part, names in (("mine", wanted), ("theirs", encoder))}  # fmt: skip
+    beside = {part: {name.split(".")[1] for name in names if name.startswith("beside.")} for part, names in (("mine", wanted), ("theirs", encoder))}
     new = beside["mine"] - beside["theirs"]
     if new:
         logger.info("%s has not seen %s: their embeddings start with new weights", source, ", ".join(sorted(new)))
@@ -179,7 +179,7 @@ def check_patches(own: Weights, weights: Weights, source: Path) -> None:
             "weights for patches of another size, or with other channels", place=str(source),
             value=f"{theirs[1]} numbers a patch: {name} {tuple(theirs)} for {tuple(mine)}", expected=f"{mine[1]}",
             mend="Set the patch size that they were trained with; samples may be larger, for positions are interpolated.",
-        )  # fmt: skip
+        )
 
 
 class Differences(NamedTuple):
@@ -242,5 +242,5 @@ def load_strictly(module: nn.Module, weights: Weights, source: Path) -> None:
         raise UserError(
             f"weights that do not fit; {found.told(own)}", place=str(source), expected="weights of this very model",
             mend="Use the model and adapter settings that the weights were trained with.",
-        )  # fmt: skip
+        )
     module.load_state_dict(weights)

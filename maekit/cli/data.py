@@ -32,10 +32,14 @@ def data_convert(
     wanted |= {rule.through.adapter for rule in rules.streams.values() if rule.through} if rules else set()
     adapters = {name: plugins.find("adapters", name, place=spec) for name in wanted}
     result = convert(
-        found, from_, to, overwrite=overwrite, tell=lambda line: err.print(escape(line)),
+        found,
+        from_,
+        to,
+        overwrite=overwrite,
+        tell=lambda line: err.print(escape(line)),
         derivations={name: adapter.derivations for name, adapter in adapters.items()},
         transformations={name: adapter.transformations for name, adapter in adapters.items()},
-    )  # fmt: skip
+    )
     out.print(f"written: {escape(str(result))}")
 
 
@@ -58,9 +62,15 @@ def data_pack(
     if form not in ("files", "uint8"):
         raise UserError("no such form", place="--form", value=form, expected="files or uint8")
     done = pack(
-        load_spec(spec), root, to, form=form, size=size, shards=shards, workers=workers,  # type: ignore[arg-type]
+        load_spec(spec),
+        root,
+        to,
+        form=form,
+        size=size,
+        shards=shards,
+        workers=workers,  # type: ignore[arg-type]
         tell=lambda line: err.print(escape(line)),
-    )  # fmt: skip
+    )
     if done.unreadable:
         err.print(f"{len(done.unreadable)} could not be read, {escape(done.unreadable[0])} first; pack.json lists them")
     out.print(f"packed: {done.samples} pictures in {escape(str(done.folder))}")
@@ -95,8 +105,10 @@ def data_check(
 @data_app.command("simulate")
 def data_simulate(
     adapter: Annotated[str, typer.Argument(help="heart_rate, range_doppler, spectrogram, image, or a plug-in's.")],
-    to: Annotated[Path, typer.Option("--to", help="Folder to write.")], seed: int = 0, set_: Sets = None,
-) -> None:  # fmt: skip
+    to: Annotated[Path, typer.Option("--to", help="Folder to write.")],
+    seed: int = 0,
+    set_: Sets = None,
+) -> None:
     """Physically sensible recordings for trying things out, with their data spec (`--set people=10`)."""
     from maekit import plugins
     from maekit.config.options import called

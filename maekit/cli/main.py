@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from maekit.training.loop import Progress
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
     help="Pretrain masked autoencoders on radar maps, heart signals, spectrograms, images, or a modality of your own.",
-)  # fmt: skip
+)
 app.add_typer(recipe_app, name="recipe")
 app.add_typer(data_app, name="data")
 app.command()(predict)
@@ -111,20 +114,32 @@ app.command()(sweep)
 
 @app.command()
 def bench(
-    recipe: RecipeArgument, set_: Sets = None,
+    recipe: RecipeArgument,
+    set_: Sets = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="For each of loader, step and both.")] = 10.0,
     device: Device = None,
-    synthetic: Annotated[bool, typer.Option("--synthetic", help="Random samples; also where there is no data.")] = False,
-    samples: Annotated[int | None, typer.Option(min=1, help="How many there would be, for the time of the whole.")] = None,
-    axis: Annotated[list[str] | None, typer.Option(metavar="NAME=LENGTH", help="Points along an axis of random samples.")] = None,
-) -> None:  # fmt: skip
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Random samples; also where there is no data.")
+    ] = False,
+    samples: Annotated[
+        int | None, typer.Option(min=1, help="How many there would be, for the time of the whole.")
+    ] = None,
+    axis: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=LENGTH", help="Points along an axis of random samples.")
+    ] = None,
+) -> None:
     """Samples a second of the loader, of the step and of both; memory; how much of the machine they use."""
     from maekit.profiling import bench as benches
 
     found = benches.bench(
-        recipe, overrides=set_ or [], seconds=seconds, device=device, synthetic=synthetic, samples=samples,
+        recipe,
+        overrides=set_ or [],
+        seconds=seconds,
+        device=device,
+        synthetic=synthetic,
+        samples=samples,
         lengths=benches.read_lengths(axis or []),
-    )  # fmt: skip
+    )
     if found.first:
         print_table(benches.table(found))
     print_facts(found.facts, "", found.first)
@@ -133,9 +148,12 @@ def bench(
 @app.command()
 def evaluate(
     run: RunArgument,
-    split: Annotated[str | None, typer.Option(help="train, validation or test; by default test, validation without it.")] = None,
-    set_: Sets = None, device: Device = None,
-) -> None:  # fmt: skip
+    split: Annotated[
+        str | None, typer.Option(help="train, validation or test; by default test, validation without it.")
+    ] = None,
+    set_: Sets = None,
+    device: Device = None,
+) -> None:
     """Metrics of a run on one side of its split, as JSON."""
     from maekit import api
 
@@ -146,10 +164,12 @@ def evaluate(
 
 @app.command()
 def embed(
-    run: RunArgument, output: Annotated[Path, typer.Argument(help="HDF5 file to write.")],
+    run: RunArgument,
+    output: Annotated[Path, typer.Argument(help="HDF5 file to write.")],
     pooling: Annotated[str, typer.Option(help="mean (of the patches) or class (token).")] = "mean",
-    set_: Sets = None, device: Device = None,
-) -> None:  # fmt: skip
+    set_: Sets = None,
+    device: Device = None,
+) -> None:
     """Write the features of every sample to an HDF5 file; nothing is masked."""
     from maekit import api
 
@@ -160,11 +180,14 @@ def embed(
 
 @app.command()
 def reconstruct(
-    run: RunArgument, output: Annotated[Path, typer.Argument(help="Folder for the pictures.")],
+    run: RunArgument,
+    output: Annotated[Path, typer.Argument(help="Folder for the pictures.")],
     count: Annotated[int, typer.Option(min=1, help="How many samples.")] = 4,
-    statistics: Annotated[str, typer.Option(help="How a normalised prediction is turned back: true (leaks) or neighbours.")] = "neighbours",
+    statistics: Annotated[
+        str, typer.Option(help="How a normalised prediction is turned back: true (leaks) or neighbours.")
+    ] = "neighbours",
     set_: Sets = None,
-) -> None:  # fmt: skip
+) -> None:
     """Draw original, masked and reconstructed samples of a pretraining run."""
     from maekit.runs.reconstruct import reconstruct as draw
 
@@ -321,9 +344,13 @@ class _Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=err,
             disable=not (err.is_terminal and _speaks()),
-        )  # fmt: skip
+        )
         self.task = self.progress.add_task("starting", total=None)
 
     def __enter__(self) -> _Bar:

@@ -60,9 +60,22 @@ def predict(
     from maekit.inference.predict import predict as run_along
 
     found = run_along(
-        run, file, to, record=record, hop_s=hop, smoothing=smoothing, track_s=track, gate=gate, uncertain_above=uncertain_above,
-        lowest_score=lowest_score, pictures=picture or [], frame=frame, spec=spec, overwrite=overwrite,
-        overrides=set_ or [], device=device,
-    )  # fmt: skip
+        run,
+        file,
+        to,
+        record=record,
+        hop_s=hop,
+        smoothing=smoothing,
+        track_s=track,
+        gate=gate,
+        uncertain_above=uncertain_above,
+        lowest_score=lowest_score,
+        pictures=picture or [],
+        frame=frame,
+        spec=spec,
+        overwrite=overwrite,
+        overrides=set_ or [],
+        device=device,
+    )
     for line in found.lines():
         out.print(escape(line))

@@ -25,12 +25,30 @@ Jobs = Annotated[int, typer.Option(min=1, help="Parallel processes; they share t
 
 
 def study(
-    recipe: RecipeArgument, over: Over = None,
-    beside: Annotated[list[str] | None, typer.Option(metavar="RECIPE", help="Another labelled recipe, trained from scratch; may be repeated.")] = None,
-    smoothing: Annotated[int, typer.Option(min=1, metavar="N", help="Also show a running median of N windows within a recording.")] = 1,
-    track: Annotated[float | None, typer.Option(min=0, metavar="SECONDS", help="Also follow each value along its recording, with what comes until so much later.")] = None,
-    seeds: Seeds = 3, jobs: Jobs = 1, set_: Sets = None, runs: Runs = Path("runs"), device: Device = None, dry_run: DryRun = False,
-) -> None:  # fmt: skip
+    recipe: RecipeArgument,
+    over: Over = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RECIPE", help="Another labelled recipe, trained from scratch; may be repeated."),
+    ] = None,
+    smoothing: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Also show a running median of N windows within a recording.")
+    ] = 1,
+    track: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Also follow each value along its recording, with what comes until so much later.",
+        ),
+    ] = None,
+    seeds: Seeds = 3,
+    jobs: Jobs = 1,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    device: Device = None,
+    dry_run: DryRun = False,
+) -> None:
     """Pretrained against scratch, probes, no learning and a constant, over seeds and folds (RECIPE: the labelled task).
 
     Goes on where it stopped. `--set init.KEY=VALUE` is for the pretraining.
@@ -44,16 +62,34 @@ def study(
             device,
         )
         return
-    _show(studies.study(
-        recipe, over=over or [], beside=beside or [], smoothing=smoothing, track_s=track, seeds=seeds, jobs=jobs, overrides=set_ or [], runs=runs,
-        device=device, tell=_tell,
-    ), runs)  # fmt: skip
+    _show(
+        studies.study(
+            recipe,
+            over=over or [],
+            beside=beside or [],
+            smoothing=smoothing,
+            track_s=track,
+            seeds=seeds,
+            jobs=jobs,
+            overrides=set_ or [],
+            runs=runs,
+            device=device,
+            tell=_tell,
+        ),
+        runs,
+    )
 
 
 def sweep(
-    recipe: RecipeArgument, over: Over = None, seeds: Seeds = 3, jobs: Jobs = 1, set_: Sets = None, runs: Runs = Path("runs"),
-    device: Device = None, dry_run: DryRun = False,
-) -> None:  # fmt: skip
+    recipe: RecipeArgument,
+    over: Over = None,
+    seeds: Seeds = 3,
+    jobs: Jobs = 1,
+    set_: Sets = None,
+    runs: Runs = Path("runs"),
+    device: Device = None,
+    dry_run: DryRun = False,
+) -> None:
     """Pretrain and linearly probe for each value of any keys, and draw the curve (RECIPE: the labelled task).
 
     Goes on where it stopped, and takes what a study has pretrained.
@@ -68,9 +104,12 @@ def sweep(
     if dry_run:
         _say(studies.plan(recipe, over=over, overrides=set_ or [], seeds=seeds, probing=True, runs=runs), jobs, device)
         return
-    _show(studies.sweep(
-        recipe, over=over, seeds=seeds, jobs=jobs, overrides=set_ or [], runs=runs, device=device, tell=_tell
-    ), runs)  # fmt: skip
+    _show(
+        studies.sweep(
+            recipe, over=over, seeds=seeds, jobs=jobs, overrides=set_ or [], runs=runs, device=device, tell=_tell
+        ),
+        runs,
+    )
 
 
 def _tell(line: str) -> None:

@@ -74,8 +74,13 @@ def list_recipes(under: str = "") -> dict[str, Path | int]:
     inside = {name: path for name, path in known.items() if name[: len(parts)] == parts}
     if not inside:
         folders = {"/".join(name[:depth]) for name in known for depth in range(1, len(name))}
-        raise UserError("no recipes under this name", place="recipe list", value=under, expected="one of " + ", ".join(sorted(folders)),
-                        mend=nearest(under, folders))  # fmt: skip
+        raise UserError(
+            "no recipes under this name",
+            place="recipe list",
+            value=under,
+            expected="one of " + ", ".join(sorted(folders)),
+            mend=nearest(under, folders),
+        )
     found: dict[str, Path | int] = {}
     depth = len(parts) + (1 if parts else 2)
     for name, path in inside.items():
@@ -112,9 +117,11 @@ def find_recipe(name: str) -> Path:
     if not there:
         near = [str(p) for p in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
         raise UserError(
-            "no such recipe", place=name, expected="a YAML file, or a name from `maekit recipe list`",
+            "no such recipe",
+            place=name,
+            expected="a YAML file, or a name from `maekit recipe list`",
             mend=nearest(plain, known) or nearest(name, near),
-        )  # fmt: skip
+        )
     return path
 
 
@@ -153,9 +160,11 @@ def copy_recipe(name: str, target: Path) -> Path:
     renamed = target.suffix in (".yaml", ".yml")
     if renamed and source.parent != top:
         raise UserError(
-            "this recipe builds on files in other folders", place=str(target),
-            value=", ".join(str(file.relative_to(top)) for file in files), mend="Copy it into a folder, not to a file.",
-        )  # fmt: skip
+            "this recipe builds on files in other folders",
+            place=str(target),
+            value=", ".join(str(file.relative_to(top)) for file in files),
+            mend="Copy it into a folder, not to a file.",
+        )
     folder = target.parent if renamed else target
     places = {file: folder / file.relative_to(top) for file in files}
     if renamed:
@@ -219,9 +228,12 @@ def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Key
             raise UserError(f"extends {what}", place=place, value=parent_name, mend=near)
     if not _inside(parent, chain[0]):
         raise UserError(
-            "extends leaves the folder of the recipes", place=place, value=parent_name,
-            expected=f"a file below {chain[0].parent.parent}", mend="Copy that recipe here and extend the copy.",
-        )  # fmt: skip
+            "extends leaves the folder of the recipes",
+            place=place,
+            value=parent_name,
+            expected=f"a file below {chain[0].parent.parent}",
+            mend="Copy that recipe here and extend the copy.",
+        )
     if parent.resolve() in chain:
         circle = " -> ".join(p.name for p in (*chain, parent.resolve()))
         raise UserError(

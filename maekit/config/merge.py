@@ -90,9 +90,11 @@ def override(data: dict[str, Any], origins: Origins, setting: str) -> None:
             below = {}
         if not isinstance(below, dict):
             raise UserError(
-                f"{'.'.join(keys[:depth])} holds no keys", place=place, value=below,
+                f"{'.'.join(keys[:depth])} holds no keys",
+                place=place,
+                value=below,
                 mend=f"Give the whole of it: `--set {'.'.join(keys[:depth])}={{{keys[depth]}: ..., ...}}`.",
-            )  # fmt: skip
+            )
         if depth == len(keys) - 1:
             _drop_what_the_new_key_replaces(below, origins, keys, value)
         node[key] = below

@@ -78,9 +78,12 @@ def _all_checked(
     for name, value in options.items():
         if name not in parameters:
             raise UserError(
-                f"{of} has no option {name}", place=place(name), value=value,
-                expected="one of " + ", ".join(parameters) if parameters else "no options", mend=nearest(name, parameters),
-            )  # fmt: skip
+                f"{of} has no option {name}",
+                place=place(name),
+                value=value,
+                expected="one of " + ", ".join(parameters) if parameters else "no options",
+                mend=nearest(name, parameters),
+            )
         found[name] = _checked(parameters[name], value, f"{of}.{name}", place(name))
     return found
 

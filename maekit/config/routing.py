@@ -10,15 +10,30 @@ from maekit.config.sweep import INIT
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-ONLY_PRETRAINING = frozenset({
-    "model.masking", "model.mask_ratio", "model.target", "model.decoder", "model.encoder_mask_tokens", "model.loss_on",
-    "model.decoder_attention", "model.predicted_share",
-})  # fmt: skip
+ONLY_PRETRAINING = frozenset(
+    {
+        "model.masking",
+        "model.mask_ratio",
+        "model.target",
+        "model.decoder",
+        "model.encoder_mask_tokens",
+        "model.loss_on",
+        "model.decoder_attention",
+        "model.predicted_share",
+    }
+)
 ONLY_LABELLED = frozenset({"data.label_fraction", "data.labelled_groups", "task", "init", "name"})
 OF_THE_SAME_DATA = frozenset({"data.root", "data.spec", "data.split", "data.bad_samples"})
-HOW_IT_RUNS = frozenset({
-    "training.batch_size", "training.micro_batch", "training.precision", "training.compile", "training.workers", "training.parallel",
-})  # fmt: skip
+HOW_IT_RUNS = frozenset(
+    {
+        "training.batch_size",
+        "training.micro_batch",
+        "training.precision",
+        "training.compile",
+        "training.workers",
+        "training.parallel",
+    }
+)
 OF_A_TRAINING = frozenset({"optimizer", "schedule", "training"})
 
 

@@ -14,7 +14,7 @@ from pydantic import (
     PositiveInt,
     ValidationInfo,
     field_validator,
-)  # fmt: skip
+)
 from pydantic.functional_validators import BeforeValidator
 
 from maekit.config.data_spec import Folds, Split, Strict, Window

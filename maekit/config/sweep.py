@@ -118,19 +118,29 @@ def full_key(name: str, place: str) -> str:
         if not paths or (rest and not any(is_choice(path) or path == ("beside",) for path in paths)):
             continue
         if len(paths) > 1:
-            raise UserError(f"{name} could be several keys", place=place, value=name,
-                            expected="one of " + ", ".join(".".join((*path, *rest)) for path in paths))  # fmt: skip
+            raise UserError(
+                f"{name} could be several keys",
+                place=place,
+                value=name,
+                expected="one of " + ", ".join(".".join((*path, *rest)) for path in paths),
+            )
         key = ".".join((*paths[0], *rest))
         if key in VARIED_ANYWAY:
-            raise UserError(f"{key} is varied anyway", place=place, expected="another key",
-                            mend="Seeds are set by --seeds, and every fold is run.")  # fmt: skip
+            raise UserError(
+                f"{key} is varied anyway",
+                place=place,
+                expected="another key",
+                mend="Seeds are set by --seeds, and every fold is run.",
+            )
         return key
     known = {".".join(path) for path in _whole()} | {path[-1] for path in _whole()}
     raise UserError(
-        "no key of a recipe ends in this", place=place, value=name,
+        "no key of a recipe ends in this",
+        place=place,
+        value=name,
         expected="a key or its end; options of a choice with what they are of: adapter.KEY, masking.KEY",
         mend=nearest(name, known),
-    )  # fmt: skip
+    )
 
 
 @cache

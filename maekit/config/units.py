@@ -18,15 +18,32 @@ class _Unit(NamedTuple):
 
 _SIZES: dict[str, dict[str, float]] = {
     "seconds": {
-        "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3, "s": 1, "sec": 1, "secs": 1,
-        "second": 1, "seconds": 1, "min": 60, "mins": 60, "minute": 60, "minutes": 60, "h": 3600, "hour": 3600, "hours": 3600,
+        "ns": 1e-9,
+        "us": 1e-6,
+        "µs": 1e-6,
+        "μs": 1e-6,
+        "ms": 1e-3,
+        "msec": 1e-3,
+        "milliseconds": 1e-3,
+        "s": 1,
+        "sec": 1,
+        "secs": 1,
+        "second": 1,
+        "seconds": 1,
+        "min": 60,
+        "mins": 60,
+        "minute": 60,
+        "minutes": 60,
+        "h": 3600,
+        "hour": 3600,
+        "hours": 3600,
     },
     "hertz": {"mHz": 1e-3, "hz": 1, "hertz": 1, "khz": 1e3, "mhz": 1e6, "ghz": 1e9},
     "metres": {"mm": 1e-3, "cm": 1e-2, "m": 1, "km": 1e3, "metres": 1, "meters": 1},
     "metres per second": {"mps": 1, "m/s": 1, "km/h": 1 / 3.6, "kmh": 1 / 3.6},
     "decibels": {"db": 1},
     "beats per minute": {"bpm": 1},
-}  # fmt: skip
+}
 _UNITS = {word: _Unit(dimension, size) for dimension, units in _SIZES.items() for word, size in units.items()}
 
 _NUMBER_AND_UNIT = re.compile(r"\s*([-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)\s*([a-zA-Zµμ%/]+)\s*")

@@ -18,9 +18,15 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound=BaseModel)
 
 _KINDS = {
-    "float": "a number", "int": "a whole number", "bool": "true or false", "string": "text", "list": "a list",
-    "tuple": "a list", "model": "a mapping of keys to values", "dict": "a mapping of keys to values",
-}  # fmt: skip
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "string": "text",
+    "list": "a list",
+    "tuple": "a list",
+    "model": "a mapping of keys to values",
+    "dict": "a mapping of keys to values",
+}
 
 
 def validate(model: type[M], data: Any, locate: Callable[[Keys], str]) -> M:
@@ -82,9 +88,11 @@ def _explain(model: type[BaseModel], problem: Problem, locate: Callable[[Keys], 
     if error["type"] == "extra_forbidden":
         known = known_keys(problem.owner)
         mend = (
-            _other_form(problem) or advice_on_key(last, value, known) or nearest(last.lower(), known)
+            _other_form(problem)
+            or advice_on_key(last, value, known)
+            or nearest(last.lower(), known)
             or _elsewhere(model, last)
-        )  # fmt: skip
+        )
         return UserError(
             f"unknown key {name}", place=place, value=value, mend=mend or f"Keys known here: {', '.join(known)}."
         )
@@ -93,9 +101,12 @@ def _explain(model: type[BaseModel], problem: Problem, locate: Callable[[Keys], 
     if error["type"] == "literal_error":
         choices = [choice.strip("' ") for choice in re.split(r",| or ", context["expected"])]
         return UserError(
-            f"{name} has no such choice", place=place, value=value, expected=context["expected"],
+            f"{name} has no such choice",
+            place=place,
+            value=value,
+            expected=context["expected"],
             mend=nearest(str(value).lower(), choices),
-        )  # fmt: skip
+        )
     if error["type"] == "value_error":
         text = str(context["error"])
         return UserError(f"{name}: {text}" if name else text, place=place, value=value)

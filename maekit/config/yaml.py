@@ -74,9 +74,11 @@ def read_yaml(path: Path) -> Document:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"not a text file (byte {error.start} is no UTF-8)", place=str(path), expected="YAML in UTF-8",
+            f"not a text file (byte {error.start} is no UTF-8)",
+            place=str(path),
+            expected="YAML in UTF-8",
             mend="Is this really the YAML file and not the data?",
-        ) from error  # fmt: skip
+        ) from error
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", place=str(path)) from error
     return parse(text, str(path))
@@ -140,8 +142,13 @@ class _Loader(yaml.SafeLoader):
         if self.nodes > MOST_NODES:
             raise _too_much(self.at(event.start_mark))
         if getattr(event, "tag", None) is not None:  # written out, not inferred from the value
-            raise UserError("a YAML tag", place=self.at(event.start_mark), value=_short(event.tag), expected="plain values",
-                            mend="Remove the tag: a recipe is data and runs nothing.")  # fmt: skip
+            raise UserError(
+                "a YAML tag",
+                place=self.at(event.start_mark),
+                value=_short(event.tag),
+                expected="plain values",
+                mend="Remove the tag: a recipe is data and runs nothing.",
+            )
         return super().compose_node(parent, index)
 
 
@@ -168,9 +175,10 @@ def _compose(text: str, name: str, at: Callable[[Mark], str]) -> Node | None:
         raise UserError("brackets nested without end", place=name, mend="Close them.") from error
     except (ValueError, OverflowError) as error:
         raise UserError(
-            "not valid YAML (an escape for a character that does not exist)", place=name,
+            "not valid YAML (an escape for a character that does not exist)",
+            place=name,
             mend="Write the character itself, or put the text in single quotes.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 class _Builder:
@@ -213,8 +221,13 @@ class _Builder:
                     "a merge key", place=place, value="<<", mend="Use `extends: other.yaml`, or write the keys out."
                 )
             if key in first:
-                raise UserError("a key given twice", place=place, value=key, expected="each key once",
-                                mend=f"The first is at {first[key]}; remove one.")  # fmt: skip
+                raise UserError(
+                    "a key given twice",
+                    place=place,
+                    value=key,
+                    expected="each key once",
+                    mend=f"The first is at {first[key]}; remove one.",
+                )
             first[key] = place
             data[key] = self.build(value_node, (*keys, key), around)
             self.document.places[(*keys, key)] = place
@@ -230,12 +243,22 @@ class _Builder:
             return text.lower() == "true"
         if _INT.fullmatch(text):
             if len(text.lstrip("+-")) > MOST_DIGITS:
-                raise UserError("a number too long to be exact", place=place, value=text, expected=f"at most {MOST_DIGITS} digits",
-                                mend="Put it in quotes if it is a name.")  # fmt: skip
+                raise UserError(
+                    "a number too long to be exact",
+                    place=place,
+                    value=text,
+                    expected=f"at most {MOST_DIGITS} digits",
+                    mend="Put it in quotes if it is a name.",
+                )
             return int(text)
         if _NOT_FINITE.fullmatch(text) or (_FLOAT.fullmatch(text) and math.isinf(float(text))):
-            raise UserError("a number that is not finite", place=place, value=text, expected="a finite number",
-                            mend="Put it in quotes if it is a name.")  # fmt: skip
+            raise UserError(
+                "a number that is not finite",
+                place=place,
+                value=text,
+                expected="a finite number",
+                mend="Put it in quotes if it is a name.",
+            )
         return float(text) if _FLOAT.fullmatch(text) else text
 
 
@@ -253,9 +276,12 @@ def _text(node: ScalarNode, place: str) -> str:
 
 def _too_much(place: str) -> UserError:
     return UserError(
-        "too much in one file", place=place, value="aliases or nesting that expand without end",
-        expected=f"at most {MOST_NODES} values, nested at most 50 deep", mend="Write the values out.",
-    )  # fmt: skip
+        "too much in one file",
+        place=place,
+        value="aliases or nesting that expand without end",
+        expected=f"at most {MOST_NODES} values, nested at most 50 deep",
+        mend="Write the values out.",
+    )
 
 
 def _short(tag: str) -> str:

@@ -69,10 +69,7 @@ class Encoder(Backbone):
                 nn.init.normal_(token, std=0.02)
 
     def encode(
-        self,
-        patches: Float[Tensor, "batch patch dim"],
-        valid: Bool[Tensor, "batch patch"] | None,
-        mask: Mask | None,
+        self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None, mask: Mask | None
     ) -> Float[Tensor, "batch token width"]:
         """Through the blocks: all patches, only those that `mask` keeps, or (with a mask token) stand-ins as well."""
         tokens = self.patch_embed(measured_alone(patches, valid))

@@ -97,9 +97,9 @@ class JointEncoder(Encoder):
 
     def together(self, signals: Mapping[str, Sampled]) -> dict[str, Float[Tensor, "batch token width"]]:
         """`encode_together` of whole signals, nothing masked."""
-        return self.encode_together({
-            name: Cut(self.patchifier_of(name).patchify(signal.x), signal.valid) for name, signal in signals.items()
-        })  # fmt: skip
+        return self.encode_together(
+            {name: Cut(self.patchifier_of(name).patchify(signal.x), signal.valid) for name, signal in signals.items()}
+        )
 
     def embedding_of(self, name: str) -> Embedding:
         """Of a signal beside."""
@@ -137,9 +137,9 @@ class JointAutoencoder(MaskedAutoencoder):
             raise ValueError("decoder_attention `cross` and encoder_mask_tokens are for one signal alone")
         others = {name: encoder.patchifier_of(name) for name in encoder.beside}
         self.targets = nn.ModuleDict({name: PatchNormTarget(other) for name, other in others.items()})
-        self.decoders = nn.ModuleDict({
-            name: Decoder(other, decoder, encoder.width, self.target_of(name).dim) for name, other in others.items()
-        })  # fmt: skip
+        self.decoders = nn.ModuleDict(
+            {name: Decoder(other, decoder, encoder.width, self.target_of(name).dim) for name, other in others.items()}
+        )
         self.maskings = {name: RandomMasking(other) for name, other in others.items()}
 
     def target_of(self, name: str) -> Target:

@@ -43,11 +43,7 @@ def sincos_positions(grid_size: Sequence[int], width: int, *, prefix_tokens: int
 
 
 def interpolate_positions(
-    table: Float[Tensor, "1 token width"],
-    old_grid: Sequence[int],
-    new_grid: Sequence[int],
-    *,
-    prefix_tokens: int = 1,
+    table: Float[Tensor, "1 token width"], old_grid: Sequence[int], new_grid: Sequence[int], *, prefix_tokens: int = 1
 ) -> Float[Tensor, "1 newtoken width"]:
     """Bicubic resampling of a position table to another grid, one axis after the other; prefix rows stay.
 

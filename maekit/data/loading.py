@@ -198,9 +198,15 @@ def loader(samples: Samples, sampler: BatchSampler, *, workers: int = 0, pin: bo
     its own is for the seeds torch gives to workers, which would otherwise shift the random numbers of the next step.
     """
     return Batches(
-        samples, batch_sampler=sampler, collate_fn=_collate, num_workers=workers, pin_memory=pin,
-        persistent_workers=workers > 0, worker_init_fn=_leave_signals, generator=torch.Generator(),
-    )  # fmt: skip
+        samples,
+        batch_sampler=sampler,
+        collate_fn=_collate,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        worker_init_fn=_leave_signals,
+        generator=torch.Generator(),
+    )
 
 
 def _collate(items: Sequence[dict[str, Any]] | UserError) -> Batch | UserError:

@@ -88,8 +88,12 @@ class RandomSource:
 
 def _of_any_size(lengths: Mapping[str, int]) -> SignalInfo:
     if lengths:
-        raise UserError("an image folder has no axes to give lengths for", place="--axis", value=dict(lengths),
-                        expected="nothing: the adapter says the size")  # fmt: skip
+        raise UserError(
+            "an image folder has no axes to give lengths for",
+            place="--axis",
+            value=dict(lengths),
+            expected="nothing: the adapter says the size",
+        )
     return INFO
 
 
@@ -98,8 +102,13 @@ def _windows(spec: DataSpec, window: Window | None, lengths: Mapping[str, int]) 
     assert signal is not None
     for name in lengths:
         if name not in signal.axes:
-            raise UserError("no such axis", place="--axis", value=name, expected="one of " + ", ".join(signal.axes),
-                            mend=nearest(name, signal.axes))  # fmt: skip
+            raise UserError(
+                "no such axis",
+                place="--axis",
+                value=name,
+                expected="one of " + ", ".join(signal.axes),
+                mend=nearest(name, signal.axes),
+            )
     rate = signal.rate_hz if isinstance(signal.rate_hz, float) else None
     known = dict(lengths)
     if window is not None and window.length is not None:
@@ -110,9 +119,11 @@ def _windows(spec: DataSpec, window: Window | None, lengths: Mapping[str, int]) 
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(
-            f"how many points there are along {unknown[0]!r} stands in the files alone", place=spec.name,
-            expected="a length for " + ", ".join(unknown), mend="Give " + " ".join(f"--axis {name}=NUMBER" for name in unknown) + ".",
-        )  # fmt: skip
+            f"how many points there are along {unknown[0]!r} stands in the files alone",
+            place=spec.name,
+            expected="a length for " + ", ".join(unknown),
+            mend="Give " + " ".join(f"--axis {name}=NUMBER" for name in unknown) + ".",
+        )
     if rate is None and window is not None and window.seconds is not None:
         rate = known[TIME] / window.seconds
     if window is not None and window.length == 1:

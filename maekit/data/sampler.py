@@ -56,8 +56,10 @@ class BatchSampler:
         if batch_size % (accumulation * world_size):
             raise UserError(
                 f"the batch does not divide into {world_size} processes x {accumulation} accumulated micro-batches",
-                place="training.batch_size", value=batch_size, expected=f"a multiple of {accumulation * world_size}",
-            )  # fmt: skip
+                place="training.batch_size",
+                value=batch_size,
+                expected=f"a multiple of {accumulation * world_size}",
+            )
         self.length = epoch_samples or samples
         if shuffle and self.length < batch_size:
             place, value = (
@@ -66,10 +68,12 @@ class BatchSampler:
                 else ("schedule.epoch_samples", epoch_samples)
             )
             raise UserError(
-                f"{self.length} training samples do not fill one step", place=place, value=value,
+                f"{self.length} training samples do not fill one step",
+                place=place,
+                value=value,
                 expected=f"training.batch_size at most schedule.epoch_samples, or at most {samples} samples without it",
                 mend="Lower the batch with `--set training.batch_size=...`, or go through the samples several times with `--set schedule.epoch_samples=...`.",
-            )  # fmt: skip
+            )
         self.passes = -(-self.length // samples) if samples else 1
         self.samples, self.batch_size, self.seed, self.shuffle = samples, batch_size, seed, shuffle
         self.accumulation, self.rank, self.world_size = accumulation, rank, world_size

@@ -42,10 +42,12 @@ class Skipped:
             self._write(line)
         if len(self._known) > self.budget:
             raise UserError(
-                "too many samples that cannot be read", place=str(self.file or error.place), value=len(self._known),
+                "too many samples that cannot be read",
+                place=str(self.file or error.place),
+                value=len(self._known),
                 expected=f"at most data.bad_samples, which allows {self.budget}",
                 mend="Mend or remove those that the file lists, or allow for more." if self.file else str(error),
-            ) from error  # fmt: skip
+            ) from error
 
     def names(self) -> list[str]:
         """What was noted so far, by any process of the run."""
@@ -65,5 +67,9 @@ class Skipped:
             finally:
                 os.close(handle)
         except OSError as error:
-            raise UserError(f"cannot be written ({error.strerror})", place=str(self.file), value=line,
-                            mend="Samples that cannot be read are listed there.") from error  # fmt: skip
+            raise UserError(
+                f"cannot be written ({error.strerror})",
+                place=str(self.file),
+                value=line,
+                mend="Samples that cannot be read are listed there.",
+            ) from error

@@ -37,8 +37,13 @@ def resolve(groups: NDArray[np.str_], split: Split | Folds | None, place: str) -
     for one, other in combinations(names, 2):
         both = sorted(set(names[one]) & set(names[other]))
         if both:
-            raise UserError(f"a group stands in both {one} and {other}", place=place, value=both[0],
-                            expected="every group on one side", mend="Remove it from one of the two.")  # fmt: skip
+            raise UserError(
+                f"a group stands in both {one} and {other}",
+                place=place,
+                value=both[0],
+                expected="every group on one side",
+                mend="Remove it from one of the two.",
+            )
     if not names["train"]:
         raise UserError(
             "no group is left for training", place=place, value=split, mend=f"Groups: {', '.join(present)}."
@@ -76,8 +81,12 @@ def labelled(
     present = sorted(set(groups[indices].tolist()))
     if isinstance(wanted, int):
         if wanted > len(present):
-            raise UserError("more labelled groups than training groups", place=place, value=wanted,
-                            expected=f"at most {len(present)}")  # fmt: skip
+            raise UserError(
+                "more labelled groups than training groups",
+                place=place,
+                value=wanted,
+                expected=f"at most {len(present)}",
+            )
         wanted = [present[i] for i in rng.permutation(len(present))[:wanted]]
     if wanted is not None:
         _check_known(wanted, present, "labelled_groups", place)
@@ -112,8 +121,12 @@ def _folds(present: list[str], folds: Folds, place: str) -> dict[str, list[str]]
         order = [order[i] for i in np.random.default_rng(folds.seed).permutation(len(order))]
     count = len(order) if folds.folds == "leave_one_out" else folds.folds
     if count > len(order) or folds.fold >= count:
-        raise UserError("no such fold", place=place, value=f"fold {folds.fold} of {count}",
-                        expected=f"folds over {len(order)} groups, counted from 0")  # fmt: skip
+        raise UserError(
+            "no such fold",
+            place=place,
+            value=f"fold {folds.fold} of {count}",
+            expected=f"folds over {len(order)} groups, counted from 0",
+        )
     test = order[folds.fold :: count]
     rest = [name for name in order if name not in test]
     start = folds.fold % max(1, len(rest))
@@ -126,6 +139,9 @@ def _check_known(names: Sequence[str], present: list[str], side: str, place: str
     unknown = [name for name in names if name not in present]
     if unknown:
         raise UserError(
-            f"{side} names a group that is not in the data", place=place, value=unknown[0],
-            expected="one of " + ", ".join(present[:30]), mend=nearest(unknown[0], present),
-        )  # fmt: skip
+            f"{side} names a group that is not in the data",
+            place=place,
+            value=unknown[0],
+            expected="one of " + ", ".join(present[:30]),
+            mend=nearest(unknown[0], present),
+        )

@@ -67,9 +67,13 @@ class Scenes:
         return found if found.ndim == 3 else found[:, -1:]
 
     def scene(
-        self, sample: Sample, found: NDArray[np.float64], truth: NDArray[np.float64] | None = None,
-        picture: NDArray[np.float64] | None = None, title: str = "",
-    ) -> Scene:  # fmt: skip
+        self,
+        sample: Sample,
+        found: NDArray[np.float64],
+        truth: NDArray[np.float64] | None = None,
+        picture: NDArray[np.float64] | None = None,
+        title: str = "",
+    ) -> Scene:
         """One sample.
 
         Args:
@@ -228,9 +232,16 @@ class Animation:
     """
 
     def __init__(
-        self, place: Path, scenes: Scenes, moments: Moments, title: str, *, count: int, interval_s: float | None,
+        self,
+        place: Path,
+        scenes: Scenes,
+        moments: Moments,
+        title: str,
+        *,
+        count: int,
+        interval_s: float | None,
         limits: tuple[float, float] | None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.place, self.scenes, self.moments, self.title, self.limits = place, scenes, moments, title, limits
         self.count, self.every = count, max(ceil(count / MOST_FRAMES), 1)
         recorded = None if interval_s is None else 1 / (interval_s * self.every)
@@ -281,9 +292,16 @@ def _ordinal(number: int) -> str:
 
 
 def drawings(
-    places: Sequence[Path], setup: Setup, task: Detection, moments: Moments, reader: RecordingReader, *,
-    title: str, row: int | None, interval_s: float | None,
-) -> list[Drawing]:  # fmt: skip
+    places: Sequence[Path],
+    setup: Setup,
+    task: Detection,
+    moments: Moments,
+    reader: RecordingReader,
+    *,
+    title: str,
+    row: int | None,
+    interval_s: float | None,
+) -> list[Drawing]:
     """A picture in the making for each place."""
     scenes = Scenes(setup, task)
     made: list[Drawing] = []
@@ -322,7 +340,7 @@ def _limits(scenes: Scenes, moments: Moments, reader: RecordingReader, count: in
 
 def _scene(
     scenes: Scenes, moments: Moments, frame: Frame, window: tuple[int, int], sample: Sample, title: str
-) -> Scene:  # fmt: skip
+) -> Scene:
     time = "" if frame.time_s is None else f", {frame.time_s:.2f} s"
     nothing = f" ({frame.reason})" if frame.reason else ""
     number = "" if frame.number in (None, frame.row) else f" (number {frame.number})"

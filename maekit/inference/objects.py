@@ -190,11 +190,20 @@ def find_along(
         found = Found(to, lowest, floor=task.lowest, lacking=lacking, interval_s=None if rate is None else hop / rate)
         columns = Columns(task)
         facts = {
-            "run": str(run), "weights_sha256": digest(task), "spec": layout.name, "file": str(file), "record": recording.record,
-            "frame_rate_hz": rate, "gate": gate, "lowest_score": lowest, "classes": list(task.classes),
-            "units": dict(zip(task.plane.axes, task.plane.units, strict=True)), "places": columns.meaning,
-            "signals_beside": list(beside.names), "signals_lacking": list(lacking),
-        }  # fmt: skip
+            "run": str(run),
+            "weights_sha256": digest(task),
+            "spec": layout.name,
+            "file": str(file),
+            "record": recording.record,
+            "frame_rate_hz": rate,
+            "gate": gate,
+            "lowest_score": lowest,
+            "classes": list(task.classes),
+            "units": dict(zip(task.plane.axes, task.plane.units, strict=True)),
+            "places": columns.meaning,
+            "signals_beside": list(beside.names),
+            "signals_lacking": list(lacking),
+        }
 
         def opening(place: Path) -> CsvObjects | JsonObjects:
             if to.suffix.lower() == ".json":
@@ -204,7 +213,16 @@ def find_along(
         task.to(process.device).eval()
         begun = time.perf_counter()
         moments = Moments(task, layout, opened, recording, reader)
-        drawn = drawings(pictures, setup, task, moments, reader, title=f"{file.name} {name}".strip(), row=row, interval_s=found.interval_s)  # fmt: skip
+        drawn = drawings(
+            pictures,
+            setup,
+            task,
+            moments,
+            reader,
+            title=f"{file.name} {name}".strip(),
+            row=row,
+            interval_s=found.interval_s,
+        )
         with deferred_signals() as caught, Unfinished(to, opening) as output:
             for some in batched(stream(reader, opened, recording), AT_ONCE):
                 samples = [(start, sample, beside.at(opened, start, recording)) for start, sample in some]
@@ -261,7 +279,7 @@ class _Beside:
 
 def _beside(
     setup: Setup, layout: DataSpec, file: h5py.File, recording: Recording, reader: RecordingReader, known: TrainedOn
-) -> _Beside:  # fmt: skip
+) -> _Beside:
     """Signals beside that the run reads.
 
     Raises:
@@ -279,8 +297,12 @@ def _beside(
 
 
 def _through_model(
-    setup: Setup, task: Detection, samples: Sequence[tuple[int, Sample, dict[str, Sample]]], beside: _Beside, device: torch.device
-) -> list[NDArray[np.float64]]:  # fmt: skip
+    setup: Setup,
+    task: Detection,
+    samples: Sequence[tuple[int, Sample, dict[str, Sample]]],
+    beside: _Beside,
+    device: torch.device,
+) -> list[NDArray[np.float64]]:
     """Of each sample (object, column), the surest first."""
     items: list[dict[str, Any]] = []
     for _, sample, others in samples:
@@ -308,8 +330,12 @@ def _described(
     recording = reader.describe(opened, file, record)
     place = f"{file}:{recording.record}"
     if recording.rows < recording.length and not (window is not None and window.pad):
-        raise UserError("a recording shorter than a window of the run", place=place, value=f"{recording.rows} along {reader.row_axis}",
-                        expected=f"{recording.length} or more")  # fmt: skip
+        raise UserError(
+            "a recording shorter than a window of the run",
+            place=place,
+            value=f"{recording.rows} along {reader.row_axis}",
+            expected=f"{recording.length} or more",
+        )
     info = reader.info([recording])
     check_fits(setup, info, window, str(file))
     for own, other in zip(setup.source.info.axes, info.axes, strict=True):
@@ -317,14 +343,23 @@ def _described(
             own.points(), other.points()
         ):
             first, last = own.points()[[0, -1]]
-            raise UserError("other axes than the run was trained on", place=f"data spec {layout.name}: signal", value=f"{other.name}: {other.points()[0]:g} to {other.points()[-1]:g} {other.unit}",
-                            expected=f"{own.name}: {first:g} to {last:g} {own.unit}, since what it finds are places on them")  # fmt: skip
+            raise UserError(
+                "other axes than the run was trained on",
+                place=f"data spec {layout.name}: signal",
+                value=f"{other.name}: {other.points()[0]:g} to {other.points()[-1]:g} {other.unit}",
+                expected=f"{own.name}: {first:g} to {last:g} {own.unit}, since what it finds are places on them",
+            )
     clock = Clock(reader, opened, recording)
     if window is None:
         return recording, reader, clock
     if hop_s is not None and clock.rate_hz is None:
-        raise UserError("seconds between frames, of a recording whose frame rate is not known", place="--hop", value=hop_s,
-                        expected=f"the attribute `{reader.row_axis}_rate_hz` in {place}", mend="Leave --hop out: every frame is looked at.")  # fmt: skip
+        raise UserError(
+            "seconds between frames, of a recording whose frame rate is not known",
+            place="--hop",
+            value=hop_s,
+            expected=f"the attribute `{reader.row_axis}_rate_hz` in {place}",
+            mend="Leave --hop out: every frame is looked at.",
+        )
     hop = 1 if hop_s is None else max(round(hop_s * (clock.rate_hz or 1)), 1)
     points = Window(axis=window.axis, length=recording.length, hop=hop, pad=window.pad)
     return recording, RecordingReader(layout, points), clock

@@ -129,9 +129,22 @@ def predict(
     if isinstance(task, Detection):
         _refuse(given, run, "a run of regression: this one finds objects in each frame by itself")
         return find_along(
-            setup, task, known, file, to, run=run, layout=layout, record=record, hop_s=hop_s, gate=gate, lowest=lowest_score,
-            pictures=pictures, row=frame, overwrite=overwrite, device=device,
-        )  # fmt: skip
+            setup,
+            task,
+            known,
+            file,
+            to,
+            run=run,
+            layout=layout,
+            record=record,
+            hop_s=hop_s,
+            gate=gate,
+            lowest=lowest_score,
+            pictures=pictures,
+            row=frame,
+            overwrite=overwrite,
+            device=device,
+        )
     _refuse(
         {"--lowest-score": lowest_score, "--picture": [*map(str, pictures)] or None, "--frame": frame},
         run,
@@ -139,11 +152,19 @@ def predict(
     )
     hop_s = 1.0 if hop_s is None else hop_s
     if smoothing < 1 or smoothing % 2 == 0 or (smoothing > 1 and isinstance(task, Classification)):
-        raise UserError("not a number of windows to smooth over", place="--smoothing", value=smoothing,
-                        expected="an odd number, of a run that estimates values")  # fmt: skip
+        raise UserError(
+            "not a number of windows to smooth over",
+            place="--smoothing",
+            value=smoothing,
+            expected="an odd number, of a run that estimates values",
+        )
     if uncertain_above is not None and not (isinstance(task, Regression) and task.values is not None):
-        raise UserError("a run that does not say how uncertain it is", place="--uncertain-above", value=uncertain_above,
-                        expected="a run of regression with `spread` or `bins`")  # fmt: skip
+        raise UserError(
+            "a run that does not say how uncertain it is",
+            place="--uncertain-above",
+            value=uncertain_above,
+            expected="a run of regression with `spread` or `bins`",
+        )
     tracker = None if track_s is None else _tracker(run, task, known, track_s)
     with open_hdf5(file) as opened, joined(device, alone=True) as process:
         recording, reader = _described(setup, layout, opened, file, record, hop_s)
@@ -159,10 +180,19 @@ def predict(
         begun = time.perf_counter()
         trace, rate = Trace(), recording.rate_hz or nan
         facts = {
-            "run": str(run), "weights_sha256": digest(task), "spec": layout.name, "file": str(file),
-            "record": recording.record, "rate_hz": rate, "hop_s": hop_s, "smoothing": smoothing, "track_s": nan if track_s is None else track_s,
-            "gate": gate, "uncertain_above": nan if uncertain_above is None else uncertain_above, "unit": unit(setup),
-        }  # fmt: skip
+            "run": str(run),
+            "weights_sha256": digest(task),
+            "spec": layout.name,
+            "file": str(file),
+            "record": recording.record,
+            "rate_hz": rate,
+            "hop_s": hop_s,
+            "smoothing": smoothing,
+            "track_s": nan if track_s is None else track_s,
+            "gate": gate,
+            "uncertain_above": nan if uncertain_above is None else uncertain_above,
+            "unit": unit(setup),
+        }
         with deferred_signals() as caught, Output(to, columns(setup, task), facts, overwrite=overwrite) as output:
             samples = stream(reader, opened, recording)
             rows = estimates(setup, task, samples, recording, known if gate else None, process.device)
@@ -251,14 +281,20 @@ def _tracker(run: Path, task: Task, known: training_stats.TrainedOn, track_s: fl
     check_ahead(track_s)
     values = task.values if isinstance(task, Regression) else None
     if values is None:
-        raise UserError("a run that does not say how uncertain it is", place="--track", value=track_s,
-                        expected="a run of regression with `spread` or `bins`")  # fmt: skip
+        raise UserError(
+            "a run that does not say how uncertain it is",
+            place="--track",
+            value=track_s,
+            expected="a run of regression with `spread` or `bins`",
+        )
     if known.pace is None:
         raise UserError(
-            "it is not known how fast the labels of this run move", place=str(run / training_stats.FILE), value="pace: null",
+            "it is not known how fast the labels of this run move",
+            place=str(run / training_stats.FILE),
+            value="pace: null",
             expected="a run trained on recordings of which two windows that do not overlap have different labels",
             mend="A run made before `--track` was there: remove this file; it is made again where the training data are at hand.",
-        )  # fmt: skip
+        )
     return Tracker(values, known.pace.drift, known.pace.window_s, track_s)
 
 
@@ -293,11 +329,20 @@ def _open(run: Path, overrides: Sequence[str]) -> tuple[Setup, Task, training_st
     stated = (known.signal, known.beside) if known else (None, None)
     setup, task = api.open_run(run, overrides=overrides, data=known is None, info=stated[0], beside=stated[1])
     if not isinstance(task, Classification | Regression | Detection):
-        raise UserError("a run that estimates nothing", place=str(run), value=f"task {setup.recipe.task.name}",
-                        expected="a run of classification, regression or detection", mend="`maekit finetune` makes one.")  # fmt: skip
+        raise UserError(
+            "a run that estimates nothing",
+            place=str(run),
+            value=f"task {setup.recipe.task.name}",
+            expected="a run of classification, regression or detection",
+            mend="`maekit finetune` makes one.",
+        )
     if setup.spec.kind != "hdf5":
-        raise UserError("a run on single files, which do not follow each other in time", place=str(run),
-                        value=f"kind {setup.spec.kind}", expected="a run on HDF5 recordings")  # fmt: skip
+        raise UserError(
+            "a run on single files, which do not follow each other in time",
+            place=str(run),
+            value=f"kind {setup.spec.kind}",
+            expected="a run on HDF5 recordings",
+        )
     if known is None or not set(setup.beside) <= set(known.beside):  # as an earlier version wrote it
         known = training_stats.measure(setup)
         training_stats.write(run, known)
@@ -315,14 +360,21 @@ def _described(
     window = setup.recipe.data.window or setup.spec.window
     reader = RecordingReader(layout, window)
     if reader.row_axis != TIME:
-        raise UserError("windows that do not follow each other in time", place=layout.name, value=f"axis {reader.row_axis}",
-                        expected="a run on windows of the axis `time`")  # fmt: skip
+        raise UserError(
+            "windows that do not follow each other in time",
+            place=layout.name,
+            value=f"axis {reader.row_axis}",
+            expected="a run on windows of the axis `time`",
+        )
     recording = reader.describe(opened, file, record_of(opened, layout, record))
     assert recording.rate_hz is not None  # the spec has a time axis
     if recording.rows < recording.length and not (window is not None and window.pad):
-        raise UserError("a recording shorter than a window of the run", place=f"{file}:{recording.record}",
-                        value=f"{recording.rows / recording.rate_hz:g} s",
-                        expected=f"{recording.length / recording.rate_hz:g} s or more")  # fmt: skip
+        raise UserError(
+            "a recording shorter than a window of the run",
+            place=f"{file}:{recording.record}",
+            value=f"{recording.rows / recording.rate_hz:g} s",
+            expected=f"{recording.length / recording.rate_hz:g} s or more",
+        )
     check_fits(setup, reader.info([recording]), window, str(file))
     return recording, RecordingReader(layout, _hopping(window, hop_s, recording.rate_hz))
 

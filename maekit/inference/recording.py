@@ -37,13 +37,23 @@ def record_of(file: h5py.File, spec: DataSpec, wanted: str | None) -> str:
     """
     known = {path.strip("/"): path for path in find_records(file, spec.records)}
     if wanted is None and len(known) > 1:
-        raise UserError("several recordings in one file", place=str(file.filename), value=_some(known),
-                        expected="one", mend="Give one with --record.")  # fmt: skip
+        raise UserError(
+            "several recordings in one file",
+            place=str(file.filename),
+            value=_some(known),
+            expected="one",
+            mend="Give one with --record.",
+        )
     if wanted is None:
         return next(iter(known.values()))
     if wanted.strip("/") not in known:
-        raise UserError("no such recording", place="--record", value=wanted, expected="one of " + _some(known),
-                        mend=nearest(wanted, known))  # fmt: skip
+        raise UserError(
+            "no such recording",
+            place="--record",
+            value=wanted,
+            expected="one of " + _some(known),
+            mend=nearest(wanted, known),
+        )
     return known[wanted.strip("/")]
 
 
@@ -65,13 +75,20 @@ def check_alike(adapter: Adapter, own: SignalInfo, info: SignalInfo, window: Win
     """Like `check_fits`, of any signal: `own` is what the adapter was made for."""
     mend = "Give the layout of the recording with --spec, or convert it to what the run was trained on."
     if (len(info.channels), info.unit) != (len(own.channels), own.unit):
-        raise UserError("another signal than the run was trained on", place=place, value=_told(info), expected=_told(own), mend=mend)  # fmt: skip
+        raise UserError(
+            "another signal than the run was trained on", place=place, value=_told(info), expected=_told(own), mend=mend
+        )
     if info.rate_hz == own.rate_hz and info.shape == own.shape:
         return
     shapes = [_prepared_shape(adapter, info, place), _prepared_shape(adapter, own, "")]
     if shapes[0] != shapes[1] or (window is not None and window.length is not None and own.rate_hz is not None):
-        raise UserError("windows of another length or rate than the run was trained on", place=place,
-                        value=_told(info), expected=_told(own), mend=mend)  # fmt: skip
+        raise UserError(
+            "windows of another length or rate than the run was trained on",
+            place=place,
+            value=_told(info),
+            expected=_told(own),
+            mend=mend,
+        )
 
 
 def _prepared_shape(adapter: Adapter, info: SignalInfo, place: str) -> tuple[int, ...]:

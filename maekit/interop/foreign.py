@@ -39,10 +39,12 @@ def read_tensors(file: Path, key: str | None = None) -> dict[str, Tensor]:
     if not file.is_file():
         inside = [p.name for p in sorted(file.iterdir()) if p.suffix in SUFFIXES] if file.is_dir() else []
         raise UserError(
-            "no such file", place=str(file), value="a folder" if file.is_dir() else "nothing",
+            "no such file",
+            place=str(file),
+            value="a folder" if file.is_dir() else "nothing",
             expected=f"a file ending in {', '.join(SUFFIXES)}",
             mend=f"Name the one in it that has the weights: {', '.join(inside)}." if inside else "",
-        )  # fmt: skip
+        )
     if not file.stat().st_size:
         raise UserError("an empty file", place=str(file), expected=WHOLE, mend="Download it again.")
     with file.open("rb") as opened:
@@ -51,9 +53,12 @@ def read_tensors(file: Path, key: str | None = None) -> dict[str, Tensor]:
     safetensors = start[8:] == b"{"
     if not safetensors and not start.startswith((b"PK", b"\x80")):
         raise UserError(
-            "neither safetensors nor a checkpoint of torch", place=str(file), value=start, expected=WHOLE,
+            "neither safetensors nor a checkpoint of torch",
+            place=str(file),
+            value=start,
+            expected=WHOLE,
             mend="A page saved instead of the file begins with `<`, a pointer to it with `version`: download the file itself.",
-        )  # fmt: skip
+        )
     try:
         content = load_file(file) if safetensors else _unpickled(file)
     except (
@@ -73,13 +78,19 @@ def _unreadable(file: Path, error: Exception) -> UserError:
     refused = REFUSED.search(str(error))
     if refused:
         return UserError(
-            "a pickle that asks for more than tensors, and was not opened", place=str(file), value=refused[1],
+            "a pickle that asks for more than tensors, and was not opened",
+            place=str(file),
+            value=refused[1],
             expected="tensors, numbers, texts and containers of them",
             mend="Where you trust its source, save its tensors alone with safetensors.torch.save_file.",
-        )  # fmt: skip
+        )
     if "TorchScript" in str(error):
-        return UserError("a TorchScript program, not weights", place=str(file), expected="a state dict",
-                         mend="Where you trust its source, save its `state_dict()` with safetensors.torch.save_file.")  # fmt: skip
+        return UserError(
+            "a TorchScript program, not weights",
+            place=str(file),
+            expected="a state dict",
+            mend="Where you trust its source, save its `state_dict()` with safetensors.torch.save_file.",
+        )
     reason = (str(error).split("\n")[0] or type(error).__name__)[:160]
     return UserError(f"a damaged file ({reason})", place=str(file), expected=WHOLE, mend="Download it again.")
 
@@ -89,17 +100,29 @@ def _weights(content: Any, file: Path, key: str | None) -> dict[str, Tensor]:
         sets = {name: _tensors(value) for name, value in content.items() if isinstance(value, dict) and _tensors(value)}
         if key is not None and key not in sets:
             raise UserError(
-                "no weights under that name", place=f"{file} --key", value=key,
-                expected=" or ".join(map(str, sets)) or "none: leave --key out", mend=nearest(key, map(str, sets)),
-            )  # fmt: skip
+                "no weights under that name",
+                place=f"{file} --key",
+                value=key,
+                expected=" or ".join(map(str, sets)) or "none: leave --key out",
+                mend=nearest(key, map(str, sets)),
+            )
         if len(sets) > 1 and key is None:
-            raise UserError("several sets of weights", place=str(file), value=", ".join(map(str, sets)),
-                            expected="one", mend=f"Say which, such as `--key {next(iter(sets))}`.")  # fmt: skip
+            raise UserError(
+                "several sets of weights",
+                place=str(file),
+                value=", ".join(map(str, sets)),
+                expected="one",
+                mend=f"Say which, such as `--key {next(iter(sets))}`.",
+            )
         found = sets[key or next(iter(sets))] if sets else _tensors(content)
         if found:
             return found
-    raise UserError("no weights in this file", place=str(file), value=type(content).__name__,
-                    expected="a mapping from names to tensors, alone or under a name such as `model`")  # fmt: skip
+    raise UserError(
+        "no weights in this file",
+        place=str(file),
+        value=type(content).__name__,
+        expected="a mapping from names to tensors, alone or under a name such as `model`",
+    )
 
 
 def _tensors(content: dict[Any, Any]) -> dict[str, Tensor]:

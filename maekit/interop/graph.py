@@ -49,14 +49,19 @@ def write(model: nn.Module, example: Tensor, target: Path, form: str) -> list[st
         except Exception as error:  # the exporters raise what their many passes happen to raise
             _remove(target)
             raise UserError(
-                f"this model cannot be written as {form} ({_cause(error)})", place=str(target),
+                f"this model cannot be written as {form} ({_cause(error)})",
+                place=str(target),
                 mend="The other of onnx and torch_export may; `--format safetensors` always does.",
-            ) from error  # fmt: skip
+            ) from error
     difference = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)).item()
     if not difference < CLOSE:
         _remove(target)
-        raise UserError("the graph computes something else and was removed", place=str(target), value=difference,
-                        expected=f"a relative difference under {CLOSE}")  # fmt: skip
+        raise UserError(
+            "the graph computes something else and was removed",
+            place=str(target),
+            value=difference,
+            expected=f"a relative difference under {CLOSE}",
+        )
     notes = [
         f"in: signal {_shape(example)}; out: output {_shape(expected)}",
         f"run again on {len(example)} samples: differs by {difference:.1e} of the largest output",
@@ -94,10 +99,16 @@ def _onnx(model: nn.Module, example: Tensor, target: Path) -> Tensor:
     del onnxscript  # torch's exporter needs it and says so less clearly
     with _quiet():
         torch.onnx.export(
-            model, (example,), str(target), dynamo=True, input_names=["signal"], output_names=["output"],
-            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},), verbose=False,
+            model,
+            (example,),
+            str(target),
+            dynamo=True,
+            input_names=["signal"],
+            output_names=["output"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            verbose=False,
             external_data=sum(p.numel() * p.element_size() for p in model.state_dict().values()) > MOST_IN_ONE_FILE,
-        )  # fmt: skip
+        )
     onnx.checker.check_model(str(target))
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     parts = [

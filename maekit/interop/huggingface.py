@@ -30,13 +30,23 @@ BLOCK = re.compile(
     r"(vit\.(?:encoder\.layer|layers)|decoder\.decoder_(?:layers|encoder\.layer))\.(\d+)\.(.+)\.(weight|bias)"
 )
 PARTS = {
-    "layernorm_before": "norm1", "layernorm_after": "norm2", "attention.output.dense": "attn.proj", "attention.o_proj": "attn.proj",
-    "intermediate.dense": "mlp.fc1", "mlp.fc1": "mlp.fc1", "output.dense": "mlp.fc2", "mlp.fc2": "mlp.fc2",
-}  # fmt: skip
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+    "attention.output.dense": "attn.proj",
+    "attention.o_proj": "attn.proj",
+    "intermediate.dense": "mlp.fc1",
+    "mlp.fc1": "mlp.fc1",
+    "output.dense": "mlp.fc2",
+    "mlp.fc2": "mlp.fc2",
+}
 QKV = {
-    "attention.attention.query": 0, "attention.attention.key": 1, "attention.attention.value": 2,
-    "attention.q_proj": 0, "attention.k_proj": 1, "attention.v_proj": 2,
-}  # fmt: skip
+    "attention.attention.query": 0,
+    "attention.attention.key": 1,
+    "attention.attention.value": 2,
+    "attention.q_proj": 0,
+    "attention.k_proj": 1,
+    "attention.v_proj": 2,
+}
 PROJECTION = "encoder.patch_embed.proj.weight"
 
 
@@ -108,12 +118,24 @@ def config(model: MaskedAutoencoder, patchifier: GridPatchifier, normalised: boo
     assert isinstance(model.encoder, Encoder), "others have no place in this layout"
     encoder, decoder = model.encoder.config, model.decoder.config
     return {
-        "architectures": ["ViTMAEForPreTraining"], "model_type": "vit_mae", "image_size": height,
-        "patch_size": patchifier.patch_size[0], "num_channels": channels, "hidden_size": encoder.width,
-        "num_hidden_layers": encoder.depth, "num_attention_heads": encoder.heads,
-        "intermediate_size": int(encoder.width * encoder.mlp_ratio), "decoder_hidden_size": decoder.width,
-        "decoder_num_hidden_layers": decoder.depth, "decoder_num_attention_heads": decoder.heads,
-        "decoder_intermediate_size": int(decoder.width * decoder.mlp_ratio), "mask_ratio": model.mask_ratio,
-        "norm_pix_loss": normalised, "layer_norm_eps": 1e-6, "qkv_bias": True, "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-    }  # fmt: skip
+        "architectures": ["ViTMAEForPreTraining"],
+        "model_type": "vit_mae",
+        "image_size": height,
+        "patch_size": patchifier.patch_size[0],
+        "num_channels": channels,
+        "hidden_size": encoder.width,
+        "num_hidden_layers": encoder.depth,
+        "num_attention_heads": encoder.heads,
+        "intermediate_size": int(encoder.width * encoder.mlp_ratio),
+        "decoder_hidden_size": decoder.width,
+        "decoder_num_hidden_layers": decoder.depth,
+        "decoder_num_attention_heads": decoder.heads,
+        "decoder_intermediate_size": int(decoder.width * decoder.mlp_ratio),
+        "mask_ratio": model.mask_ratio,
+        "norm_pix_loss": normalised,
+        "layer_norm_eps": 1e-6,
+        "qkv_bias": True,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    }

@@ -42,9 +42,15 @@ READERS = {"official": official, "timm": official, "huggingface": huggingface}
 
 
 def import_weights(
-    file: Path, recipe: str | Path, run: Path, *, layout: str = "auto", key: str | None = None, partial: bool = False,
+    file: Path,
+    recipe: str | Path,
+    run: Path,
+    *,
+    layout: str = "auto",
+    key: str | None = None,
+    partial: bool = False,
     overrides: Sequence[str] = (),
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Make a run folder of weights that somebody else trained; the data set need not be there yet.
 
     Args:
@@ -64,8 +70,13 @@ def import_weights(
     if run.exists():
         raise UserError("would overwrite what is there", place=str(run), mend="Choose another folder with --to.")
     if layout not in get_args(Layout):
-        raise UserError("no such layout", place="--layout", value=layout, expected=" or ".join(get_args(Layout)),
-                        mend=nearest(layout, get_args(Layout)))  # fmt: skip
+        raise UserError(
+            "no such layout",
+            place="--layout",
+            value=layout,
+            expected=" or ".join(get_args(Layout)),
+            mend=nearest(layout, get_args(Layout)),
+        )
     weights = read_tensors(file, key)
     layout = _recognised(weights, file, layout)
     found = READERS[layout].read(weights)
@@ -76,8 +87,12 @@ def import_weights(
     torch.manual_seed(loaded.recipe.seed)
     task = make_task(setup)
     if not isinstance(api.encoder_of(task), Encoder):
-        raise UserError("weights of other people's code are those of transformers", value=loaded.recipe.model.backbone.name,
-                        place=loaded.locate("model", "backbone", "name"), expected="a recipe with the backbone transformer")  # fmt: skip
+        raise UserError(
+            "weights of other people's code are those of transformers",
+            value=loaded.recipe.model.backbone.name,
+            place=loaded.locate("model", "backbone", "name"),
+            expected="a recipe with the backbone transformer",
+        )
     own = task.state_dict()
     if isinstance(task, Pretraining):
         found = {f"model.{name}": value for name, value in found.items()}
@@ -121,8 +136,13 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
         UserError: a file that is there already, a model that the format cannot say.
     """
     if form not in get_args(Format):
-        raise UserError("no such format", place="--format", value=form, expected=" or ".join(get_args(Format)),
-                        mend=nearest(form, get_args(Format)))  # fmt: skip
+        raise UserError(
+            "no such format",
+            place="--format",
+            value=form,
+            expected=" or ".join(get_args(Format)),
+            mend=nearest(form, get_args(Format)),
+        )
     if target.exists():
         raise UserError("would overwrite what is there", place=str(target), mend="Choose another name with --to.")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,8 +156,13 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
         return _saved(task.state_dict(), target)
     weights, patchifier = _plain(task, run, form), setup.adapter.patchifier
     if not isinstance(patchifier, GridPatchifier) or len(patchifier.patch_size) != 2:
-        raise UserError("only samples of two axes have this layout", place=str(run), value=patchifier.grid_size,
-                        expected="height and width", mend="Use --format safetensors.")  # fmt: skip
+        raise UserError(
+            "only samples of two axes have this layout",
+            place=str(run),
+            value=patchifier.grid_size,
+            expected="height and width",
+            mend="Use --format safetensors.",
+        )
     channels, (p1, p2) = patchifier.sample_shape[0], patchifier.patch_size
     if form == "official":
         torch.save({"model": official.write(weights, channels, (p1, p2))}, target)
@@ -159,11 +184,14 @@ def _recognised(weights: Weights, file: Path, wanted: str) -> str:
     if found is None or (wanted != "auto" and READERS[wanted] is not READERS[found]):
         own = any(name.startswith(("encoder.", "model.encoder.")) for name in weights)
         raise UserError(
-            "names of no layout that is known" if found is None else f"names of the layout {found}", place=str(file),
+            "names of no layout that is known" if found is None else f"names of the layout {found}",
+            place=str(file),
             value=", ".join(list(weights)[:4]),
-            expected="those of the MAE authors, timm or Hugging Face's ViTMAE" if wanted == "auto" else f"those of {wanted}",
+            expected="those of the MAE authors, timm or Hugging Face's ViTMAE"
+            if wanted == "auto"
+            else f"those of {wanted}",
             mend="These are maekit's own: `maekit finetune --from FILE` takes them as they are." if own else "",
-        )  # fmt: skip
+        )
     return found if wanted == "auto" else wanted
 
 
@@ -171,16 +199,27 @@ def _same_purpose(loaded: LoadedRecipe, file: Path, classes: int) -> None:
     """A head goes with a recipe for one, and an autoencoder (or an encoder alone) with a pretraining recipe."""
     place, task = loaded.locate("task", "name"), loaded.recipe.task.name
     if task not in ("pretraining", "classification"):
-        raise UserError("weights of other people's code are those of an autoencoder or a classifier", place=place, value=task,
-                        expected="a recipe of the task pretraining or classification")  # fmt: skip
+        raise UserError(
+            "weights of other people's code are those of an autoencoder or a classifier",
+            place=place,
+            value=task,
+            expected="a recipe of the task pretraining or classification",
+        )
     if classes and task == "pretraining":
-        raise UserError("weights of a classifier", place=str(file), value=f"a head of {classes} classes",
-                        expected="a recipe of the task classification", mend="Name the fine-tuning recipe.")  # fmt: skip
+        raise UserError(
+            "weights of a classifier",
+            place=str(file),
+            value=f"a head of {classes} classes",
+            expected="a recipe of the task classification",
+            mend="Name the fine-tuning recipe.",
+        )
     if not classes and task == "classification":
         raise UserError(
-            "weights without a head", place=str(file), expected="a head, for a recipe of the task classification",
+            "weights without a head",
+            place=str(file),
+            expected="a head, for a recipe of the task classification",
             mend="Name the pretraining recipe (with --partial where there is no decoder), then `maekit finetune --from` the run.",
-        )  # fmt: skip
+        )
 
 
 def _same_head(task: Transfer, found: Weights, file: Path) -> None:
@@ -193,8 +232,13 @@ def _same_head(task: Transfer, found: Weights, file: Path) -> None:
     mine = f"pooling: {task.pooling}, tune: {'frozen' if task.tune == 'frozen' else 'full'}"
     if theirs != mine:
         settings = " ".join(f"--set task.{part.replace(': ', '=')}" for part in theirs.split(", "))
-        raise UserError("a classifier of another kind", place=str(file), value=theirs, expected=f"{mine}, as in the recipe",
-                        mend=f"Add {settings}, or name another recipe.")  # fmt: skip
+        raise UserError(
+            "a classifier of another kind",
+            place=str(file),
+            value=theirs,
+            expected=f"{mine}, as in the recipe",
+            mend=f"Add {settings}, or name another recipe.",
+        )
 
 
 def _fitted(own: Weights, found: Weights, file: Path, partial: bool) -> Differences:
@@ -209,9 +253,11 @@ def _fitted(own: Weights, found: Weights, file: Path, partial: bool) -> Differen
     wrong = differences(own, found)
     if wrong.of_another_shape or (any(wrong) and not partial):
         raise UserError(
-            f"weights that do not fit; {wrong.told(own)}", place=str(file), expected="all weights of this recipe's model",
+            f"weights that do not fit; {wrong.told(own)}",
+            place=str(file),
+            expected="all weights of this recipe's model",
             mend="Check the sizes of the recipe's model; --partial leaves out what is not known, and initialises what is missing.",
-        )  # fmt: skip
+        )
     for name in wrong.unexpected:
         del found[name]
     found |= {name: own[name] for name in wrong.missing}
@@ -245,8 +291,11 @@ def _plain(task: Task, run: Path, form: str) -> Weights:
     elif task.tune == "frozen" and task.pooling == "mean":
         reason = "a linear probe on pooled patches, where those of the authors are on the class token"
     if reason:
-        raise UserError(f"the layout {form} cannot say {reason}", place=str(run),
-                        mend="`--format safetensors` keeps everything, under maekit's own names.")  # fmt: skip
+        raise UserError(
+            f"the layout {form} cannot say {reason}",
+            place=str(run),
+            mend="`--format safetensors` keeps everything, under maekit's own names.",
+        )
     wanted = ["encoder.", "norm.", "head."] if isinstance(task, Classification) else ["encoder."]
     if form != "timm":
         wanted.append("decoder.")
@@ -271,8 +320,11 @@ class Served(nn.Module):
     def __init__(self, task: Task) -> None:
         super().__init__()
         if not isinstance(task, Pretraining | Transfer):
-            raise UserError("no encoder of samples in this run", value=type(task).__name__,
-                            expected="a run of pretraining, classification or regression")  # fmt: skip
+            raise UserError(
+                "no encoder of samples in this run",
+                value=type(task).__name__,
+                expected="a run of pretraining, classification or regression",
+            )
         self.task = task
 
     def forward(self, signal: Tensor) -> Tensor:

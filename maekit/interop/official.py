@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 Weights = dict[str, "Tensor"]
 
 DECODER = {
-    "mask_token": "decoder.mask_token", "decoder_pos_embed": "decoder.pos_embed", "decoder_embed": "decoder.embed",
-    "decoder_blocks": "decoder.blocks", "decoder_norm": "decoder.norm", "decoder_pred": "decoder.pred",
-}  # fmt: skip
+    "mask_token": "decoder.mask_token",
+    "decoder_pos_embed": "decoder.pos_embed",
+    "decoder_embed": "decoder.embed",
+    "decoder_blocks": "decoder.blocks",
+    "decoder_norm": "decoder.norm",
+    "decoder_pred": "decoder.pred",
+}
 ENCODER = ("cls_token", "pos_embed", "patch_embed", "blocks", "norm")
 HEAD = {"fc_norm": "norm", "head.0": "norm", "head.1": "head", "head": "head"}
 PROJECTION = "encoder.patch_embed.proj.weight"

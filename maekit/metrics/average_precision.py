@@ -42,8 +42,13 @@ class Matches:
 
 
 def match(
-    detections: Sequence[Array], objects: Sequence[Array], group: NDArray[np.int64], groups: int, classes: int, likeness: Likeness
-) -> Matches:  # fmt: skip
+    detections: Sequence[Array],
+    objects: Sequence[Array],
+    group: NDArray[np.int64],
+    groups: int,
+    classes: int,
+    likeness: Likeness,
+) -> Matches:
     """Give each detection, the surest first, the most alike true object of its class that is still free, at each threshold.
 
     Args:

@@ -51,10 +51,7 @@ def classification_of(sums: NDArray[np.float64]) -> Metrics:
     count, found = sums[..., 0, :], sums[..., 1, :]
     occurs = count > 0
     recall = np.divide(found, count, out=np.zeros_like(found), where=occurs)
-    return {
-        "accuracy": found.sum(-1) / count.sum(-1),
-        "balanced_accuracy": recall.sum(-1) / occurs.sum(-1),
-    }
+    return {"accuracy": found.sum(-1) / count.sum(-1), "balanced_accuracy": recall.sum(-1) / occurs.sum(-1)}
 
 
 def regression_sums(

@@ -129,11 +129,14 @@ def bench(
             ("batch", dry_run.batch_words(shape) + ("" if whole_step else f"; timed in micro-batches of {number}")),
             ("parameters", dry_run.parameter_words(task)),
             ("limit", _limit(loader, step_rate, workers)),
-            ("matrix products", f"{operations(flops)} a sample, forward and backward; {operations(ceiling, '/s')} at best"),
+            (
+                "matrix products",
+                f"{operations(flops)} a sample, forward and backward; {operations(ceiling, '/s')} at best",
+            ),
             ("memory, estimated", dry_run.memory_words(memory, process)),
             ("memory, at most", _peak(process)),
             ("whole recipe", _whole(whole, shape, known)),
-        ]  # fmt: skip
+        ]
         return Bench(loaded.recipe.name, loader, step_rate, both, flops, ceiling, facts, process.first)
 
 

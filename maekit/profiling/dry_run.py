@@ -88,9 +88,12 @@ class Shape:
     @property
     def _sampler(self) -> BatchSampler:
         return BatchSampler(
-            self.samples, self.recipe.training.batch_size, accumulation=self.accumulation, world_size=self.world_size,
+            self.samples,
+            self.recipe.training.batch_size,
+            accumulation=self.accumulation,
+            world_size=self.world_size,
             epoch_samples=self.recipe.schedule.epoch_samples,
-        )  # fmt: skip
+        )
 
     def seconds(self, found: Pace, reading: float, *, step: float | None = None) -> float:
         """The whole run: all steps, what is logged on the way, and the evaluations; without writing checkpoints.
@@ -142,13 +145,16 @@ def plan(
             ("data", _data(setup)),
             ("split", ", ".join(f"{side} {len(setup.split[side]):,}" for side in ("train", "validation", "test"))),
             ("sample", _sample(setup, few)),
-            ("steps", f"{steps:,} an epoch, {steps * recipe.schedule.epochs:,} in {recipe.schedule.epochs:,} epochs{_left_out(shape)}"),
+            (
+                "steps",
+                f"{steps:,} an epoch, {steps * recipe.schedule.epochs:,} in {recipe.schedule.epochs:,} epochs{_left_out(shape)}",
+            ),
             ("batch", batch_words(shape)),
             ("learning rate", f"{recipe.optimizer.base_lr * recipe.training.batch_size / 256:.3g} at its peak"),
             ("parameters", parameter_words(task)),
             ("memory, estimated", memory_words(memory, process)),
             *_disk(task, recipe, runs, memory),
-        ]  # fmt: skip
+        ]
         seconds = None
         if process.device.type != "meta":
             found, reading, measured = first_steps(task, training, few, memory, shape, process, TIMED_S)
@@ -180,7 +186,7 @@ def first_steps(
     if cuda:
         peak = step_timing.peak_memory(process.device)
         told.append(("memory, measured", f"{size(peak['tensors'])} of tensors, {size(peak['reserved'])} reserved"))
-    return found, reading, told  # fmt: skip
+    return found, reading, told
 
 
 def paced(step: Step, batch: Batch, shape: Shape, seconds: float) -> Pace:
@@ -193,9 +199,11 @@ def paced(step: Step, batch: Batch, shape: Shape, seconds: float) -> Pace:
         return step_timing.pace(step, batch, seconds)
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"a micro-batch of {shape.micro_batch} does not fit the GPU", place="training.micro_batch", value=str(error).split(". ")[0],
+            f"a micro-batch of {shape.micro_batch} does not fit the GPU",
+            place="training.micro_batch",
+            value=str(error).split(". ")[0],
             mend=f"Try `--set training.micro_batch={max(shape.micro_batch // 2, 1)}`, or `training.activation_checkpointing=true`.",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def measurable(step: Step, few: Batch, memory: Memory, shape: Shape, seconds: float) -> int:
@@ -258,7 +266,7 @@ def memory_words(memory: Memory, process: Process) -> str:
     free = None if process.device.type == "meta" else step_timing.free_memory(process.device)
     room = "" if free is None else f"; {size(free)} free"
     where = " of a process" if process.world_size > 1 else ""
-    return f"{size(memory.total)}{where}: " + " + ".join(parts) + room  # fmt: skip
+    return f"{size(memory.total)}{where}: " + " + ".join(parts) + room
 
 
 def checkpoint_size(task: Task, recipe: Recipe, memory: Memory) -> int:
@@ -276,9 +284,22 @@ def _disk(task: Task, recipe: Recipe, runs: Path, memory: Memory) -> list[tuple[
     verdict = "enough room" if needed < free else "NOT ENOUGH ROOM"
     written = checkpoint.steps(folder / "checkpoints")
     return [
-        ("checkpoints", f"{size(one)} each, {kept} kept; {size(needed)} while one is written, {size(free)} free: {verdict}"),
-        ("run folder", f"{folder}: " + (f"goes on from step {written[-1]:,}" if written else "new" if not folder.exists() else "holds no checkpoint")),
-    ]  # fmt: skip
+        (
+            "checkpoints",
+            f"{size(one)} each, {kept} kept; {size(needed)} while one is written, {size(free)} free: {verdict}",
+        ),
+        (
+            "run folder",
+            f"{folder}: "
+            + (
+                f"goes on from step {written[-1]:,}"
+                if written
+                else "new"
+                if not folder.exists()
+                else "holds no checkpoint"
+            ),
+        ),
+    ]
 
 
 def _data(setup: Setup) -> str:
@@ -309,7 +330,7 @@ def _time(seconds: float | None, recipe: Recipe, process: Process) -> str:
         if process.device.type == "cuda"
         else f"CPU, {torch.get_num_threads()} threads"
     )
-    return f"{duration(seconds)} on this machine ({where}), about; and writing {saves:,} checkpoints"  # fmt: skip
+    return f"{duration(seconds)} on this machine ({where}), about; and writing {saves:,} checkpoints"
 
 
 def study_plans(planned: study.Plan, *, jobs: int = 1, device: str | None = None) -> list[Plan]:
@@ -337,11 +358,17 @@ def study_plans(planned: study.Plan, *, jobs: int = 1, device: str | None = None
     pretrainings = sum(isinstance(one, methods.Pretraining) for one in trainings.values())
     folds, seeds = len(planned.rounds[0][0]), len(planned.rounds[0])
     facts = [
-        ("trainings", f"{pretrainings} pretrainings and {len(trainings) - pretrainings} with labels to do: "
-                      f"{len(planned.points)} point(s) x {seeds} seeds x {folds} folds, each only once"),
-        ("other parts", f"{len(left) - len(trainings)} probes, estimates and constants to do; {len(planned.cells) - len(left)} of "
-                        f"{len(planned.cells)} parts are there already"),
-    ]  # fmt: skip
+        (
+            "trainings",
+            f"{pretrainings} pretrainings and {len(trainings) - pretrainings} with labels to do: "
+            f"{len(planned.points)} point(s) x {seeds} seeds x {folds} folds, each only once",
+        ),
+        (
+            "other parts",
+            f"{len(left) - len(trainings)} probes, estimates and constants to do; {len(planned.cells) - len(left)} of "
+            f"{len(planned.cells)} parts are there already",
+        ),
+    ]
     total, first = None, plans[0].first if plans else True
     if all(one.seconds is not None for one in plans):
         counted = sum(len(some_) for some_ in looked_at)

@@ -126,9 +126,13 @@ def batches(samples: Samples, size: int, process: Process, *, workers: int, seed
     """Micro-batches of `size` as training reads them, epoch after epoch."""
     together = size * process.world_size
     sampler = BatchSampler(
-        len(samples), together, seed=seed, rank=process.rank, world_size=process.world_size,
+        len(samples),
+        together,
+        seed=seed,
+        rank=process.rank,
+        world_size=process.world_size,
         epoch_samples=max(len(samples), together),
-    )  # fmt: skip
+    )
     feed = loader(samples, sampler, workers=workers, pin=process.device.type == "cuda")
     for epoch in count():
         sampler.start_at(epoch)

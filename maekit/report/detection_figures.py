@@ -91,9 +91,17 @@ class View:
     """
 
     def __init__(
-        self, draw: Callable[..., None], first: Scene, classes: Sequence[str], *, corners: NDArray[np.float64] | None = None,
-        unit: str = "", limits: tuple[float, float] | None = None, beside: str = "", page: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        draw: Callable[..., None],
+        first: Scene,
+        classes: Sequence[str],
+        *,
+        corners: NDArray[np.float64] | None = None,
+        unit: str = "",
+        limits: tuple[float, float] | None = None,
+        beside: str = "",
+        page: bool = False,
+    ) -> None:
         from matplotlib.figure import Figure
 
         self.draw, self.classes, self.on_white = draw, classes, not page
@@ -149,8 +157,15 @@ class View:
                     "markeredgewidth": 0.6,
                 }
                 shown.append(Line2D([], [], marker="s", linestyle="none", markersize=7, label=name, **colour))
-        self.figure.legend(handles=shown, loc="outside lower center", ncols=len(shown), frameon=False, fontsize=8.5,
-                           handletextpad=0.3, columnspacing=1.4)  # fmt: skip
+        self.figure.legend(
+            handles=shown,
+            loc="outside lower center",
+            ncols=len(shown),
+            frameon=False,
+            fontsize=8.5,
+            handletextpad=0.3,
+            columnspacing=1.4,
+        )
 
     def show(self, scene: Scene) -> None:
         """Another scene in place of the one before."""
@@ -253,7 +268,7 @@ def _from_above(axes: Axes, corners: NDArray[np.float64], cells: NDArray[np.floa
 
 def _marked(
     axes: Axes, at: NDArray[np.float64], objects: Objects, outline: NDArray[np.float64] | None, *, alone: bool
-) -> list[Artist]:  # fmt: skip
+) -> list[Artist]:
     """Circles, crosses where it is the truth, or boxes; of a class that is `alone` the truth has a colour of its own."""
     from matplotlib.patches import Polygon
 
@@ -296,10 +311,21 @@ def _named(axes: Axes, found: Objects, classes: Sequence[str]) -> list[Artist]:
         )
         step = next(free, 0.0)
         taken.append((left, up + step, wide))
-        made.append(axes.annotate(
-            text, (x, y), xytext=(8 if right else -8, step), textcoords="offset points", fontsize=8, color=MARKS[kind % len(MARKS)],
-            ha="left" if right else "right", va="center", zorder=6, annotation_clip=False, bbox=SHADE,
-        ))  # fmt: skip
+        made.append(
+            axes.annotate(
+                text,
+                (x, y),
+                xytext=(8 if right else -8, step),
+                textcoords="offset points",
+                fontsize=8,
+                color=MARKS[kind % len(MARKS)],
+                ha="left" if right else "right",
+                va="center",
+                zorder=6,
+                annotation_clip=False,
+                bbox=SHADE,
+            )
+        )
     return made
 
 

@@ -137,9 +137,11 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Picture:
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         cut = [f"“{whole}”" for whole, name in zip(classes, names, strict=True) if whole != name]
-        caption = "Colour: share of the true class; numbers: samples." if len(names) <= COUNTS_UP_TO else (
-            "Colour: share of the true class."
-        )  # fmt: skip
+        caption = (
+            "Colour: share of the true class; numbers: samples."
+            if len(names) <= COUNTS_UP_TO
+            else ("Colour: share of the true class.")
+        )
         caption += f" Names in full: {', '.join(cut)}." if cut else ""
         return Picture((fragment(figure, least=0.55),), "Confusion matrix on the held-out split", caption)
 
@@ -234,7 +236,9 @@ def _line(axes: Axes, rows: Rows, name: str, label: str, colour: str, **style: A
     if not points:
         return []
     x, y = zip(*points, strict=True)
-    axes.plot(x, y, **{"color": colour, "linewidth": 1.6, "marker": "o" if len(x) == 1 else None, "markersize": 3, **style})  # fmt: skip
+    axes.plot(
+        x, y, **{"color": colour, "linewidth": 1.6, "marker": "o" if len(x) == 1 else None, "markersize": 3, **style}
+    )
     value = f"{y[-1]:.3g}" if abs(y[-1]) < 1000 else f"{y[-1]:,.0f}"
     return [(y[-1], f"{label} {value}".strip(), colour)]
 
@@ -271,9 +275,16 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
             heights[i], heights[i + 1] = below - lacking, above + lacking
     for height, (_, text, colour) in zip(heights, ordered, strict=True):
         axes.annotate(
-            text, (1, height), xycoords="axes fraction", xytext=(5, 0), textcoords="offset points", va="center",
-            fontsize=8, color=colour, annotation_clip=False,
-        )  # fmt: skip
+            text,
+            (1, height),
+            xycoords="axes fraction",
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=colour,
+            annotation_clip=False,
+        )
 
 
 def _gaps(axes: Axes) -> list[tuple[float, float]]:

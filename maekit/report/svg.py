@@ -22,18 +22,42 @@ DARK, GROUND = "#30343a", ("figure.facecolor", "savefig.facecolor")
 """Ink and ground of pictures that are no part of a page."""
 
 STYLE = {
-    "font.family": "sans-serif", "font.size": 9, "text.color": INK, "text.parse_math": False,
-    "axes.labelcolor": INK, "axes.labelsize": 8.5, "axes.edgecolor": INK, "axes.linewidth": 0.7,
-    "axes.titlecolor": INK, "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left",
-    "axes.titlepad": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8.5,
+    "axes.edgecolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
     "axes.prop_cycle": f"cycler('color', ['{BLUE}', '{ORANGE}', '{GREEN}'])",
-    "xtick.color": INK, "ytick.color": INK, "xtick.labelsize": 8, "ytick.labelsize": 8,
-    "xtick.major.width": 0.7, "ytick.major.width": 0.7, "xtick.major.size": 3, "ytick.major.size": 3,
-    "grid.color": INK, "grid.alpha": 0.2, "grid.linewidth": 0.6, "lines.color": BLUE, "legend.labelcolor": INK,
-    "figure.facecolor": "none", "savefig.facecolor": "none", "image.interpolation": "nearest",
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "grid.color": INK,
+    "grid.alpha": 0.2,
+    "grid.linewidth": 0.6,
+    "lines.color": BLUE,
+    "legend.labelcolor": INK,
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "image.interpolation": "nearest",
     "svg.fonttype": "none",  # letters of every script come from the reader's fonts, ours has few
     "svg.hashsalt": "maekit",
-}  # fmt: skip
+}
 PIXELS_A_POINT = 1.5
 
 # matplotlib's settings are one for the process: only one figure at a time is made under ours.
@@ -60,7 +84,9 @@ def fragment(figure: Figure, *, least: float = 0.0) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", text[text.index("<svg") :], flags=re.S)  # fmt: skip
+    text = re.sub(
+        r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", text[text.index("<svg") :], flags=re.S
+    )
     mark = f"f{zlib.crc32(text.encode()):08x}-"
 
     def rewritten(tag: re.Match[str]) -> str:

@@ -14,9 +14,11 @@ from maekit.report.content import Table, cell
 def render_table(table: Table) -> RichTable:
     """A rich table; text from outside is shown as it is: no markup, no emoji names, no control sequences."""
     shown = RichTable(
-        title=_text(table.title, "italic"), caption=_text(table.note, "dim italic") if table.note else None,
-        title_justify="left", caption_justify="left",
-    )  # fmt: skip
+        title=_text(table.title, "italic"),
+        caption=_text(table.note, "dim italic") if table.note else None,
+        title_justify="left",
+        caption_justify="left",
+    )
     for i, column in enumerate(table.columns):
         shown.add_column(_text(column, "bold"), justify="left" if i == 0 else "right", overflow="fold")
     for r, row in enumerate(table.rows):

@@ -76,7 +76,7 @@ def compare(
             raise UserError(
                 f"the reference of this run has no {metric!r} to compare with", place=f"--{metric}", value=str(path),
                 expected=", ".join(f"--{m}" for m in downstream) or "no option of this kind for this run",
-            )  # fmt: skip
+            )
     own = _measured(run, recipe, split, overrides, device)
     complete = own.epochs >= own.planned
     notes = [_progress("this run", own)]
@@ -107,7 +107,7 @@ def compare(
         verdict, worse = _verdict(metric, ours - stated, tolerance)
         met &= not worse
         rows.append([metric, _number(ours), "" if best is None else _number(best), _with(stated, tolerance),
-                     f"{ours - stated:+.4f}", verdict])  # fmt: skip
+                     f"{ours - stated:+.4f}", verdict])
     missing = [metric for metric in downstream if given[metric] is None]
     if missing:
         ways = " ".join(f"--{metric} RUN" for metric in missing)
@@ -131,7 +131,7 @@ def _recipe(run: Path) -> Recipe:
         raise UserError(
             "no run here", place=str(run), expected="the folder of a run, with recipe.yaml and metrics.jsonl",
             mend=nearest(run.name, near) or "Runs stand below --runs (default `runs`), by the recipe's name.",
-        )  # fmt: skip
+        )
     return load_recipe(stated).recipe
 
 
@@ -147,7 +147,7 @@ def _reference(recipe: Recipe, run: Path) -> tuple[Reference, str, dict[str, str
             "its recipe names no reference", place=str(run / "recipe.yaml"), value=recipe.name,
             expected="`reference: {metrics: {accuracy: 0.85}, tolerance: {accuracy: 0.002}, source: ...}`",
             mend="A reference belongs to one recipe and is not taken over with `extends`.",
-        )  # fmt: skip
+        )
     return recipe.reference, recipe.reference.source, {}
 
 
@@ -180,7 +180,7 @@ def _gives(metric: str, run: Path, recipe: Recipe) -> None:
             "not the kind of run that this option takes", place=f"--{metric}",
             value=f"{run}: task {recipe.task.name}" + (f", tune {tune}" if recipe.task.name == "classification" else ""),
             expected="a classification with tune " + " or ".join(DOWNSTREAM[metric]),
-        )  # fmt: skip
+        )
 
 
 def _measured(run: Path, recipe: Recipe, split: str | None, overrides: Sequence[str], device: str | None) -> _Measured:
@@ -190,10 +190,10 @@ def _measured(run: Path, recipe: Recipe, split: str | None, overrides: Sequence[
     names = {name for row in validations for name, value in row.items() if isinstance(value, float)} - {"epoch"}
     best = {
         name: (min if _lower(name) else max)(row[name] for row in validations if name in row) for name in names
-    }  # fmt: skip
+    }
     if split is not None:
         return _Measured(api.evaluate(run, side=split, overrides=overrides, device=device), best,
-                         f"evaluated on the {split} split; best: of all validations", epochs, recipe.schedule.epochs)  # fmt: skip
+                         f"evaluated on the {split} split; best: of all validations", epochs, recipe.schedule.epochs)
     last = {name: validations[-1][name] for name in names if name in validations[-1]} if validations else {}
     where = "the last validation; best: of all validations" if validations else "nothing was validated"
     return _Measured(last, best, where, epochs, recipe.schedule.epochs)

@@ -86,7 +86,7 @@ def reconstruct_samples(
         scored = rows["scored"][i].clamp(min=1)
         losses = {name: (rows[name][i] / scored).item() for name in ("loss", "loss_mean_patch")}
         found.append(Reconstructed(setup.source[int(samples.indices[index])].place, original, masked, whole, **losses,
-                                   off=off[0], off_interpolation=off[1]))  # fmt: skip
+                                   off=off[0], off_interpolation=off[1]))
     return found
 
 
@@ -103,7 +103,7 @@ def turn_back(task: Pretraining, patches: Tensor, pred: Tensor, visible: Tensor,
             "predictions of this target cannot be turned back into a sample", place="model.target",
             value=type(target).__name__, expected="a run with the target raw, patch_norm or pca",
             mend="Its losses are in the report, beside predictors without learning.",
-        )  # fmt: skip
+        )
     pred = target.as_patches(pred)
     if statistics == "neighbours":
 
@@ -172,7 +172,7 @@ def reconstruct(
         raise UserError("not a pretraining run", place=str(run), value=setup.recipe.task.name, expected="pretraining")
     if isinstance(task, JointPretraining) and (why := undrawable(task)):
         raise UserError(why, place=str(run), expected="a run with `task.masked` above 0",
-                        mend="Its report says how often the signals of a moment are told from those of others.")  # fmt: skip
+                        mend="Its report says how often the signals of a moment are told from those of others.")
     paths = [output / f"reconstruction_{i}.svg" for i in range(count)]
     require_decoder(run)
     there = [str(path) for path in paths if path.exists()]

@@ -69,7 +69,7 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
         pictures=shown,
         tables=tables, recipe=(run / "recipe.yaml").read_text(),
         environment=json.loads((run / "environment.json").read_text()),
-    )  # fmt: skip
+    )
     return write_report(content, run / "report.html")
 
 

@@ -143,8 +143,12 @@ def objects_of(setup: Setup, indices: NDArray[np.int64], *, boxes: bool = False)
         name for name in (*plane.axes, *(f"{axis}{EXTENT}" for axis in plane.axes if boxes)) if name not in names
     ]
     if missing:
-        raise UserError("objects without a column", place=setup.spec.name, value=", ".join(missing),
-                        expected=f"one of {', '.join(names)}")  # fmt: skip
+        raise UserError(
+            "objects without a column",
+            place=setup.spec.name,
+            value=", ".join(missing),
+            expected=f"one of {', '.join(names)}",
+        )
     table = torch.from_numpy(np.asarray(setup.labels[indices], dtype=np.float64))
     return present(shown(table, names, plane, boxes=boxes).numpy())
 

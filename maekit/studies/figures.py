@@ -26,9 +26,13 @@ YARDSTICKS = ("random weights, linear probe", "raw input, linear model")
 DRAWN = ("pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, linear probe")
 MOST_PICTURES = 12
 METRICS = {
-    "mae": "Mean absolute error", "within": "Share within {within:g}{unit}", "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy", "ap": "Average precision", "ar": "Average recall",
-}  # fmt: skip
+    "mae": "Mean absolute error",
+    "within": "Share within {within:g}{unit}",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "ap": "Average precision",
+    "ar": "Average recall",
+}
 
 
 def curves(study: Study) -> list[Picture]:
@@ -126,8 +130,15 @@ def _panel(metric: str, title: str, unit: str, along: str, values: list[Any], li
             x = [at[json.dumps(value)] for value, _ in arms]
             mean, spread = [arm.mean(metric) for _, arm in arms], [arm.spread(metric) for _, arm in arms]
             ink = INK if yardstick else next(colour)
-            axes.plot(x, mean, color=ink, linewidth=1.1 if yardstick else 1.6, marker=None if yardstick else "o", markersize=3.5,
-                      linestyle=(0, (4, 3)) if yardstick else "-")  # fmt: skip
+            axes.plot(
+                x,
+                mean,
+                color=ink,
+                linewidth=1.1 if yardstick else 1.6,
+                marker=None if yardstick else "o",
+                markersize=3.5,
+                linestyle=(0, (4, 3)) if yardstick else "-",
+            )
             low, high = zip(*((m - s, m + s) for m, s in zip(mean, spread, strict=True)), strict=True)
             axes.fill_between(x, low, high, color=ink, alpha=0.15, linewidth=0)
             ends.append((mean[-1], name, ink))

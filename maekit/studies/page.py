@@ -42,18 +42,37 @@ def point_tables(study: Study, point: Measured) -> list[Table]:
     if point.differences:
         rows = [[f"{d.one} − {d.other}", *_pair(study, d)] for d in point.differences]
         columns = ["", *(name for metric in _main(study) for name in (metric, f"{metric} 95 %"))]
-        tables.append(Table(f"What pretraining bought{where}", columns, rows, "Seed by seed, and over the same resampled groups: an "
-                            "interval without zero is a difference that other groups of this kind would show too."))  # fmt: skip
+        tables.append(
+            Table(
+                f"What pretraining bought{where}",
+                columns,
+                rows,
+                "Seed by seed, and over the same resampled groups: an "
+                "interval without zero is a difference that other groups of this kind would show too.",
+            )
+        )
     if ceiling := point.of("ceiling"):
-        tables.append(_arms(study, f"No method: what a picker who knows the label could do{where}", ceiling,
-                            "Labels permuted: the same picker asked for another sample's label, so what chance gives it."))  # fmt: skip
+        tables.append(
+            _arms(
+                study,
+                f"No method: what a picker who knows the label could do{where}",
+                ceiling,
+                "Labels permuted: the same picker asked for another sample's label, so what chance gives it.",
+            )
+        )
     stating = [arm for arm in methods if all("covered" in row for row in arm.per_seed)]
     if stating:
         rows = [
             [arm.name, *map(cell, (arm.mean("covered"), arm.mean("mae"), arm.mean("sure_half_mae")))] for arm in stating
         ]
-        tables.append(Table(f"Stated uncertainty{where}", ["", "labels inside 1.96 sd", "mae", "mae of the surer half"], rows,
-                            "0.95 of the labels lie inside where the stated standard deviation is right."))  # fmt: skip
+        tables.append(
+            Table(
+                f"Stated uncertainty{where}",
+                ["", "labels inside 1.96 sd", "mae", "mae of the surer half"],
+                rows,
+                "0.95 of the labels lie inside where the stated standard deviation is right.",
+            )
+        )
     return tables
 
 
@@ -63,8 +82,13 @@ def sweep_table(study: Study) -> Table:
     others = [
         arm for arm in study.points[study.chosen].of("linear", "unlearned") if not arm.name.startswith("pretrained")
     ]
-    table = _arms(study, f"{study.recipe}: linear probe of the pretrained encoder, groups never seen in training", probes,
-                  f"Below the points: what no pretraining changes. {_counted(study, study.points[study.chosen])}", mark=True)  # fmt: skip
+    table = _arms(
+        study,
+        f"{study.recipe}: linear probe of the pretrained encoder, groups never seen in training",
+        probes,
+        f"Below the points: what no pretraining changes. {_counted(study, study.points[study.chosen])}",
+        mark=True,
+    )
     return replace(table, rows=table.rows + _arms(study, "", others, "").rows)
 
 
@@ -98,9 +122,16 @@ def content(study: Study, pictures: list[Picture], recipe: str, environment: dic
             tables += point_tables(study, point)
     sentence, good = verdict(study)
     return Content(
-        f"{study.recipe}: the {study.kind}", sentence, good, [], curves(study) + pictures, tables, recipe, environment,
+        f"{study.recipe}: the {study.kind}",
+        sentence,
+        good,
+        [],
+        curves(study) + pictures,
+        tables,
+        recipe,
+        environment,
         pictures_title="Figures",
-    )  # fmt: skip
+    )
 
 
 def verdict(study: Study) -> tuple[str, bool]:
@@ -130,9 +161,10 @@ def verdict(study: Study) -> tuple[str, bool]:
         clear = abs(mean) > spread and sure is not None and sure[0] * sure[1] > 0
         better = (mean < 0) == (metric in LOWER_IS_BETTER)
         verb = "gains" if better else "loses"
-        text += f" Pretraining {verb} {cell(abs(mean))}{unit} against random weights ({difference.one.split(', ')[-1]}), " + (
-            "more than seeds and groups vary." if clear else "which seeds or groups alone could make."
-        )  # fmt: skip
+        text += (
+            f" Pretraining {verb} {cell(abs(mean))}{unit} against random weights ({difference.one.split(', ')[-1]}), "
+            + ("more than seeds and groups vary." if clear else "which seeds or groups alone could make.")
+        )
     learned, unlearned = point.of("trained", "linear"), point.of("unlearned")
     asked = _main(study)
     good = any(all(_better(arm, best(unlearned, m), m) for m in asked) for arm in learned)
@@ -232,8 +264,13 @@ def _overview(study: Study, metric: str) -> Table:
         marks.add((arms.index(best([arm for arm in arms if arm.kind != "ceiling"], metric)), column))
         for row, arm in zip(rows, arms, strict=True):
             row.append(_spread(arm.mean(metric), arm.spread(metric), study.seeds))
-    return Table(f"{study.recipe}: {metric}", ["", *(point.title for point in study.points)], rows,
-                 f"Mean over {study.seeds} seed(s) ± standard deviation; the best method of each column is marked.", frozenset(marks))  # fmt: skip
+    return Table(
+        f"{study.recipe}: {metric}",
+        ["", *(point.title for point in study.points)],
+        rows,
+        f"Mean over {study.seeds} seed(s) ± standard deviation; the best method of each column is marked.",
+        frozenset(marks),
+    )
 
 
 def _pair(study: Study, difference: Difference) -> list[str]:

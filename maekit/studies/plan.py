@@ -47,9 +47,18 @@ class Rounds:
     """
 
     def __init__(
-        self, recipe: Path, point: Point, opened: Opened, known: dict[str, Cell], *, overrides: Sequence[str],
-        others: Sequence[str], probing: bool, runs: Path, device: str | None,
-    ) -> None:  # fmt: skip
+        self,
+        recipe: Path,
+        point: Point,
+        opened: Opened,
+        known: dict[str, Cell],
+        *,
+        overrides: Sequence[str],
+        others: Sequence[str],
+        probing: bool,
+        runs: Path,
+        device: str | None,
+    ) -> None:
         self.recipe, self.point, self.runs, self.device = recipe, point, runs, device
         self.probing, self.others, self.opened = probing, others, opened
         self.known = known
@@ -64,14 +73,22 @@ class Rounds:
         self.settings = settings = [*self.overrides, *point.overrides()]
         self.loaded = load_recipe(recipe, self.routing.labelled(settings))
         if self.loaded.recipe.task.name not in LABELLED_TASKS:
-            raise UserError("a pretraining recipe", place=self.loaded.locate("task", "name"),
-                            value=self.loaded.recipe.task.name, expected=", ".join(LABELLED_TASKS))  # fmt: skip
+            raise UserError(
+                "a pretraining recipe",
+                place=self.loaded.locate("task", "name"),
+                value=self.loaded.recipe.task.name,
+                expected=", ".join(LABELLED_TASKS),
+            )
         self.setup, _ = opened(self.loaded, labels=True)
         self.split = split = self.loaded.recipe.data.split or self.setup.spec.split
         self.folds = fold_count(self.setup.source.groups, split) if isinstance(split, Folds) else 1
         if not len(self.setup.split["test"]):
-            raise UserError("no group is held out to test on", place=self.loaded.locate("data", "split"), value=split,
-                            expected="`folds`, or groups in `test`")  # fmt: skip
+            raise UserError(
+                "no group is held out to test on",
+                place=self.loaded.locate("data", "split"),
+                value=split,
+                expected="`folds`, or groups in `test`",
+            )
         self.there = names(runs / self.loaded.recipe.name / "cells")
         self.notes = [] if self.routing.same_data else [f"Pretrained on other data: {other.name}."]
 
@@ -95,16 +112,23 @@ class Rounds:
         theirs = self._identity(pretraining, labels=False)
         samples, same = ({name: found[name] for name in SAMPLES} for found in (own, all_of))
         weights = {name: theirs[name] for name in SAMPLES} | {
-            name: value for name, value in pretraining.recipe.model_dump(mode="json")["model"].items()
+            name: value
+            for name, value in pretraining.recipe.model_dump(mode="json")["model"].items()
             if f"model.{name}" not in ONLY_PRETRAINING
-        }  # fmt: skip
+        }
 
         place = f"seed{seed}_fold{fold}"
         add = partial(self._cell, told, place)
         given: dict[str, Any] = {"recipe": self.recipe, "overrides": labelled}
         where: dict[str, Any] = {"runs": self.runs, "device": self.device}
-        base = self._cell(told, place if self.routing.same_data else f"seed{seed}", "pretraining", theirs, self.to_pretraining,
-                          methods.Pretraining(recipe=self.base, overrides=unlabelled, **where))  # fmt: skip
+        base = self._cell(
+            told,
+            place if self.routing.same_data else f"seed{seed}",
+            "pretraining",
+            theirs,
+            self.to_pretraining,
+            methods.Pretraining(recipe=self.base, overrides=unlabelled, **where),
+        )
         probing = partial(methods.Probing, **given, pretraining=self.base, pretraining_overrides=unlabelled, **where)
         trained, others = [], []
         if not self.probing:
@@ -131,12 +155,24 @@ class Rounds:
         return [
             *trained,
             *probes,
-            add("shallow", [samples, own["task"]], self.to_labelled, methods.Shallow(**given)) if objects else add("raw", samples, self.to_samples, methods.RawInput(**given)),
-            self._cell(told, f"fold{fold}", "estimators", same, self.to_every_sample, methods.Estimators(self.recipe, every)),
-            *([] if objects else [self._cell(told, f"fold{fold}", "ceiling", same, self.to_every_sample, methods.Ceiling(self.recipe, every))]),
+            add("shallow", [samples, own["task"]], self.to_labelled, methods.Shallow(**given))
+            if objects
+            else add("raw", samples, self.to_samples, methods.RawInput(**given)),
+            self._cell(
+                told, f"fold{fold}", "estimators", same, self.to_every_sample, methods.Estimators(self.recipe, every)
+            ),
+            *(
+                []
+                if objects
+                else [
+                    self._cell(
+                        told, f"fold{fold}", "ceiling", same, self.to_every_sample, methods.Ceiling(self.recipe, every)
+                    )
+                ]
+            ),
             add("constant", [samples, "pace"], self.to_samples, methods.Constant(**given)),
             *others,
-        ]  # fmt: skip
+        ]
 
     def stands(self) -> bool:
         """Whether the values of this point are those of the recipes themselves."""
@@ -170,9 +206,8 @@ class Rounds:
         return self.to_samples(key) or key.startswith(INIT) or (self.to_labelled(key) and key.startswith("model."))
 
     def _cell(
-        self, told: str, place: str, kind: str, key: Any, reaches: Callable[[str], bool], compute: Any,
-        *needs: Cell,
-    ) -> Cell:  # fmt: skip
+        self, told: str, place: str, kind: str, key: Any, reaches: Callable[[str], bool], compute: Any, *needs: Cell
+    ) -> Cell:
         """A cell named by what it depends on, or the one that was made before.
 
         Args:
@@ -201,7 +236,13 @@ class Rounds:
         if names_file(data["spec"]):
             data["spec"] = str((mine.path.parent / data["spec"]).resolve())
         settings = (*beside(self.settings, same_adapter=same), f"data={json.dumps(data)}", f"seed={mine.recipe.seed}")
-        tuning = methods.Tuning(arm=f"{theirs.recipe.name}, from scratch", recipe=path, overrides=settings, runs=self.runs, device=self.device)  # fmt: skip
+        tuning = methods.Tuning(
+            arm=f"{theirs.recipe.name}, from scratch",
+            recipe=path,
+            overrides=settings,
+            runs=self.runs,
+            device=self.device,
+        )
         key = [theirs.recipe.name, self._identity(load_recipe(path, settings), labels=True)]
         return add("beside", key, self.to_samples, tuning)
 
@@ -232,9 +273,10 @@ def pretraining_of(loaded: LoadedRecipe) -> Path:
         if init is not None and (path.parent / init.recipe).resolve() == loaded.path.resolve():
             starting.append(str(path))
     raise UserError(
-        "this needs a labelled recipe that starts from a pretraining", place=str(loaded.path),
+        "this needs a labelled recipe that starts from a pretraining",
+        place=str(loaded.path),
         expected=" or ".join(starting) or "`init: {recipe: PRETRAINING.yaml}`",
-    )  # fmt: skip
+    )
 
 
 class Opened:

@@ -119,7 +119,11 @@ def without_learning(setup: Setup) -> dict[str, Array]:
 
 def score(setup: Setup, predicted: Array, label: Array, within: float = 5.0) -> dict[str, float]:
     """The metrics that go with the labels of a recipe."""
-    return metrics.classification(predicted, label) if setup.source.classes else metrics.regression(predicted, label, within)  # fmt: skip
+    return (
+        metrics.classification(predicted, label)
+        if setup.source.classes
+        else metrics.regression(predicted, label, within)
+    )
 
 
 def shown_metrics(setup: Setup) -> list[str]:
@@ -137,14 +141,22 @@ def probe_table(
     """
     loaded = load_recipe(recipe, overrides)
     if reads_patches(loaded.recipe):
-        raise UserError("a task that reads every patch, of which a probe of pooled features would say nothing", place=loaded.locate("task"),
-                        value=loaded.recipe.task.name, expected="a task that reads the whole sample",
-                        mend="Train its own head on the frozen encoder: `maekit finetune RECIPE --from RUN --set task.tune=frozen`.")  # fmt: skip
+        raise UserError(
+            "a task that reads every patch, of which a probe of pooled features would say nothing",
+            place=loaded.locate("task"),
+            value=loaded.recipe.task.name,
+            expected="a task that reads the whole sample",
+            mend="Train its own head on the frozen encoder: `maekit finetune RECIPE --from RUN --set task.tune=frozen`.",
+        )
     setup = set_up(loaded, labels=True)
     task = make_task(setup)
     if not isinstance(task, Transfer):
-        raise UserError("a probe needs the recipe of a labelled task", place=loaded.locate("task", "name"),
-                        value=loaded.recipe.task.name, expected="classification or regression")  # fmt: skip
+        raise UserError(
+            "a probe needs the recipe of a labelled task",
+            place=loaded.locate("task", "name"),
+            value=loaded.recipe.task.name,
+            expected="classification or regression",
+        )
     if start != api.RANDOM:
         load_encoder(setup, task, Path(start))
     features, test = embed(setup, task, device), setup.split["test"]

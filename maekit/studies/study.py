@@ -37,9 +37,17 @@ REGRESSION = ["mae", "rmse", "mape", "within", "r", "bias", "lower", "upper"]
 CLASSIFICATION = ["accuracy", "balanced_accuracy"]
 DETECTION = ["ap", "ar", "ap50", "ap_counted", "ar_counted"]
 KINDS: dict[str, Kind] = {
-    "pretrained": "trained", "scratch": "trained", "beside": "trained", "probe": "linear", "random_probe": "linear",
-    "raw": "linear", "shallow": "linear", "estimators": "unlearned", "constant": "unlearned", "ceiling": "ceiling",
-}  # fmt: skip
+    "pretrained": "trained",
+    "scratch": "trained",
+    "beside": "trained",
+    "probe": "linear",
+    "random_probe": "linear",
+    "raw": "linear",
+    "shallow": "linear",
+    "estimators": "unlearned",
+    "constant": "unlearned",
+    "ceiling": "ceiling",
+}
 FOLLOWED = ", followed"
 COMPARED = (
     ("pretrained, fine-tuned", "from scratch, fine-tuned"),
@@ -77,9 +85,19 @@ class Plan:
 
 
 def study(
-    recipe: str | Path, *, over: Sequence[str] = (), beside: Sequence[str] = (), smoothing: int = 1, track_s: float | None = None, seeds: int = 3, jobs: int = 1,
-    overrides: Sequence[str] = (), runs: Path = Path("runs"), device: str | None = None, tell: Tell = lambda line: None,
-) -> Study:  # fmt: skip
+    recipe: str | Path,
+    *,
+    over: Sequence[str] = (),
+    beside: Sequence[str] = (),
+    smoothing: int = 1,
+    track_s: float | None = None,
+    seeds: int = 3,
+    jobs: int = 1,
+    overrides: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    device: str | None = None,
+    tell: Tell = lambda line: None,
+) -> Study:
     """Run every arm of a fine-tuning recipe that has `init`, and write `study.html`, `.json` and `.csv` into `runs/NAME`.
 
     Args:
@@ -96,9 +114,16 @@ def study(
 
 
 def sweep(
-    recipe: str | Path, *, over: Sequence[str], seeds: int = 3, jobs: int = 1, overrides: Sequence[str] = (),
-    runs: Path = Path("runs"), device: str | None = None, tell: Tell = lambda line: None,
-) -> Study:  # fmt: skip
+    recipe: str | Path,
+    *,
+    over: Sequence[str],
+    seeds: int = 3,
+    jobs: int = 1,
+    overrides: Sequence[str] = (),
+    runs: Path = Path("runs"),
+    device: str | None = None,
+    tell: Tell = lambda line: None,
+) -> Study:
     """Pretrain and probe at each point of a grid, and write `sweep.html`, `.json`, `.csv` and the curves into `runs/NAME`.
 
     Args:
@@ -137,9 +162,16 @@ def write(result: Study, predictions: Sequence[dict[str, Predictions]], planned:
 
 
 def plan(
-    recipe: str | Path, *, over: Sequence[str] = (), beside: Sequence[str] = (), overrides: Sequence[str] = (), seeds: int = 3,
-    probing: bool = False, runs: Path = Path("runs"), device: str | None = None,
-) -> Plan:  # fmt: skip
+    recipe: str | Path,
+    *,
+    over: Sequence[str] = (),
+    beside: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    seeds: int = 3,
+    probing: bool = False,
+    runs: Path = Path("runs"),
+    device: str | None = None,
+) -> Plan:
     """Every cell of a study or (`probing`) of a sweep, without computing any.
 
     Args:
@@ -160,19 +192,34 @@ def plan(
     opened = Opened()
     path = find_recipe(str(recipe))
     cells: dict[str, Cell] = {}
-    made = [Rounds(path, point, opened, cells, overrides=overrides, others=beside, probing=probing, runs=runs, device=device)
-            for point in points]  # fmt: skip
+    made = [
+        Rounds(
+            path, point, opened, cells, overrides=overrides, others=beside, probing=probing, runs=runs, device=device
+        )
+        for point in points
+    ]
     rounds = []
     for one in made:
         rounds.append([[one.cells(seed, fold, of=seeds) for fold in range(one.folds)] for seed in range(seeds)])
     notes = list(dict.fromkeys(note for one in made for note in one.notes))
     first, chosen = made[0], next((i for i, one in enumerate(made) if one.stands()), len(made) - 1)
-    return Plan(first.loaded, runs / first.loaded.recipe.name / "cells", swept, points, list(cells.values()), rounds, first.setup, notes, probing, chosen)  # fmt: skip
+    return Plan(
+        first.loaded,
+        runs / first.loaded.recipe.name / "cells",
+        swept,
+        points,
+        list(cells.values()),
+        rounds,
+        first.setup,
+        notes,
+        probing,
+        chosen,
+    )
 
 
 def measure(
     planned: Plan, *, smoothing: int = 1, track_s: float | None = None, jobs: int = 1, tell: Tell = lambda line: None
-) -> tuple[Study, list[dict[str, Predictions]]]:  # fmt: skip
+) -> tuple[Study, list[dict[str, Predictions]]]:
     """Compute what is missing, and put it together.
 
     Args:
@@ -216,23 +263,24 @@ def measure(
         named = [(one + end, other + end) for end in ("", FOLLOWED) for one, other in COMPARED]
         pairs = [(arms_of[one], arms_of[other]) for one, other in named if one in arms_of and other in arms_of]
         arms = [one.arm() for one in arms_of.values()]
-        points.append(
-            Measured(
-                point.labelled(),
-                arms,
-                [one.less(other) for one, other in pairs],
-                samples,
-            )
-        )
+        points.append(Measured(point.labelled(), arms, [one.less(other) for one, other in pairs], samples))
         if track_s is not None and not any(name.endswith(FOLLOWED) for name in arms_of):
             notes.append(
                 f"Nothing is followed{f' at {point}' if point.swept else ''}: too few labels to know how they move."
             )
     unit = setup.spec.label.unit if setup.spec.label else ""
     result = Study(
-        planned.loaded.recipe.name, "sweep" if planned.probing else "study", points, planned.chosen,
-        [*DETECTION, *(f"ap_{name}" for name in names or ())] if objects else CLASSIFICATION if classes else REGRESSION, unit, within, len(planned.rounds[0]), len(planned.rounds[0][0]), notes,
-    )  # fmt: skip
+        planned.loaded.recipe.name,
+        "sweep" if planned.probing else "study",
+        points,
+        planned.chosen,
+        [*DETECTION, *(f"ap_{name}" for name in names or ())] if objects else CLASSIFICATION if classes else REGRESSION,
+        unit,
+        within,
+        len(planned.rounds[0]),
+        len(planned.rounds[0][0]),
+        notes,
+    )
     return result, kept
 
 
@@ -286,5 +334,9 @@ def _predictions(
 def _check_goes_on(option: str, value: float, setup: Setup, needed: str) -> None:
     """Whether there are values of windows that follow each other: of recordings (`positions`), in time (`window_s`)."""
     if setup.source.classes or getattr(setup.source, needed, None) is None:
-        raise UserError("nothing that goes on along recordings", place=option, value=f"{value:g} with {setup.spec.name}",
-                        expected="values of windows of recordings" + (" in time" if needed == "window_s" else ""))  # fmt: skip
+        raise UserError(
+            "nothing that goes on along recordings",
+            place=option,
+            value=f"{value:g} with {setup.spec.name}",
+            expected="values of windows of recordings" + (" in time" if needed == "window_s" else ""),
+        )

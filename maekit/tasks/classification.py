@@ -52,9 +52,14 @@ class Classification(Transfer):
         self.mixing = None
         if mixup or cutmix:
             self.mixing = Mixing(
-                encoder.patchifier.sample_shape, len(classes), mixup=mixup, cutmix=cutmix, prob=mixup_prob,
-                switch_prob=switch_prob, smoothing=smoothing,
-            )  # fmt: skip
+                encoder.patchifier.sample_shape,
+                len(classes),
+                mixup=mixup,
+                cutmix=cutmix,
+                prob=mixup_prob,
+                switch_prob=switch_prob,
+                smoothing=smoothing,
+            )
 
     def forward(self, batch: Batch) -> Tensor:
         if self.mixing is None or not self.training:

@@ -136,9 +136,9 @@ class Detection(Transfer):
         seen = math.prod(encoder.patchifier.sample_shape[:-2])
         self.detail = nn.Conv2d(seen, detail, 3, padding=1) if detail else None
         widths = [channels + detail, *([detail, detail] if detail else []), outputs]
-        self.read = nn.Sequential(*[
-            layer for wide, to in pairwise(widths) for layer in (nn.GELU(), nn.Conv2d(wide, to, 3, padding=1))
-        ])  # fmt: skip
+        self.read = nn.Sequential(
+            *[layer for wide, to in pairwise(widths) for layer in (nn.GELU(), nn.Conv2d(wide, to, 3, padding=1))]
+        )
         nn.init.trunc_normal_(
             self.head.weight, std=0.02
         )  # a head of near zeros would hand nothing on to the convolution
@@ -155,9 +155,14 @@ class Detection(Transfer):
         """Logits of each class in each cell, and behind them with boxes the logarithms of the extents in cells."""
         grid = self.encoder.patchifier.grid_size
         cells = rearrange(
-            self.output(batch), "batch (time g0 g1 p0 p1 channel) -> batch time channel (g0 p0) (g1 p1)",
-            g0=grid[-2], g1=grid[-1], p0=self.patch[0], p1=self.patch[1], channel=self.head.out_features // (self.patch[0] * self.patch[1]),
-        )  # fmt: skip
+            self.output(batch),
+            "batch (time g0 g1 p0 p1 channel) -> batch time channel (g0 p0) (g1 p1)",
+            g0=grid[-2],
+            g1=grid[-1],
+            p0=self.patch[0],
+            p1=self.patch[1],
+            channel=self.head.out_features // (self.patch[0] * self.patch[1]),
+        )
         cells = reduce(cells, "batch time channel first second -> batch channel first second", "mean")
         if self.detail is not None:
             cells = torch.cat([cells, self._detail(batch)], 1)

@@ -65,8 +65,14 @@ class JointPretraining(Pretraining):
             if key is None and len(names) > 1:
                 raise ValueError(f"`key` is not given; the signals beside are {', '.join(names)}")
             self.contrast = MomentumContrast(
-                model.encoder, key or names[0], dim=dim, queue=queue, momentum=momentum, temperature=temperature, near=near
-            )  # fmt: skip
+                model.encoder,
+                key or names[0],
+                dim=dim,
+                queue=queue,
+                momentum=momentum,
+                temperature=temperature,
+                near=near,
+            )
 
     def forward(self, batch: Batch) -> Tensor:
         signals = sampled(batch, self.front, self.fronts)

@@ -30,9 +30,16 @@ class Mixing:
     """
 
     def __init__(
-        self, sample_shape: Sequence[int], classes: int, *, mixup: float, cutmix: float, prob: float,
-        switch_prob: float, smoothing: float,
-    ) -> None:  # fmt: skip
+        self,
+        sample_shape: Sequence[int],
+        classes: int,
+        *,
+        mixup: float,
+        cutmix: float,
+        prob: float,
+        switch_prob: float,
+        smoothing: float,
+    ) -> None:
         from timm.data import Mixup
 
         for name, value in {"mixup": mixup, "cutmix": cutmix}.items():
@@ -57,8 +64,12 @@ class Mixing:
         """Mixed samples, where they are measured, and soft labels. An odd batch goes without its last sample."""
         even = len(x) - len(x) % 2
         if even < 2:
-            raise UserError("a batch of one cannot be mixed", place="task.mixup, task.cutmix", expected="at least two samples",
-                            mend="Take larger batches, or more at once (training.accumulation, training.micro_batch).")  # fmt: skip
+            raise UserError(
+                "a batch of one cannot be mixed",
+                place="task.mixup, task.cutmix",
+                expected="at least two samples",
+                mend="Take larger batches, or more at once (training.accumulation, training.micro_batch).",
+            )
         before = np.random.get_state()
         np.random.seed(int(torch.randint(2**31, ())))
         try:

@@ -30,9 +30,12 @@ class SharedBatchNorm(nn.BatchNorm1d):
         if not self.training:
             return super().forward(x)
         if len(x) == 1 and not (dist.is_initialized() and dist.get_world_size() > 1):
-            raise UserError("a batch of one has no spread to normalise by", place="training.batch_size",
-                            expected="at least two samples at once",
-                            mend="Take larger batches, or more at once (training.accumulation, training.micro_batch).")  # fmt: skip
+            raise UserError(
+                "a batch of one has no spread to normalise by",
+                place="training.batch_size",
+                expected="at least two samples at once",
+                mend="Take larger batches, or more at once (training.accumulation, training.micro_batch).",
+            )
         assert self.momentum is not None, "set by BatchNorm1d's default"
         # A mean far from zero leaves nothing of the variance in float32.
         wide = x.double()

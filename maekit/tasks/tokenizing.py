@@ -24,19 +24,17 @@ class Tokenizing(Task):
     """
 
     def __init__(
-        self,
-        front: nn.Module,
-        *,
-        levels: Sequence[int] = (8, 8, 8),
-        width: int = 256,
-        depth: int = 2,
-        heads: int = 4,
+        self, front: nn.Module, *, levels: Sequence[int] = (8, 8, 8), width: int = 256, depth: int = 2, heads: int = 4
     ) -> None:
         super().__init__()
         self.front = front
         self.tokenizer = FiniteScalarTokenizer(
-            front.patchifier, levels=levels, width=width, depth=depth, heads=heads  # type: ignore[arg-type]
-        )  # fmt: skip
+            front.patchifier,
+            levels=levels,
+            width=width,
+            depth=depth,
+            heads=heads,  # type: ignore[arg-type]
+        )
 
     def forward(self, batch: Batch) -> Tensor:
         x, valid = self.front(batch["signal"], batch.get("valid"))

@@ -126,9 +126,12 @@ def check_agreement(step: int, place: str, process: Process) -> None:
     last, first = steps[0].item(), -steps[1].item()
     if last != first:
         raise UserError(
-            "processes found different checkpoints in the run folder", place=place, value=f"steps {first} and {last}",
-            expected="one folder for all", mend="Put --runs on storage that all machines share.",
-        )  # fmt: skip
+            "processes found different checkpoints in the run folder",
+            place=place,
+            value=f"steps {first} and {last}",
+            expected="one folder for all",
+            mend="Put --runs on storage that all machines share.",
+        )
 
 
 def gather_rows(rows: dict[str, Tensor], process: Process) -> dict[str, Tensor]:

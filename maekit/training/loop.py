@@ -78,9 +78,14 @@ def train(
     """
     options, schedule = recipe.training, recipe.schedule
     sampler = BatchSampler(
-        len(training), options.batch_size, seed=recipe.seed, accumulation=options.micro_batches(process.world_size),
-        rank=process.rank, world_size=process.world_size, epoch_samples=schedule.epoch_samples,
-    )  # fmt: skip
+        len(training),
+        options.batch_size,
+        seed=recipe.seed,
+        accumulation=options.micro_batches(process.world_size),
+        rank=process.rank,
+        world_size=process.world_size,
+        epoch_samples=schedule.epoch_samples,
+    )
     total = schedule.epochs * sampler.steps
     taking = Step(task.to(process.device), recipe, process)
     optimizer, average, precision = taking.optimizer, taking.average, taking.precision
@@ -97,8 +102,13 @@ def train(
             micro_batches = iter(batches)
             while step < (epoch + 1) * sampler.steps:
                 began = time.perf_counter()
-                rate = learning_rate(step, steps_per_epoch=sampler.steps, batch_size=options.batch_size,
-                                     base_lr=recipe.optimizer.base_lr, schedule=schedule)  # fmt: skip
+                rate = learning_rate(
+                    step,
+                    steps_per_epoch=sampler.steps,
+                    batch_size=options.batch_size,
+                    base_lr=recipe.optimizer.base_lr,
+                    schedule=schedule,
+                )
                 set_learning_rate(optimizer, rate)
                 # Keyed by the step, so that stochastic depth too goes on as if nothing had interrupted it.
                 torch.manual_seed(hash((recipe.seed, step, process.rank)))
@@ -122,17 +132,27 @@ def train(
                 if step % options.log_every_steps == 0 or last:
                     seconds, spent, timed = spent / timed, 0.0, 0
                     row: dict[str, Any] = {
-                        "kind": "train", "step": step, "epoch": step / sampler.steps,
+                        "kind": "train",
+                        "step": step,
+                        "epoch": step / sampler.steps,
                         **observe(task, [batch], process, precision),
-                        "loss": made.loss, "lr": rate, "grad_norm": made.norm,
+                        "loss": made.loss,
+                        "lr": rate,
+                        "grad_norm": made.norm,
                         "samples_per_s": options.batch_size / seconds,
-                    }  # fmt: skip
+                    }
                     run.log(row)
                     if watch:
                         watch(Progress(step, total, step / sampler.steps, row, (total - step) * seconds))
                 if validation and epoch_ends and (step // sampler.steps % options.evaluate_every_epochs == 0 or last):
-                    metrics = evaluate(averaged(task, average), validation, process, workers=options.workers,
-                                       at_once=options.at_once(process.world_size), precision=precision)  # fmt: skip
+                    metrics = evaluate(
+                        averaged(task, average),
+                        validation,
+                        process,
+                        workers=options.workers,
+                        at_once=options.at_once(process.world_size),
+                        precision=precision,
+                    )
                     row = {"kind": "validation", "step": step, "epoch": step / sampler.steps, **metrics}
                     run.log(row)
                     if watch:
@@ -180,8 +200,9 @@ def rows_of(
 ) -> Rows:
     """The rows of all `samples`, each process taking `at_once` of them at a time."""
     task.to(process.device)
-    sampler = BatchSampler(len(samples), at_once * process.world_size, rank=process.rank,
-                           world_size=process.world_size, shuffle=False)  # fmt: skip
+    sampler = BatchSampler(
+        len(samples), at_once * process.world_size, rank=process.rank, world_size=process.world_size, shuffle=False
+    )
     batches = loader(samples, sampler, workers=workers, pin=process.device.type == "cuda")
     return collect(task, (to_device(batch, process.device) for batch in batches), process, precision)
 

@@ -57,9 +57,12 @@ def maekit(work: Work) -> tuple[nn.Module, Loss]:
 
     patchifier = GridPatchifier(work.shape, work.patch, ("height", "width"))
     model = MaskedAutoencoder(
-        patchifier, encoder=TransformerConfig(work.width, work.depth, work.heads), decoder=PAPER_DECODER,
-        masking=RandomMasking(patchifier), mask_ratio=RATIO,
-    )  # fmt: skip
+        patchifier,
+        encoder=TransformerConfig(work.width, work.depth, work.heads),
+        decoder=PAPER_DECODER,
+        masking=RandomMasking(patchifier),
+        mask_ratio=RATIO,
+    )
     return model, lambda x: model(x).loss
 
 
@@ -70,10 +73,16 @@ def transformers(work: Work) -> tuple[nn.Module, Loss] | None:
     if not work.square or work.shape[1] != work.shape[2]:
         return None
     config = ViTMAEConfig(
-        image_size=work.shape[1], patch_size=work.patch[0], num_channels=work.shape[0], hidden_size=work.width,
-        num_hidden_layers=work.depth, num_attention_heads=work.heads, intermediate_size=4 * work.width,
-        norm_pix_loss=True, mask_ratio=RATIO,
-    )  # fmt: skip
+        image_size=work.shape[1],
+        patch_size=work.patch[0],
+        num_channels=work.shape[0],
+        hidden_size=work.width,
+        num_hidden_layers=work.depth,
+        num_attention_heads=work.heads,
+        intermediate_size=4 * work.width,
+        norm_pix_loss=True,
+        mask_ratio=RATIO,
+    )
     model = ViTMAEForPreTraining(config)
     return model, lambda x: model(pixel_values=x).loss
 
@@ -86,19 +95,26 @@ def lightly(work: Work) -> tuple[nn.Module, Loss]:
 
     patches = work.grid[0] * work.grid[1]
     vit = VisionTransformer(
-        img_size=work.shape[1:], patch_size=work.patch, in_chans=work.shape[0], embed_dim=work.width,
-        depth=work.depth, num_heads=work.heads, num_classes=0,
-    )  # fmt: skip
+        img_size=work.shape[1:],
+        patch_size=work.patch,
+        in_chans=work.shape[0],
+        embed_dim=work.width,
+        depth=work.depth,
+        num_heads=work.heads,
+        num_classes=0,
+    )
     # Its own position tables are for square grids; what they hold does not change the time of a step.
     start = {} if work.square else {"weight_initialization": "skip", "pos_embed_initialization": "skip"}
-    parts = nn.ModuleDict({
-        "backbone": MaskedVisionTransformerTIMM(vit=vit, **start),
-        "embed": nn.Linear(work.width, 512),
-        "decoder": MaskedVisionTransformerDecoderTIMM(
-            num_patches=patches, embed_dim=512, depth=8, num_heads=16, initialize_weights=work.square
-        ),
-        "pred": nn.Linear(512, work.patch[0] * work.patch[1] * work.shape[0]),
-    })  # fmt: skip
+    parts = nn.ModuleDict(
+        {
+            "backbone": MaskedVisionTransformerTIMM(vit=vit, **start),
+            "embed": nn.Linear(work.width, 512),
+            "decoder": MaskedVisionTransformerDecoderTIMM(
+                num_patches=patches, embed_dim=512, depth=8, num_heads=16, initialize_weights=work.square
+            ),
+            "pred": nn.Linear(512, work.patch[0] * work.patch[1] * work.shape[0]),
+        }
+    )
     backbone, decoder = parts["backbone"], parts["decoder"]
 
     def cut(x: Tensor) -> Tensor:
@@ -125,10 +141,17 @@ def vit_pytorch(work: Work) -> tuple[nn.Module, Loss]:
     from vit_pytorch import MAE, ViT
 
     encoder = ViT(
-        image_size=work.shape[1:], patch_size=work.patch, num_classes=1, dim=work.width, depth=work.depth,
-        heads=work.heads, dim_head=work.width // work.heads, mlp_dim=4 * work.width, channels=work.shape[0],
+        image_size=work.shape[1:],
+        patch_size=work.patch,
+        num_classes=1,
+        dim=work.width,
+        depth=work.depth,
+        heads=work.heads,
+        dim_head=work.width // work.heads,
+        mlp_dim=4 * work.width,
+        channels=work.shape[0],
         pool="mean",  # with its class token its positions do not broadcast (1.26)
-    )  # fmt: skip
+    )
     model = MAE(
         encoder=encoder, masking_ratio=RATIO, decoder_dim=512, decoder_depth=8, decoder_heads=16, decoder_dim_head=32
     )
@@ -136,8 +159,11 @@ def vit_pytorch(work: Work) -> tuple[nn.Module, Loss]:
 
 
 CONTENDERS: dict[str, Callable[[Work], tuple[nn.Module, Loss] | None]] = {
-    "maekit": maekit, "transformers": transformers, "lightly": lightly, "vit-pytorch": vit_pytorch,
-}  # fmt: skip
+    "maekit": maekit,
+    "transformers": transformers,
+    "lightly": lightly,
+    "vit-pytorch": vit_pytorch,
+}
 
 
 def optimizer(name: str, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

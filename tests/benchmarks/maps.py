@@ -55,7 +55,9 @@ def main() -> None:
             statistics.median(mine / its for mine, its in zip(seconds, times[bare], strict=True))
             for bare in ("fft, fft", "fft2")
         ]
-        print(f"  {name:9} {1000 * statistics.median(seconds):7.2f} ms  {ratios[0]:5.2f} x fft, fft  {ratios[1]:5.2f} x fft2")  # fmt: skip
+        print(
+            f"  {name:9} {1000 * statistics.median(seconds):7.2f} ms  {ratios[0]:5.2f} x fft, fft  {ratios[1]:5.2f} x fft2"
+        )
 
 
 if __name__ == "__main__":

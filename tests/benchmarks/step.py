@@ -19,11 +19,7 @@ from multiprocessing.connection import Connection
 import torch
 from contenders import CONTENDERS, Work, optimizer
 
-WORKS = {
-    "image": ((3, 224, 224), (16, 16)),
-    "signal": ((1, 1, 10_000), (1, 50)),
-    "map": ((1, 256, 64), (16, 8)),
-}
+WORKS = {"image": ((3, 224, 224), (16, 16)), "signal": ((1, 1, 10_000), (1, 50)), "map": ((1, 256, 64), (16, 8))}
 MODELS = {"vit_tiny": (192, 12, 3), "vit_small": (384, 12, 6), "vit_base": (768, 12, 12), "vit_large": (1024, 24, 16)}
 
 
@@ -116,8 +112,10 @@ def main() -> None:
     for pipe in pipes.values():
         pipe.send(False)
     ceiling = flops["matrix"] / statistics.median(times["matrix"])
-    print(f"{options.work} {options.model} batch {options.batch} {options.precision} {options.device}, {options.threads} threads, "
-          f"torch {torch.__version__}; matrix product {ceiling / 1e9:.0f} GFLOP/s")  # fmt: skip
+    print(
+        f"{options.work} {options.model} batch {options.batch} {options.precision} {options.device}, {options.threads} threads, "
+        f"torch {torch.__version__}; matrix product {ceiling / 1e9:.0f} GFLOP/s"
+    )
     for name in pipes:
         if name == "matrix":
             continue
@@ -128,8 +126,10 @@ def main() -> None:
             else 1.0
         )
         share = flops[name] / median / ceiling
-        print(f"  {name:13} {1000 * median:8.1f} ms  {options.batch / median:7.1f} samples/s  {ratio:5.2f} x maekit's time  "
-              f"{100 * share:5.1f} % of the matrix product")  # fmt: skip
+        print(
+            f"  {name:13} {1000 * median:8.1f} ms  {options.batch / median:7.1f} samples/s  {ratio:5.2f} x maekit's time  "
+            f"{100 * share:5.1f} % of the matrix product"
+        )
 
 
 if __name__ == "__main__":

@@ -57,10 +57,13 @@ def test_mistakes_get_one_paragraph_and_exit_code_2(tiny: Path, tmp_path: Path) 
         (["report", tmp_path], "no run here"),
         (["data", "inspect", tmp_path / "none.h5"], "no such file"),
         (["data", "check", "radar_phase_eg"], "Did you mean 'radar_phase_ecg'?"),
-        (["data", "convert", "radar_phase_ecg", "--from", tmp_path, "--to", tmp_path / "out"], "no source file matches"),
+        (
+            ["data", "convert", "radar_phase_ecg", "--from", tmp_path, "--to", tmp_path / "out"],
+            "no source file matches",
+        ),
         (["data", "simulate", "image_folder", "--to", tmp_path / "out"], "no adapter of this name"),
         (["recipe", "check", tmp_path / "none.yaml"], "no such recipe"),
-    ]  # fmt: skip
+    ]
     for arguments, message in cases:
         done = maekit(*arguments)
         assert done.returncode == 2, (arguments, done.stderr)
@@ -128,9 +131,10 @@ def test_frozen_means_frozen(tiny: Path, tmp_path: Path) -> None:
         task = f"task={{name: regression, tune: {tune}, tuned_blocks: 1, head_std: 0.02}}"
         after = read_weights(api.finetune(tiny, base, runs=tmp_path, overrides=[task, f"name={tune}"]).folder)
         changed = {
-            int(name.split(".")[2]) for name in after
+            int(name.split(".")[2])
+            for name in after
             if name.startswith("encoder.blocks") and not torch.equal(after[name], before[f"model.{name}"])
-        }  # fmt: skip
+        }
         assert len(changed) == blocks, tune
         assert torch.equal(after["front.mean"], before["front.mean"])
 
@@ -211,8 +215,15 @@ training: {{batch_size: 8}}
 
 
 def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
-    common = ["schedule.epochs=1", "schedule.warmup_epochs=0", "training.batch_size=4", f"data.root={cohort}",
-              "data.window={seconds: 10, hop_seconds: 5}", "data.split={folds: 2}", "data.labelled_groups=2"]  # fmt: skip
+    common = [
+        "schedule.epochs=1",
+        "schedule.warmup_epochs=0",
+        "training.batch_size=4",
+        f"data.root={cohort}",
+        "data.window={seconds: 10, hop_seconds: 5}",
+        "data.split={folds: 2}",
+        "data.labelled_groups=2",
+    ]
     given = {"seeds": 2, "runs": tmp_path, "overrides": [*common[3:6], *common[:3], common[6], "task.bins=20"]}
     with pytest.raises(UserError, match="--track"):
         study.study("heart_rate/demo_finetune", track_s=float("nan"), **given)
@@ -233,10 +244,18 @@ def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
         f"pretrained, {way}{end}" for end in ("", ", followed") for way in ("fine-tuned", "linear probe")
     ]
     assert plain == [
-        "pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, linear probe", "pretrained, nearest neighbours",
-        "random weights, linear probe", "random weights, nearest neighbours",
-        "raw input, linear model", "spectral peak", "autocorrelation", "harmonic sum", "constant (median of training)",
-    ]  # fmt: skip
+        "pretrained, fine-tuned",
+        "from scratch, fine-tuned",
+        "pretrained, linear probe",
+        "pretrained, nearest neighbours",
+        "random weights, linear probe",
+        "random weights, nearest neighbours",
+        "raw input, linear model",
+        "spectral peak",
+        "autocorrelation",
+        "harmonic sum",
+        "constant (median of training)",
+    ]
     assert point.samples == 30
     assert all(len(arm.per_seed) == 2 for arm in point.arms)
     assert "±" in terminal_tables(result)[0].rows[0][1]

@@ -27,9 +27,15 @@ REFERENCE = "reference: {metrics: {METRICS}, tolerance: {TOLERANCE}, source: a p
 
 
 def run_folder(
-    folder: Path, *, task: str = "pretraining", metrics: str = "", tolerance: str = "", epochs: int = 10,
-    start: Path | None = None, **values: list[float],
-) -> Path:  # fmt: skip
+    folder: Path,
+    *,
+    task: str = "pretraining",
+    metrics: str = "",
+    tolerance: str = "",
+    epochs: int = 10,
+    start: Path | None = None,
+    **values: list[float],
+) -> Path:
     """A run as training leaves it, without weights; `values` are the metrics of its validations."""
     folder.mkdir()
     reference = REFERENCE.replace("METRICS", metrics).replace("TOLERANCE", tolerance) if metrics else ""
@@ -56,9 +62,13 @@ def cells(run: Path, **options: Any) -> tuple[dict[str, list[Any]], bool, str]:
 )
 def test_verdicts(ours: float, verdict: str, met: bool, tmp_path: Path) -> None:
     run = run_folder(
-        tmp_path / "run", task="classification", metrics="accuracy: 0.854", tolerance="accuracy: 0.002",
-        accuracy=[0.9, ours], loss=[1.0, 0.7],
-    )  # fmt: skip
+        tmp_path / "run",
+        task="classification",
+        metrics="accuracy: 0.854",
+        tolerance="accuracy: 0.002",
+        accuracy=[0.9, ours],
+        loss=[1.0, 0.7],
+    )
     rows, said, note = cells(run)
     assert rows["accuracy"] == [str(ours), "0.9", "0.854 ± 0.002", f"{ours - 0.854:+.4f}", verdict]
     assert said is met
@@ -89,8 +99,14 @@ def test_pretraining_is_judged_by_what_was_built_on_it(tmp_path: Path) -> None:
     assert rows["finetuned"] == ["not measured", "", "0.85 ± 0.003", "", "not measured"]
     assert not met
     assert f"maekit compare {base} --finetuned RUN --linear RUN" in note
-    tuned = run_folder(tmp_path / "tuned", task="classification", start=base, accuracy=[0.852],
-                       metrics="accuracy: 0.9", tolerance="accuracy: 0.1")  # fmt: skip
+    tuned = run_folder(
+        tmp_path / "tuned",
+        task="classification",
+        start=base,
+        accuracy=[0.852],
+        metrics="accuracy: 0.9",
+        tolerance="accuracy: 0.1",
+    )
     frozen = "{name: classification, tune: frozen}"
     probe = run_folder(tmp_path / "probe", task=frozen, start=base / "checkpoints/step-000000001", accuracy=[0.7])
     rows, met, note = cells(base, finetuned=tuned, linear=probe)

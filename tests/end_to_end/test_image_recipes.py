@@ -16,32 +16,70 @@ HOME = "image/imagenet/"
 
 # Top-1 in percent, as the paper gives them: (fine-tuned, linear) of a pretraining recipe, one number of a labelled one.
 PUBLISHED: dict[str, tuple[float | None, ...]] = {
-    "pretrain_base_1600": (83.6, 68.0), "pretrain_large_1600": (85.9, 75.8), "pretrain_huge_1600": (86.9, 76.6),
-    "pretrain_large_800": (85.4, 73.9), "pretrain_large_800_raw": (84.9, 73.5), "pretrain_large_1600_raw": (85.1, 75.1),
+    "pretrain_base_1600": (83.6, 68.0),
+    "pretrain_large_1600": (85.9, 75.8),
+    "pretrain_huge_1600": (86.9, 76.6),
+    "pretrain_large_800": (85.4, 73.9),
+    "pretrain_large_800_raw": (84.9, 73.5),
+    "pretrain_large_1600_raw": (85.1, 75.1),
     "pretrain_base_800": (83.3, 65.1),  # a public rerun
-    "finetune_base": (83.6,), "finetune_large": (85.9,), "finetune_huge": (86.9,), "finetune_huge_448": (87.8,),
-    "linear_base": (68.0,), "linear_large": (75.8,), "linear_huge": (76.6,),
-    "scratch_base": (82.3,), "scratch_large": (82.6,), "scratch_huge": (83.1,),
-    "partial/large_blocks_half": (79.1,), "partial/large_blocks_1": (81.0,), "partial/large_blocks_2": (83.1,),
-    "partial/large_blocks_4": (84.2,), "partial/large_blocks_6": (84.4,), "partial/large_blocks_12": (84.6,),
+    "finetune_base": (83.6,),
+    "finetune_large": (85.9,),
+    "finetune_huge": (86.9,),
+    "finetune_huge_448": (87.8,),
+    "linear_base": (68.0,),
+    "linear_large": (75.8,),
+    "linear_huge": (76.6,),
+    "scratch_base": (82.3,),
+    "scratch_large": (82.6,),
+    "scratch_huge": (83.1,),
+    "partial/large_blocks_half": (79.1,),
+    "partial/large_blocks_1": (81.0,),
+    "partial/large_blocks_2": (83.1,),
+    "partial/large_blocks_4": (84.2,),
+    "partial/large_blocks_6": (84.4,),
+    "partial/large_blocks_12": (84.6,),
     "partial/large_blocks_18": (84.7,),
-    "ablations/decoder_depth_1": (84.8, 65.5), "ablations/decoder_depth_2": (84.9, 70.0),
-    "ablations/decoder_depth_4": (84.9, 71.9), "ablations/decoder_depth_12": (84.4, 73.3),
-    "ablations/decoder_width_128": (84.9, 69.1), "ablations/decoder_width_256": (84.8, 71.3),
-    "ablations/decoder_width_768": (84.4, 73.1), "ablations/decoder_width_1024": (84.3, 73.1),
-    "ablations/encoder_mask_tokens": (84.2, 59.6), "ablations/target_pca": (84.6, 72.3), "ablations/target_tokens": (85.3, 71.6),
+    "ablations/decoder_depth_1": (84.8, 65.5),
+    "ablations/decoder_depth_2": (84.9, 70.0),
+    "ablations/decoder_depth_4": (84.9, 71.9),
+    "ablations/decoder_depth_12": (84.4, 73.3),
+    "ablations/decoder_width_128": (84.9, 69.1),
+    "ablations/decoder_width_256": (84.8, 71.3),
+    "ablations/decoder_width_768": (84.4, 73.1),
+    "ablations/decoder_width_1024": (84.3, 73.1),
+    "ablations/encoder_mask_tokens": (84.2, 59.6),
+    "ablations/target_pca": (84.6, 72.3),
+    "ablations/target_tokens": (85.3, 71.6),
     "ablations/loss_all": (84.4, None),
-    "ablations/augment_none": (84.0, 65.7), "ablations/augment_fixed_crop": (84.7, 73.1), "ablations/augment_colour_jitter": (84.3, 71.9),
-    "ablations/masking_block_50": (83.9, 72.3), "ablations/masking_block_75": (82.8, 63.9), "ablations/masking_grid_75": (84.0, 66.0),
-    "ablations/mask_ratio_10": (83.2, 54.6), "ablations/mask_ratio_20": (83.4, 58.9), "ablations/mask_ratio_30": (83.4, 61.7),
-    "ablations/mask_ratio_40": (84.7, 67.0), "ablations/mask_ratio_50": (84.9, 69.9), "ablations/mask_ratio_60": (85.0, 71.8),
-    "ablations/mask_ratio_70": (84.9, 73.2), "ablations/mask_ratio_80": (84.5, 71.8), "ablations/mask_ratio_90": (83.0, 66.1),
-    "ablations/epochs_100": (82.3, 57.3), "ablations/epochs_200": (83.3, 64.4), "ablations/epochs_400": (84.3, 69.7),
-}  # fmt: skip
+    "ablations/augment_none": (84.0, 65.7),
+    "ablations/augment_fixed_crop": (84.7, 73.1),
+    "ablations/augment_colour_jitter": (84.3, 71.9),
+    "ablations/masking_block_50": (83.9, 72.3),
+    "ablations/masking_block_75": (82.8, 63.9),
+    "ablations/masking_grid_75": (84.0, 66.0),
+    "ablations/mask_ratio_10": (83.2, 54.6),
+    "ablations/mask_ratio_20": (83.4, 58.9),
+    "ablations/mask_ratio_30": (83.4, 61.7),
+    "ablations/mask_ratio_40": (84.7, 67.0),
+    "ablations/mask_ratio_50": (84.9, 69.9),
+    "ablations/mask_ratio_60": (85.0, 71.8),
+    "ablations/mask_ratio_70": (84.9, 73.2),
+    "ablations/mask_ratio_80": (84.5, 71.8),
+    "ablations/mask_ratio_90": (83.0, 66.1),
+    "ablations/epochs_100": (82.3, 57.3),
+    "ablations/epochs_200": (83.3, 64.4),
+    "ablations/epochs_400": (84.3, 69.7),
+}
 WITHOUT = {
-    "pretrain_base_1600_raw", "pretrain_base_800_raw", "pretrain_huge_1600_raw", "pretrain_huge_800", "pretrain_huge_800_raw",
-    "tokenizer", "pretrain_base_800_cross",
-}  # fmt: skip
+    "pretrain_base_1600_raw",
+    "pretrain_base_800_raw",
+    "pretrain_huge_1600_raw",
+    "pretrain_huge_800",
+    "pretrain_huge_800_raw",
+    "tokenizer",
+    "pretrain_base_800_cross",
+}
 MINE = {name.removeprefix(HOME) for name in shipped_recipes() if name.startswith(HOME)}
 
 
@@ -133,8 +171,14 @@ def test_settings_are_the_published_ones(letter: str) -> None:
     assert probe.task.options == {"tune": "frozen", "pooling": "class"}
     assert (probe.adapter.options["crop"], probe.adapter.options["scale"]) == ("area", [0.08, 1.0])
     assert tune.task.options == {
-        "tune": "full", "pooling": "mean", "smoothing": 0.1, "mixup": 0.8, "cutmix": 1.0, "mixup_prob": 1.0, "switch_prob": 0.5,
-    }  # fmt: skip
+        "tune": "full",
+        "pooling": "mean",
+        "smoothing": 0.1,
+        "mixup": 0.8,
+        "cutmix": 1.0,
+        "mixup_prob": 1.0,
+        "switch_prob": 0.5,
+    }
     assert tune.adapter.options["randaugment"] == "rand-m9-mstd0.5-inc1"
     assert tune.adapter.options["erasing"] == 0.25
     assert pretrain.adapter.options["scale"] == [0.2, 1.0]

@@ -54,8 +54,17 @@ def test_the_example_is_short() -> None:
 
 
 def test_a_plugin_file_pretrains(greenhouse: Path) -> None:
-    command = [sys.executable, "-m", "maekit", "--plugin", str(EXAMPLE), "pretrain", str(greenhouse / "recipe.yaml"),
-               "--runs", str(greenhouse / "runs")]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "maekit",
+        "--plugin",
+        str(EXAMPLE),
+        "pretrain",
+        str(greenhouse / "recipe.yaml"),
+        "--runs",
+        str(greenhouse / "runs"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "°C, %" in (greenhouse / "runs/greenhouse/report.html").read_text()
@@ -90,11 +99,18 @@ def test_an_installed_package_pretrains(greenhouse: Path, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("x = (", r"mine\.py:1:5: not valid Python"), ("x = 1\n\n1 / 0", r"mine\.py:3: the plug-in failed \(ZeroDivisionError"),
-     ("import sys\nsys.exit(3)", r"mine\.py:2: the plug-in failed \(SystemExit"), ("x = 1", "registers nothing"),
-     (MINE + "raise KeyError('gone')", r"mine\.py:4: the plug-in failed \(KeyError"),
-     ("from maekit.plugins import register\n@register('adapters', 'image')\nclass A: ...", "is taken among the installed")],
-)  # fmt: skip
+    [
+        ("x = (", r"mine\.py:1:5: not valid Python"),
+        ("x = 1\n\n1 / 0", r"mine\.py:3: the plug-in failed \(ZeroDivisionError"),
+        ("import sys\nsys.exit(3)", r"mine\.py:2: the plug-in failed \(SystemExit"),
+        ("x = 1", "registers nothing"),
+        (MINE + "raise KeyError('gone')", r"mine\.py:4: the plug-in failed \(KeyError"),
+        (
+            "from maekit.plugins import register\n@register('adapters', 'image')\nclass A: ...",
+            "is taken among the installed",
+        ),
+    ],
+)
 def test_bad_plugin_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
     path = tmp_path / "mine.py"
     path.write_text(text)

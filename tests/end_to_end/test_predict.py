@@ -114,9 +114,13 @@ def test_needs_no_training_data(run: Path, tmp_path: Path, cohort: Path) -> None
 
 @settings(deadline=None, max_examples=50)
 @given(
-    rows=st.integers(0, 120), length=st.integers(2, 30), hop=st.integers(1, 60), chunk=st.integers(1, 40),
-    piece=st.integers(1, 400), time_first=st.booleans(),
-)  # fmt: skip
+    rows=st.integers(0, 120),
+    length=st.integers(2, 30),
+    hop=st.integers(1, 60),
+    chunk=st.integers(1, 40),
+    piece=st.integers(1, 400),
+    time_first=st.booleans(),
+)
 def test_stream_reads_what_windows_are(
     rows: int, length: int, hop: int, chunk: int, piece: int, time_first: bool
 ) -> None:
@@ -129,9 +133,13 @@ def test_stream_reads_what_windows_are(
     values[::7] = np.nan
     axes = ["time", "channel"] if time_first else ["channel", "time"]
     spec = DataSpec.model_validate(
-        {"name": "x", "files": "*", "signal": {"path": "x", "axes": axes, "rate_hz": 10},
-         "window": {"axis": "time", "length": length, "hop": hop, "pad": True}}
-    )  # fmt: skip
+        {
+            "name": "x",
+            "files": "*",
+            "signal": {"path": "x", "axes": axes, "rate_hz": 10},
+            "window": {"axis": "time", "length": length, "hop": hop, "pad": True},
+        }
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x.h5"
         chunks = (min(chunk, rows), 2)
@@ -229,9 +237,11 @@ def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Pa
     count = len(rows["output"])
     result = {
         "arms": {"net": rows["output"].tolist()},
-        "distribution": {"net": {"values": rows["values"].tolist(), "log_probability": rows["log_probability"].tolist()}},
+        "distribution": {
+            "net": {"values": rows["values"].tolist(), "log_probability": rows["log_probability"].tolist()}
+        },
         "position": [[0, 5 * i] for i in range(count)],
-    }  # fmt: skip
+    }
     study = followed_in_study(result, "net", asdict(known.pace), 10.0, 1.0)
     given: dict[str, Any] = {"record": "person_001", "hop_s": 5, "gate": False, "track_s": 10.0}
     found = predict(sure, cohort / "vital_signs.h5", tmp_path / "out.csv", **given)
@@ -240,8 +250,10 @@ def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Pa
     np.testing.assert_allclose([float(row["uncertainty"]) for row in told], study["uncertainty"]["net"], rtol=1e-3)
     assert np.abs(np.array(study["arms"]["net"]) - rows["output"]).max() > 0.01, "following changes something"
     # A window without an estimate keeps its reason, and those around it go on.
-    several = [Estimate(i, i + 1, 70.0, 1.0, "" if i != 3 else "motion", rows["log_probability"][0] if i != 3 else None)
-             for i in range(6)]  # fmt: skip
+    several = [
+        Estimate(i, i + 1, 70.0, 1.0, "" if i != 3 else "motion", rows["log_probability"][0] if i != 3 else None)
+        for i in range(6)
+    ]
     out = list(followed(iter(several), Tracker(rows["values"], 1.0, 1.0, 2.0)))
     assert [row.reason for row in out] == ["", "", "", "motion", "", ""]
     assert out[3].value == 70.0
@@ -414,8 +426,10 @@ def test_classes_have_names_and_probabilities(tmp_path: Path) -> None:
         "name: states\nadapter: {name: heart_rate, patch_s: 0.5}\n"
         "data: {spec: spec.yaml, root: ROOT, split: {train: [a, b], validation: [c, d]}}\n"
         "model: {encoder: {width: 16, depth: 1, heads: 2}}\ntask: {name: classification}\n"
-        "optimizer: {base_lr: 0.1}\nschedule: {epochs: 10, warmup_epochs: 1}\ntraining: {batch_size: 4}\n".replace("ROOT", str(tmp_path))
-    )  # fmt: skip
+        "optimizer: {base_lr: 0.1}\nschedule: {epochs: 10, warmup_epochs: 1}\ntraining: {batch_size: 4}\n".replace(
+            "ROOT", str(tmp_path)
+        )
+    )
     folder = api.finetune(tmp_path / "recipe.yaml", "random", runs=tmp_path / "runs").folder
     found = predict(folder, tmp_path / "d.h5", tmp_path / "out.csv", hop_s=5, gate=False)
     _, wanted = api.predictions(folder, side="validation")

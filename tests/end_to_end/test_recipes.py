@@ -64,7 +64,10 @@ def problem(text: str, tmp_path: Path, *overrides: str) -> str:
         (GOOD.replace("mine", "../mine"), ["becomes a folder"]),
         (GOOD.replace("mine", "/mine"), ["becomes a folder"]),
         (GOOD.replace("mine", "a//b"), ["becomes a folder"]),
-        (GOOD.replace("spec.yaml}", "spec.yaml, window: {seconds: 10 s}}"), ["recipe.yaml:3:34", "10 s", "number alone (10)"]),
+        (
+            GOOD.replace("spec.yaml}", "spec.yaml, window: {seconds: 10 s}}"),
+            ["recipe.yaml:3:34", "10 s", "number alone (10)"],
+        ),
         (GOOD.replace("spec.yaml}", "spec.yaml, window: {window_ms: 10}}"), ["window_ms"]),
         (GOOD + "extends: gone.yaml\n", ["recipe.yaml:5:1", "does not exist"]),
         (GOOD + "extends: ../../../etc/passwd\n", ["leaves the folder"]),
@@ -74,12 +77,17 @@ def problem(text: str, tmp_path: Path, *overrides: str) -> str:
         ("a: [1\n", ["not valid YAML"]),
         (GOOD + "---\na: 1\n", ["more than one document"]),
         (GOOD + "<<: {a: 1}\n", ["a merge key"]),
-        ("a: &a [1,1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
-         "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n", ["expand without end"]),
-        (GOOD.replace("epochs: 3", "epochs: three") + "optimizer: {weight_decay: -1}\nsed: 3\n",
-         ["3 things to mend", "schedule.epochs", "optimizer.weight_decay", "Did you mean 'seed'?"]),
+        (
+            "a: &a [1,1,1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\n"
+            "d: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\ne: [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\n",
+            ["expand without end"],
+        ),
+        (
+            GOOD.replace("epochs: 3", "epochs: three") + "optimizer: {weight_decay: -1}\nsed: 3\n",
+            ["3 things to mend", "schedule.epochs", "optimizer.weight_decay", "Did you mean 'seed'?"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_wrong_recipe_gets(text: str, expected: list[str], tmp_path: Path) -> None:
     message = problem(text, tmp_path)
     for part in expected:
@@ -147,9 +155,17 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         return
 
 
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers(-10**9, 10**9) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3), max_leaves=5))  # fmt: skip
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(10**9), 10**9)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3),
+        max_leaves=5,
+    )
+)
 @settings(max_examples=150, deadline=None)
 def test_values_survive_writing_and_reading(value: object) -> None:
     from maekit.config.load import _scalar
@@ -164,8 +180,10 @@ def test_values_survive_writing_and_reading(value: object) -> None:
 
 
 def test_nothing_heavy_is_imported() -> None:
-    code = ("import sys, maekit.cli.main, maekit.config.load as r; r.load_recipe('heart_rate/demo_finetune');"
-            "sys.exit(' '.join(m for m in ('torch', 'numpy', 'h5py', 'matplotlib') if m in sys.modules))")  # fmt: skip
+    code = (
+        "import sys, maekit.cli.main, maekit.config.load as r; r.load_recipe('heart_rate/demo_finetune');"
+        "sys.exit(' '.join(m for m in ('torch', 'numpy', 'h5py', 'matplotlib') if m in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.strip() == ""
 
@@ -323,7 +341,7 @@ def test_options_are_checked_where_they_stand(tiny: Path, tmp_path: Path) -> Non
         "data.spec=gone": "no shipped data spec",
         "data.root=gone": "no such folder",
         "training.batch_size=4000": "do not fill one step",
-    }  # fmt: skip
+    }
     for override, message in cases.items():
         verb = api.pretrain if "task" not in override else lambda *a, **k: api.finetune(a[0], "random", **k)
         with pytest.raises(UserError, match=message):

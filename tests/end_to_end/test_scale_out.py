@@ -30,8 +30,22 @@ def rows(folder: Path, kind: str = "train", name: str = "loss") -> list[float]:
 
 def torchrun(processes: int, *arguments: str, options: tuple[str, ...] = ()) -> str:
     """The real launcher; what was said on stderr."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--standalone",
-               "--local-addr", "127.0.0.1", *options, "-m", "maekit", *arguments, "--device", "cpu"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        str(processes),
+        "--standalone",
+        "--local-addr",
+        "127.0.0.1",
+        *options,
+        "-m",
+        "maekit",
+        *arguments,
+        "--device",
+        "cpu",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stderr
@@ -90,11 +104,14 @@ def test_every_parameter_that_trains_has_a_gradient(tiny: Path, tmp_path: Path, 
 @pytest.mark.parametrize(
     "task",
     [
-        ["task={name: regression, tune: frozen, pooling: class}", "optimizer={name: lars, weight_decay: 0, base_lr: 10}"],
+        [
+            "task={name: regression, tune: frozen, pooling: class}",
+            "optimizer={name: lars, weight_decay: 0, base_lr: 10}",
+        ],
         ["task={name: regression, tune: partial, tuned_blocks: 0.5}", "training.activation_checkpointing=true"],
         ["task=regression", "optimizer={layer_decay: 0.7, clip_grad: 0.1, base_lr: 0.01}"],
     ],
-)  # fmt: skip
+)
 def test_fine_tuning_on_two_processes(tiny: Path, tmp_path: Path, one: Path, task: list[str], parallel: str) -> None:
     """Statistics of a probe, LARS, half a block, layer decay and clipping: as on one process, evaluation included."""
     options = [*STILL, *task, "schedule.warmup_epochs=0"]
@@ -237,8 +254,11 @@ def test_the_cluster_script_saves_and_goes_back_into_the_queue(tiny: Path, tmp_p
     }
     job = subprocess.Popen(
         ["bash", str(script), str(tiny), "--runs", str(tmp_path), "--device", "cpu", *sets("schedule.epochs=500")],
-        cwd=tmp_path, env={**os.environ, **variables, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env={**os.environ, **variables, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     run = Run(tmp_path / "tiny")
     deadline = time.monotonic() + 120
     while not (run.folder.is_dir() and len(run.rows()) > 3) and time.monotonic() < deadline and job.poll() is None:
@@ -268,8 +288,17 @@ loop.train = dying
 def test_torchrun_restarts_after_a_killed_worker(tiny: Path, tmp_path: Path, one: Path) -> None:
     """`--max-restarts`: one of two workers dies without a word in its first life; the run ends as if nothing had been."""
     (tmp_path / "crash.py").write_text(CRASH)
-    said = torchrun(2, "--plugin", str(tmp_path / "crash.py"), "pretrain", str(tiny), "--runs", str(tmp_path / "two"),
-                    *sets(*STILL), options=("--max-restarts", "5"))  # fmt: skip
+    said = torchrun(
+        2,
+        "--plugin",
+        str(tmp_path / "crash.py"),
+        "pretrain",
+        str(tiny),
+        "--runs",
+        str(tmp_path / "two"),
+        *sets(*STILL),
+        options=("--max-restarts", "5"),
+    )
     assert "SIGKILL" in said or "Signal 9" in said
     assert rows(tmp_path / "two/tiny", name="step") == rows(one, name="step")
     assert rows(tmp_path / "two/tiny") == pytest.approx(rows(one), rel=1e-4)

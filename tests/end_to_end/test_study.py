@@ -49,16 +49,37 @@ def trainings(cells: list[Cell]) -> list[methods.Training]:
 
 
 def test_overrides_go_where_they_belong() -> None:
-    settings = ["data.root=x", "model.mask_ratio=0.5", "model.encoder.width=8", "optimizer.base_lr=1e-3", "training.batch_size=4",
-                "task.within=3", "data.label_fraction=0.1", "init.optimizer.base_lr=1e-2", "init.recipe=a.yaml", "adapter.rate_hz=20"]  # fmt: skip
+    settings = [
+        "data.root=x",
+        "model.mask_ratio=0.5",
+        "model.encoder.width=8",
+        "optimizer.base_lr=1e-3",
+        "training.batch_size=4",
+        "task.within=3",
+        "data.label_fraction=0.1",
+        "init.optimizer.base_lr=1e-2",
+        "init.recipe=a.yaml",
+        "adapter.rate_hz=20",
+    ]
     studied = Routing(same_data=True)
     assert studied.pretraining(settings) == [
-        "data.root=x", "model.mask_ratio=0.5", "model.encoder.width=8", "training.batch_size=4", "optimizer.base_lr=1e-2", "adapter.rate_hz=20",
-    ]  # fmt: skip
+        "data.root=x",
+        "model.mask_ratio=0.5",
+        "model.encoder.width=8",
+        "training.batch_size=4",
+        "optimizer.base_lr=1e-2",
+        "adapter.rate_hz=20",
+    ]
     assert studied.labelled(settings) == [
-        "data.root=x", "model.encoder.width=8", "optimizer.base_lr=1e-3", "training.batch_size=4", "task.within=3", "data.label_fraction=0.1",
-        "init.recipe=a.yaml", "adapter.rate_hz=20",
-    ]  # fmt: skip
+        "data.root=x",
+        "model.encoder.width=8",
+        "optimizer.base_lr=1e-3",
+        "training.batch_size=4",
+        "task.within=3",
+        "data.label_fraction=0.1",
+        "init.recipe=a.yaml",
+        "adapter.rate_hz=20",
+    ]
     assert "data.root=x" not in Routing(same_data=False).pretraining(settings)
     swept = Routing(same_data=True, probing=True)
     assert "optimizer.base_lr=1e-3" in swept.pretraining(settings)
@@ -70,9 +91,16 @@ def test_overrides_go_where_they_belong() -> None:
 def test_one_pretraining_serves_all_label_fractions(labelled: Path) -> None:
     planned = study.plan(labelled, over=["label_fraction=0.3,1", "seconds=5,10"], seeds=2, overrides=[FOLDS])
     assert kinds(planned) == {
-        "pretraining": 8, "pretrained": 16, "scratch": 16, "probe": 16, "random_probe": 16, "raw": 16, "constant": 16,
-        "estimators": 4, "ceiling": 4,
-    }  # fmt: skip
+        "pretraining": 8,
+        "pretrained": 16,
+        "scratch": 16,
+        "probe": 16,
+        "random_probe": 16,
+        "raw": 16,
+        "constant": 16,
+        "estimators": 4,
+        "ceiling": 4,
+    }
     runs = [one.run for one in trainings(planned.cells)]
     assert len(set(runs)) == len(runs)
     assert any(run.startswith("labelled/seconds-5/seed0_fold0/pretraining-") for run in runs)
@@ -124,10 +152,19 @@ def test_only_what_every_seed_could_follow_is_an_arm(labelled: Path, tmp_path: P
                 path = tmp_path / f"{cell.name}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 known = {} if cell.kind != "constant" else {"pace": None if (seed, fold) == (1, 0) else pace}
-                path.write_text(json.dumps({
-                    "index": [0, 1], "label": [70.0, 71.0], "groups": [f"g{fold}"], "group": [0, 0],
-                    "position": [[0, 0.0], [0, 10.0]], "arms": {cell.kind: [70.0, 80.0]}, **known,
-                }))  # fmt: skip
+                path.write_text(
+                    json.dumps(
+                        {
+                            "index": [0, 1],
+                            "label": [70.0, 71.0],
+                            "groups": [f"g{fold}"],
+                            "group": [0, 0],
+                            "position": [[0, 0.0], [0, 10.0]],
+                            "arms": {cell.kind: [70.0, 80.0]},
+                            **known,
+                        }
+                    )
+                )
     found, _ = study.measure(replace(planned, folder=tmp_path), track_s=10.0)
     assert not [arm.name for arm in found.points[0].arms if arm.name.endswith("followed")]
     assert "too few labels" in found.notes[-1]
@@ -173,8 +210,14 @@ def test_a_new_window_keeps_the_hop_of_the_data_spec(labelled: Path, tiny: Path)
 
 @pytest.mark.parametrize(
     ("over", "chosen"),
-    [("mask_ratio=0.3,0.5,0.7", 1), ("masking=span,random", 1), ("init.epochs=1,2", 1), ("label_fraction=0.5,1", 1), ("base_lr=1,2", 1)],
-)  # fmt: skip
+    [
+        ("mask_ratio=0.3,0.5,0.7", 1),
+        ("masking=span,random", 1),
+        ("init.epochs=1,2", 1),
+        ("label_fraction=0.5,1", 1),
+        ("base_lr=1,2", 1),
+    ],
+)
 def test_the_recipe_as_it_stands_is_shown_in_full(labelled: Path, over: str, chosen: int) -> None:
     assert study.plan(labelled, over=[over], seeds=1).chosen == chosen
 

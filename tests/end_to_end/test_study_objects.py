@@ -75,8 +75,14 @@ def test_metrics_are_of_all_frames_and_of_each_drive(measured: tuple[Study, Path
         assert set(arm.groups) == set(cell["groups"]) == {"drive3", "drive4", "drive5"}
         for number, drive in enumerate(cell["groups"]):
             mine = group == number
-            only = match([one for one, kept in zip(said, mine, strict=True) if kept], [one for one, kept in zip(true, mine, strict=True) if kept],
-                         np.zeros(mine.sum(), dtype=int), 1, 2, likeness)  # fmt: skip
+            only = match(
+                [one for one, kept in zip(said, mine, strict=True) if kept],
+                [one for one, kept in zip(true, mine, strict=True) if kept],
+                np.zeros(mine.sum(), dtype=int),
+                1,
+                2,
+                likeness,
+            )
             # Detectors learn nothing that a seed decides.
             assert arm.groups[drive]["ap"] == pytest.approx(precision_and_recall(only, np.ones(1))["ap"])
         low, high = arm.intervals["ap"] or (0, 0)

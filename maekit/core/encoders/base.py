@@ -48,10 +48,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def encode(
-        self,
-        patches: Float[Tensor, "batch patch dim"],
-        valid: Bool[Tensor, "batch patch"] | None,
-        mask: Mask | None,
+        self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None, mask: Mask | None
     ) -> Float[Tensor, "batch token width"]:
         """Tokens of all patches or, in the order of `mask.ids_keep`, of those that `mask` keeps; the others are not read."""
 

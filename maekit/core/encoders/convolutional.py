@@ -116,10 +116,7 @@ class ConvolutionalEncoder(Backbone):
         """Stride along each axis, and dilation, of each block; the strides multiply to the patch."""
 
     def encode(
-        self,
-        patches: Float[Tensor, "batch patch dim"],
-        valid: Bool[Tensor, "batch patch"] | None,
-        mask: Mask | None,
+        self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None, mask: Mask | None
     ) -> Float[Tensor, "batch token width"]:
         seen = valid
         if mask is not None:

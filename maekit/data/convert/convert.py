@@ -71,8 +71,11 @@ def convert(
         UserError: files, columns or keys that are missing or damaged. Nothing half-written stays.
     """
     if spec.convert is None:
-        raise UserError("this data spec has no `convert` section", value=spec.name,
-                        mend="It reads its files as they are; point data.root at them.")  # fmt: skip
+        raise UserError(
+            "this data spec has no `convert` section",
+            value=spec.name,
+            mend="It reads its files as they are; point data.root at them.",
+        )
     if not source.is_dir():
         raise UserError("no such folder", place=str(source), expected="the folder of the published files")
     result = target if spec.convert.unzip else target / f"{spec.name}.h5"
@@ -125,9 +128,13 @@ def _read(
                 recording.attributes[name] = _attribute(values, part, row, f"{source.place}:{rules.attributes[name]}")
     if missing := wanted - seen:
         key = min(missing)
-        raise UserError("no such column or key", place=next(iter(files.values())).whole[0].place, value=key,
-                        expected="a name in one of the recording's files, for `convert.attributes`",
-                        mend=nearest(key, content.arrays))  # fmt: skip
+        raise UserError(
+            "no such column or key",
+            place=next(iter(files.values())).whole[0].place,
+            value=key,
+            expected="a name in one of the recording's files, for `convert.attributes`",
+            mend=nearest(key, content.arrays),
+        )
     for name, recording in recordings.items():
         _complete(rules, recording, name)
     return recordings
@@ -139,15 +146,24 @@ def _parts(
     """(suffix of the recording's name, dataset, row among several recordings of one file)."""
     values = values_of(rule, content)
     if not isinstance(values, np.ndarray):
-        raise UserError("no numbers in time", place=content.place, expected="a format of arrays",
-                        mend="Files that hold a frame each need the group `frame` in `convert.record`.")  # fmt: skip
+        raise UserError(
+            "no numbers in time",
+            place=content.place,
+            expected="a format of arrays",
+            mend="Files that hold a frame each need the group `frame` in `convert.record`.",
+        )
     stamps = None
     if rule.time is not None:
         stamps = content.numbers(rule.time).astype(np.float64).ravel() * _SECONDS[rule.time_unit]
     if rule.offsets is None:
         if content.rate_hz is not None and rule.rate_hz not in (None, content.rate_hz):
-            raise UserError("a rate other than the stated one", place=content.place, value=content.rate_hz,
-                            expected=f"{rule.rate_hz:g} Hz", mend="Leave `rate_hz` out: the file states it.")  # fmt: skip
+            raise UserError(
+                "a rate other than the stated one",
+                place=content.place,
+                value=content.rate_hz,
+                expected=f"{rule.rate_hz:g} Hz",
+                mend="Leave `rate_hz` out: the file states it.",
+            )
         yield "", _part(rule, values, stamps, rule.rate_hz or content.rate_hz, content.place, through), None
         return
     if stamps is not None:
@@ -157,8 +173,12 @@ def _parts(
     if rule.rate_key is not None:
         rates = content.numbers(rule.rate_key).ravel()
         if len(rates) != len(offsets) - 1 or not (np.isfinite(rates) & (rates > 0)).all():
-            raise UserError("not one rate a recording", place=f"{content.place}:{rule.rate_key}", value=f"{len(rates)} values",
-                            expected=f"{len(offsets) - 1} rates above 0 Hz")  # fmt: skip
+            raise UserError(
+                "not one rate a recording",
+                place=f"{content.place}:{rule.rate_key}",
+                value=f"{len(rates)} values",
+                expected=f"{len(offsets) - 1} rates above 0 Hz",
+            )
     for row, (start, stop) in enumerate(pairwise(offsets)):
         rate = rule.rate_hz if rates is None else float(rates[row])
         own = None if stamps is None else stamps[start:stop]
@@ -199,16 +219,24 @@ def _complete(rules: Conversion, recording: _Recording, name: str) -> None:
     """Empty datasets for optional streams; one clock for all, or none."""
     clocks = {stream: part.start_s is not None for stream, part in recording.streams.items()}
     if len(set(clocks.values())) > 1:
-        raise UserError("streams with and without time stamps in one recording", place=name, value=clocks,
-                        mend="Their common start is unknown: give each its `time`, or none of them.")  # fmt: skip
+        raise UserError(
+            "streams with and without time stamps in one recording",
+            place=name,
+            value=clocks,
+            mend="Their common start is unknown: give each its `time`, or none of them.",
+        )
     found = recording.streams
     recording.streams = {
         stream: found.get(stream, Timed(np.zeros(0, dtype=np.float32), rule.rate_hz or rule.resample_hz))
         for stream, rule in rules.streams.items()
     }
     if not len(next(iter(recording.streams.values())).values):
-        raise UserError("a recording without its first stream", place=name, value=next(iter(rules.streams)),
-                        expected="values, which start the recording")  # fmt: skip
+        raise UserError(
+            "a recording without its first stream",
+            place=name,
+            value=next(iter(rules.streams)),
+            expected="values, which start the recording",
+        )
 
 
 def _derive(
@@ -218,8 +246,13 @@ def _derive(
         place = f"convert.derived.{derived}"
         known = derivations.get(rule.adapter, {})
         if rule.function not in known:
-            raise UserError("no such derivation", place=place, value=f"{rule.adapter}.{rule.function}",
-                            expected="one of " + ", ".join(known), mend=nearest(rule.function, known))  # fmt: skip
+            raise UserError(
+                "no such derivation",
+                place=place,
+                value=f"{rule.adapter}.{rule.function}",
+                expected="one of " + ", ".join(known),
+                mend=nearest(rule.function, known),
+            )
         part = recording.streams.get(rule.source)
         if part is None or part.rate_hz is None:
             raise UserError("a derivation needs a stream with a rate", place=place, value=rule.source)
@@ -237,12 +270,21 @@ def _derive(
 def _place(file: h5py.File, name: str, spec: DataSpec) -> h5py.Group:
     if spec.records is not None:
         if name in file:
-            raise UserError("two recordings of one name", place=spec.name, value=name,
-                            mend="Let the group `record` of `convert.record` take in what tells them apart.")  # fmt: skip
+            raise UserError(
+                "two recordings of one name",
+                place=spec.name,
+                value=name,
+                mend="Let the group `record` of `convert.record` take in what tells them apart.",
+            )
         return file.create_group(name)
     if len(file):
-        raise UserError("several recordings, but no groups to hold them", place=spec.name, value=name,
-                        expected="one recording", mend='Set `records: "/*"` in the data spec.')  # fmt: skip
+        raise UserError(
+            "several recordings, but no groups to hold them",
+            place=spec.name,
+            value=name,
+            expected="one recording",
+            mend='Set `records: "/*"` in the data spec.',
+        )
     return file
 
 

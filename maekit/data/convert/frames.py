@@ -88,8 +88,13 @@ def frame_recordings(
         most = max(map(len, files[stream].frames.values()), default=0)
         for number, sources in files[stream].frames.items():
             if len(sources) != most:
-                raise UserError(f"a frame with fewer files of {stream!r} than others", place=sources[0].place,
-                                value=len(sources), expected=f"{most}", mend="Is the copy complete?")  # fmt: skip
+                raise UserError(
+                    f"a frame with fewer files of {stream!r} than others",
+                    place=sources[0].place,
+                    value=len(sources),
+                    expected=f"{most}",
+                    mend="Is the copy complete?",
+                )
             make = partial(_read, rule, sources, through)
             recording.rows.setdefault(stream, {})[number] = _Row(sources[0].place, make)
     return found
@@ -108,8 +113,12 @@ def _joined(rule: Stream, sources: Sequence[Source]) -> Any:
         return parts
     for part, source in zip(parts, sources, strict=True):
         if part.shape != parts[0].shape:
-            raise UserError("files that belong together, but are not alike", place=source.place, value=part.shape,
-                            expected=f"{parts[0].shape}, as in {sources[0].place}")  # fmt: skip
+            raise UserError(
+                "files that belong together, but are not alike",
+                place=source.place,
+                value=part.shape,
+                expected=f"{parts[0].shape}, as in {sources[0].place}",
+            )
     return np.stack(parts)
 
 
@@ -135,9 +144,13 @@ def _same(made: Made) -> Made:
 
 
 def _told_apart(
-    rules: Conversion, stream: str, source: Source, through: Transformation | None, record: str,
+    rules: Conversion,
+    stream: str,
+    source: Source,
+    through: Transformation | None,
+    record: str,
     found: dict[str, FrameRecording],
-) -> None:  # fmt: skip
+) -> None:
     """Rows of one file to the recordings that they belong to."""
     rule = rules.streams[stream]
     content = source.read()
@@ -164,14 +177,22 @@ def _told_apart(
             *((name, column[row].item()) for name, column in noted.items()),
         ]:
             if recording.attributes.setdefault(name, value) != value:
-                raise UserError("not one value a recording", place=f"{content.place}:{name}", value=value,
-                                expected=f"{recording.attributes[name]}, as in the rows of {suffix} before")  # fmt: skip
+                raise UserError(
+                    "not one value a recording",
+                    place=f"{content.place}:{name}",
+                    value=value,
+                    expected=f"{recording.attributes[name]}, as in the rows of {suffix} before",
+                )
         recording.attributes |= source.attributes
         rows = recording.rows.setdefault(stream, {})
         number = len(rows) if numbers is None else int(numbers[row])
         if number in rows:
-            raise UserError("two rows for one frame", place=f"{content.place}:{rule.number}", value=number,
-                            expected=f"frames of {suffix} with a number each")  # fmt: skip
+            raise UserError(
+                "two rows for one frame",
+                place=f"{content.place}:{rule.number}",
+                value=number,
+                expected=f"frames of {suffix} with a number each",
+            )
         piece = values[row] if edges is None else values[edges[row] : edges[row + 1]]
         place = f"{content.place}:{row}"
         rows[number] = _Row(place, partial(made_of, piece, through, place))
@@ -229,25 +250,35 @@ def _common(recording: FrameRecording, rules: Conversion, name: str, tell: Calla
     """The numbers of the frames that are written."""
     first = next(iter(rules.streams))
     if not recording.rows.get(first):
-        raise UserError("a recording without frames of its first stream", place=name, value=first,
-                        expected="a file or row for each frame, which says which frames there are")  # fmt: skip
+        raise UserError(
+            "a recording without frames of its first stream",
+            place=name,
+            value=first,
+            expected="a file or row for each frame, which says which frames there are",
+        )
     kept = set(recording.rows[first])
     for stream, rows in recording.rows.items():
         lacking = sorted(set(recording.rows[first]) - set(rows))
         if lacking and stream not in recording.silent:
             if rules.frames == "all":
                 raise UserError(
-                    f"frames without {stream!r}", place=name, value=_some(lacking),
+                    f"frames without {stream!r}",
+                    place=name,
+                    value=_some(lacking),
                     expected=f"one for each of the {len(recording.rows[first])} frames of {first!r}",
                     mend="Is the copy complete? `frames: common` in `convert` leaves such frames out.",
-                )  # fmt: skip
+                )
             kept -= set(lacking)
             tell(f"{name}: left out {_some(lacking)}, without {stream}")
         if more := sorted(set(rows) - set(recording.rows[first])):
             tell(f"{name}/{stream}: not used, frames that {first} has not: {_some(more)}")
     if not kept:
-        raise UserError("no frame that all streams have", place=name, value=list(recording.rows),
-                        expected="the same numbers in their files' names")  # fmt: skip
+        raise UserError(
+            "no frame that all streams have",
+            place=name,
+            value=list(recording.rows),
+            expected="the same numbers in their files' names",
+        )
     return sorted(kept)
 
 
@@ -261,20 +292,30 @@ def _put(group: h5py.Group, stream: str, at: int, count: int, values: Any, place
     _check_numbers(values, place, stream)
     if stream not in group:
         rows = min(count, max(1, _SMALL // max(1, values.size)))
-        group.create_dataset(stream, (count, *values.shape), values.dtype, chunks=(rows, *values.shape),
-                             compression="gzip", shuffle=True)  # fmt: skip
+        group.create_dataset(
+            stream, (count, *values.shape), values.dtype, chunks=(rows, *values.shape), compression="gzip", shuffle=True
+        )
     data = group[stream]
     if values.shape != data.shape[1:]:
-        raise UserError("a frame of another shape", place=place, value=values.shape,
-                        expected=f"{data.shape[1:]}, as in the frames before")  # fmt: skip
+        raise UserError(
+            "a frame of another shape",
+            place=place,
+            value=values.shape,
+            expected=f"{data.shape[1:]}, as in the frames before",
+        )
     data[at] = values
 
 
 def _check_numbers(values: Any, place: str, stream: str) -> None:
     if not isinstance(values, np.ndarray) or values.dtype.kind not in readers.NUMERIC or 0 in values.shape:
         kind = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
-        raise UserError(f"nothing that can be stored as {stream!r}", place=place, value=kind,
-                        expected="an array of numbers", mend="A document needs a `through`.")  # fmt: skip
+        raise UserError(
+            f"nothing that can be stored as {stream!r}",
+            place=place,
+            value=kind,
+            expected="an array of numbers",
+            mend="A document needs a `through`.",
+        )
 
 
 def _objects(values: Any, columns: Iterable[str], place: str) -> Any:

@@ -69,8 +69,13 @@ class Content:
             UserError: none of that name (the nearest is named), or one that only a pickle could hold.
         """
         if str(name) not in self.arrays:
-            raise UserError("no such column or key", place=self.place, value=name,
-                            expected="one of " + ", ".join(self.arrays), mend=nearest(str(name), self.arrays))  # fmt: skip
+            raise UserError(
+                "no such column or key",
+                place=self.place,
+                value=name,
+                expected="one of " + ", ".join(self.arrays),
+                mend=nearest(str(name), self.arrays),
+            )
         try:
             return self.arrays[str(name)]
         except (ValueError, EOFError, OSError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
@@ -86,17 +91,23 @@ class Content:
         if values.dtype.kind in NUMERIC:
             return values
         if not self.lines:
-            raise UserError("no numbers", place=f"{self.place}:{name}", value=f"{values.dtype} {values.shape}",
-                            expected="an array of numbers")  # fmt: skip
+            raise UserError(
+                "no numbers",
+                place=f"{self.place}:{name}",
+                value=f"{values.dtype} {values.shape}",
+                expected="an array of numbers",
+            )
         try:
             return np.array([_number(cell, self.decimal) for cell in values.tolist()])
         except ValueError:
             wrong = next(i for i, cell in enumerate(values.tolist()) if not _is_number(cell, self.decimal))
             raise UserError(
-                "a cell that is no number", place=f"{self.place}:{self.lines[wrong]}", value=str(values[wrong]),
+                "a cell that is no number",
+                place=f"{self.place}:{self.lines[wrong]}",
+                value=str(values[wrong]),
                 expected=f"a number or nothing in column {name!r}",
                 mend='A unit or a date? Change the file or name another column. A decimal comma: `decimal: ","`.',
-            ) from None  # fmt: skip
+            ) from None
 
     def numbers_or_text(self, name: str) -> NDArray[Any]:
         """One array; a CSV's column as numbers where all its cells are."""
@@ -162,14 +173,33 @@ def parse(content: bytes, place: str, kind: str, *, delimiter: str | None = None
 def kind_of(name: str, place: str) -> str:
     """The format that a file name tells."""
     plain = name.lower().removesuffix(".gz")
-    kinds = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".npy": "npy", ".npz": "npz", ".mat": "mat", ".wav": "wav",
-             ".h5": "hdf5", ".hdf5": "hdf5", ".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".json": "json",
-             ".pickle": "pickle", ".pkl": "pickle"}  # fmt: skip
+    kinds = {
+        ".csv": "csv",
+        ".tsv": "csv",
+        ".txt": "csv",
+        ".npy": "npy",
+        ".npz": "npz",
+        ".mat": "mat",
+        ".wav": "wav",
+        ".h5": "hdf5",
+        ".hdf5": "hdf5",
+        ".png": "png",
+        ".jpg": "jpg",
+        ".jpeg": "jpg",
+        ".json": "json",
+        ".pickle": "pickle",
+        ".pkl": "pickle",
+    }
     for suffix, kind in kinds.items():
         if plain.endswith(suffix):
             return kind
-    raise UserError("a format that is not read", place=place, value=name, expected="CSV (.csv, .csv.gz), NPY, NPZ, MAT, WAV, HDF5, PNG, JPEG, JSON or a pickle",
-                    mend="State `format` in the data spec where the name does not tell.")  # fmt: skip
+    raise UserError(
+        "a format that is not read",
+        place=place,
+        value=name,
+        expected="CSV (.csv, .csv.gz), NPY, NPZ, MAT, WAV, HDF5, PNG, JPEG, JSON or a pickle",
+        mend="State `format` in the data spec where the name does not tell.",
+    )
 
 
 def open_zip(path: Path) -> zipfile.ZipFile:
@@ -185,8 +215,12 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     for name in archive.namelist():
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
             archive.close()
-            raise UserError("a member that would be written outside the folder", place=str(path), value=name,
-                            mend="Do not trust this archive.")  # fmt: skip
+            raise UserError(
+                "a member that would be written outside the folder",
+                place=str(path),
+                value=name,
+                mend="Do not trust this archive.",
+            )
     return archive
 
 
@@ -201,8 +235,11 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
     except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"cannot be unpacked ({error})", place=f"{place}!{name}",
-                        mend="Is it damaged or encrypted? Copy it again, or unpack it yourself.") from error  # fmt: skip
+        raise UserError(
+            f"cannot be unpacked ({error})",
+            place=f"{place}!{name}",
+            mend="Is it damaged or encrypted? Copy it again, or unpack it yourself.",
+        ) from error
 
 
 def _check_members(archive: zipfile.ZipFile, place: str, names: Sequence[str]) -> None:
@@ -213,9 +250,13 @@ def _check_members(archive: zipfile.ZipFile, place: str, names: Sequence[str]) -
 
 def _check_size(unpacked: int, packed: int, place: str) -> None:
     if unpacked > LARGEST or unpacked > max(HARMLESS, 500 * packed):
-        raise UserError("unpacks to an absurd size", place=place, value=f"more than {unpacked >> 20} MiB from {packed >> 10} KiB",
-                        expected=f"at most {LARGEST >> 30} GiB, and above {HARMLESS >> 20} MiB at most 500 times the packed size",
-                        mend="Unpack it yourself if it is sound.")  # fmt: skip
+        raise UserError(
+            "unpacks to an absurd size",
+            place=place,
+            value=f"more than {unpacked >> 20} MiB from {packed >> 10} KiB",
+            expected=f"at most {LARGEST >> 30} GiB, and above {HARMLESS >> 20} MiB at most 500 times the packed size",
+            mend="Unpack it yourself if it is sound.",
+        )
 
 
 def _limited(path: Path) -> bytes:
@@ -262,9 +303,13 @@ def _csv(content: bytes, place: str, delimiter: str | None, decimal: str) -> Con
         raise UserError("two columns of one name", place=place, value=twice, mend="Rename one of them in the file.")
     for line, row in zip(lines, rows, strict=True):
         if len(row) != len(names):
-            raise UserError("a row of another length", place=f"{place}:{line}", value=f"{len(row)} cells",
-                            expected=f"{len(names)}, as the first row has",
-                            mend="Give `delimiter` if it was taken for another one.")  # fmt: skip
+            raise UserError(
+                "a row of another length",
+                place=f"{place}:{line}",
+                value=f"{len(row)} cells",
+                expected=f"{len(names)}, as the first row has",
+                mend="Give `delimiter` if it was taken for another one.",
+            )
     columns = zip(names, zip(*rows, strict=True), strict=True)
     return Content(place, {name: np.array(column) for name, column in columns if name}, None, lines, decimal)
 
@@ -314,8 +359,13 @@ class _Datasets(Mapping[str, "NDArray[Any]"]):
 
 def _int16(content: bytes, place: str) -> NDArray[Any]:
     if len(content) % 2 or not content:
-        raise UserError("no whole number of 16-bit values", place=place, value=f"{len(content)} bytes",
-                        expected="an even number", mend="Is it cut off, or of another format?")  # fmt: skip
+        raise UserError(
+            "no whole number of 16-bit values",
+            place=place,
+            value=f"{len(content)} bytes",
+            expected="an even number",
+            mend="Is it cut off, or of another format?",
+        )
     return np.frombuffer(content, dtype="<i2")
 
 
@@ -338,8 +388,13 @@ def _check_complete(content: bytes, place: str) -> None:
         if content[at : at + 4] == b"data":
             # A recorder that writes into a pipe cannot know the size and states the largest.
             if size != 0xFFFFFFFF and at + 8 + size > len(content):
-                raise UserError("cut off", place=place, value=f"{len(content)} bytes", expected=f"{at + 8 + size} bytes",
-                                mend="Copy it again.")  # fmt: skip
+                raise UserError(
+                    "cut off",
+                    place=place,
+                    value=f"{len(content)} bytes",
+                    expected=f"{at + 8 + size} bytes",
+                    mend="Copy it again.",
+                )
             return
         at += 8 + size + size % 2
 

@@ -79,10 +79,12 @@ def index_of(rules: Conversion, source: Path, archives: ExitStack) -> Index:
             found = re.search(rules.record, path)
             if found is None:
                 raise UserError(
-                    "a file that the pattern of recordings does not match", place=place, value=path,
+                    "a file that the pattern of recordings does not match",
+                    place=place,
+                    value=path,
                     expected=f"a path that holds {rules.record!r}",
                     mend="Change `convert.record`, or narrow `files` if it is none of the recordings.",
-                )  # fmt: skip
+                )
             named = {key: value for key, value in found.groupdict().items() if value is not None}
             number = named.pop(FRAME, None)
             parts = [named.pop(key) for key in list(named) if key.startswith("record")]
@@ -92,19 +94,32 @@ def index_of(rules: Conversion, source: Path, archives: ExitStack) -> Index:
             if there and not rule.several:
                 of = f"the recording {record!r}" + (f", frame {number}" if number else "")
                 raise UserError(
-                    f"two files for {stream!r} of {of}", place=place, value=there[0].place, expected="one",
+                    f"two files for {stream!r} of {of}",
+                    place=place,
+                    value=there[0].place,
+                    expected="one",
                     mend="Let the group `record` of `convert.record` take in what tells them apart; "
                     "`several: true` where they belong together.",
-                )  # fmt: skip
+                )
             there.append(Source(place, read, named))
     if not index:
-        raise UserError("no source file matches", place=str(source), value=[s.files for s in rules.streams.values()],
-                        expected="the published files", mend="Is this the right folder?")  # fmt: skip
+        raise UserError(
+            "no source file matches",
+            place=str(source),
+            value=[s.files for s in rules.streams.values()],
+            expected="the published files",
+            mend="Is this the right folder?",
+        )
     for record, streams in index.items():
         for stream, rule in rules.streams.items():
             if stream not in streams and not rule.optional:
-                raise UserError("a recording without one of its streams", place=str(source), value=record, expected=stream,
-                                mend="Set `optional: true` on that stream if this is so.")  # fmt: skip
+                raise UserError(
+                    "a recording without one of its streams",
+                    place=str(source),
+                    value=record,
+                    expected=stream,
+                    mend="Set `optional: true` on that stream if this is so.",
+                )
     return index
 
 
@@ -112,8 +127,12 @@ def _number(text: str, place: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise UserError("not the number of a frame", place=place, value=text,
-                        expected="digits, for the group `frame` of `convert.record`") from None  # fmt: skip
+        raise UserError(
+            "not the number of a frame",
+            place=place,
+            value=text,
+            expected="digits, for the group `frame` of `convert.record`",
+        ) from None
 
 
 def _files(

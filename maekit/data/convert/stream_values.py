@@ -49,9 +49,12 @@ def offsets_of(rule: Stream, content: readers.Content, rows: int) -> Any:
         and offsets[-1] == rows
         and (offsets[1:] >= offsets[:-1]).all()
     ):
-        raise UserError("not row offsets of these values", place=f"{content.place}:{rule.offsets}",
-                        value=offsets.tolist() if len(offsets) < 9 else [*offsets[:4].tolist(), "...", offsets[-1].item()],
-                        expected=f"whole numbers that rise from 0 to {rows}")  # fmt: skip
+        raise UserError(
+            "not row offsets of these values",
+            place=f"{content.place}:{rule.offsets}",
+            value=offsets.tolist() if len(offsets) < 9 else [*offsets[:4].tolist(), "...", offsets[-1].item()],
+            expected=f"whole numbers that rise from 0 to {rows}",
+        )
     return offsets
 
 
@@ -65,14 +68,23 @@ def function_of(rule: Stream, stream: str, transformations: Transformations) -> 
         return None
     place, known = f"convert.streams.{stream}.through", transformations.get(rule.through.adapter, {})
     if rule.through.function not in known:
-        raise UserError("no such transformation", place=place, value=f"{rule.through.adapter}.{rule.through.function}",
-                        expected="one of " + ", ".join(known), mend=nearest(rule.through.function, known))  # fmt: skip
+        raise UserError(
+            "no such transformation",
+            place=place,
+            value=f"{rule.through.adapter}.{rule.through.function}",
+            expected="one of " + ", ".join(known),
+            mend=nearest(rule.through.function, known),
+        )
     function = known[rule.through.function]
     try:
         signature(function).bind(None, **rule.through.options)
     except TypeError as error:
-        raise UserError(f"not the options of {rule.through.function} ({error})", place=place,
-                        value=rule.through.options, expected=str(signature(function))) from None  # fmt: skip
+        raise UserError(
+            f"not the options of {rule.through.function} ({error})",
+            place=place,
+            value=rule.through.options,
+            expected=str(signature(function)),
+        ) from None
     return partial(function, **rule.through.options)
 
 

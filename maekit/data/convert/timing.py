@@ -81,23 +81,41 @@ def check_stamps(stamps: NDArray[np.float64], place: str) -> None:
         UserError: fewer than two, missing ones, or a step back.
     """
     if len(stamps) < 2:
-        raise UserError("too few time stamps for a rate", place=place, value=len(stamps), expected="two rows or more",
-                        mend="Leave `time` out and state `rate_hz`.")  # fmt: skip
+        raise UserError(
+            "too few time stamps for a rate",
+            place=place,
+            value=len(stamps),
+            expected="two rows or more",
+            mend="Leave `time` out and state `rate_hz`.",
+        )
     if not np.isfinite(stamps).all():
-        raise UserError("a time stamp is missing", place=place, value=f"row {int(np.argmin(np.isfinite(stamps)))}",
-                        expected="a time in every row")  # fmt: skip
+        raise UserError(
+            "a time stamp is missing",
+            place=place,
+            value=f"row {int(np.argmin(np.isfinite(stamps)))}",
+            expected="a time in every row",
+        )
     if (back := np.diff(stamps) < 0).any():
         row = int(np.argmax(back)) + 1
-        raise UserError("time stamps that go back", place=place, value=f"{stamps[row]:.6f} after {stamps[row - 1]:.6f} (row {row})",
-                        expected="stamps in order", mend="Two recordings in one file? Split them. Out of order? Sort them.")  # fmt: skip
+        raise UserError(
+            "time stamps that go back",
+            place=place,
+            value=f"{stamps[row]:.6f} after {stamps[row - 1]:.6f} (row {row})",
+            expected="stamps in order",
+            mend="Two recordings in one file? Split them. Out of order? Sort them.",
+        )
 
 
 def _check_length(length: float, rows: int, place: str) -> None:
     """Refuse a grid that is nearly empty: stamps in another unit, or recordings that lie far apart."""
     if length > max(_MOST_ROWS, 100 * rows):
-        raise UserError("time stamps that span far more than was measured", place=place, value=f"{rows} rows",
-                        expected=f"most of {length:.0f} points in time",
-                        mend="Is `time_unit` right? Two recordings in one file? Split them.")  # fmt: skip
+        raise UserError(
+            "time stamps that span far more than was measured",
+            place=place,
+            value=f"{rows} rows",
+            expected=f"most of {length:.0f} points in time",
+            mend="Is `time_unit` right? Two recordings in one file? Split them.",
+        )
 
 
 def steady(values: NDArray[Any], stamps: NDArray[np.float64], place: str) -> Timed:
@@ -110,10 +128,12 @@ def steady(values: NDArray[Any], stamps: NDArray[np.float64], place: str) -> Tim
     interval = float(stamps[-1] - stamps[0]) / len(steps)
     if interval <= 0 or np.abs(steps - interval).max() > 0.01 * interval:
         raise UserError(
-            "time stamps that are not evenly spaced", place=place,
-            value=f"intervals of {steps.min():.6g} to {steps.max():.6g} s", expected="a steady rate to within 1 %",
+            "time stamps that are not evenly spaced",
+            place=place,
+            value=f"intervals of {steps.min():.6g} to {steps.max():.6g} s",
+            expected="a steady rate to within 1 %",
             mend="Give `rate_hz` if the device's clock is steady, or `resample_hz` to put the data on an even grid.",
-        )  # fmt: skip
+        )
     return Timed(values, 1 / interval, float(stamps[0]))
 
 
@@ -140,10 +160,12 @@ def clocked(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float, p
     drift = float(np.polyfit(position / position[-1], residual - start, 1)[0])
     if abs(drift) > 0.002 * seconds + 2 / rate_hz:
         raise UserError(
-            "time stamps that do not keep the stated rate", place=place, value=f"{drift:+.3f} s in {seconds:.0f} s",
+            "time stamps that do not keep the stated rate",
+            place=place,
+            value=f"{drift:+.3f} s in {seconds:.0f} s",
             expected=f"{rate_hz:g} Hz to within 0.2 %",
             mend="Correct `rate_hz`, or give `resample_hz` alone if there is no steady clock.",
-        )  # fmt: skip
+        )
     if position[-1] == len(stamps) - 1:
         return Timed(values, rate_hz, start)
     length = int(position[-1]) + 1

@@ -105,9 +105,13 @@ def plain(content: bytes, place: str) -> Any:
     try:
         return _Plain(io.BytesIO(content)).load()
     except _NotPlain as error:
-        raise UserError("a pickle that holds more than data", place=place, value=str(error),
-                        expected="containers, numbers, text and NumPy arrays",
-                        mend="Nothing of it was run. If you trust it, save its data in another format yourself.") from error  # fmt: skip
+        raise UserError(
+            "a pickle that holds more than data",
+            place=place,
+            value=str(error),
+            expected="containers, numbers, text and NumPy arrays",
+            mend="Nothing of it was run. If you trust it, save its data in another format yourself.",
+        ) from error
     except Exception as error:  # damaged bytes end in anything from EOFError to IndexError
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(

@@ -33,9 +33,13 @@ class SignalsBeside:
     def __init__(self, spec: DataSpec, window: Window | None, wanted: Sequence[str], max_sample_bytes: int) -> None:
         for name in wanted:
             if name not in spec.beside:
-                raise UserError("no such signal beside", place=f"data spec {spec.name}: beside", value=name,
-                                expected="one of " + (", ".join(spec.beside) or "(it has none)"),
-                                mend=nearest(name, spec.beside) or "Name it in `beside` of the data spec.")  # fmt: skip
+                raise UserError(
+                    "no such signal beside",
+                    place=f"data spec {spec.name}: beside",
+                    value=name,
+                    expected="one of " + (", ".join(spec.beside) or "(it has none)"),
+                    mend=nearest(name, spec.beside) or "Name it in `beside` of the data spec.",
+                )
         self.readers: dict[str, RecordingReader] = {}
         for name in wanted:
             signal = spec.beside[name]
@@ -57,9 +61,11 @@ class SignalsBeside:
             recording = reader.describe(file, path, record)
             if reader.window is not None and recording.rows != rows:
                 raise UserError(
-                    f"{name!r} has other rows than the signal beside it", place=f"{path}:{recording.dataset}",
-                    value=recording.rows, expected=f"{rows}: one for each of the signal's",
-                )  # fmt: skip
+                    f"{name!r} has other rows than the signal beside it",
+                    place=f"{path}:{recording.dataset}",
+                    value=recording.rows,
+                    expected=f"{rows}: one for each of the signal's",
+                )
             if self._found[name]:
                 reader.check_alike(recording, next(iter(self._found[name].values())))
             self._found[name][self._count] = recording
@@ -85,8 +91,12 @@ class SignalsBeside:
                 continue
             some = [self._found[name][number] for number in used if number in self._found[name]]
             if not some:
-                raise UserError("no recording has this signal", place=f"data spec {reader.spec.name}: beside",
-                                value=name, expected=f"a dataset {reader.signal.path!r} in some recording")  # fmt: skip
+                raise UserError(
+                    "no recording has this signal",
+                    place=f"data spec {reader.spec.name}: beside",
+                    value=name,
+                    expected=f"a dataset {reader.signal.path!r} in some recording",
+                )
             found[name] = reader.info(some)
         return found
 

@@ -83,15 +83,20 @@ def read_groups(group: Group | None, dataset: h5py.Dataset, record: h5py.Group, 
         match = re.search(pattern, text)
         if match is None:
             raise UserError(
-                "the group's pattern does not match", place=path, value=text, expected=f"a match of {pattern!r}",
+                "the group's pattern does not match",
+                place=path,
+                value=text,
+                expected=f"a match of {pattern!r}",
                 mend="Correct `group` in the data spec.",
-            )  # fmt: skip
+            )
         names, expected = [match.group("group") if "group" in match.re.groupindex else match.group()], 1
     if len(names) != expected:
         raise UserError(
-            "the groups are not as many as the recording's rows", place=path, value=len(names),
+            "the groups are not as many as the recording's rows",
+            place=path,
+            value=len(names),
             expected=f"one name, or {rows}",
-        )  # fmt: skip
+        )
     if not all(names):
         raise UserError("an empty group name", place=path, mend="Give every recording the name of its group.")
     return np.array(names)
@@ -124,9 +129,13 @@ class LabelReader:
         self._reduce = known[self.name]
 
     def read(
-        self, dataset: h5py.Dataset, record: h5py.Group, rows: int, windows: Sequence[tuple[int, int]],
+        self,
+        dataset: h5py.Dataset,
+        record: h5py.Group,
+        rows: int,
+        windows: Sequence[tuple[int, int]],
         rate_hz: float | None,
-    ) -> NDArray[np.float64]:  # fmt: skip
+    ) -> NDArray[np.float64]:
         """(windows,) labels; class indices where there are classes; NaN where a window has none.
 
         Args:
@@ -175,9 +184,10 @@ class LabelReader:
     ) -> NDArray[np.float64]:
         if rate_hz is None:
             raise UserError(
-                "event times, but the signal has no time axis", place=place,
+                "event times, but the signal has no time axis",
+                place=place,
                 mend="Name the axis `time` in `signal.axes` and give `rate_hz`.",
-            )  # fmt: skip
+            )
         times = np.sort(times[np.isfinite(times)].reshape(-1)) + self.label.offset_s
         labels = np.empty(len(windows))
         for i, (start, stop) in enumerate(windows):
@@ -193,14 +203,15 @@ class LabelReader:
         text = raw.dtype.kind in "OSU"
         if raw.dtype.kind not in "biufOSU":
             raise UserError(
-                "labels that are neither numbers nor names", place=place, value=str(raw.dtype),
+                "labels that are neither numbers nor names",
+                place=place,
+                value=str(raw.dtype),
                 expected="numbers, or text with `classes`",
-            )  # fmt: skip
+            )
         if text and self.classes is None:
             raise UserError(
-                "labels are text, but the data spec names no classes", place=place,
-                mend="List them in `label.classes`.",
-            )  # fmt: skip
+                "labels are text, but the data spec names no classes", place=place, mend="List them in `label.classes`."
+            )
         if self.classes is None:
             return np.asarray(raw, np.float64)
         if text:
@@ -209,17 +220,22 @@ class LabelReader:
             unknown = next((name for name in names if name not in index), None)
             if unknown is not None:
                 raise UserError(
-                    "an unknown class", place=place, value=unknown, expected="one of " + ", ".join(self.classes),
+                    "an unknown class",
+                    place=place,
+                    value=unknown,
+                    expected="one of " + ", ".join(self.classes),
                     mend=nearest(unknown, self.classes) or "Add it to `label.classes` in the data spec.",
-                )  # fmt: skip
+                )
             return np.array([index[name] for name in names], np.float64).reshape(raw.shape)
         values = np.asarray(raw, np.float64)
         wrong = np.isfinite(values) & ((values != np.round(values)) | (values < 0) | (values >= len(self.classes)))
         if wrong.any():
             raise UserError(
-                "an unknown class", place=place, value=float(np.ravel(values)[np.ravel(wrong)][0]),
+                "an unknown class",
+                place=place,
+                value=float(np.ravel(values)[np.ravel(wrong)][0]),
                 expected=f"an index from 0 to {len(self.classes) - 1}, or a name",
-            )  # fmt: skip
+            )
         return values
 
 

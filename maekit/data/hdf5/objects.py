@@ -33,7 +33,9 @@ class ObjectReader:
         self.label, self.columns = label, tuple(label.objects)
         self.classes = tuple(label.classes) if label.classes is not None else None
 
-    def read(self, dataset: h5py.Dataset, record: h5py.Group, rows: int, windows: Sequence[tuple[int, int]]) -> NDArray[np.float32] | None:  # fmt: skip
+    def read(
+        self, dataset: h5py.Dataset, record: h5py.Group, rows: int, windows: Sequence[tuple[int, int]]
+    ) -> NDArray[np.float32] | None:
         """(window, object, column) of the last row of each window, NaN where it has fewer; None for a recording without labels.
 
         Raises:
@@ -50,15 +52,22 @@ class ObjectReader:
         ]
         if table.ndim != 3 or table.dtype.kind not in "fiu" or table.shape[0] != rows or table.shape[2] != len(there):
             raise UserError(
-                "no table of objects", place=place, value=f"{table.dtype} {table.shape}, columns {there or 'not named'}",
+                "no table of objects",
+                place=place,
+                value=f"{table.dtype} {table.shape}, columns {there or 'not named'}",
                 expected=f"numbers (row, object, column): {rows} rows, as {dataset.name} has, and the attribute `{COLUMNS}` with a name for each column",
-            )  # fmt: skip
+            )
         if table.size * table.dtype.itemsize > BLOCK_LIMIT:
             raise UserError("too large for labels", place=place, value=table.shape)
         for name in self.columns:
             if name not in there:
-                raise UserError("no such column", place=place, value=name, expected="one of " + ", ".join(there),
-                                mend=nearest(name, there) or "Correct `label.objects` in the data spec.")  # fmt: skip
+                raise UserError(
+                    "no such column",
+                    place=place,
+                    value=name,
+                    expected="one of " + ", ".join(there),
+                    mend=nearest(name, there) or "Correct `label.objects` in the data spec.",
+                )
         last = np.array([min(stop, rows) - 1 for _, stop in windows], dtype=np.int64)
         first = int(last.min()) if len(last) else 0  # one window of a long recording does not read all of it
         try:
@@ -72,8 +81,12 @@ class ObjectReader:
         partly = np.isfinite(values).any(-1) & ~present
         if partly.any():
             row, number = np.argwhere(partly)[0]
-            raise UserError("an object that lacks a number", place=f"{place} row {first + row}", value=values[row, number].tolist(),
-                            expected="a number in every column that is read, or NaN in all")  # fmt: skip
+            raise UserError(
+                "an object that lacks a number",
+                place=f"{place} row {first + row}",
+                value=values[row, number].tolist(),
+                expected="a number in every column that is read, or NaN in all",
+            )
         for column in (i for i, name in enumerate(self.columns) if name.endswith(OBJECT_EXTENT)):
             if (extents := values[..., column][present]).size and not extents.min() > 0:
                 raise UserError(
@@ -86,8 +99,12 @@ class ObjectReader:
             kinds = values[..., self.columns.index(OBJECT_CLASS)][present]
             wrong = (kinds != kinds.round()) | (kinds < 0) | (kinds >= len(self.classes))
             if wrong.any():
-                raise UserError("an unknown class", place=place, value=float(kinds[wrong][0]),
-                                expected=f"an index from 0 to {len(self.classes) - 1}: {', '.join(self.classes)}")  # fmt: skip
+                raise UserError(
+                    "an unknown class",
+                    place=place,
+                    value=float(kinds[wrong][0]),
+                    expected=f"an index from 0 to {len(self.classes) - 1}: {', '.join(self.classes)}",
+                )
         return packed(np.where(present[..., None], values, np.nan)[last - first])
 
 

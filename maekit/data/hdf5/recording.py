@@ -77,8 +77,12 @@ class RecordingReader:
         shape = tuple(dataset.shape[: len(signal.axes)])
         for name, length in zip(signal.axes, shape, strict=True):
             if not length:
-                raise UserError(f"zero rows: nothing along {name!r}", place=place, value=shape,
-                                mend="Leave the recording out, or look at how it was written.")  # fmt: skip
+                raise UserError(
+                    f"zero rows: nothing along {name!r}",
+                    place=place,
+                    value=shape,
+                    mend="Leave the recording out, or look at how it was written.",
+                )
         rows = shape[signal.axes.index(self.row_axis)]
         rate = signal.rate_hz
         rate_hz = read_rate(rate.attribute, dataset, file[record]) if isinstance(rate, Attribute) else rate
@@ -87,14 +91,22 @@ class RecordingReader:
             mask = self._check_mask(file, record, shape, rows)
         channels = shape[signal.axes.index(CHANNEL)] if CHANNEL in signal.axes else 1
         if signal.channels and len(signal.channels) != channels:
-            raise UserError(f"{channels} channels, and the data spec names {len(signal.channels)}", place=place,
-                            value=signal.channels, mend="Correct `signal.channels`.")  # fmt: skip
+            raise UserError(
+                f"{channels} channels, and the data spec names {len(signal.channels)}",
+                place=place,
+                value=signal.channels,
+                mend="Correct `signal.channels`.",
+            )
         found = Recording(path, record, dataset.name, mask, shape, rows, rate_hz, self._length(rows, rate_hz, place))
         size = dataset.size // rows * dataset.dtype.itemsize * found.length
         if size > self.max_sample_bytes:
-            raise UserError(f"a sample of {size / 2**30:.2f} GiB", place=place, value=shape,
-                            expected=f"at most {self.max_sample_bytes / 2**30:.2f} GiB",
-                            mend="Give a (shorter) `window`.")  # fmt: skip
+            raise UserError(
+                f"a sample of {size / 2**30:.2f} GiB",
+                place=place,
+                value=shape,
+                expected=f"at most {self.max_sample_bytes / 2**30:.2f} GiB",
+                mend="Give a (shorter) `window`.",
+            )
         return found
 
     def _length(self, rows: int, rate_hz: float | None, place: str) -> int:
@@ -108,9 +120,11 @@ class RecordingReader:
         length = round(window.seconds * rate_hz)
         if length < 2:
             raise UserError(
-                "a window of less than two points", place=place, value=f"{window.seconds:g} s at {rate_hz:g} Hz",
+                "a window of less than two points",
+                place=place,
+                value=f"{window.seconds:g} s at {rate_hz:g} Hz",
                 mend="Give a longer window, or check that `rate_hz` is in hertz.",
-            )  # fmt: skip
+            )
         return length
 
     def windows(self, recording: Recording) -> Iterator[tuple[int, int]]:
@@ -164,9 +178,12 @@ class RecordingReader:
         plain = tuple(n for axis, n in zip(self.signal.axes, shape, strict=True) if axis != CHANNEL)
         if mask.dtype.kind not in "biu" or mask.shape not in (shape, plain, (rows,)):
             raise UserError(
-                "not a mask of the signal", place=place, value=f"{mask.dtype} {mask.shape}",
-                expected=f"booleans of shape {plain} or ({rows},)", mend="Correct `valid.path`.",
-            )  # fmt: skip
+                "not a mask of the signal",
+                place=place,
+                value=f"{mask.dtype} {mask.shape}",
+                expected=f"booleans of shape {plain} or ({rows},)",
+                mend="Correct `valid.path`.",
+            )
         return str(mask.name)
 
     def check_alike(self, found: Recording, first: Recording) -> None:
@@ -182,9 +199,10 @@ class RecordingReader:
                     place=f"{found.file}:{found.dataset}",
                     value=found.shape,
                     expected=f"{first.shape}, as in {first.file.name}:{first.dataset}",
-                    mend="Give a `window` (with `pad: true` for short ones)." if axis == self.row_axis else
-                         "Convert them to one size, or use one data spec for each.",
-                )  # fmt: skip
+                    mend="Give a `window` (with `pad: true` for short ones)."
+                    if axis == self.row_axis
+                    else "Convert them to one size, or use one data spec for each.",
+                )
 
     def block(self, dataset: h5py.Dataset, recording: Recording, size: int) -> int:
         """Rows of about `size` bytes, in whole chunks so that none is decoded twice."""
@@ -211,9 +229,10 @@ class RecordingReader:
                 mask = np.asarray(source[(slice(None),) * before + (rows,)]) != 0
         except OSError as error:
             raise UnreadableError(
-                f"damaged values ({error})", place=f"{place} rows {start} to {stop}",
+                f"damaged values ({error})",
+                place=f"{place} rows {start} to {stop}",
                 mend="Copy or convert the recording again.",
-            ) from None  # fmt: skip
+            ) from None
         signal = channels_first(to_native(raw, self.signal.complex, place), axes)
         valid = np.isfinite(signal).all(0)
         if mask is not None:

@@ -162,9 +162,12 @@ def check_storage(dataset: h5py.Dataset, place: str) -> None:
             )
     elif declared and not stored:
         raise UserError(
-            "a dataset that was never written would read as fill values", place=place, value=dataset.shape,
-            expected="stored values", mend="Write the values, or leave the recording out.",
-        )  # fmt: skip
+            "a dataset that was never written would read as fill values",
+            place=place,
+            value=dataset.shape,
+            expected="stored values",
+            mend="Write the values, or leave the recording out.",
+        )
     for i in range(properties.get_nfilters()):
         code, _, _, name = properties.get_filter(i)
         if not h5py.h5z.filter_avail(code):
@@ -223,9 +226,12 @@ def _walk(file: h5py.File, path: str, *, place: str, links: int) -> Any:
                 if error.problem != "nothing stands here":
                     raise
                 raise UserError(
-                    "a soft link to nothing", place=place, value=link.path,
-                    expected="a link to something in the same file", mend="Mend the link or name the target itself.",
-                ) from None  # fmt: skip
+                    "a soft link to nothing",
+                    place=place,
+                    value=link.path,
+                    expected="a link to something in the same file",
+                    mend="Mend the link or name the target itself.",
+                ) from None
         if link is None:
             known = dataset_names(file)
             short = {name.rsplit("/", 1)[-1]: name for name in known}

@@ -244,8 +244,9 @@ class HDF5Windows:
             }
             main = max(self.dropped, key=lambda reason: self.dropped[reason])
             value = self.spec.missing_budget if main == MISSING else asked
-            raise UserError(f"no window is left ({counted})", place=place, value=value,
-                            expected="at least one", mend=mends[main])  # fmt: skip
+            raise UserError(
+                f"no window is left ({counted})", place=place, value=value, expected="at least one", mend=mends[main]
+            )
         if self._labels is None:
             return None
         if self.objects is not None:
@@ -258,10 +259,12 @@ class HDF5Windows:
             assert self.spec.label is not None
             name = self.spec.label.path or self.spec.label.attribute
             raise UserError(
-                "only one class among the labels", place=f"{self.root / (self.spec.files or '')}:{name}",
-                value=self.classes[found[0]], expected="samples of at least two of " + ", ".join(self.classes),
+                "only one class among the labels",
+                place=f"{self.root / (self.spec.files or '')}:{name}",
+                value=self.classes[found[0]],
+                expected="samples of at least two of " + ", ".join(self.classes),
                 mend="Check `label` in the data spec, and that all recordings are there.",
-            )  # fmt: skip
+            )
         return codes
 
 
@@ -275,16 +278,18 @@ def find_files(root: Path, pattern: str) -> list[Path]:
         near = nearest(root.name, (p.name for p in root.parent.iterdir())) if root.parent.is_dir() else ""
         raise UserError(
             "a file where a folder is expected" if root.exists() else "no such folder",
-            place=str(root), expected="the folder that holds the recordings",
+            place=str(root),
+            expected="the folder that holds the recordings",
             mend=near or "Give it as `data.root` (--set data.root=FOLDER).",
-        )  # fmt: skip
+        )
     found = sorted(root.glob(pattern))
     if not found:
         names = sorted(path.name for path in root.iterdir())
         raise UserError(
             "no file matches" if names else "an empty folder",
-            place=str(root), value=pattern,
+            place=str(root),
+            value=pattern,
             expected="files; there are " + ", ".join(names[:10]) if names else "files with the recordings",
             mend=nearest(pattern, names) or "Correct `files` in the data spec or `data.root` in the recipe.",
-        )  # fmt: skip
+        )
     return found

@@ -41,9 +41,11 @@ def check_values(dataset: h5py.Dataset, signal: Signal, place: str) -> None:
             )
         if rule != "pairs":
             raise UserError(
-                "I and Q stored as compound pairs, and no rule for them", place=place, value=str(dtype),
+                "I and Q stored as compound pairs, and no rule for them",
+                place=place,
+                value=str(dtype),
                 mend="Write `complex: pairs` under `signal` in the data spec.",
-            )  # fmt: skip
+            )
     elif dtype.kind == "c":
         if rule is None:
             raise UserError(
@@ -55,9 +57,11 @@ def check_values(dataset: h5py.Dataset, signal: Signal, place: str) -> None:
             )
         if rule == "pairs":
             raise UserError(
-                "`complex: pairs`, but the values are complex already", place=place, value=str(dtype),
+                "`complex: pairs`, but the values are complex already",
+                place=place,
+                value=str(dtype),
                 mend="Write `complex: keep`.",
-            )  # fmt: skip
+            )
     elif dtype.kind not in "biuf":
         raise UserError(
             "values that are not numbers",
@@ -77,9 +81,11 @@ def check_values(dataset: h5py.Dataset, signal: Signal, place: str) -> None:
         axes -= 1
     elif rule is not None:
         raise UserError(
-            f"`complex: {rule}`, but the values are real", place=place, value=str(dtype),
+            f"`complex: {rule}`, but the values are real",
+            place=place,
+            value=str(dtype),
             mend="Remove the rule, or write `complex: pairs` where the last axis of 2 holds I and Q.",
-        )  # fmt: skip
+        )
     if axes != named:
         raise UserError(
             f"a dataset of {axes} axes, and the data spec names {named}",

@@ -69,9 +69,12 @@ class ImageFolderSource:
         self.beside: dict[str, SignalInfo] = {}
         if not self.root.is_dir():
             raise UserError(
-                "no such folder", place=str(self.root), expected="a folder with pictures",
-                mend="Set it with `--set data.root=FOLDER`" + (f", or make it with `maekit data convert {spec.name}`." if spec.convert else "."),
-            )  # fmt: skip
+                "no such folder",
+                place=str(self.root),
+                expected="a folder with pictures",
+                mend="Set it with `--set data.root=FOLDER`"
+                + (f", or make it with `maekit data convert {spec.name}`." if spec.convert else "."),
+            )
         self.spec, self.info = spec, INFO
         self.names, self.groups, numbers, classes = list_folder(self.root)
         self.classes = classes if labels else None
@@ -117,29 +120,37 @@ def list_folder(root: Path) -> Listing:
         place = root / side
         if classes and loose:
             raise UserError(
-                "pictures outside of the class folders", place=str(place), value=loose[0],
+                "pictures outside of the class folders",
+                place=str(place),
+                value=loose[0],
                 expected=f"{side or root.name}/CLASS/{loose[0]}, with a class such as {classes[0]!r}",
                 mend="Move them into folders of their classes, or away.",
-            )  # fmt: skip
+            )
         for number, name in enumerate(classes or ["."]):
             if classes and name not in folders:
                 raise UserError(
-                    f"no folder of the class {name!r}, which other sides have", place=str(place),
+                    f"no folder of the class {name!r}, which other sides have",
+                    place=str(place),
                     expected=f"the same {len(classes)} class folders in {', '.join(sides)}",
                     mend=nearest(name, folders) or "Was the data set copied or unpacked to its end?",
-                )  # fmt: skip
+                )
             found = _entries(place / name)[1] if classes else loose
             if not found:
-                raise UserError("a class folder without pictures" if classes else "no picture", place=str(place / name),
-                                expected="files ending in " + ", ".join(SUFFIXES))  # fmt: skip
+                raise UserError(
+                    "a class folder without pictures" if classes else "no picture",
+                    place=str(place / name),
+                    expected="files ending in " + ", ".join(SUFFIXES),
+                )
             folder = PurePosixPath(side, name).as_posix()
             names += found if folder == "." else [f"{folder}/{file}" for file in found]
             groups.append(np.full(len(found), side or "all"))
             numbers.append(np.full(len(found), number, dtype=np.int64))
     return Listing(
-        np.array([os.fsencode(name) for name in names]), np.concatenate(groups),
-        np.concatenate(numbers) if classes else None, tuple(classes) or None,
-    )  # fmt: skip
+        np.array([os.fsencode(name) for name in names]),
+        np.concatenate(groups),
+        np.concatenate(numbers) if classes else None,
+        tuple(classes) or None,
+    )
 
 
 def _entries(folder: Path) -> tuple[list[str], list[str]]:
@@ -191,8 +202,12 @@ def decode_picture(content: bytes, place: str) -> NDArray[np.uint8]:
             if picture.mode.startswith("I"):
                 return _from_16_bits(np.asarray(picture), place)
             if picture.mode == "F":
-                raise UnreadableError("a picture of floats, whose range nothing states", place=place,
-                                      expected="8 or 16 bits", mend="Save it as 8 or 16 bits.")  # fmt: skip
+                raise UnreadableError(
+                    "a picture of floats, whose range nothing states",
+                    place=place,
+                    expected="8 or 16 bits",
+                    mend="Save it as 8 or 16 bits.",
+                )
             if picture.mode == "P":  # straight to RGB, Pillow warns about some palettes with transparency
                 return np.array(picture.convert("RGBA").convert("RGB")).transpose(2, 0, 1)
             return np.array(picture.convert("RGB")).transpose(2, 0, 1)
@@ -213,15 +228,25 @@ def rgb(content: bytes, place: str) -> NDArray[np.uint8]:
 
 
 def _too_large(place: str, value: str) -> UnreadableError:
-    return UnreadableError("a picture too large to decode safely", place=place, value=value,
-                           expected=f"at most {MOST_PIXELS // 10**6} megapixels", mend="Scale it down or remove it.")  # fmt: skip
+    return UnreadableError(
+        "a picture too large to decode safely",
+        place=place,
+        value=value,
+        expected=f"at most {MOST_PIXELS // 10**6} megapixels",
+        mend="Scale it down or remove it.",
+    )
 
 
 def _from_16_bits(gray: NDArray[np.generic], place: str) -> NDArray[np.uint8]:
     values = gray.astype(np.float64)
     if values.min() < 0 or values.max() > 65535:
-        raise UnreadableError("gray values of more than 16 bits", place=place, value=(values.min(), values.max()),
-                              expected="0 to 65535", mend="Save it as 8 or 16 bits.")  # fmt: skip
+        raise UnreadableError(
+            "gray values of more than 16 bits",
+            place=place,
+            value=(values.min(), values.max()),
+            expected="0 to 65535",
+            mend="Save it as 8 or 16 bits.",
+        )
     return np.repeat((values / 257).round().astype(np.uint8)[None], 3, axis=0)
 
 

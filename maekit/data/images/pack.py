@@ -78,14 +78,19 @@ def pack(
         UserError: nothing to pack, a target that holds something else, a full disk, files that change meanwhile.
     """
     if spec.kind != "image_folder":
-        raise UserError("only folders of pictures are packed", place=spec.name, value=f"kind: {spec.kind}",
-                        mend="HDF5 recordings are read as they are.")  # fmt: skip
+        raise UserError(
+            "only folders of pictures are packed",
+            place=spec.name,
+            value=f"kind: {spec.kind}",
+            mend="HDF5 recordings are read as they are.",
+        )
     if (root / MANIFEST).exists():
         raise UserError("a pack already", place=str(root), mend="Point data.root at it.")
     source = ImageFolderSource(spec, root)
     if target.resolve() == source.root.resolve() or source.root.resolve() in target.resolve().parents:
-        raise UserError("the pack would lie inside the folder it is made of", place=str(target),
-                        mend="Choose a folder beside it.")  # fmt: skip
+        raise UserError(
+            "the pack would lie inside the folder it is made of", place=str(target), mend="Choose a folder beside it."
+        )
     with _held(target), ThreadPoolExecutor(workers) as pool:
         sizes = np.fromiter(_ahead(pool, lambda i: _size(source.path(i)), range(len(source)), workers), dtype=np.int64)
         ends = _cut(sizes, shards)
@@ -121,8 +126,12 @@ def _cut(sizes: NDArray[np.int64], shards: int | None) -> list[int]:
     if shards is None:
         shards = min(256, len(sizes), max(1, -(-int(total[-1]) // SHARD_BYTES)))
     if not 1 <= shards <= min(MOST_SHARDS, len(sizes)):
-        raise UserError("no such number of shards", place="--shards", value=shards,
-                        expected=f"1 to {min(MOST_SHARDS, len(sizes))} for {len(sizes)} pictures")  # fmt: skip
+        raise UserError(
+            "no such number of shards",
+            place="--shards",
+            value=shards,
+            expected=f"1 to {min(MOST_SHARDS, len(sizes))} for {len(sizes)} pictures",
+        )
     ends = np.searchsorted(total, total[-1] * np.arange(1, shards) / shards, side="right")
     # No shard is empty, however uneven the files are: each ends at least one file after the one before.
     steps = np.arange(1, shards)
@@ -135,28 +144,45 @@ def _begin(target: Path, plan: str, form: Form, size: int, classes: tuple[str, .
     if not (target / MANIFEST).exists():
         strangers = [path.name for path in target.iterdir() if not path.name.startswith(".")]
         if strangers:
-            raise UserError("the folder is not empty, and no pack", place=str(target), value=sorted(strangers)[0],
-                            expected="a new folder")  # fmt: skip
+            raise UserError(
+                "the folder is not empty, and no pack",
+                place=str(target),
+                value=sorted(strangers)[0],
+                expected="a new folder",
+            )
         manifest = {
-            "maekit_pack": FORMAT, "complete": False, "plan": plan, "form": form, "size": size if form == "uint8" else None,
-            "classes": list(classes) if classes else None, "shards": [], "unreadable": [],
-        }  # fmt: skip
+            "maekit_pack": FORMAT,
+            "complete": False,
+            "plan": plan,
+            "form": form,
+            "size": size if form == "uint8" else None,
+            "classes": list(classes) if classes else None,
+            "shards": [],
+            "unreadable": [],
+        }
         _save(target, manifest)
         return manifest
     manifest = {**json.loads((target / MANIFEST).read_text()), **read_manifest(target)}
     if manifest["plan"] != plan:
         raise UserError(
-            "another pack" if manifest["complete"] else "an unfinished pack of other files or options", place=str(target),
+            "another pack" if manifest["complete"] else "an unfinished pack of other files or options",
+            place=str(target),
             expected="a new folder, or the unfinished pack of the same files, form, size and shards",
             mend="Choose another folder, or remove this one.",
-        )  # fmt: skip
+        )
     return manifest
 
 
 def _write(
-    source: ImageFolderSource, rows: range, sizes: NDArray[np.int64], path: Path, form: Form, size: int,
-    pool: ThreadPoolExecutor, workers: int,
-) -> tuple[dict[str, Any], list[str]]:  # fmt: skip
+    source: ImageFolderSource,
+    rows: range,
+    sizes: NDArray[np.int64],
+    path: Path,
+    form: Form,
+    size: int,
+    pool: ThreadPoolExecutor,
+    workers: int,
+) -> tuple[dict[str, Any], list[str]]:
     """One shard; returns its entry in the manifest, and which could not be read."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     lengths, shapes, unreadable = sizes[rows.start : rows.stop], None, []
@@ -176,9 +202,13 @@ def _write(
                     shapes[i] = 0
                     unreadable.append(os.fsdecode(source.names[rows[i]]))
                 elif content is None or len(content) != lengths[i]:
-                    raise UserError("a file that changes while it is packed", place=str(place),
-                                    value=None if content is None else len(content), expected=f"{lengths[i]} bytes",
-                                    mend="Run the command again when it is still.")  # fmt: skip
+                    raise UserError(
+                        "a file that changes while it is packed",
+                        place=str(place),
+                        value=None if content is None else len(content),
+                        expected=f"{lengths[i]} bytes",
+                        mend="Run the command again when it is still.",
+                    )
                 else:
                     data[offsets[i] : offsets[i + 1]] = content
             file["offset"], file["name"] = offsets, source.names[rows.start : rows.stop]
@@ -192,8 +222,11 @@ def _write(
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         unfinished.replace(path)
     except OSError as error:
-        raise UserError(f"cannot write ({error})", place=str(path),
-                        mend="Make room and run the same command again: it goes on where it stopped.") from error  # fmt: skip
+        raise UserError(
+            f"cannot write ({error})",
+            place=str(path),
+            mend="Make room and run the same command again: it goes on where it stopped.",
+        ) from error
     finally:
         unfinished.unlink(missing_ok=True)
     return {"file": path.name, "samples": len(rows), "bytes": path.stat().st_size, "sha256": digest}, unreadable
@@ -210,8 +243,9 @@ def _content(path: Path) -> NDArray[np.uint8]:
     try:
         return np.frombuffer(path.read_bytes(), dtype=np.uint8)
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", place=str(path),
-                        mend="The same command goes on where it stopped.") from error  # fmt: skip
+        raise UserError(
+            f"cannot be read ({error.strerror})", place=str(path), mend="The same command goes on where it stopped."
+        ) from error
 
 
 def _shape(path: Path, shorter: int) -> tuple[int, ...]:
@@ -248,8 +282,12 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_
 def _check_space(target: Path, wanted: int) -> None:
     free = shutil.disk_usage(target).free
     if free < wanted:
-        raise UserError("not enough room", place=str(target), value=f"{free / 2**30:.1f} GiB free",
-                        expected=f"{wanted / 2**30:.1f} GiB")  # fmt: skip
+        raise UserError(
+            "not enough room",
+            place=str(target),
+            value=f"{free / 2**30:.1f} GiB free",
+            expected=f"{wanted / 2**30:.1f} GiB",
+        )
 
 
 def _save(target: Path, manifest: dict[str, Any]) -> None:

@@ -86,8 +86,11 @@ class PackedFolder:
     def __init__(self, spec: DataSpec, root: Path, *, labels: bool = True) -> None:
         manifest = read_manifest(root)
         if not manifest["complete"]:
-            raise UserError("an unfinished pack", place=str(root / MANIFEST),
-                            mend="Run the same `maekit data pack` again: it goes on where it stopped.")  # fmt: skip
+            raise UserError(
+                "an unfinished pack",
+                place=str(root / MANIFEST),
+                mend="Run the same `maekit data pack` again: it goes on where it stopped.",
+            )
         self.spec, self.root, self.info, self.form = spec, root, INFO, manifest["form"]
         shards: list[_Shard] = []
         for entry in manifest["shards"]:
@@ -120,8 +123,9 @@ class PackedFolder:
         else:
             height, width = (int(n) for n in shard.shapes[i])
             if not height:
-                raise UnreadableError("could not be read when it was packed", place=place,
-                                      mend="Replace the file and pack again.")  # fmt: skip
+                raise UnreadableError(
+                    "could not be read when it was packed", place=place, mend="Replace the file and pack again."
+                )
             pixels = np.frombuffer(bytearray(content), dtype=np.uint8)
             picture = pixels.reshape(height, width, 3).transpose(2, 0, 1)
         label = None if self.labels is None else int(self.labels[index])
@@ -142,8 +146,13 @@ class PackedFolder:
             with shard.path.open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != shard.sha256:
-                raise UserError("a shard that is not as it was packed", place=str(shard.path), value=found,
-                                expected=f"SHA-256 {shard.sha256}", mend=_AGAIN)  # fmt: skip
+                raise UserError(
+                    "a shard that is not as it was packed",
+                    place=str(shard.path),
+                    value=found,
+                    expected=f"SHA-256 {shard.sha256}",
+                    mend=_AGAIN,
+                )
             yield f"{shard.path.name}: {len(shard.names)} samples, SHA-256 as packed"
 
     def _find(self, index: int) -> tuple[int, int]:
@@ -182,8 +191,13 @@ def read_manifest(root: Path) -> dict[str, Any]:
         found = json.loads((root / MANIFEST).read_text())
         version = found["maekit_pack"]
         if isinstance(version, int) and version > FORMAT:
-            raise UserError("a pack of a later maekit", place=place, value=version, expected=f"at most {FORMAT}",
-                            mend="Install a newer maekit.")  # fmt: skip
+            raise UserError(
+                "a pack of a later maekit",
+                place=place,
+                value=version,
+                expected=f"at most {FORMAT}",
+                mend="Install a newer maekit.",
+            )
         found = {key: found[key] for key in ("plan", "complete", "form", "size", "classes", "shards")}
         for shard in found["shards"]:
             shard = {key: shard[key] for key in ("file", "samples", "bytes", "sha256")}
@@ -198,23 +212,40 @@ def _open_shard(root: Path, entry: dict[str, Any], first: int, form: Form, class
     path = root / entry["file"]
     size = path.stat().st_size if path.is_file() else None
     if size != entry["bytes"]:
-        raise UserError("a missing shard" if size is None else "a shard of another size", place=str(path), value=size,
-                        expected=f"{entry['bytes']} bytes", mend=_AGAIN)  # fmt: skip
+        raise UserError(
+            "a missing shard" if size is None else "a shard of another size",
+            place=str(path),
+            value=size,
+            expected=f"{entry['bytes']} bytes",
+            mend=_AGAIN,
+        )
     try:
         with open_hdf5(path) as file:
             dataset = file["bytes"]
             shard = _Shard(
-                path, first, entry["sha256"], dataset.id.get_offset(), file["offset"][:], file["name"][:],
-                file["side"].asstr()[:].astype(str), file["label"][:] if classes else None, file["shape"][:] if form == "uint8" else None,
-            )  # fmt: skip
+                path,
+                first,
+                entry["sha256"],
+                dataset.id.get_offset(),
+                file["offset"][:],
+                file["name"][:],
+                file["side"].asstr()[:].astype(str),
+                file["label"][:] if classes else None,
+                file["shape"][:] if form == "uint8" else None,
+            )
             sound = _fits(shard, entry["samples"], dataset.size)
     except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"not a shard of a pack ({error})", place=str(path), mend=_AGAIN) from error
     if not sound:
         raise UserError("a damaged shard: its parts do not fit each other", place=str(path), mend=_AGAIN)
     if classes and shard.labels is not None and not 0 <= shard.labels.min() <= shard.labels.max() < len(classes):
-        raise UserError("a label outside of the classes", place=str(path), value=(int(shard.labels.min()), int(shard.labels.max())),
-                        expected=f"0 to {len(classes) - 1}", mend=_AGAIN)  # fmt: skip
+        raise UserError(
+            "a label outside of the classes",
+            place=str(path),
+            value=(int(shard.labels.min()), int(shard.labels.max())),
+            expected=f"0 to {len(classes) - 1}",
+            mend=_AGAIN,
+        )
     return shard
 
 

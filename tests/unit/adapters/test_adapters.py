@@ -28,11 +28,15 @@ from maekit.testing import check_adapter
 LINE = SignalInfo(("displacement",), (Axis("time", 500, "s", 0.02),), "mm", False, 50.0)
 
 SIMULATED = {
-    "heart_rate": (HeartRateAdapter, {"people": 3, "seconds": 30}, {"patch_s": 0.4, "difference": True, "sign_flip": True}),
+    "heart_rate": (
+        HeartRateAdapter,
+        {"people": 3, "seconds": 30},
+        {"patch_s": 0.4, "difference": True, "sign_flip": True},
+    ),
     "spectrogram": (SpectrogramAdapter, {"drones": 1, "seconds": 0.5}, {"n_fft": 128, "hop": 32, "patch": (16, 8)}),
     "range_doppler": (RangeDopplerAdapter, {"drives": 3, "frames": 3}, {"patch": (8, 8)}),
     "image": (ImageAdapter, {"pictures": 12}, {"size": 32, "patch": 4, "crop_ratio": 1.0}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", SIMULATED)
@@ -53,9 +57,14 @@ def test_simulations_take_settings_from_a_command_line(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "vital_signs.h5") as file:
         assert [record.attrs["snr_db"] for record in file.values()] == [7, 7]
     for wrong, said in {
-        "peple=2": "'people'", "people=two": "integer", "seconds=1": "at least", "seed=3": "no option", "people": "key=value",
-        "radar.nose=3": "nose", "snr_db=[20, 5]": "lower first",
-    }.items():  # fmt: skip
+        "peple=2": "'people'",
+        "people=two": "integer",
+        "seconds=1": "at least",
+        "seed=3": "no option",
+        "people": "key=value",
+        "radar.nose=3": "nose",
+        "snr_db=[20, 5]": "lower first",
+    }.items():
         with pytest.raises(UserError, match=said):
             called(HeartRateAdapter.simulate, "heart_rate", [wrong], tmp_path / "not", seed=1)
     assert not (tmp_path / "not").exists()

@@ -40,7 +40,7 @@ def drawn(count: int, **options: Any) -> np.ndarray:
         ({"randaugment": "rand-m9-mstd0.5-inc1"}, {"auto_augment": "rand-m9-mstd0.5-inc1"}),
         ({"color_jitter": 0.4}, {"color_jitter": 0.4}),
     ],
-)  # fmt: skip
+)
 def test_training_samples_are_distributed_as_timms(
     options: dict[str, Any], theirs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -50,9 +50,14 @@ def test_training_samples_are_distributed_as_timms(
     strict = ImageOps.posterize
     monkeypatch.setattr(ImageOps, "posterize", lambda image, bits: strict(image, max(bits, 1)))
     transform = create_transform(
-        32, is_training=True, interpolation="bicubic", scale=(0.2, 1.0), mean=IMAGENET_MEAN, std=(1, 1, 1),
+        32,
+        is_training=True,
+        interpolation="bicubic",
+        scale=(0.2, 1.0),
+        mean=IMAGENET_MEAN,
+        std=(1, 1, 1),
         **({"color_jitter": 0.0} | theirs),
-    )  # fmt: skip
+    )
     whole = Image.fromarray(picture().transpose(1, 2, 0))
     with seeded(0):
         expected = np.stack([transform(whole).numpy() for _ in range(1200)]).astype(np.float64)
@@ -60,8 +65,13 @@ def test_training_samples_are_distributed_as_timms(
     found = drawn(1200, **options)
 
     def statistics(x: np.ndarray) -> np.ndarray:
-        flat = [x.mean((2, 3)), x.std((2, 3)), x.std(1).mean((1, 2))[:, None], x[:, :, :8, :8].mean((2, 3)),
-                np.abs(np.diff(x, axis=3)).mean((1, 2, 3))[:, None]]  # fmt: skip
+        flat = [
+            x.mean((2, 3)),
+            x.std((2, 3)),
+            x.std(1).mean((1, 2))[:, None],
+            x[:, :, :8, :8].mean((2, 3)),
+            np.abs(np.diff(x, axis=3)).mean((1, 2, 3))[:, None],
+        ]
         return np.concatenate(flat, axis=1)
 
     a, b = statistics(found), statistics(expected)
@@ -158,11 +168,14 @@ def test_erasing_takes_its_share_in_training_alone() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"randaugment": "rnd-m9"}, "rand-m9-mstd0.5-inc1"), ({"randaugment": "rand-q9"}, "rand-m9-mstd0.5-inc1"),
-        ({"crop": "centre"}, "random, area, fixed, none"), ({"erasing": 2.0}, "share from 0 to 1"),
-        ({"color_jitter": 0.4, "full_scale": 1.0}, "three bytes"), ({"scale": (0.5, 0.2)}, "lowest <= highest"),
+        ({"randaugment": "rnd-m9"}, "rand-m9-mstd0.5-inc1"),
+        ({"randaugment": "rand-q9"}, "rand-m9-mstd0.5-inc1"),
+        ({"crop": "centre"}, "random, area, fixed, none"),
+        ({"erasing": 2.0}, "share from 0 to 1"),
+        ({"color_jitter": 0.4, "full_scale": 1.0}, "three bytes"),
+        ({"scale": (0.5, 0.2)}, "lowest <= highest"),
     ],
-)  # fmt: skip
+)
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ImageAdapter(INFO, size=32, patch=8, **options)

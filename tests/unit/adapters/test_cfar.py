@@ -54,9 +54,13 @@ def test_means_of_several_looks_keep_the_rate(kind: str, looks: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(
-    seed=st.integers(0, 1000), rows=st.integers(1, 9), columns=st.integers(1, 9), guard=st.tuples(st.integers(0, 2), st.integers(0, 2)),
-    train=st.tuples(st.integers(0, 3), st.integers(1, 3)), kind=st.sampled_from(["ca", "os"]),
-)  # fmt: skip
+    seed=st.integers(0, 1000),
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 9),
+    guard=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    train=st.tuples(st.integers(0, 3), st.integers(1, 3)),
+    kind=st.sampled_from(["ca", "os"]),
+)
 def test_thresholds_are_those_of_a_plain_loop(
     seed: int, rows: int, columns: int, guard: tuple[int, int], train: tuple[int, int], kind: str
 ) -> None:

@@ -90,12 +90,23 @@ def test_nothing_in_any_training_sample_is_learned_and_said_as_nothing(
             record.create_dataset("objects", data=change(table)).attrs["columns"] = columns
     setup = set_up(load_recipe(recipe, [DETECTION]))
     assert detection_baselines.constant(setup).shape == (0, 4)
-    batch = {"signal": torch.zeros(2, 1, RANGES, AZIMUTHS), "index": torch.arange(2),
-             "label": torch.from_numpy(np.asarray(setup.labels[:2]))}  # fmt: skip
+    batch = {
+        "signal": torch.zeros(2, 1, RANGES, AZIMUTHS),
+        "index": torch.arange(2),
+        "label": torch.from_numpy(np.asarray(setup.labels[:2])),
+    }
     task = make_task(setup)
     assert torch.isfinite(task(batch))
-    assert task.summarize({"loss": torch.zeros(2), "detections": torch.full((2, 3, 4), torch.nan),
-                           "objects": torch.full((2, 1, 3), torch.nan)})["ap"] == 0  # fmt: skip
+    assert (
+        task.summarize(
+            {
+                "loss": torch.zeros(2),
+                "detections": torch.full((2, 3, 4), torch.nan),
+                "objects": torch.full((2, 1, 3), torch.nan),
+            }
+        )["ap"]
+        == 0
+    )
 
 
 def test_a_box_without_extent_is_refused(tmp_path: Path) -> None:

@@ -57,8 +57,12 @@ def peak_hz(x: Any, rate_hz: float, band: tuple[float, float]) -> tuple[float, f
 
 @settings(max_examples=50, deadline=None)
 @given(
-    st.floats(0.2, 0.9), st.floats(0, 6.28), st.floats(0.1, 10), st.complex_numbers(max_magnitude=100), st.integers(4, 99)
-)  # fmt: skip
+    st.floats(0.2, 0.9),
+    st.floats(0, 6.28),
+    st.floats(0.1, 10),
+    st.complex_numbers(max_magnitude=100),
+    st.integers(4, 99),
+)
 def test_a_circle_is_found_from_a_fifth_of_it(arc: float, start: float, radius: float, centre: complex, n: int) -> None:
     iq = centre + radius * np.exp(1j * (start + 2 * np.pi * arc * np.linspace(0, 1, n)))
     found, length = phase.circle_fit(np.r_[iq, np.nan])

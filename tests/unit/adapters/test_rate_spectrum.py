@@ -144,9 +144,15 @@ def test_a_patch_speaks_for_its_own_value(bpm: float) -> None:
     adapter = RateSpectrumAdapter(INFO)
     places = adapter.places()
     task = Regression(
-        adapter.front, CombCNN(adapter.patchifier, width=8, depth=1, kernel=1), mean=70.0, std=9.0,
-        bins="patches", bin_range=(40, 140), bin_value="median", places=places,
-    )  # fmt: skip
+        adapter.front,
+        CombCNN(adapter.patchifier, width=8, depth=1, kernel=1),
+        mean=70.0,
+        std=9.0,
+        bins="patches",
+        bin_range=(40, 140),
+        bin_value="median",
+        places=places,
+    )
     nearest = int(np.abs(places - bpm).argmin())
     output = torch.zeros(1, len(places))
     output[0, nearest] = 20

@@ -77,9 +77,10 @@ def nearest_bin(step: dict[str, Any], value: float) -> int:
 
 
 @pytest.mark.usefixtures("bare")
-@pytest.mark.parametrize(("spec_name", "path", "axis"), [
-    ("simulated_street", "range_azimuth", "azimuth"), ("simulated_street_doppler", "range_doppler", "doppler"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spec_name", "path", "axis"),
+    [("simulated_street", "range_azimuth", "azimuth"), ("simulated_street_doppler", "range_doppler", "doppler")],
+)
 def test_maps_peak_where_objects_are(tmp_path: Path, spec_name: str, path: str, axis: str) -> None:
     """One at a time, on the bins of the data spec, half of its box and a bin around its centre."""
     simulate_street(tmp_path, drives=8, frames=12, users=1, image=None, radar=STRONG, seed=2)
@@ -361,12 +362,20 @@ def test_clutter_is_taken_out_of_the_azimuth_maps_only(tmp_path: Path) -> None:
     assert np.percentile(kept["range_azimuth"], 90) > np.percentile(without["range_azimuth"], 90) + 6
 
 
-@pytest.mark.parametrize(("wrong", "problem"), [
-    ({"drives": 0}, "nothing to simulate"), ({"frames": 0}, "nothing to simulate"), ({"users": 0}, "nothing to simulate"),
-    ({"frame_interval_s": 0.0}, "no time"), ({"image": (4, 128)}, "too small"), ({"clutter": "all"}, "no such way"),
-    ({"receivers": 1}, "no azimuth"), ({"azimuth_bins": 1}, "no azimuth"),
-    ({"radar": replace(ARRAY_RADAR, bandwidth_hz=4e9)}, "does not fit"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        ({"drives": 0}, "nothing to simulate"),
+        ({"frames": 0}, "nothing to simulate"),
+        ({"users": 0}, "nothing to simulate"),
+        ({"frame_interval_s": 0.0}, "no time"),
+        ({"image": (4, 128)}, "too small"),
+        ({"clutter": "all"}, "no such way"),
+        ({"receivers": 1}, "no azimuth"),
+        ({"azimuth_bins": 1}, "no azimuth"),
+        ({"radar": replace(ARRAY_RADAR, bandwidth_hz=4e9)}, "does not fit"),
+    ],
+)
 def test_nonsense_is_refused(tmp_path: Path, wrong: dict[str, Any], problem: str) -> None:
     with pytest.raises(UserError, match=problem):
         simulate_street(tmp_path / "none", **wrong)

@@ -55,10 +55,16 @@ def message(folder: Path, text: str, *settings_: str) -> str:
         (data("window: {length: true}"), ["data.window.length"]),
         (GOOD.replace("epochs: 3", "epochs: true"), ["recipe.yaml:4:12", "schedule.epochs"]),
         (GOOD.replace("epochs: 3", "epochs: 0"), ["recipe.yaml:4:12", "greater than 0"]),
-        (GOOD.replace("epochs: 3", "epochs: 3, warmup_epochs: 9"), ["recipe.yaml:4:23", "9 is longer than the 3 epochs"]),
+        (
+            GOOD.replace("epochs: 3", "epochs: 3, warmup_epochs: 9"),
+            ["recipe.yaml:4:23", "9 is longer than the 3 epochs"],
+        ),
         (GOOD + "training: {batch_size: 0}\n", ["training.batch_size", "greater than 0"]),
         (GOOD + "training: {batch_size: 5, accumulation: 2}\n", ["recipe.yaml:5:27", "does not divide into 2"]),
-        (GOOD + "model: {encoder: {width: 10, depth: 1, heads: 3}}\n", ["recipe.yaml:5:40", "does not divide into 3 heads"]),
+        (
+            GOOD + "model: {encoder: {width: 10, depth: 1, heads: 3}}\n",
+            ["recipe.yaml:5:40", "does not divide into 3 heads"],
+        ),
         (GOOD + "model: {encoder: {width: 8, depth: 1, heads: 2, mlp_ratio: 0.01}}\n", ["no hidden unit"]),
         (GOOD + "model: {encoder: 5}\n", ["model.encoder cannot be this", "'vit_tiny'", "width, depth, heads"]),
         (GOOD + "model: {decoder: tiny}\n", ["Did you mean 'vit_tiny'"]),
@@ -84,7 +90,7 @@ def message(folder: Path, text: str, *settings_: str) -> str:
         (data("window: {window_ms: 500}"), ["`seconds: 0.5`"]),
         (data("window: {seconds: 10, hop_ms: 500}"), ["`hop_seconds: 0.5`"]),
     ],
-)  # fmt: skip
+)
 def test_one_mistake_gets_one_message(text: str, parts: list[str], tmp_path: Path) -> None:
     said = message(tmp_path, text)
     for part in parts:
@@ -119,9 +125,19 @@ def test_rates_with_units() -> None:
 
 @pytest.mark.parametrize(
     ("key", "text", "expected"),
-    [("patch_ms", "1 s", "(1000)"), ("range_m", "30cm", "(0.3)"), ("speed_mps", "36 km/h", "(10)"), ("floor_db", "-60 dB", "(-60)"), ("low_hz", "500 mHz", "(0.5)"), ("carrier_hz", "2MHz", "(2000000)"),
-     ("seconds", "10", ""), ("seconds", "ten s", ""), ("seconds", 5, ""), ("m", "5 m", "names no unit")],
-)  # fmt: skip
+    [
+        ("patch_ms", "1 s", "(1000)"),
+        ("range_m", "30cm", "(0.3)"),
+        ("speed_mps", "36 km/h", "(10)"),
+        ("floor_db", "-60 dB", "(-60)"),
+        ("low_hz", "500 mHz", "(0.5)"),
+        ("carrier_hz", "2MHz", "(2000000)"),
+        ("seconds", "10", ""),
+        ("seconds", "ten s", ""),
+        ("seconds", 5, ""),
+        ("m", "5 m", "names no unit"),
+    ],
+)
 def test_advice_on_values(key: str, text: object, expected: str) -> None:
     advice = advice_on_value(key, text)
     assert expected in advice
@@ -135,12 +151,38 @@ def test_advice_on_keys_needs_a_key_of_that_dimension() -> None:
 
 
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers(-5, 5) | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(["a", "vit_tiny", "5 s", ""]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-        ["name", "split", "folds", "train", "window", "seconds", "length", "encoder", "width", "heads", "masking", "labelled_groups", "x", "rate_ms"]
-    ), inner, max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["a", "vit_tiny", "5 s", ""]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "name",
+                    "split",
+                    "folds",
+                    "train",
+                    "window",
+                    "seconds",
+                    "length",
+                    "encoder",
+                    "width",
+                    "heads",
+                    "masking",
+                    "labelled_groups",
+                    "x",
+                    "rate_ms",
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
     max_leaves=10,
-)  # fmt: skip
+)
 
 
 @given(st.dictionaries(st.sampled_from([*Recipe.model_fields, "Seed", "x_ms"]), _json, max_size=6))

@@ -44,7 +44,7 @@ def extended(folder: Path, base: str, child: str, *overrides: str) -> LoadedReci
         ("{name: span, length: 3}", "{name: span, axis: time}", "span", {"length": 3, "axis": "time"}),
         ("{name: span, length: [1, 2]}", "{length: [3]}", "span", {"length": [3]}),
     ],
-)  # fmt: skip
+)
 def test_choices_merge_by_name(base: str, child: str, name: str, options: dict[str, object], tmp_path: Path) -> None:
     recipe = extended(tmp_path, GOOD + f"model: {{masking: {base}}}\n", f"model: {{masking: {child}}}\n").recipe
     assert (recipe.model.masking.name, recipe.model.masking.options) == (name, options)
@@ -115,9 +115,16 @@ def test_extends_outside_is_refused_whether_or_not_it_is_there(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("value", "part"),
-    [("/etc/passwd", "relative"), ("5", "names one file"), ("[a]", "names one file"), (".", "extends a folder"), ("''", "extends a folder"),
-     ("bas.yaml", "'base.yaml'"), ("x" * 300, "does not exist")],
-)  # fmt: skip
+    [
+        ("/etc/passwd", "relative"),
+        ("5", "names one file"),
+        ("[a]", "names one file"),
+        (".", "extends a folder"),
+        ("''", "extends a folder"),
+        ("bas.yaml", "'base.yaml'"),
+        ("x" * 300, "does not exist"),
+    ],
+)
 def test_extends_that_is_none(value: str, part: str, tmp_path: Path) -> None:
     write(tmp_path / "base.yaml", GOOD)
     with pytest.raises(UserError, match=part):
@@ -187,16 +194,26 @@ _text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 _options = st.dictionaries(
     (_text | st.sampled_from(["true", "1", "a: b", "nan", "#", "null"])).filter(lambda key: key not in ("name", "<<")),
     st.recursive(
-        st.none() | st.booleans() | st.integers(-10**17, 10**17) | st.floats(allow_nan=False, allow_infinity=False) | _text
+        st.none()
+        | st.booleans()
+        | st.integers(-(10**17), 10**17)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | _text
         | st.sampled_from(["001", "inf", "nan", "1e-4", "yes", "null", "1.", "a: b", "- a", "# c", "*x", "!!str"]),
-        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_text.filter(lambda key: key != "<<"), inner, max_size=2), max_leaves=4,
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(_text.filter(lambda key: key != "<<"), inner, max_size=2)
+        ),
+        max_leaves=4,
     ),
     max_size=4,
-)  # fmt: skip
+)
 _sizes = st.sampled_from(PRESET_NAMES) | st.builds(
     lambda heads, factor, depth, drop: {"width": heads * factor, "depth": depth, "heads": heads, "drop_path": drop},
-    st.integers(1, 16), st.integers(1, 64), st.integers(1, 40), st.floats(0, 0.99),
-)  # fmt: skip
+    st.integers(1, 16),
+    st.integers(1, 64),
+    st.integers(1, 40),
+    st.floats(0, 0.99),
+)
 _names = st.lists(_text.filter(bool), max_size=3, unique=True)
 _recipes = st.fixed_dictionaries(
     {
@@ -208,18 +225,27 @@ _recipes = st.fixed_dictionaries(
             {"spec": _text.filter(bool)},
             optional={
                 "window": st.builds(lambda seconds: {"seconds": seconds}, st.floats(1e-6, 1e6))
-                | st.builds(lambda axis, length: {"axis": axis, "length": length, "pad": True}, _text.filter(bool), st.integers(1, 99)),
-                "split": _names.map(lambda names: {"test": names}) | st.integers(2, 9).map(lambda n: {"folds": n, "fold": 1})
+                | st.builds(
+                    lambda axis, length: {"axis": axis, "length": length, "pad": True},
+                    _text.filter(bool),
+                    st.integers(1, 99),
+                ),
+                "split": _names.map(lambda names: {"test": names})
+                | st.integers(2, 9).map(lambda n: {"folds": n, "fold": 1})
                 | _names.map(lambda names: {"folds": "leave_one_out", "exclude": names}),
                 "labelled_groups": st.none() | st.integers(1, 9) | _names,
             },
         ),
-        "model": st.fixed_dictionaries({"encoder": _sizes, "decoder": _sizes, "mask_ratio": st.floats(0.01, 0.99)},
-                                       optional={"masking": _options.map(lambda options: {**options, "name": "span"})}),
+        "model": st.fixed_dictionaries(
+            {"encoder": _sizes, "decoder": _sizes, "mask_ratio": st.floats(0.01, 0.99)},
+            optional={"masking": _options.map(lambda options: {**options, "name": "span"})},
+        ),
         "schedule": st.builds(lambda epochs: {"epochs": epochs, "warmup_epochs": epochs / 3}, st.integers(1, 10**6)),
-        "optimizer": st.fixed_dictionaries({"base_lr": st.floats(1e-12, 10), "clip_grad": st.none() | st.floats(1e-3, 1e3)}),
+        "optimizer": st.fixed_dictionaries(
+            {"base_lr": st.floats(1e-12, 10), "clip_grad": st.none() | st.floats(1e-3, 1e3)}
+        ),
     }
-)  # fmt: skip
+)
 
 
 @given(_recipes, st.booleans())
@@ -244,7 +270,9 @@ def test_schema_for_editors_lets_an_extending_file_leave_things_out() -> None:
 
 
 def test_recipes_are_read_without_anything_heavy() -> None:
-    code = ("import sys, maekit.config.load, maekit.config.schema;"
-            "sys.exit(' '.join(m for m in ('torch', 'numpy', 'h5py', 'matplotlib', 'scipy') if m in sys.modules) or 0)")  # fmt: skip
+    code = (
+        "import sys, maekit.config.load, maekit.config.schema;"
+        "sys.exit(' '.join(m for m in ('torch', 'numpy', 'h5py', 'matplotlib', 'scipy') if m in sys.modules) or 0)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip()) == (0, "")

@@ -21,13 +21,21 @@ def points(*settings: str) -> list[Point]:
 @pytest.mark.parametrize(
     ("short", "full"),
     [
-        ("mask_ratio", "model.mask_ratio"), ("masking", "model.masking"), ("target", "model.target"),
-        ("seconds", "data.window.seconds"), ("window.seconds", "data.window.seconds"), ("base_lr", "optimizer.base_lr"),
-        ("label_fraction", "data.label_fraction"), ("adapter.patch_s", "adapter.patch_s"),
-        ("masking.length", "model.masking.length"), ("encoder.width", "model.encoder.width"),
-        ("init.epochs", "init.schedule.epochs"), ("init.recipe", "init.recipe"), ("task.tune", "task.tune"),
+        ("mask_ratio", "model.mask_ratio"),
+        ("masking", "model.masking"),
+        ("target", "model.target"),
+        ("seconds", "data.window.seconds"),
+        ("window.seconds", "data.window.seconds"),
+        ("base_lr", "optimizer.base_lr"),
+        ("label_fraction", "data.label_fraction"),
+        ("adapter.patch_s", "adapter.patch_s"),
+        ("masking.length", "model.masking.length"),
+        ("encoder.width", "model.encoder.width"),
+        ("init.epochs", "init.schedule.epochs"),
+        ("init.recipe", "init.recipe"),
+        ("task.tune", "task.tune"),
     ],
-)  # fmt: skip
+)
 def test_the_end_of_a_key_is_enough(short: str, full: str) -> None:
     assert full_key(short, "") == full
     assert full_key(full, "") == full
@@ -36,12 +44,18 @@ def test_the_end_of_a_key_is_enough(short: str, full: str) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("mask_ration=0.5", "Did you mean 'mask_ratio'"), ("width=8,16", "model.encoder.width, model.decoder.width"),
-        ("seed=1,2", "Seeds are set by --seeds"), ("data.split.fold=0,1", "every fold is run"), ("mask_ratio", "--over key=a,b,c"),
-        ("mask_ratio=", "--over key=a,b,c"), ("mask_ratio=0.5,0.50", "a value twice"), ("patch_s=0.2", "adapter.KEY"),
-        ("mask_ratio=[0.5", "--over mask_ratio=[0.5"), ("mask_ratio.low=1", "Did you mean"),
+        ("mask_ration=0.5", "Did you mean 'mask_ratio'"),
+        ("width=8,16", "model.encoder.width, model.decoder.width"),
+        ("seed=1,2", "Seeds are set by --seeds"),
+        ("data.split.fold=0,1", "every fold is run"),
+        ("mask_ratio", "--over key=a,b,c"),
+        ("mask_ratio=", "--over key=a,b,c"),
+        ("mask_ratio=0.5,0.50", "a value twice"),
+        ("patch_s=0.2", "adapter.KEY"),
+        ("mask_ratio=[0.5", "--over mask_ratio=[0.5"),
+        ("mask_ratio.low=1", "Did you mean"),
     ],
-)  # fmt: skip
+)
 def test_mistakes_are_named(setting: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_over([setting])
@@ -56,8 +70,11 @@ def test_a_key_is_swept_once() -> None:
 def test_grid_overrides_load_and_keep_the_options_of_a_choice() -> None:
     found = points("mask_ratio=0.3,0.75", "masking=random,span")
     assert [point.folder for point in found] == [
-        "mask_ratio-0.3_masking-random", "mask_ratio-0.3_masking-span", "mask_ratio-0.75_masking-random", "mask_ratio-0.75_masking-span",
-    ]  # fmt: skip
+        "mask_ratio-0.3_masking-random",
+        "mask_ratio-0.3_masking-span",
+        "mask_ratio-0.75_masking-random",
+        "mask_ratio-0.75_masking-span",
+    ]
     models = [load_recipe(RECIPE, point.overrides()).recipe.model for point in found]
     assert [model.mask_ratio for model in models] == [0.3, 0.3, 0.75, 0.75]
     assert [(model.masking.name, model.masking.options) for model in models[:2]] == [
@@ -81,9 +98,10 @@ def test_folders_become_names_of_runs() -> None:
     for value in ("a/b.yaml", "{name: span, length: 4}", "null", "[1, 2]", '"ä ö"', "1e-5", long, "'..'", "'-'"):
         point = points(f"init.recipe={value}")[0]
         name = f"study/{point.folder}"
-        assert Recipe.model_validate(
-            {"name": name, "adapter": "a", "data": {"spec": "s"}, "schedule": {"epochs": 1}}
-        ).name == name  # fmt: skip
+        assert (
+            Recipe.model_validate({"name": name, "adapter": "a", "data": {"spec": "s"}, "schedule": {"epochs": 1}}).name
+            == name
+        )
 
 
 @given(

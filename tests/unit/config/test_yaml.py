@@ -15,10 +15,25 @@ from maekit.errors import UserError
 
 @pytest.mark.parametrize(
     "tagged",
-    ["!!str 5", "!!int '5'", "!!float 1", "!!bool 'true'", "!!map {}", "!!seq []", "!!set {a}", "!!binary aGk=", "!!null ''", "! x",
-     "!env X", "!!python/name:os.system x", "!!python/name:os.system ''", "!!python/object/apply:os.system [x]", "[1, !!str 2]",
-     "!<tag:example.org,2000:x> y"],
-)  # fmt: skip
+    [
+        "!!str 5",
+        "!!int '5'",
+        "!!float 1",
+        "!!bool 'true'",
+        "!!map {}",
+        "!!seq []",
+        "!!set {a}",
+        "!!binary aGk=",
+        "!!null ''",
+        "! x",
+        "!env X",
+        "!!python/name:os.system x",
+        "!!python/name:os.system ''",
+        "!!python/object/apply:os.system [x]",
+        "[1, !!str 2]",
+        "!<tag:example.org,2000:x> y",
+    ],
+)
 def test_every_tag_is_refused(tagged: str) -> None:
     with pytest.raises(UserError, match=r"mine:1:.* a YAML tag"):
         parse(f"a: {tagged}\n", "mine")
@@ -59,7 +74,7 @@ def test_numbers_are_exact_or_words() -> None:
         ("<<: {a: 1}", "a merge key"),
         ("%YAML 3.0\n---\na: 1", "not valid YAML"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse(text, "x")
@@ -124,9 +139,48 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
 
 
 _pieces = st.sampled_from(
-    ["a", "b: ", "- ", "\n", "  ", "\t", "[", "]", "{", "}", ",", ": ", "&x ", "*x", "!!str ", "!t ", "|", ">", "'", '"', "\\", "\\u",
-     "D800", "\\UFFFFFFFF", "#", "%", "---\n", "...\n", "? ", "<<: ", ".nan", "1e999", "0x1f", "~", "\x85", "\u2028", "\ufeff", "=", "9" * 5000]
-)  # fmt: skip
+    [
+        "a",
+        "b: ",
+        "- ",
+        "\n",
+        "  ",
+        "\t",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ": ",
+        "&x ",
+        "*x",
+        "!!str ",
+        "!t ",
+        "|",
+        ">",
+        "'",
+        '"',
+        "\\",
+        "\\u",
+        "D800",
+        "\\UFFFFFFFF",
+        "#",
+        "%",
+        "---\n",
+        "...\n",
+        "? ",
+        "<<: ",
+        ".nan",
+        "1e999",
+        "0x1f",
+        "~",
+        "\x85",
+        "\u2028",
+        "\ufeff",
+        "=",
+        "9" * 5000,
+    ]
+)
 
 
 @given(st.lists(_pieces, max_size=14).map("".join))

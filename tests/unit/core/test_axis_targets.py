@@ -149,9 +149,13 @@ def test_what_was_not_measured_reaches_no_loss(kind: int, gap: slice) -> None:
 
     torch.manual_seed(0)
     model = MaskedAutoencoder(
-        CUT, encoder=TransformerConfig(16, 1, 2), decoder=TransformerConfig(16, 1, 2), masking=RandomMasking(CUT),
-        mask_ratio=0.5, target=target,
-    )  # fmt: skip
+        CUT,
+        encoder=TransformerConfig(16, 1, 2),
+        decoder=TransformerConfig(16, 1, 2),
+        masking=RandomMasking(CUT),
+        mask_ratio=0.5,
+        target=target,
+    )
     noise = torch.rand(1, 40)
     spoiled = CUT.unpatchify(torch.where(valid[..., None], patches, torch.nan))
     first, second = model(x, valid=valid, noise=noise), model(spoiled, valid=valid, noise=noise)
@@ -222,11 +226,14 @@ def test_a_mix_is_the_weighted_sum_over_slices() -> None:
         (lambda: BandTarget(GridPatchifier((1, 40), (10,)), low=0.7, high=3.0), "known: none"),
         (lambda: BandTarget(CUT, low=3.0, high=0.7), "must rise, between 0 and 10"),
         (lambda: BandTarget(CUT, low=3.0, high=11.0), "must rise, between 0 and 10"),
-        (lambda: LogSpectrumTarget(CUT, low=0.7, high=3.0, window=30.0), r"expected 0.5 \(a patch\) to 20 \(the time axis\)"),
+        (
+            lambda: LogSpectrumTarget(CUT, low=0.7, high=3.0, window=30.0),
+            r"expected 0.5 \(a patch\) to 20 \(the time axis\)",
+        ),
         (lambda: LogSpectrumTarget(CUT, low=1.1, high=1.2, window=2.0), "a frequency every 0.5, none of them from 1.1"),
         (lambda: GridPatchifier((1, 40), (10,), ("time",), (1.0, 2.0)), "rates .* has 2"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_named(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()

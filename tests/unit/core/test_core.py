@@ -32,8 +32,7 @@ SMALL = {"encoder": TransformerConfig(24, 2, 2), "decoder": TransformerConfig(12
 
 
 @given(
-    channels=st.integers(1, 3),
-    axes=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), min_size=1, max_size=3),
+    channels=st.integers(1, 3), axes=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), min_size=1, max_size=3)
 )
 @settings(max_examples=40, deadline=None)
 def test_unpatchify_inverts_patchify(channels: int, axes: list[tuple[int, int]]) -> None:
@@ -137,9 +136,12 @@ def test_positions_interpolate_like_bicubic() -> None:
 
 @pytest.mark.parametrize(
     ("name", "patch", "trainable", "whole"),
-    [("vit_base", 16, 111_655_680, 111_907_840), ("vit_large", 16, 329_239_296, 329_541_888),
-     ("vit_huge", 14, 656_613_964, 657_074_508)],
-)  # fmt: skip
+    [
+        ("vit_base", 16, 111_655_680, 111_907_840),
+        ("vit_large", 16, 329_239_296, 329_541_888),
+        ("vit_huge", 14, 656_613_964, 657_074_508),
+    ],
+)
 def test_parameter_counts(name: str, patch: int, trainable: int, whole: int) -> None:
     patchifier = GridPatchifier((3, 224, 224), (patch, patch), ("height", "width"))
     with torch.device("meta"):

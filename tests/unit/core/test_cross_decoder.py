@@ -19,9 +19,12 @@ GRID = GridPatchifier((1, 24, 32), (4, 4), ("height", "width"))
 def make(**options: object) -> MaskedAutoencoder:
     torch.manual_seed(0)
     return MaskedAutoencoder(
-        GRID, encoder=TransformerConfig(24, 2, 2), decoder=TransformerConfig(16, 2, 2), masking=RandomMasking(GRID),
+        GRID,
+        encoder=TransformerConfig(24, 2, 2),
+        decoder=TransformerConfig(16, 2, 2),
+        masking=RandomMasking(GRID),
         **({"decoder_attention": "cross"} | options),  # type: ignore[arg-type]
-    )  # fmt: skip
+    )
 
 
 def test_predictions_do_not_depend_on_each_other() -> None:

@@ -36,9 +36,13 @@ def sparse(batch: int = 3, patches: int = 48, strong: int = 6, seed: int = 0) ->
 
 @settings(max_examples=60, deadline=None)
 @given(
-    seed=st.integers(0, 10_000), power=st.floats(0, 3), floor=st.floats(0, 1), scale=st.floats(1e-3, 1e3),
-    offset=st.floats(-50, 50), holes=st.floats(0, 0.9),
-)  # fmt: skip
+    seed=st.integers(0, 10_000),
+    power=st.floats(0, 3),
+    floor=st.floats(0, 1),
+    scale=st.floats(1e-3, 1e3),
+    offset=st.floats(-50, 50),
+    holes=st.floats(0, 0.9),
+)
 def test_weights_average_one_and_know_no_scale(
     seed: int, power: float, floor: float, scale: float, offset: float, holes: float
 ) -> None:
@@ -66,8 +70,10 @@ def test_weights_by_hand() -> None:
     cut = GridPatchifier((1, 64), (16,))
     of = RawTarget(cut)
     for power, floor, expected in (
-        (1.0, 0.0, [1.0, 3.0, 0.0, 0.0]), (2.0, 0.0, [0.4, 3.6, 0.0, 0.0]), (1.0, 0.1, [1.0, 2.8, 0.1, 0.1]),
-    ):  # fmt: skip
+        (1.0, 0.0, [1.0, 3.0, 0.0, 0.0]),
+        (2.0, 0.0, [0.4, 3.6, 0.0, 0.0]),
+        (1.0, 0.1, [1.0, 2.8, 0.1, 0.1]),
+    ):
         found = WeightedTarget(cut, of=of, power=power, floor=floor).patch_weights(x)
         torch.testing.assert_close(found, torch.tensor([expected]))
     torch.testing.assert_close(WeightedTarget(cut, of=of).patch_weights(torch.ones(2, 4, 16)), torch.ones(2, 4))

@@ -45,8 +45,9 @@ def test_positions_equal_their_formula() -> None:
     omega = 1 / 10_000 ** (np.arange(12) / 12)
     rows = [
         np.concatenate([np.sin(w * omega), np.cos(w * omega), np.sin(h * omega), np.cos(h * omega)])
-        for h in range(6) for w in range(5)
-    ]  # fmt: skip
+        for h in range(6)
+        for w in range(5)
+    ]
     assert np.allclose(sincos_positions((6, 5), 48)[0, 1:].numpy(), np.array(rows), atol=1e-6)
 
 

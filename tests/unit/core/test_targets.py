@@ -98,8 +98,13 @@ def test_loss_on_all_patches_counts_the_visible_ones() -> None:
     def make(**options: object) -> MaskedAutoencoder:
         torch.manual_seed(0)
         return MaskedAutoencoder(
-            GRID, encoder=SMALL, decoder=SMALL, masking=RandomMasking(GRID), target=RawTarget(GRID), **options  # type: ignore[arg-type]
-        )  # fmt: skip
+            GRID,
+            encoder=SMALL,
+            decoder=SMALL,
+            masking=RandomMasking(GRID),
+            target=RawTarget(GRID),
+            **options,  # type: ignore[arg-type]
+        )
 
     x, noise = torch.randn(2, 3, 32, 32), torch.rand(2, 16)
     everywhere = make(loss_on="all")(x, noise=noise)

@@ -37,9 +37,15 @@ ONE = "(?P<record>[a-z0-9]+)[.]"
 
 
 def run(
-    folder: Path, files: Mapping[str, bytes], streams: str, *, pattern: str = ONE, more: str = "",
-    records: str = 'records: "/*"', **options: Any,
-) -> dict[str, Any]:  # fmt: skip
+    folder: Path,
+    files: Mapping[str, bytes],
+    streams: str,
+    *,
+    pattern: str = ONE,
+    more: str = "",
+    records: str = 'records: "/*"',
+    **options: Any,
+) -> dict[str, Any]:
     """Every dataset and attribute of what a conversion writes."""
     for name, content in files.items():
         (folder / "source" / name).parent.mkdir(parents=True, exist_ok=True)

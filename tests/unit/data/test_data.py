@@ -105,17 +105,23 @@ BAD = {
     "compound": (replace("a/x", data=np.zeros(40, dtype=[("u", "f4"), ("v", "f4")])), ["data.h5:/a/x"]),
     "complex": (replace("a/x", data=np.ones(40, dtype=complex)), ["complex"]),
     "no rows": (replace("a/x", data=np.zeros(0)), ["zero rows"]),
-    "all missing": (lambda f: (replace("a/x", data=FULL)(f), replace("b/x", data=FULL)(f)), ["no window is left", "missing"]),
+    "all missing": (
+        lambda f: (replace("a/x", data=FULL)(f), replace("b/x", data=FULL)(f)),
+        ["no window is left", "missing"],
+    ),
     "axes": (replace("a/x", data=np.zeros((40, 3))), ["(40, 3)"]),
     "missing dataset": (lambda f: f.move("a/x", "a/xx"), ["data.h5:/a/x", "a/xx"]),
     "no labels": (lambda f: f.__delitem__("a/y"), ["data.h5:/a/y"]),
     "few labels": (replace("a/y", data=np.zeros(39)), ["fewer labels than samples", "(40,)"]),
-    "one class": (lambda f: (replace("a/y", data=np.zeros(40))(f), replace("b/y", data=np.zeros(40))(f)), ["only one class", "rest"]),
+    "one class": (
+        lambda f: (replace("a/y", data=np.zeros(40))(f), replace("b/y", data=np.zeros(40))(f)),
+        ["only one class", "rest"],
+    ),
     "unknown class": (replace("a/y", data=np.full(40, 2.0)), ["an unknown class", "2.0"]),
     "no rate": (lambda f: f["a"].attrs.__delitem__("rate_hz"), ["rate_hz"]),
     "bad rate": (lambda f: f["a"].attrs.__setitem__("rate_hz", -3.0), ["-3.0"]),
     "no group": (lambda f: f["a"].attrs.__delitem__("subject"), ["subject"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -160,8 +166,10 @@ def test_truncated_and_folder(tmp_path: Path) -> None:
 
 @given(
     dtype=st.sampled_from(["i1", "u1", "<i2", ">i2", "<u4", ">i8", "<f4", ">f4", "<f8", ">f8", "?"]),
-    points=st.integers(10, 60), length=st.integers(1, 20), hop=st.integers(1, 20),
-)  # fmt: skip
+    points=st.integers(10, 60),
+    length=st.integers(1, 20),
+    hop=st.integers(1, 20),
+)
 @settings(max_examples=40, deadline=None)
 def test_windows_of_any_type(
     dtype: str, points: int, length: int, hop: int, tmp_path_factory: pytest.TempPathFactory
@@ -358,7 +366,7 @@ TABLE = "t;a;b\n" + "".join(f"{i * 20};{i};{i if i != 3 else ''}\n" for i in ran
         ('{files: "*"}', "one.wav", wav(np.arange(30, dtype=np.int16))),
         ('{files: "*", key: sig, rate_hz: 50}', "one.mat", mat(np.arange(30.0).ravel()[:, None])),
     ],
-)  # fmt: skip
+)
 def test_every_format_converts(stream: str, name: str, content: bytes, tmp_path: Path) -> None:
     if name.endswith("mat"):
         with pytest.raises(UserError, match=r"2 axes|\(30, 1\)|axes"):
@@ -378,16 +386,31 @@ def test_every_format_converts(stream: str, name: str, content: bytes, tmp_path:
     ("stream", "name", "content", "message"),
     [
         ('{files: "*", columns: [c], rate_hz: 1}', "one.csv", TABLE.encode(), "no such column"),
-        ('{files: "*", columns: [a], rate_hz: 1}', "one.csv", TABLE.replace(";7;", ";seven;").encode(), r"one.csv:9.*seven"),
+        (
+            '{files: "*", columns: [a], rate_hz: 1}',
+            "one.csv",
+            TABLE.replace(";7;", ";seven;").encode(),
+            r"one.csv:9.*seven",
+        ),
         ('{files: "*", columns: [a], rate_hz: 1}', "one.csv", b"a,b\n1,2\n3\n", "a row of another length"),
-        ('{files: "*", columns: [a], time: t}', "one.csv", TABLE.replace("\n60;", "\n75;").encode(), "not evenly spaced"),
+        (
+            '{files: "*", columns: [a], time: t}',
+            "one.csv",
+            TABLE.replace("\n60;", "\n75;").encode(),
+            "not evenly spaced",
+        ),
         ('{files: "*", columns: [a], rate_hz: 1}', "one.csv", b"", "an empty file"),
         ('{files: "*", rate_hz: 1}', "one.npy", npy(np.array([{}], dtype=object)), "pickles are not read"),
         ('{files: "*", rate_hz: 1}', "one.npy", b"\x93NUMPY torn", "cannot be read as NPY"),
         ('{files: "*.csv", rate_hz: 1}', "one.npy", npy(np.zeros(3)), "no source file matches"),
-        ('{files: "*", columns: [a], rate_hz: 1}', "one.csv.gz", gzip.compress(TABLE.encode(), mtime=0)[:40], "cut off"),
+        (
+            '{files: "*", columns: [a], rate_hz: 1}',
+            "one.csv.gz",
+            gzip.compress(TABLE.encode(), mtime=0)[:40],
+            "cut off",
+        ),
     ],
-)  # fmt: skip
+)
 def test_bad_sources_leave_nothing_behind(stream: str, name: str, content: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         converted(tmp_path, stream, name, content)

@@ -183,14 +183,23 @@ def test_names_that_begin_with_a_dot_are_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda r: shutil.rmtree(r / "val/dog"), r"val: no folder of the class 'dog', which other sides have.*2 class folders"),
-        (lambda r: (r / "val/dog").rename(r / "val/dgo"), r"no folder of the class 'd.*Did you mean 'dgo'\?|no folder of the class 'dgo'"),
+        (
+            lambda r: shutil.rmtree(r / "val/dog"),
+            r"val: no folder of the class 'dog', which other sides have.*2 class folders",
+        ),
+        (
+            lambda r: (r / "val/dog").rename(r / "val/dgo"),
+            r"no folder of the class 'd.*Did you mean 'dgo'\?|no folder of the class 'dgo'",
+        ),
         (lambda r: [p.unlink() for p in (r / "train/cat").iterdir()], r"train.cat: a class folder without pictures"),
-        (lambda r: [p.rename(r / "val" / f"{p.parent.name}{p.name}") for p in r.glob("val/*/*")], r"outside of the class folders; got 'cat0.png'; expected val/CLASS/cat0.png"),
+        (
+            lambda r: [p.rename(r / "val" / f"{p.parent.name}{p.name}") for p in r.glob("val/*/*")],
+            r"outside of the class folders; got 'cat0.png'; expected val/CLASS/cat0.png",
+        ),
         (lambda r: make(r, ["train/over.png"]), r"pictures outside of the class folders"),
         (lambda r: shutil.rmtree(r / "train"), ""),
     ],
-)  # fmt: skip
+)
 def test_folders_that_are_not_in_order(tmp_path: Path, spoil: Any, message: str) -> None:
     make(tmp_path, BOTH)
     spoil(tmp_path)

@@ -98,8 +98,11 @@ def test_plain_formats(tmp_path: Path) -> None:
     assert "and 9 more" in text
     assert "1 to 3, mean 2" in text
     for name, content, message in (
-        ("p.gif", b"GIF89a", "not read"), ("m.zip", b"no", "zip"), ("h.h5", b"text", "HDF5"), ("gone.csv", None, "no such"),
-    ):  # fmt: skip
+        ("p.gif", b"GIF89a", "not read"),
+        ("m.zip", b"no", "zip"),
+        ("h.h5", b"text", "HDF5"),
+        ("gone.csv", None, "no such"),
+    ):
         if content is not None:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=message):

@@ -303,9 +303,15 @@ def test_a_damaged_pack_is_found(packed: Path, tmp_path: Path) -> None:
         open_folder(SPEC, root)
     manifest = json.loads((root / MANIFEST).read_text())
     for text, message in (
-        ("{", "no manifest"), ("[]", "no manifest"), ("{}", "no manifest"), (json.dumps(manifest | {"maekit_pack": 2}), "a later maekit"),
-        (json.dumps(manifest | {"shards": [{"file": "../x.h5", "samples": 1, "bytes": 1, "sha256": ""}]}), "no manifest"),
-    ):  # fmt: skip
+        ("{", "no manifest"),
+        ("[]", "no manifest"),
+        ("{}", "no manifest"),
+        (json.dumps(manifest | {"maekit_pack": 2}), "a later maekit"),
+        (
+            json.dumps(manifest | {"shards": [{"file": "../x.h5", "samples": 1, "bytes": 1, "sha256": ""}]}),
+            "no manifest",
+        ),
+    ):
         (root / MANIFEST).write_text(text)
         with pytest.raises(UserError, match=message):
             open_folder(SPEC, root)

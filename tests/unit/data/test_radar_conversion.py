@@ -49,9 +49,15 @@ def written(cube: Any, *, lanes: int = 2, iq_order: str = "IQ", real: bool = Fal
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from([2, 4]), st.sampled_from(["IQ", "QI"]), st.booleans(), st.integers(1, 3), st.integers(1, 3),
-    st.sampled_from([1, 2, 4]), st.sampled_from([2, 6]), st.integers(0, 2**32 - 1),
-)  # fmt: skip
+    st.sampled_from([2, 4]),
+    st.sampled_from(["IQ", "QI"]),
+    st.booleans(),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.sampled_from([1, 2, 4]),
+    st.sampled_from([2, 6]),
+    st.integers(0, 2**32 - 1),
+)
 def test_every_layout_is_read_as_it_is_drawn(
     lanes: int, iq_order: str, real: bool, frames: int, chirps: int, receivers: int, samples: int, seed: int
 ) -> None:
@@ -112,8 +118,10 @@ def copy_of(name: str, folder: Path, stream: dict[str, Any] | None = None, **opt
     spec = yaml.safe_load(find_spec(name).read_text())
     displacement = spec["convert"]["streams"]["displacement"]
     displacement.update(stream or {})
-    given = {key: float(v) if isinstance(v, str) and v[0].isdigit() else v
-             for key, v in displacement["through"]["options"].items()}  # fmt: skip
+    given = {
+        key: float(v) if isinstance(v, str) and v[0].isdigit() else v
+        for key, v in displacement["through"]["options"].items()
+    }
     displacement["through"]["options"] = {**given, **options}
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(spec))
     return str(folder / f"{name}.yaml")
@@ -277,7 +285,10 @@ def test_an_empty_room_has_no_breath(real_data: Path) -> None:
         content = readers.read(real_data / f"radar_phase_ecg/{name}/radar.csv.gz")
         part = timed(content.numbers("unwrapPhasePeak_mm"), content.numbers("Timestamp"), 50.0, None, name)
         windows = [part.values[i : i + 1500] for i in range(0, len(part.values) - 1500, 1500)]
-        return [np.std(dsp.sosfiltfilt(dsp.butter(2, (0.1, 0.6), "bandpass", fs=50, output="sos"), w)) for w in windows
-                if np.isfinite(w).all()]  # fmt: skip
+        return [
+            np.std(dsp.sosfiltfilt(dsp.butter(2, (0.1, 0.6), "bandpass", fs=50, output="sos"), w))
+            for w in windows
+            if np.isfinite(w).all()
+        ]
 
     assert np.median(heights("no_subject")) < 0.2 * np.median(heights("subject01"))

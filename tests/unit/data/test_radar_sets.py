@@ -32,8 +32,13 @@ def made(name: str, folder: Path) -> dict[str, Any]:
 
 
 def converted(name: str, folder: Path, spec: DataSpec | None = None, **options: Any) -> Path:
-    return convert(spec or load_spec(name), folder / name, folder / "out",
-                   transformations={"range_doppler": RangeDopplerAdapter.transformations}, **options)  # fmt: skip
+    return convert(
+        spec or load_spec(name),
+        folder / name,
+        folder / "out",
+        transformations={"range_doppler": RangeDopplerAdapter.transformations},
+        **options,
+    )
 
 
 def changed(name: str, folder: Path, **rules: Any) -> DataSpec:
@@ -189,16 +194,28 @@ BAD: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "a line cut short": ("cruw", break_cruw_text, r"BMS1001.txt: a line that is no object.*1 4.0 car \(line 2\)"),
     "an unknown class": ("cruw", break_cruw_class, "an unknown class; got 'pedestrain'.*Did you mean 'pedestrian'"),
     "a torn map": ("cruw", cut("sequences/train/*/RADAR_RA_H/*.npy"), r"000002_0192.npy: cannot be read as NPY"),
-    "a missing picture": ("cruw", without("sequences/train/*/IMAGES_0/*.jpg"), r"frames without 'image'.*1 frames \(2\)"),
+    "a missing picture": (
+        "cruw",
+        without("sequences/train/*/IMAGES_0/*.jpg"),
+        r"frames without 'image'.*1 frames \(2\)",
+    ),
     "a missing chirp": ("cruw", without("sequences/train/*/RADAR_RA_H/*_0192.npy"), "fewer files.*got 3; expected 4"),
     "a torn picture": ("radarcity", cut("train/*/IMAGES_0/*.png"), "000002.png: cannot be read as a picture"),
-    "another shape": ("radarcity", of_another_shape("train/*/RADAR_RA_H/*.npy"), r"another shape.*\(223, 221\).*\(224, 221\)"),
+    "another shape": (
+        "radarcity",
+        of_another_shape("train/*/RADAR_RA_H/*.npy"),
+        r"another shape.*\(223, 221\).*\(224, 221\)",
+    ),
     "a missing map": ("carrada", without("*/annotations/box/range_doppler_light.json"), "expected two files"),
-    "a torn JSON": ("carrada", cut("*/annotations/box/range_angle_light.json"), "range_angle_light.json: cannot be read as JSON"),
+    "a torn JSON": (
+        "carrada",
+        cut("*/annotations/box/range_angle_light.json"),
+        "range_angle_light.json: cannot be read as JSON",
+    ),
     "a missing mark": ("raddet", without("train/gt/part1/*.pickle"), r"train_part1: frames without 'objects'.*2"),
     "a torn pickle": ("raddet", cut("train/gt/part1/*.pickle"), "000002.pickle: cannot be read as a pickle"),
     "a torn cube": ("raddet", cut("test/RAD/part1/*.npy"), "000001.npy: cannot be read as NPY"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -231,7 +248,7 @@ def test_frames_that_a_stream_lacks_may_be_left_out_but_not_silently(tmp_path: P
     assert "2019-09-16-12-52-12: left out 1 frames (2), without image" in lines
     assert "2020-02-28-13-14-35: left out 1 frames (0), without objects" in lines
     with pytest.raises(UserError, match=r"frames without 'objects'.*1 frames \(0\)"):
-        converted("carrada", tmp_path, changed("carrada", tmp_path, frames="all"), overwrite=True)  # fmt: skip
+        converted("carrada", tmp_path, changed("carrada", tmp_path, frames="all"), overwrite=True)
 
 
 def test_boxes_that_disagree_are_left_out(tmp_path: Path) -> None:
@@ -269,7 +286,13 @@ def test_rows_of_one_file_become_recordings(real_points: Path, tmp_path: Path) -
     rows = np.load(real_points / "ra_points.npz")
     np.savez(real_points / "ra_points.npz", **{**rows, "frame": rows["frame"][:3]})
     with pytest.raises(UserError, match=r"ra_points.npz:frame: not one entry a row; got 3; expected 4"):
-        convert(spec, real_points, tmp_path, transformations={"range_doppler": RangeDopplerAdapter.transformations}, overwrite=True)  # fmt: skip
+        convert(
+            spec,
+            real_points,
+            tmp_path,
+            transformations={"range_doppler": RangeDopplerAdapter.transformations},
+            overwrite=True,
+        )
 
 
 @pytest.fixture
@@ -288,9 +311,14 @@ def real_points(tmp_path: Path) -> Path:
     ]
     folder = tmp_path / "points"
     folder.mkdir()
-    np.savez(folder / "ra_points.npz", points=np.array(points, dtype=np.float32), offsets=np.array([0, 3, 3, 4, 5]),
-             sequence=np.array([0, 0, 0, 7], dtype=np.int16), subsequence=np.array([1, 1, 1, 0], dtype=np.int16),
-             frame=np.array([1, 3, 4, 1], dtype=np.int16))  # fmt: skip
+    np.savez(
+        folder / "ra_points.npz",
+        points=np.array(points, dtype=np.float32),
+        offsets=np.array([0, 3, 3, 4, 5]),
+        sequence=np.array([0, 0, 0, 7], dtype=np.int16),
+        subsequence=np.array([1, 1, 1, 0], dtype=np.int16),
+        frame=np.array([1, 3, 4, 1], dtype=np.int16),
+    )
     return folder
 
 

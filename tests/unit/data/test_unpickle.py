@@ -46,9 +46,16 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(protocol:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_plain_pickles_of_either_numpy_are_read(protocol: int, tmp_path: Path) -> None:
     data = {
-        "classes": ["car", "bus"], "boxes": np.arange(12.0).reshape(2, 6), "one": np.float32(3), "turned": np.ones((2, 3)).T,
-        "names": np.array(["a", "bc"]), "set": {1, 2}, "none": np.empty((0, 6)), "bytes": b"x", "number": 1 + 2j,
-    }  # fmt: skip
+        "classes": ["car", "bus"],
+        "boxes": np.arange(12.0).reshape(2, 6),
+        "one": np.float32(3),
+        "turned": np.ones((2, 3)).T,
+        "names": np.array(["a", "bc"]),
+        "set": {1, 2},
+        "none": np.empty((0, 6)),
+        "bytes": b"x",
+        "number": 1 + 2j,
+    }
     for core in (b"numpy._core", b"numpy.core"):
         content = pickle.dumps(data, protocol)
         if core == b"numpy.core" and protocol >= 4:

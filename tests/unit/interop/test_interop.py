@@ -57,11 +57,22 @@ def vitmae(**options: Any) -> torch.nn.Module:
 
     torch.manual_seed(0)
     config = ViTMAEConfig(
-        **{"image_size": 32, "patch_size": 8, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-           "intermediate_size": 192, "decoder_hidden_size": 32, "decoder_num_hidden_layers": 1,
-           "decoder_num_attention_heads": 4, "decoder_intermediate_size": 128, "norm_pix_loss": True,
-           "layer_norm_eps": 1e-6} | options
-    )  # fmt: skip
+        **{
+            "image_size": 32,
+            "patch_size": 8,
+            "hidden_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "intermediate_size": 192,
+            "decoder_hidden_size": 32,
+            "decoder_num_hidden_layers": 1,
+            "decoder_num_attention_heads": 4,
+            "decoder_intermediate_size": 128,
+            "norm_pix_loss": True,
+            "layer_norm_eps": 1e-6,
+        }
+        | options
+    )
     model = ViTMAEForPreTraining(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -293,10 +304,16 @@ def test_files_that_must_not_be_trusted(recipes: Path) -> None:
         "list.pth": lambda p: torch.save([1, 2], p),
     }
     expected = {
-        "poisoned.pth": "asks for more than tensors", "old_poison.pth": "asks for more than tensors",
-        "bare_poison.bin": "neither safetensors nor", "cut.pth": "damaged", "empty.pth": "an empty file",
-        "page.pth": "neither safetensors nor", "cut.safetensors": "damaged", "text.pth": "no weights", "list.pth": "no weights",
-    }  # fmt: skip
+        "poisoned.pth": "asks for more than tensors",
+        "old_poison.pth": "asks for more than tensors",
+        "bare_poison.bin": "neither safetensors nor",
+        "cut.pth": "damaged",
+        "empty.pth": "an empty file",
+        "page.pth": "neither safetensors nor",
+        "cut.safetensors": "damaged",
+        "text.pth": "no weights",
+        "list.pth": "no weights",
+    }
     from maekit.errors import UserError
 
     for name, write in files.items():

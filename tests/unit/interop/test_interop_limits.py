@@ -84,7 +84,10 @@ def test_between_several_sets_of_weights_the_person_chooses(tmp_path: Path) -> N
             read_tensors(tmp_path / "w.pth")
         assert read_tensors(tmp_path / "w.pth", names[1]).keys() == SOME.keys()
     # A tensor beside the one set of weights is no second set.
-    torch.save({"epoch": torch.tensor(3), "optimizer": {"state": {0: {"step": torch.tensor(1)}}}, "model": SOME}, tmp_path / "w.pth")  # fmt: skip
+    torch.save(
+        {"epoch": torch.tensor(3), "optimizer": {"state": {0: {"step": torch.tensor(1)}}}, "model": SOME},
+        tmp_path / "w.pth",
+    )
     assert read_tensors(tmp_path / "w.pth").keys() == SOME.keys()
 
 
@@ -259,12 +262,15 @@ def test_mistakes_are_named(recipes: Path) -> None:  # noqa: F811
         ({"overrides": ["adapter.patch=16"]}, "patches of another size.*192 numbers a patch.*expected 768"),
         ({"overrides": ["adapter.patch=16"], "partial": True}, "patches of another size"),
         ({"overrides": ["model.encoder={width: 24, depth: 2, heads: 2}"], "partial": True}, "of another shape"),
-        ({"overrides": ["adapter.size=[32, 48]"]}, r"of another shape: model.encoder.pos_embed \(1, 17, 48\) for \(1, 25"),
+        (
+            {"overrides": ["adapter.size=[32, 48]"]},
+            r"of another shape: model.encoder.pos_embed \(1, 17, 48\) for \(1, 25",
+        ),
         ({"file": recipes / "none.pth"}, "no such file"),
         ({"file": recipes}, "got 'a folder'.*Name the one in it.*theirs.safetensors"),
         ({"key": "model"}, "no weights under that name|leave --key out"),
         ({"recipe": recipes / "pretain.yaml"}, "no such recipe"),
-    ]  # fmt: skip
+    ]
     for options, expected in cases:
         arguments = {"file": recipes / "theirs.safetensors", "recipe": pretraining, "run": run} | options
         with pytest.raises(UserError, match=expected):
@@ -286,10 +292,14 @@ def test_mistakes_are_named(recipes: Path) -> None:  # noqa: F811
 @pytest.mark.parametrize(
     ("rows", "grid", "old"),
     [
-        (1 + 14 * 14, (28, 28), (14, 14)), (1 + 16 * 16, (32, 32), (16, 16)), (1 + 50, (75,), (50,)),
-        (1 + 2 * 3, (4, 6), (2, 3)), (1 + 18, (4, 9), None), (1 + 15, (28, 28), None),
+        (1 + 14 * 14, (28, 28), (14, 14)),
+        (1 + 16 * 16, (32, 32), (16, 16)),
+        (1 + 50, (75,), (50,)),
+        (1 + 2 * 3, (4, 6), (2, 3)),
+        (1 + 18, (4, 9), None),
+        (1 + 15, (28, 28), None),
     ],
-)  # fmt: skip
+)
 def test_positions_go_to_grids_of_the_same_proportions_alone(
     rows: int, grid: tuple[int, ...], old: tuple[int, ...] | None
 ) -> None:

@@ -174,9 +174,11 @@ def test_an_arm_is_followed_within_each_recording() -> None:
     output = np.where(rng.random(800) < 0.3, rng.uniform(45, 135, 800), true + rng.normal(0, 1, 800))
     order = rng.permutation(800)
     result = {
-        "index": order.tolist(), "label": true[order].tolist(), "position": position[order].tolist(),
+        "index": order.tolist(),
+        "label": true[order].tolist(),
+        "position": position[order].tolist(),
         "arms": {"peak": output[order].tolist(), "none": [None] * 800},
-    }  # fmt: skip
+    }
     result["arms"]["peak"][::50] = [1e9] * 16  # one wild value more or less must not matter
     pace = {"window_s": 1.0, "drift": 0.5, "lowest": 50.0, "highest": 120.0}
     found = followed(result, "peak", pace, 30.0, 2.5)

@@ -14,19 +14,29 @@ from maekit.report.terminal import render_table
 from maekit.runs.report import pretraining_verdict
 
 ROWS = [
-    {"kind": kind, "step": s, "epoch": s / 10, "loss": 1 / (1 + s), "lr": 1e-3, "loss_mean_patch": 1.0, "effective_rank": 5.0 + s}
+    {
+        "kind": kind,
+        "step": s,
+        "epoch": s / 10,
+        "loss": 1 / (1 + s),
+        "lr": 1e-3,
+        "loss_mean_patch": 1.0,
+        "effective_rank": 5.0 + s,
+    }
     for s in range(1, 30)
     for kind in ("train", "validation")
-]  # fmt: skip
+]
 
 
 def test_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
     odd = "<img src=x onerror=alert(1)> $a_b$ [red]"
     table = Table(odd, ["", odd], [[odd, 0.12345], ["other", float("nan")]], note=odd, best=frozenset({(0, 1)}))
     picture = figures.reconstruction(
-        lambda axes, x, title: axes.plot(x[0]), [("original", np.ones((1, 9))), ("masked", np.full((1, 9), np.nan))],
-        caption=odd, shared=np.ones((1, 9)),
-    )  # fmt: skip
+        lambda axes, x, title: axes.plot(x[0]),
+        [("original", np.ones((1, 9))), ("masked", np.full((1, 9), np.nan))],
+        caption=odd,
+        shared=np.ones((1, 9)),
+    )
     confusion = figures.confusion(np.array([[3, 1], [0, 4]]), [odd, "b"])
     content = Content(
         odd, odd, False, figures.curves(ROWS), [picture, confusion], [table], recipe=odd, environment={odd: odd}

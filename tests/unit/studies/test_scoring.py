@@ -33,7 +33,7 @@ NAN = float("nan")
         ([60, 61, 62, 90, 91], {"start": [0, 100, 200, 900, 1000]}, [60.5, 61, 61.5, 90.5, 90.5]),  # nor a pause
         ([62, 60, 61], {"start": [200, 0, 100]}, [61.5, 60.5, 61]),  # in time order, whatever the order of samples
     ],
-)  # fmt: skip
+)
 def test_running_median(output: list[float], more: dict[str, Any], expected: list[float]) -> None:
     np.testing.assert_allclose(windows(output, **more).smoothed(3).output, expected)
 
@@ -54,9 +54,14 @@ def test_the_constant_stands_in() -> None:
 def result(outputs: dict[str, list[float | None]], group: str, **more: Any) -> dict[str, Any]:
     count = len(next(iter(outputs.values())))
     return {
-        "index": list(range(count)), "label": [70.0] * count, "groups": [group], "group": [0] * count,
-        "position": [[0, i] for i in range(count)], "arms": outputs, **more,
-    }  # fmt: skip
+        "index": list(range(count)),
+        "label": [70.0] * count,
+        "groups": [group],
+        "group": [0] * count,
+        "position": [[0, i] for i in range(count)],
+        "arms": outputs,
+        **more,
+    }
 
 
 def test_folds_are_joined_with_their_own_labels_and_uncertainty() -> None:

@@ -102,8 +102,14 @@ def test_suppression_keeps_the_better_of_two_alike_and_other_classes() -> None:
 
 def measured(detections: list[Any], objects: list[Any], classes: int = 2) -> dict[str, float]:
     group = np.zeros(len(objects), dtype=np.int64)
-    found = match([np.array(d, dtype=float).reshape(-1, 4) for d in detections],
-                  [np.array(o, dtype=float).reshape(-1, 3) for o in objects], group, 1, classes, LocationSimilarity(PLANE, KAPPA))  # fmt: skip
+    found = match(
+        [np.array(d, dtype=float).reshape(-1, 4) for d in detections],
+        [np.array(o, dtype=float).reshape(-1, 3) for o in objects],
+        group,
+        1,
+        classes,
+        LocationSimilarity(PLANE, KAPPA),
+    )
     return precision_and_recall(found, np.ones(1), ["person", "car"][:classes])
 
 
@@ -211,7 +217,16 @@ def of_clips() -> Detection:
     patchifier = GridPatchifier((1, 3, 16, 16), (1, 8, 8))
     encoder = Encoder(patchifier, TransformerConfig(width=8, depth=1, heads=1))
     plane = Plane(("range", "azimuth"), (RANGE[:16], AZIMUTH[:16]), angle=1, radians=torch.pi / 180)
-    return Detection(Plain(), encoder, plane=plane, columns=["range", "azimuth"], classes=None, tolerances=[0.1], lengths=[1.0], detail=4)  # fmt: skip
+    return Detection(
+        Plain(),
+        encoder,
+        plane=plane,
+        columns=["range", "azimuth"],
+        classes=None,
+        tolerances=[0.1],
+        lengths=[1.0],
+        detail=4,
+    )
 
 
 def test_cells_do_not_tie_in_half_precision() -> None:
@@ -357,7 +372,16 @@ def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
     patchifier = GridPatchifier((1, 16, 16), (8, 8))
     encoder = Encoder(patchifier, TransformerConfig(width=8, depth=1, heads=1))
     plane = Plane(("range", "azimuth"), (RANGE[:16], AZIMUTH[:16]), angle=1, radians=torch.pi / 180)
-    task = Detection(Plain(), encoder, plane=plane, columns=["range", "azimuth"], classes=None, tolerances=[0.1], lengths=[1.0], overlay=1.0)  # fmt: skip
+    task = Detection(
+        Plain(),
+        encoder,
+        plane=plane,
+        columns=["range", "azimuth"],
+        classes=None,
+        tolerances=[0.1],
+        lengths=[1.0],
+        overlay=1.0,
+    )
     signal = torch.randn(3, 1, 16, 16)
     label = torch.tensor([[[2.0, 0.0]], [[torch.nan, torch.nan]], [[5.0, -9.0]]])
     valid = torch.ones(3, 4, dtype=torch.bool)

@@ -195,11 +195,15 @@ def test_recomputed_activations_change_nothing() -> None:
 @pytest.mark.parametrize(
     ("options", "processes", "expected"),
     [
-        ({"batch_size": 4096, "micro_batch": 64}, 8, 8), ({"batch_size": 4096, "micro_batch": 64}, 64, 1),
-        ({"batch_size": 4096, "micro_batch": 100}, 8, 8), ({"batch_size": 12, "micro_batch": 5}, 1, 3),
-        ({"batch_size": 12, "accumulation": 2}, 3, 2), ({"batch_size": 12}, 2, 1), ({"batch_size": 7, "micro_batch": 2}, 1, 7),
+        ({"batch_size": 4096, "micro_batch": 64}, 8, 8),
+        ({"batch_size": 4096, "micro_batch": 64}, 64, 1),
+        ({"batch_size": 4096, "micro_batch": 100}, 8, 8),
+        ({"batch_size": 12, "micro_batch": 5}, 1, 3),
+        ({"batch_size": 12, "accumulation": 2}, 3, 2),
+        ({"batch_size": 12}, 2, 1),
+        ({"batch_size": 7, "micro_batch": 2}, 1, 7),
     ],
-)  # fmt: skip
+)
 def test_micro_batches_keep_the_effective_batch(options: dict[str, int], processes: int, expected: int) -> None:
     assert Training(**options).micro_batches(processes) == expected
 

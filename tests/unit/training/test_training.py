@@ -69,8 +69,11 @@ def test_workers_and_accumulation_change_nothing(
 ) -> None:
     with_workers = api.pretrain(tiny, runs=tmp_path / "w", overrides=["training.workers=2"]).folder
     assert losses(with_workers) == reference
-    parts = api.pretrain(tiny, runs=tmp_path / "a", overrides=["training.accumulation=2", "model.drop_path=0",
-                           "model.encoder.drop_path=0"]).folder  # fmt: skip
+    parts = api.pretrain(
+        tiny,
+        runs=tmp_path / "a",
+        overrides=["training.accumulation=2", "model.drop_path=0", "model.encoder.drop_path=0"],
+    ).folder
     whole = api.pretrain(tiny, runs=tmp_path / "b", overrides=["model.encoder.drop_path=0"]).folder
     assert [x for _, x in losses(parts)] == pytest.approx([x for _, x in losses(whole)], rel=1e-4)
 
@@ -110,8 +113,15 @@ def test_killed_at_a_hundred_random_moments(tiny: Path, tmp_path: Path, referenc
     assert losses(runs / "tiny") == reference
 
 
-OPERATIONS = ("pathlib.Path.rename", "os.fsync", "os.open", "pathlib.Path.mkdir", "pathlib.Path.write_text", "shutil.rmtree",
-              "maekit.training.checkpoint.save_file")  # fmt: skip
+OPERATIONS = (
+    "pathlib.Path.rename",
+    "os.fsync",
+    "os.open",
+    "pathlib.Path.mkdir",
+    "pathlib.Path.write_text",
+    "shutil.rmtree",
+    "maekit.training.checkpoint.save_file",
+)
 
 
 def saved(folder: Path, step: int, keep: int = 2) -> None:
@@ -302,9 +312,13 @@ def test_parameter_groups(tiny: Path) -> None:
     found = {id(p): (g["weight_decay"], g["lr_scale"]) for g in groups for p in g["params"]}
     named = dict(task.named_parameters())
     expected = {
-        "encoder.patch_embed.proj.weight": (0.1, 0.125), "encoder.cls_token": (0.0, 0.125), "encoder.pos_embed": (0.0, 0.125),
-        "encoder.blocks.0.attn.qkv.weight": (0.1, 0.25), "encoder.blocks.1.mlp.fc1.bias": (0.0, 0.5), "head.weight": (0.1, 1.0),
-    }  # fmt: skip
+        "encoder.patch_embed.proj.weight": (0.1, 0.125),
+        "encoder.cls_token": (0.0, 0.125),
+        "encoder.pos_embed": (0.0, 0.125),
+        "encoder.blocks.0.attn.qkv.weight": (0.1, 0.25),
+        "encoder.blocks.1.mlp.fc1.bias": (0.0, 0.5),
+        "head.weight": (0.1, 1.0),
+    }
     assert {name: found[id(named[name])] for name in expected} == expected
     assert len(found) == sum(p.requires_grad for p in task.parameters())
     assert named["encoder.pos_embed"].requires_grad
