@@ -139,7 +139,7 @@ class Adapter(ABC):
         """A physically valid variation of a prepared training signal. Default: none."""
         return signal, valid
 
-    def vary(self, sample: Sample, rng: Generator) -> Sample:
+    def augment_sample(self, sample: Sample, rng: Generator) -> Sample:
         """A physically valid variation of a training sample as it was read, with the label that it then has. Default: none.
 
         For what changes the label too (`dataclasses.replace(sample, signal=..., label=...)`); where there are no labels,
@@ -147,7 +147,7 @@ class Adapter(ABC):
         """
         return sample
 
-    def goes_beside(self, others: Mapping[str, Adapter]) -> None:  # noqa: B027 (no objection is a fine answer)
+    def check_auxiliary(self, others: Mapping[str, Adapter]) -> None:  # noqa: B027 (no objection is a fine answer)
         """Told which signals are read beside this one, by name. Default: nothing to object.
 
         Raises:
@@ -202,9 +202,9 @@ class Adapter(ABC):
         """
         channels = self.patchifier.sample_shape[0]
         count, total, squares = 0, torch.zeros(channels).double(), torch.zeros(channels).double()
-        place = ""
+        location = ""
         for sample in samples:
-            place = place or sample.place
+            location = location or sample.location
             signal, valid = self.prepare(sample)
             x, where = self.front.transform(torch.from_numpy(signal)[None], _batched(valid))
             values = rearrange(x.double(), "one channel ... -> channel (one ...)")
@@ -214,7 +214,9 @@ class Adapter(ABC):
             total = total + reduce(values, "channel n -> channel", "sum")
             squares = squares + reduce(values**2, "channel n -> channel", "sum")
         if not count:
-            raise UserError("no measured value in the training split", place=place, mend="Check the split and `valid`.")
+            raise UserError(
+                "no measured value in the training split", location=location, hint="Check the split and `valid`."
+            )
         mean = total / count
         variance = squares / count - mean**2
         flat = [
@@ -224,10 +226,10 @@ class Adapter(ABC):
         if flat:
             raise UserError(
                 "a channel that never changes in the training split",
-                place=place,
+                location=location,
                 value=", ".join(flat),
                 expected="values that vary",
-                mend="Drop the channel from the data spec or look at the recording with `maekit data inspect`.",
+                hint="Drop the channel from the data spec or look at the recording with `maekit data inspect`.",
             )
         self.front.mean.copy_(mean)
         self.front.std.copy_(variance.sqrt())
@@ -246,7 +248,7 @@ class Adapter(ABC):
 
         An adapter that can has this; its keyword-only options are those of `maekit data simulate --set`.
         """
-        raise UserError("this adapter has no simulator", mend="Write `simulate`, or use recordings of your own.")
+        raise UserError("this adapter has no simulator", hint="Write `simulate`, or use recordings of your own.")
 
 
 def _batched(valid: NDArray[np.bool_] | None) -> Tensor | None:

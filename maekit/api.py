@@ -18,7 +18,7 @@ import torch
 
 from maekit import plugins
 from maekit.build import training_stats
-from maekit.build.experiment import LABELLED_TASKS, SKIPPED, Setup, set_up, set_up_without_data
+from maekit.build.experiment import LABELLED_TASKS, SKIPPED, Experiment, build_experiment, build_experiment_without_data
 from maekit.build.models import fit_target, make_task
 from maekit.build.tokenizers import spelled_out
 from maekit.build.weights import load_encoder, load_strictly, read_weights, require_decoder
@@ -31,7 +31,7 @@ from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.regression import Regression
 from maekit.tasks.transfer import Transfer, pool
 from maekit.training import checkpoint, loop
-from maekit.training.distributed import Process, joined
+from maekit.training.distributed import Process, init_distributed
 from maekit.training.run import Run, environment
 
 if TYPE_CHECKING:
@@ -116,10 +116,10 @@ def recipe_without_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> 
     if loaded.recipe.task.name in LABELLED_TASKS:
         raise UserError(
             "not a pretraining recipe",
-            place=loaded.locate("task", "name"),
+            location=loaded.locate("task", "name"),
             value=loaded.recipe.task.name,
             expected="a task without labels: pretraining or tokenizer",
-            mend="Use `maekit finetune`.",
+            hint="Use `maekit finetune`.",
         )
     return loaded
 
@@ -134,10 +134,10 @@ def recipe_with_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> Loa
     if loaded.recipe.task.name not in LABELLED_TASKS:
         raise UserError(
             "a pretraining recipe",
-            place=loaded.locate("task", "name"),
+            location=loaded.locate("task", "name"),
             value=loaded.recipe.task.name,
             expected="classification or regression",
-            mend="Use `maekit pretrain`.",
+            hint="Use `maekit pretrain`.",
         )
     return loaded
 
@@ -159,15 +159,15 @@ def predictions(
     Processes that `torchrun` started share the work; `alone` is for one of them when the others may have ended.
     """
     require_decoder(run)
-    setup, task = open_run(run, overrides=overrides)
-    with joined(device, alone=alone) as process:
-        side = side or ("test" if len(setup.split["test"]) else "validation")
-        at_once = setup.recipe.training.at_once(process.world_size)
-        rows = loop.rows_of(task, setup.some_samples(side), process, at_once=at_once)
+    experiment, task = open_run(run, overrides=overrides)
+    with init_distributed(device, alone=alone) as process:
+        side = side or ("test" if len(experiment.split["test"]) else "validation")
+        at_once = experiment.recipe.training.at_once(process.world_size)
+        rows = loop.rows_of(task, experiment.some_samples(side), process, at_once=at_once)
         found = {name: values.numpy() for name, values in rows.items()}
     if isinstance(task, Regression) and task.values is not None:
         found["values"] = task.values
-    return task.summarize(rows), found
+    return task.compute_metrics(rows), found
 
 
 def embed(
@@ -179,7 +179,7 @@ def embed(
     overrides: Sequence[str] = (),
     device: str | None = None,
 ) -> Path:
-    """Write the features of every sample to an HDF5 file: `features`, `group`, `place`, `side`, `label`.
+    """Write the features of every sample to an HDF5 file: `features`, `group`, `location`, `side`, `label`.
 
     Nothing is masked. `pooling` is `mean` of the measured patch tokens or the `class` token.
 
@@ -189,26 +189,28 @@ def embed(
     import h5py
 
     if target.exists():
-        raise UserError("would overwrite what is there", place=str(target), mend="Choose another file.")
-    setup, task = open_run(run, overrides=overrides)
-    with joined(device) as process:
-        parts = {side: embeddings(setup, task, side, process, pooling) for side in sides if len(setup.split[side])}
+        raise UserError("would overwrite what is there", location=str(target), hint="Choose another file.")
+    experiment, task = open_run(run, overrides=overrides)
+    with init_distributed(device) as process:
+        parts = {
+            side: embeddings(experiment, task, side, process, pooling) for side in sides if len(experiment.split[side])
+        }
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.unfinished")
     with h5py.File(unfinished, "w") as file:
         for side, (features, indices) in parts.items():
             group = file.create_group(side)
             group["features"] = features
-            group["group"] = setup.source.groups[indices].astype("S")
-            group["place"] = np.array([setup.source[int(i)].place for i in indices], dtype="S")
-            if setup.source.labels is not None:
-                group["label"] = setup.source.labels[indices]
+            group["group"] = experiment.source.groups[indices].astype("S")
+            group["location"] = np.array([experiment.source[int(i)].location for i in indices], dtype="S")
+            if experiment.source.labels is not None:
+                group["label"] = experiment.source.labels[indices]
     unfinished.replace(target)
     return target
 
 
 def embeddings(
-    setup: Setup, task: Task, side: str, process: Process, pooling: str = "mean"
+    experiment: Experiment, task: Task, side: str, process: Process, pooling: str = "mean"
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """(samples, width) features of one side of the split from the encoder of a task, and the index of each sample.
 
@@ -218,13 +220,13 @@ def embeddings(
     if encoder is None:
         raise UserError(
             "no encoder of samples in this run",
-            value=f"task {setup.recipe.task.name}",
+            value=f"task {experiment.recipe.task.name}",
             expected="a run of pretraining, classification or regression",
         )
-    samples = setup.some_samples(side)
+    samples = experiment.some_samples(side)
     task.to(process.device).eval()
     found, indices = [], []
-    batches = BatchSampler(len(samples), setup.recipe.training.at_once(1), shuffle=False)
+    batches = BatchSampler(len(samples), experiment.recipe.training.at_once(1), shuffle=False)
     with torch.inference_mode():
         for batch in loader(samples, batches):
             indices.append(batch["index"])
@@ -254,9 +256,9 @@ def open_run(
     overrides: Sequence[str] = (),
     data: bool = True,
     info: SignalInfo | None = None,
-    beside: Mapping[str, SignalInfo] | None = None,
-) -> tuple[Setup, Task]:
-    """Data and trained task of a run folder; without `data` where they can be done without, as with `info` (and `beside`,
+    auxiliary: Mapping[str, SignalInfo] | None = None,
+) -> tuple[Experiment, Task]:
+    """Data and trained task of a run folder; without `data` where they can be done without, as with `info` (and `auxiliary`,
     of the signals beside, where the recipe has some) they always can.
 
     Raises:
@@ -266,41 +268,41 @@ def open_run(
     if not stated.is_file():
         raise UserError(
             "no run here",
-            place=str(run),
+            location=str(run),
             expected="the folder of a run, with recipe.yaml and checkpoints",
-            mend="Runs stand below --runs (default `runs`), by the recipe's name.",
+            hint="Runs stand below --runs (default `runs`), by the recipe's name.",
         )
     weights = read_weights(run)
     loaded = load_recipe(stated, overrides)
     if data:
-        setup = set_up(loaded, fit=False, folder=run)
+        experiment = build_experiment(loaded, fit=False, folder=run)
     else:
         classes = len(weights["head.weight"]) if "head.weight" in weights else 0
-        setup = set_up_without_data(loaded, classes, info=info, beside=beside)
-    task = make_task(setup)
+        experiment = build_experiment_without_data(loaded, classes, info=info, auxiliary=auxiliary)
+    task = make_task(experiment)
     load_strictly(task, weights, run)
-    _check_cut(setup, load_recipe(stated))
-    return setup, task
+    _check_cut(experiment, load_recipe(stated))
+    return experiment, task
 
 
-def _check_cut(setup: Setup, trained: LoadedRecipe) -> None:
+def _check_cut(experiment: Experiment, trained: LoadedRecipe) -> None:
     """Refuse patches of as many numbers in another shape: weights would fit them and mean nothing."""
-    if trained.recipe.adapter == setup.recipe.adapter:
+    if trained.recipe.adapter == experiment.recipe.adapter:
         return
     kind = plugins.find("adapters", trained.recipe.adapter.name)
-    before: Adapter = construct(kind, trained.recipe.adapter, trained, ("adapter",), setup.source.info)
-    was, now = ((one.patchifier.sample_shape, one.patchifier.grid_size) for one in (before, setup.adapter))
+    before: Adapter = construct(kind, trained.recipe.adapter, trained, ("adapter",), experiment.source.info)
+    was, now = ((one.patchifier.sample_shape, one.patchifier.grid_size) for one in (before, experiment.adapter))
     if was[0] == now[0] and was[1] != now[1]:
         raise UserError(
             "samples cut otherwise than in training",
-            place=setup.loaded.locate("adapter"),
+            location=experiment.loaded.locate("adapter"),
             value=f"a grid of {now[1]}",
             expected=f"{was[1]} patches, as the run has",
-            mend="Leave the patch as it is; train anew for another.",
+            hint="Leave the patch as it is; train anew for another.",
         )
 
 
-def started(loaded: LoadedRecipe, start: str | Path | None, folder: Path) -> tuple[Setup, Task]:
+def prepare_training(loaded: LoadedRecipe, start: str | Path | None, folder: Path) -> tuple[Experiment, Task]:
     """Data and task of a recipe as training begins with them: new weights, or an encoder from elsewhere.
 
     Args:
@@ -311,21 +313,21 @@ def started(loaded: LoadedRecipe, start: str | Path | None, folder: Path) -> tup
     Raises:
         UserError: weights that do not fit, and everything that is wrong with the data.
     """
-    setup = set_up(loaded, fit=start in (None, RANDOM), folder=folder)
+    experiment = build_experiment(loaded, fit=start in (None, RANDOM), folder=folder)
     torch.manual_seed(loaded.recipe.seed)
-    task = make_task(setup)
+    task = make_task(experiment)
     if isinstance(task, Transfer) and start is not None and start != RANDOM:
-        load_encoder(setup, task, Path(start))
+        load_encoder(experiment, task, Path(start))
     if isinstance(task, Pretraining):
-        fit_target(setup, task.model.target)
-    return setup, task
+        fit_target(experiment, task.model.target)
+    return experiment, task
 
 
-def random_task(recipe: str | Path, *, overrides: Sequence[str] = ()) -> tuple[Setup, Task]:
+def random_task(recipe: str | Path, *, overrides: Sequence[str] = ()) -> tuple[Experiment, Task]:
     """Data of a recipe and its task with weights as they are initialised by its seed."""
-    setup = set_up(load_recipe(recipe, overrides))
-    torch.manual_seed(setup.recipe.seed)
-    return setup, make_task(setup)
+    experiment = build_experiment(load_recipe(recipe, overrides))
+    torch.manual_seed(experiment.recipe.seed)
+    return experiment, make_task(experiment)
 
 
 def _train(
@@ -338,36 +340,36 @@ def _train(
     watch: loop.Watcher | None,
 ) -> Outcome:
     recipe = loaded.recipe
-    with joined(device) as process:
+    with init_distributed(device) as process:
         run = Run(runs / recipe.name, writes=process.first, tensorboard=recipe.training.tensorboard)
         with run.owned():
             if resume == "never" and checkpoint.steps(run.checkpoints):
                 raise UserError(
                     "this run folder holds checkpoints",
-                    place=str(run.folder),
+                    location=str(run.folder),
                     expected="a new folder with --resume never",
-                    mend="Give the run another name with `--set name=...`, or move the folder away.",
+                    hint="Give the run another name with `--set name=...`, or move the folder away.",
                 )
-            setup, task = started(loaded, start, run.folder)
-            agreed = identity(recipe, setup.source.fingerprint(), start)
-            training = setup.some_samples("train", augment=True)
-            describe(run, setup, process, start)
+            experiment, task = prepare_training(loaded, start, run.folder)
+            agreed = identity(recipe, experiment.source.fingerprint(), start)
+            training = experiment.some_samples("train", augment=True)
+            save_run_metadata(run, experiment, process, start)
             if process.first and start is not None and training_stats.read(run.folder) is None:
-                training_stats.write(run.folder, training_stats.measure(setup))
+                training_stats.write(run.folder, training_stats.measure(experiment))
             metrics = loop.train(
                 task,
                 training,
-                setup.samples("validation"),
+                experiment.samples("validation"),
                 recipe=recipe,
                 run=run,
                 process=process,
                 identity=agreed,
                 watch=watch,
             )
-    if setup.skipped.names():
+    if experiment.skipped.names():
         logger.warning(
             "%d samples could not be read and were left out; %s lists them",
-            len(setup.skipped.names()),
+            len(experiment.skipped.names()),
             run.folder / SKIPPED,
         )
     return Outcome(run.folder, metrics, process.first)
@@ -388,8 +390,8 @@ def identity(recipe: Recipe, fingerprint: str, start: str | Path | None = None) 
     found["data"] = hashlib.sha256(
         json.dumps({k: v for k, v in sections["data"].items() if k not in NOT_THE_DATA}).encode()
     ).hexdigest()[:16]
-    if sections["beside"]:  # left out where there are none, so that runs from before there could be some go on
-        found["beside"] = hashlib.sha256(json.dumps(sections["beside"]).encode()).hexdigest()[:16]
+    if sections["auxiliary"]:  # left out where there are none, so that runs from before there could be some go on
+        found["auxiliary"] = hashlib.sha256(json.dumps(sections["auxiliary"]).encode()).hexdigest()[:16]
     found["data files"] = fingerprint
     found["batch_size"] = recipe.training.batch_size
     found["ema"] = recipe.training.ema
@@ -398,13 +400,13 @@ def identity(recipe: Recipe, fingerprint: str, start: str | Path | None = None) 
     return found
 
 
-def describe(run: Run, setup: Setup, process: Process, start: str | Path | None = None) -> None:
+def save_run_metadata(run: Run, experiment: Experiment, process: Process, start: str | Path | None = None) -> None:
     """Write what the run needs to be opened again without the files that it was started from."""
-    recipe = spelled_out(setup.recipe).model_copy(
-        update={"init": None, "data": setup.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
+    recipe = spelled_out(experiment.recipe).model_copy(
+        update={"init": None, "data": experiment.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
     )
-    resolved = LoadedRecipe(recipe, setup.loaded.path, setup.loaded.origins)
+    resolved = LoadedRecipe(recipe, experiment.loaded.path, experiment.loaded.origins)
     run.write_text("recipe.yaml", resolved.yaml())
-    run.write_text("data_spec.yaml", json.dumps(setup.spec.model_dump(mode="json", exclude_none=True), indent=1))
+    run.write_text("data_spec.yaml", json.dumps(experiment.spec.model_dump(mode="json", exclude_none=True), indent=1))
     facts = environment(process.device) | ({} if start is None else {"started from": str(start)})
     run.write_text("environment.json", json.dumps(facts, indent=1))

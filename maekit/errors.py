@@ -16,24 +16,24 @@ class UserError(Exception):
 
     Args:
         problem: what is wrong, in one clause.
-        place: where: `file:line:column`, a file, `file:/dataset`, a command-line option.
+        location: where: `file:line:column`, a file, `file:/dataset`, a command-line option.
         value: what was found there (shown with `repr`, cut at 120 characters).
         expected: what would have been right.
-        mend: what to do about it.
+        hint: what to do about it.
     """
 
     def __init__(
-        self, problem: str, *, place: str = "", value: object = _UNSTATED, expected: str = "", mend: str = ""
+        self, problem: str, *, location: str = "", value: object = _UNSTATED, expected: str = "", hint: str = ""
     ) -> None:
-        self.problem, self.place, self.expected, self.mend = problem, place, expected, mend
-        sentences = [f"{place}: {problem}" if place else problem]
+        self.problem, self.location, self.expected, self.hint = problem, location, expected, hint
+        sentences = [f"{location}: {problem}" if location else problem]
         if value is not _UNSTATED:
             shown = repr(value)
             sentences.append(f"got {shown if len(shown) <= 120 else shown[:117] + '...'}")
         if expected:
             sentences.append(f"expected {expected}")
         text = "; ".join(sentences) + "."
-        super().__init__(f"{text} {mend}" if mend else text)
+        super().__init__(f"{text} {hint}" if hint else text)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Word for word through a pipe, for worker processes; an exception would be made anew from its text."""

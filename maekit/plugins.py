@@ -50,10 +50,10 @@ def register(kind: Kind, name: str) -> Callable[[T], T]:
         if taken:
             raise UserError(
                 f"the name {name!r} is taken among {taken}",
-                place=file,
+                location=file,
                 value=name,
                 expected="a name of its own",
-                mend="Rename the plug-in's class in `register`.",
+                hint="Rename the plug-in's class in `register`.",
             )
         _registered[kind, name] = _Registered(cls, file)
         return cls
@@ -66,13 +66,13 @@ def names(kind: Kind) -> list[str]:
     return sorted({*_installed(kind), *(name for group, name in _registered if group == kind)})
 
 
-def find(kind: Kind, name: str, *, place: str = "") -> Any:
+def find(kind: Kind, name: str, *, location: str = "") -> Any:
     """The class behind a short name.
 
     Args:
         kind: which group.
         name: as in the recipe.
-        place: where the name stands, for the message.
+        location: where the name stands, for the message.
 
     Raises:
         UserError: nobody declares it, two packages do, or its import fails.
@@ -84,27 +84,27 @@ def find(kind: Kind, name: str, *, place: str = "") -> Any:
         known = names(kind)
         raise UserError(
             f"no {kind.removesuffix('s')} of this name is installed",
-            place=place,
+            location=location,
             value=name,
             expected="one of " + ", ".join(known),
-            mend=nearest(name, known) or "A file of your own is given with `--plugin FILE.py`.",
+            hint=nearest(name, known) or "A file of your own is given with `--plugin FILE.py`.",
         )
     if len(declared) > 1:
         packages = ", ".join(sorted(point.dist.name for point in declared if point.dist))
         raise UserError(
             f"two packages declare the {kind.removesuffix('s')} {name!r}",
-            place=place,
+            location=location,
             value=packages,
             expected="one of them installed",
-            mend="Uninstall one, or rename it there.",
+            hint="Uninstall one, or rename it there.",
         )
     try:
         return declared[0].load()
     except Exception as error:  # whatever somebody's package may raise while it is imported
         raise UserError(
             f"the {kind.removesuffix('s')} {name!r} cannot be imported ({type(error).__name__}: {error})",
-            place=declared[0].value,
-            mend="Reinstall the package that declares it.",
+            location=declared[0].value,
+            hint="Reinstall the package that declares it.",
         ) from error
 
 
@@ -115,13 +115,13 @@ def load_file(path: Path) -> None:
         UserError: no such file, or an error inside it, with its line.
     """
     if not path.is_file():
-        raise UserError("no such plug-in file", place=str(path), expected="a Python file")
+        raise UserError("no such plug-in file", location=str(path), expected="a Python file")
     file = path.resolve()
     # Two files of one name in two folders are two modules.
     name = f"maekit_plugin_{path.stem}_{zlib.crc32(bytes(file)):08x}"
     module_spec = importlib.util.spec_from_file_location(name, file)
     if module_spec is None or module_spec.loader is None:
-        raise UserError("not a Python file", place=str(path), expected="a file ending in .py")
+        raise UserError("not a Python file", location=str(path), expected="a file ending in .py")
     before = dict(_registered)
     try:
         module = sys.modules[name] = importlib.util.module_from_spec(module_spec)
@@ -129,8 +129,8 @@ def load_file(path: Path) -> None:
         if _registered == before:
             raise UserError(
                 "the plug-in registers nothing",
-                place=str(path),
-                mend='Put `@register("adapters", "NAME")` from maekit.plugins above its class.',
+                location=str(path),
+                hint='Put `@register("adapters", "NAME")` from maekit.plugins above its class.',
             )
     except BaseException as error:
         # A file that fails leaves nothing half registered.
@@ -148,11 +148,11 @@ def _failure(error: BaseException, path: Path, file: Path) -> UserError:
     if isinstance(error, SyntaxError):
         # The broken file may be another one, which the plug-in imports.
         where = path if error.filename in (None, str(file)) else error.filename
-        return UserError(f"not valid Python ({error.msg})", place=f"{where}:{error.lineno}:{error.offset}")
+        return UserError(f"not valid Python ({error.msg})", location=f"{where}:{error.lineno}:{error.offset}")
     frames = traceback.extract_tb(error.__traceback__)
     line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(file)), None)
     return UserError(
-        f"the plug-in failed ({type(error).__name__}: {error})", place=f"{path}:{line}" if line else str(path)
+        f"the plug-in failed ({type(error).__name__}: {error})", location=f"{path}:{line}" if line else str(path)
     )
 
 

@@ -69,7 +69,7 @@ def check_adapter(adapter: Adapter, source: Source) -> None:
 
 def _varied(adapter: Adapter, sample: Sample) -> tuple[NDArray[Any], Any]:
     rng = np.random.default_rng(1)
-    varied = adapter.vary(sample, rng)
+    varied = adapter.augment_sample(sample, rng)
     return adapter.training_sample(varied, rng)[0], varied.label
 
 

@@ -110,7 +110,7 @@ def check_ahead(seconds: float) -> None:
         UserError: below zero, or no number.
     """
     if not 0 <= seconds < np.inf:
-        raise UserError("not a time to wait", place="--track", value=seconds, expected="seconds, from 0 on")
+        raise UserError("not a time to wait", location="--track", value=seconds, expected="seconds, from 0 on")
 
 
 def drift_of(label: Array, recording: Array, time_s: Array, window_s: float) -> float:

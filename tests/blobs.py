@@ -17,7 +17,7 @@ signal:
   axes: [frame, range, azimuth]
   unit: dB
   steps: {range: {step: 1, start: 1, unit: m}, azimuth: {step: 7.5, start: -56.25, unit: deg}}
-beside:
+auxiliary:
   picture: {path: picture, axes: [frame, height, width], channels: [level]}
 group: {attribute: drive}
 label:
@@ -39,7 +39,7 @@ schedule: {epochs: 2, warmup_epochs: 0.5}
 training: {batch_size: 32, log_every_steps: 1}
 """
 PICTURE = "{name: image, size: [8, 32], patch: 8, crop: none, flip: false, normalisation: fit, full_scale: 1}"
-DETECTION = "task={name: detection, tolerances: [0.02, 0.02], lengths: [1, 2]}"
+DETECTION = "task={name: detection, kappa: [0.02, 0.02], lengths: [1, 2]}"
 
 
 def write(folder: Path, *, frames: int = 48, drives: int = 4, without_picture: tuple[int, ...] = ()) -> Path:

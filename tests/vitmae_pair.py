@@ -96,7 +96,7 @@ def find(name: str, own: dict[str, torch.Tensor], patch: int, channels: int) -> 
         "fc2": "mlp.fc2",
         "output.dense": "mlp.fc2",
     }
-    for key, place in places.items():
+    for key, location in places.items():
         if f".{key}." in f".{name}.":
-            return own[f"{prefix}.{place}.{kind}"]
+            return own[f"{prefix}.{location}.{kind}"]
     raise AssertionError(f"no tensor of ours for {name}")

@@ -143,21 +143,21 @@ class HeartRateAdapter(Adapter):
             if self.band_hz[1] >= rate / 2:
                 raise UserError(
                     "a sampling rate too low for the adapter's band_hz",
-                    place=sample.place,
+                    location=sample.location,
                     value=f"{rate:g} Hz",
                     expected=f"more than {2 * self.band_hz[1]:g} Hz",
-                    mend="Lower `band_hz` or leave the recording out.",
+                    hint="Lower `band_hz` or leave the recording out.",
                 )
             x = dsp.sosfiltfilt(
                 _band_pass(*self.band_hz, rate), x, axis=-1, padlen=min(x.shape[-1] - 1, round(2 * rate))
             )
-        x, valid = self._resampled(x, valid, rate, sample.place)
+        x, valid = self._resampled(x, valid, rate, sample.location)
         if self.per_window:
             measured = _measured(x, valid)
             x = (x - measured.mean(axis=-1, keepdims=True)) / (measured.std(axis=-1, keepdims=True) + 1e-9)
         return np.ascontiguousarray(x, dtype=np.float32), valid
 
-    def vary(self, sample: Sample, rng: Generator) -> Sample:
+    def augment_sample(self, sample: Sample, rng: Generator) -> Sample:
         """Time stretch: the same numbers are said to have come at another rate, before anything is filtered.
 
         So a band-pass still is in hertz, a derivative per second, and `prepare` resamples without aliasing. How much of
@@ -242,7 +242,7 @@ class HeartRateAdapter(Adapter):
         x = np.asarray(sample.signal, dtype=np.float64)[self.taken]
         return x if sample.valid is None else _bridge(x, sample.valid)
 
-    def _resampled(self, x: Array, valid: Valid | None, rate: float, place: str) -> tuple[Array, Valid | None]:
+    def _resampled(self, x: Array, valid: Valid | None, rate: float, location: str) -> tuple[Array, Valid | None]:
         """To `rate_hz` (polyphase, anti-aliased) and `points`; what is too short at the end is missing."""
         if abs(rate - self.rate_hz) > 1e-6 * rate:
             ratio = Fraction(self.rate_hz / rate).limit_denominator(1000)
@@ -254,10 +254,10 @@ class HeartRateAdapter(Adapter):
         if short > 0.1 * self.points:
             raise UserError(
                 "a window shorter than the adapter takes",
-                place=place,
+                location=location,
                 value=f"{x.shape[-1] / self.rate_hz:.2f} s",
                 expected=f"{self.points / self.rate_hz:.2f} s",
-                mend="Make `window` and `window_s` agree.",
+                hint="Make `window` and `window_s` agree.",
             )
         if short > 0:
             valid = np.r_[np.ones(x.shape[-1], bool) if valid is None else valid, np.zeros(short, bool)]

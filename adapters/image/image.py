@@ -156,10 +156,10 @@ class ImageAdapter(Adapter):
         if brightest <= 1 < self.full_scale:
             raise UserError(
                 f"no value above 1 in {len(first)} pictures",
-                place=first[0].place,
+                location=first[0].location,
                 value=brightest,
                 expected=f"values up to full_scale = {self.full_scale:g}",
-                mend="Set the adapter's `full_scale: 1` where pictures are stored as fractions.",
+                hint="Set the adapter's `full_scale: 1` where pictures are stored as fractions.",
             )
         if self.normalisation == "fit":
             super().fit(sample for part in (first, samples) for sample in part)
@@ -247,10 +247,10 @@ class ImageAdapter(Adapter):
         if sample.valid is not None and not sample.valid.all():
             raise UserError(
                 "a picture with missing pixels",
-                place=sample.place,
+                location=sample.location,
                 value=f"{int((~sample.valid).sum())} missing",
                 expected="whole pictures, for resizing would smear what is missing over its neighbours",
-                mend="Leave such pictures out with `missing_budget: 0` in the data spec.",
+                hint="Leave such pictures out with `missing_budget: 0` in the data spec.",
             )
         if x.dtype != np.uint8 or self.full_scale < 255:
             x = x.astype(np.float32)
@@ -258,10 +258,10 @@ class ImageAdapter(Adapter):
             if low < 0 or high > self.full_scale:
                 raise UserError(
                     "values that are no intensities",
-                    place=sample.place,
+                    location=sample.location,
                     value=(low, high),
                     expected=f"0 to full_scale = {self.full_scale:g}",
-                    mend="Set the adapter's `full_scale` to the stored value of full intensity.",
+                    hint="Set the adapter's `full_scale` to the stored value of full intensity.",
                 )
         return torch.from_numpy(x)
 

@@ -117,7 +117,7 @@ def chest_displacement(
                 "I and Q seem to be swapped: the echoes lie at negative beat frequencies",
                 value=f"{mirrored:.0f} dB more there",
                 expected="more energy at positive ones",
-                mend="Turn `iq_order` round. If the echoes really lie beyond half of the radar's range, say so with `within_m`.",
+                hint="Turn `iq_order` round. If the echoes really lie beyond half of the radar's range, say so with `within_m`.",
             )
     noise = noise_between_bins(radar.samples, ECHO_BINS)
     return profile_displacement(
@@ -158,7 +158,7 @@ def profile_displacement(
             "too few frames were measured",
             value=int(np.count_nonzero(~missing)),
             expected="ten or more",
-            mend=" ".join(findings),
+            hint=" ".join(findings),
         )
     measured = profile[~missing]
     chosen = liveliest_bin(measured, inside)

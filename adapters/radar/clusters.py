@@ -29,8 +29,8 @@ def map_clusters(
     kind: Kind = "ca",
     rank: int | None = None,
     looks: float = 1.0,
-    reach: tuple[float, float] = (1.5, 1.5),
-    fewest: int = 1,
+    eps: tuple[float, float] = (1.5, 1.5),
+    min_samples: int = 1,
 ) -> Shaped[np.ndarray, " detection"]:
     """What stands out of a map, by `cfar` and DBSCAN (Ester et al., KDD 1996).
 
@@ -42,11 +42,11 @@ def map_clusters(
         kind: of CFAR.
         rank: of ordered statistics.
         looks: how many powers each cell is the mean of.
-        reach: bins along either axis. Two cells are neighbours where their distance, in reaches, is at most one: a target
+        eps: bins along either axis. Two cells are neighbours where their distance, in reaches, is at most one: a target
             that is wide along an axis is given a long reach there, or it falls apart. The beams of a few receivers are
             so wide that a window across azimuth trains on the target itself: there, guard and train along range alone
             ((3, 0) and (8, 0)) and a reach of some beams, or the map of `capon`.
-        fewest: neighbours, itself included, that make a cell the core of a cluster (`min_samples` of DBSCAN). With 1
+        min_samples: neighbours, itself included, that make a cell the core of a cluster (`min_samples` of DBSCAN). With 1
             every detected cell is in a cluster.
 
     Returns:
@@ -59,8 +59,8 @@ def map_clusters(
     """
     if map_db.ndim != 2:
         raise ValueError(f"a map has two axes, this has {map_db.ndim}")
-    if not min(reach) > 0 or fewest < 1:
-        raise ValueError(f"reach {reach} must be positive and fewest {fewest} at least 1")
+    if not min(eps) > 0 or min_samples < 1:
+        raise ValueError(f"reach {eps} must be positive and fewest {min_samples} at least 1")
     power = 10 ** (map_db.astype(np.float64) / 10)
     threshold, detected = cfar(
         torch.from_numpy(power), guard=guard, train=train, false_alarm=false_alarm, kind=kind, rank=rank, looks=looks
@@ -71,7 +71,7 @@ def map_clusters(
     from sklearn.cluster import DBSCAN
 
     # A hair more than one, so that cells exactly a reach apart are neighbours whatever the rounding.
-    labels = DBSCAN(eps=1.0 + 1e-9, min_samples=fewest).fit_predict(places / np.array(reach))
+    labels = DBSCAN(eps=1.0 + 1e-9, min_samples=min_samples).fit_predict(places / np.array(eps))
     found = np.empty(labels.max() + 1, DETECTION)
     for number, one in enumerate(found):
         cells = places[labels == number]

@@ -62,16 +62,16 @@ def dca1000_cube(
             "no such layout", value={"lanes": lanes, "iq_order": iq_order}, expected="2 or 4 lanes, IQ or QI"
         )
     if lanes == 4 and receivers != 4:
-        raise UserError("four lanes always carry four receivers", place="receivers", value=receivers, expected="4")
+        raise UserError("four lanes always carry four receivers", location="receivers", value=receivers, expected="4")
     if chirps % transmitters:
         raise UserError(
             "chirps that do not go round the transmitters",
-            place="chirps",
+            location="chirps",
             value=chirps,
             expected=f"a multiple of {transmitters}",
         )
     if lanes == 2 and not real and samples * receivers % 2:
-        raise UserError("two lanes send samples in pairs", place="samples", value=samples, expected="an even number")
+        raise UserError("two lanes send samples in pairs", location="samples", value=samples, expected="an even number")
     frame = chirps * receivers * samples * (1 if real else 2)
     if len(values) == 0 or len(values) % frame:
         raise UserError(
@@ -79,7 +79,7 @@ def dca1000_cube(
             value=f"{len(values)} numbers: {len(values) // frame} frames and {len(values) % frame} numbers",
             expected=f"a multiple of {frame} ({chirps} chirps x {receivers} receivers x {samples} samples"
             + (")" if real else " x I and Q)"),
-            mend=f"Are these the numbers of the device's configuration? Stopped within a frame: keep the first {len(values) // frame * frame * 2} bytes.",
+            hint=f"Are these the numbers of the device's configuration? Stopped within a frame: keep the first {len(values) // frame * frame * 2} bytes.",
         )
     sizes: dict[str, int] = {"loop": chirps // transmitters, "tx": transmitters, "rx": receivers, "sample": samples}
     if lanes == 2:

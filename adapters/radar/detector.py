@@ -30,7 +30,7 @@ class Settings(TypedDict):
 
     guard: dict[str, int]
     train: dict[str, int]
-    reach: dict[str, float]
+    eps: dict[str, float]
     false_alarm: float
     kind: Kind
 
@@ -43,14 +43,14 @@ class Settings(TypedDict):
 RANGE_AZIMUTH = Settings(
     guard={"range": 3, "azimuth": 0},
     train={"range": 16, "azimuth": 0},
-    reach={"range": 4.0, "azimuth": 3.0},
+    eps={"range": 4.0, "azimuth": 3.0},
     false_alarm=1e-9,
     kind="ca",
 )
 RANGE_DOPPLER = Settings(
     guard={"range": 3, "doppler": 0},
     train={"range": 16, "doppler": 0},
-    reach={"range": 1.5, "doppler": 1.5},
+    eps={"range": 1.5, "doppler": 1.5},
     false_alarm=1e-9,
     kind="ca",
 )
@@ -89,7 +89,7 @@ def map_detector(
     ranged = plane.axes.index("range") if "range" in plane.axes else None
     in_order: dict[str, Any] = {
         name: tuple(settings[name][axis] for axis in plane.axes)
-        for name in ("guard", "train", "reach")  # type: ignore[literal-required]
+        for name in ("guard", "train", "eps")  # type: ignore[literal-required]
     }
 
     def find(sample: Sample) -> NDArray[np.float64]:
@@ -123,7 +123,7 @@ def lit_detector(chart_of: Callable[[Sample], Float[np.ndarray, "first second"]]
         cells = np.argwhere(chart > 0)
         if not len(cells):
             return np.empty((0, 3 + len(size_names(plane))))
-        places = plane.place(plane.at(torch.from_numpy(cells).double())).numpy()
+        places = plane.location(plane.at(torch.from_numpy(cells).double())).numpy()
         of = lit_clusters(cells, places)
         clusters = [cells[of == number] for number in range(of.max() + 1)]
         values = [chart[tuple(one.T)] for one in clusters]

@@ -51,7 +51,7 @@ def draw_maps(
     low, high = np.percentile(measured, (1, 100)) if measured.size else (0.0, 1.0)
     colours = colormaps["viridis"].with_extremes(bad="0.75")
     pitch = 1.06 * (right - left)
-    for place, frame in enumerate(shown):
+    for location, frame in enumerate(shown):
         picture = axes.imshow(
             frames[frame],
             origin="lower",
@@ -60,7 +60,7 @@ def draw_maps(
             vmin=low,
             vmax=high,
             interpolation="nearest",
-            extent=(left + place * pitch, right + place * pitch, bottom, top),
+            extent=(left + location * pitch, right + location * pitch, bottom, top),
         )
     axes.set_xlim(left, right + (len(shown) - 1) * pitch)
     axes.set_ylim(bottom, top)
@@ -72,7 +72,7 @@ def draw_maps(
             ticks(_drawn(axis, angles), [f"{angle:g}" for angle in angles])
     if len(frames) > 1:
         clip = map_axes[0]
-        middles = [(left + right) / 2 + place * pitch for place in range(len(shown))]
+        middles = [(left + right) / 2 + location * pitch for location in range(len(shown))]
         axes.set_xticks(middles, [_position(clip, frame) for frame in shown])
         first, last = along.points()[[0, -1]]
         axes.set_xlabel(f"{_label(along)}: {first:.3g} to {last:.3g} in each")

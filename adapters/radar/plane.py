@@ -36,15 +36,15 @@ def map_plane(map_axes: Sequence[Axis]) -> Plane | None:
     angle = names.index("azimuth") if set(names) == {"range", "azimuth"} else None
     radians = 1.0
     if angle is not None:
-        unit, widest = axes[angle].unit, float(np.abs(axes[angle].points()).max())
+        unit, sigma_max = axes[angle].unit, float(np.abs(axes[angle].points()).max())
         if unit not in RADIANS:
             raise ValueError(
                 f"azimuth is in {unit!r}, expected deg or rad: correct `unit` of its `steps` in the data spec"
             )
         radians = RADIANS[unit]
-        if radians * widest > 2 * np.pi + 1e-3:
+        if radians * sigma_max > 2 * np.pi + 1e-3:
             raise ValueError(
-                f"azimuth reaches {widest:g} {unit}, more than a turn: correct its `steps` in the data spec"
+                f"azimuth reaches {sigma_max:g} {unit}, more than a turn: correct its `steps` in the data spec"
             )
     first, second = (torch.from_numpy(axis.points()).float() for axis in axes)
     return Plane(names, (first, second), angle, radians, (axes[0].unit, axes[1].unit))

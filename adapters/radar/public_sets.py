@@ -80,8 +80,8 @@ def polar_objects(document: Any, *, classes: Sequence[str], angle: str = "rad") 
     for number, line in enumerate(lines, start=1):
         try:
             frame, distance, azimuth, name = line
-            place = (float(distance), float(azimuth) * scale)
-            found.setdefault(int(frame), []).append((*place, _class_of(name, classes)))
+            location = (float(distance), float(azimuth) * scale)
+            found.setdefault(int(frame), []).append((*location, _class_of(name, classes)))
         except ValueError:
             raise UserError(
                 "a line that is no object",
@@ -210,10 +210,12 @@ def point_map(points: Array, *, axes: Sequence[Mapping[str, Any]]) -> Transforme
     for axis, bins in zip(axes, shape, strict=True):
         along = points[:, axis["column"]].astype(np.float64)
         along = np.cos(along) if axis.get("cosine") else along
-        place = np.round((along - axis["start"]) / axis["step"]).astype(np.int64)
-        if len(place) and (place.min() < 0 or place.max() >= bins):
-            raise ValueError(f"cells in bins {place.min()} to {place.max()} of column {axis['column']}, of {bins}")
-        places.append(place)
+        location = np.round((along - axis["start"]) / axis["step"]).astype(np.int64)
+        if len(location) and (location.min() < 0 or location.max() >= bins):
+            raise ValueError(
+                f"cells in bins {location.min()} to {location.max()} of column {axis['column']}, of {bins}"
+            )
+        places.append(location)
     counted = np.zeros(shape, dtype=np.float32)
     np.add.at(counted, tuple(places), 1)
     return counted, {}, []
@@ -287,6 +289,6 @@ def _class_of(name: str, classes: Sequence[str]) -> int:
             "an unknown class",
             value=name,
             expected="one of " + ", ".join(classes),
-            mend=nearest(name, classes) or "Add it to the classes of the data spec, here and in `label`.",
+            hint=nearest(name, classes) or "Add it to the classes of the data spec, here and in `label`.",
         )
     return list(classes).index(name)

@@ -65,7 +65,7 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
                     f"mirror_azimuth needs as much azimuth to the left as to the right, but it goes from {points[0]:g} to {points[-1]:g}"
                 )
 
-    def goes_beside(self, others: Mapping[str, Adapter]) -> None:
+    def check_auxiliary(self, others: Mapping[str, Adapter]) -> None:
         """See `Adapter`; what is moved or mirrored must still be what the other signals show."""
         if others and any(self.shift):
             raise ValueError(
@@ -79,7 +79,7 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
                     f"{last}, not the width of a picture: set it to false"
                 )
 
-    def vary(self, sample: Sample, rng: Generator) -> Sample:
+    def augment_sample(self, sample: Sample, rng: Generator) -> Sample:
         """Left and right swapped in every second sample, then moved, where asked for."""
         if self.mirror_azimuth and rng.random() >= 0.5:
             sample = self._mirrored(sample)
@@ -92,18 +92,18 @@ class RangeAzimuthAdapter(RangeDopplerAdapter):
         if isinstance(label, np.ndarray):
             label = label.copy()
             label[:, self.info.objects.index("azimuth")] *= -1
-        beside = {
+        auxiliary = {
             name: replace(
                 other, signal=other.signal[..., ::-1], valid=None if other.valid is None else other.valid[..., ::-1]
             )
-            for name, other in sample.beside.items()
+            for name, other in sample.auxiliary.items()
         }
         # Bins wrap: of an even number from -90 degrees on, the first stands for both ends.
         length = self.info.axes[self.azimuth].length
         mirrored = (self.twice_ahead - np.arange(length)) % length
         valid = None if sample.valid is None else sample.valid.take(mirrored, axis=self.azimuth)
         signal = sample.signal.take(mirrored, axis=self.azimuth + 1)
-        return replace(sample, signal=signal, valid=valid, label=label, beside=beside)
+        return replace(sample, signal=signal, valid=valid, label=label, auxiliary=auxiliary)
 
     def _moved(self, sample: Sample, by: list[int]) -> Sample:
         label, plane = sample.label, self.plane()

@@ -161,10 +161,10 @@ class RangeDopplerAdapter(Adapter):
             if low < 0 or (self.scale == "level" and high > TOP_LEVEL):
                 raise UserError(
                     f"values that are no {self.scale}",
-                    place=sample.place,
+                    location=sample.location,
                     value=(low, high),
                     expected="0 to 255" if self.scale == "level" else "none below zero",
-                    mend="Set the adapter's `scale` to what is stored; 'db' and 'log10' may be negative.",
+                    hint="Set the adapter's `scale` to what is stored; 'db' and 'log10' may be negative.",
                 )
         if self.notch_bins is not None:
             bins = np.arange(x.shape[self.doppler + 1])

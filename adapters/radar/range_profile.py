@@ -55,7 +55,7 @@ def bins_within(range_m: Array, within_m: tuple[float, float]) -> NDArray[np.boo
     if not inside.any():
         raise UserError(
             "no range bin lies within the distances asked for",
-            place="within_m",
+            location="within_m",
             value=tuple(within_m),
             expected=f"distances of {range_m[0]:.2f} to {range_m[-1]:.2f} m, {range_m[1] - range_m[0]:.3g} m apart",
         )
@@ -78,7 +78,7 @@ def liveliest_bin(profile: Array, inside: NDArray[np.bool_]) -> int:
         raise UserError(
             "nothing moves within the distances asked for",
             value=f"variance {max(variance[best], 0):.3g}",
-            mend="Widen `within_m`; are these samples of a radar that was running?",
+            hint="Widen `within_m`; are these samples of a radar that was running?",
         )
     return best
 

@@ -100,7 +100,7 @@ def passing(
     try:
         return names, [RoadUser(KINDS[name], rng, seconds, 0.9 * radar.max_range_m) for name in names]
     except ValueError as error:
-        raise UserError(str(error), mend="Give fewer `frames` or a shorter `frame_interval_s`.") from error
+        raise UserError(str(error), hint="Give fewer `frames` or a shorter `frame_interval_s`.") from error
 
 
 def simulate_scenes(

@@ -168,8 +168,8 @@ def _record(
     doppler_maps = dataset("range_doppler", (radar.samples, radar.chirps), np.float32)
     for start in range(0, frames, BLOCK):
         block = times_s[start : start + BLOCK]
-        for place, time in enumerate(block):
-            cubes[place] = echo.cube(float(time), rng)
+        for location, time in enumerate(block):
+            cubes[location] = echo.cube(float(time), rng)
         adc = torch.from_numpy(cubes[: len(block)])
         still = remove_clutter(adc, clutter)
         beams = range_azimuth_map(still, sines=torch.from_numpy(sines).float(), spacing=SPACING)
@@ -326,7 +326,7 @@ def _check(
             "a radar that does not fit the street",
             value=f"{radar.max_range_m:.3g} m of range",
             expected="10 to 50 m",
-            mend="Change `bandwidth_hz` or `samples` of `radar`.",
+            hint="Change `bandwidth_hz` or `samples` of `radar`.",
         )
 
 
@@ -358,11 +358,11 @@ def _doppler_spec(radar: FMCW, camera: Camera | None) -> str:
 
 
 def _head(name: str, radar: FMCW, path: str, axis: str, camera: Camera | None, step: str) -> str:
-    beside = (
+    auxiliary = (
         ""
         if camera is None
         else f"""\
-beside:
+auxiliary:
   image: {{path: image, axes: [frame, height, width, channel], channels: [red, green, blue]}}
   depth: {{path: depth, axes: [channel, height, width], channels: [depth, {", ".join(SURFACES)}], unit: m}}
 """
@@ -383,7 +383,7 @@ signal:
   unit: dB re 1 W
   steps:
     range: {{step: {radar.range_resolution_m:.6g}, unit: m}}
-{step}{beside}group: {{attribute: sequence}}
+{step}{auxiliary}group: {{attribute: sequence}}
 label: {{path: objects, objects: [range, {axis}, class, length{extents}], classes: [{", ".join(CLASSES)}]}}
 window: {{axis: frame, length: 1}}
 """

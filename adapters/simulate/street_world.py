@@ -137,9 +137,9 @@ class Street:
             ((self.crowns[:, None, :2] + leaf).reshape(-1, 2), LEAF_M2, True),
             (ground, GROUND_M2, False),
         )
-        places = np.concatenate([place for place, _, _ in parts])
-        rcs = np.concatenate([np.broadcast_to(mean, len(place)) for place, mean, _ in parts])
-        sways = np.concatenate([np.full(len(place), sway) for place, _, sway in parts])
+        places = np.concatenate([location for location, _, _ in parts])
+        rcs = np.concatenate([np.broadcast_to(mean, len(location)) for location, mean, _ in parts])
+        sways = np.concatenate([np.full(len(location), sway) for location, _, sway in parts])
         distance = np.hypot(*places.T)
         seen = (
             (distance < farthest_m)
@@ -187,14 +187,14 @@ class Street:
                 if what == "tree" and not leafy:
                     continue
                 for at in np.arange(-50 + rng.uniform(0, pitch), 70, pitch):
-                    place = self.plan(at + rng.uniform(-0.8, 0.8), across)
+                    location = self.plan(at + rng.uniform(-0.8, 0.8), across)
                     tall, radius = rng.uniform(2.2, 3.0), rng.uniform(1.0, 1.8)
-                    if np.hypot(*place) < CLEAR_M + (radius if what == "tree" else 0):
+                    if np.hypot(*location) < CLEAR_M + (radius if what == "tree" else 0):
                         continue
                     wooden.append(what == "tree")
-                    posts.append((*place, *((TRUNK_RADIUS_M, tall) if wooden[-1] else (POLE_RADIUS_M, 5.5))))
+                    posts.append((*location, *((TRUNK_RADIUS_M, tall) if wooden[-1] else (POLE_RADIUS_M, 5.5))))
                     if wooden[-1]:
-                        crowns.append((*place, tall + 0.7 * radius, radius))
+                        crowns.append((*location, tall + 0.7 * radius, radius))
         self.posts, self.wooden = np.array(posts).reshape(-1, 4), np.array(wooden, dtype=bool)
         self.crowns = np.array(crowns).reshape(-1, 4)
 

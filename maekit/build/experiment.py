@@ -16,7 +16,7 @@ from maekit.data import splits
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.images.folder import INFO
 from maekit.data.images.packed import open_folder
-from maekit.data.loading import Beside, Samples
+from maekit.data.loading import AuxiliarySignal, Samples
 from maekit.data.skipped import Skipped
 from maekit.errors import UnreadableError, UserError
 
@@ -38,7 +38,7 @@ LABELLED_TASKS = ("classification", "regression", "detection")
 
 
 @dataclass(frozen=True)
-class Setup:
+class Experiment:
     """Everything of a recipe but the model: data, split and adapter, whose normalisation is that of the training split.
 
     Attributes:
@@ -47,7 +47,7 @@ class Setup:
         source: all samples.
         split: indices of `train`, `validation`, `test`.
         adapter: of the modality.
-        beside: adapters of the signals beside the samples' own.
+        auxiliary: adapters of the signals beside the samples' own.
         skipped: samples that could not be read.
     """
 
@@ -57,7 +57,7 @@ class Setup:
     split: splits.Indices
     adapter: Adapter
     skipped: Skipped = field(default_factory=Skipped)
-    beside: dict[str, Adapter] = field(default_factory=dict)
+    auxiliary: dict[str, Adapter] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -72,7 +72,7 @@ class Setup:
         return Samples(
             self.source, indices, self.adapter, patches=patches, seed=self.recipe.seed, augment=augment,
             skipped=self.skipped,
-            beside={name: Beside(other, prod(other.patchifier.grid_size)) for name, other in self.beside.items()},
+            auxiliary={name: AuxiliarySignal(other, prod(other.patchifier.grid_size)) for name, other in self.auxiliary.items()},
         )
 
     def some_samples(self, side: str, *, augment: bool = False) -> Samples:
@@ -84,8 +84,8 @@ class Setup:
         found = self.samples(side, augment=augment)
         if found is None:
             raise UserError(
-                f"the {side} split is empty", place=self.loaded.locate("data", "split"),
-                expected="at least one group", mend="Name groups for it in `data.split`.",
+                f"the {side} split is empty", location=self.loaded.locate("data", "split"),
+                expected="at least one group", hint="Name groups for it in `data.split`.",
             )
         return found
 
@@ -97,10 +97,10 @@ class Setup:
             except UnreadableError as error:
                 self.skipped.note(error)
 
-    def fit_beside(self, names: Iterable[str]) -> None:
+    def fit_auxiliary(self, names: Iterable[str]) -> None:
         """Estimate the normalisation of signals beside from the training samples that have them."""
         for name in names:
-            self.beside[name].fit(sample.beside[name] for sample in self.to_fit() if name in sample.beside)
+            self.auxiliary[name].fit(sample.auxiliary[name] for sample in self.to_fit() if name in sample.auxiliary)
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -110,11 +110,11 @@ class Setup:
             UserError: there are none.
         """
         if self.source.labels is None:
-            raise UserError("this data set has no labels", place=self.spec.name, expected="`label` in the data spec")
+            raise UserError("this data set has no labels", location=self.spec.name, expected="`label` in the data spec")
         return self.source.labels
 
 
-def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True, folder: Path | None = None) -> Setup:
+def build_experiment(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True, folder: Path | None = None) -> Experiment:
     """Open the data of a recipe, split it, make its adapter.
 
     Args:
@@ -129,7 +129,7 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
     recipe = loaded.recipe
     if labels is None:
         labels = recipe.task.name in LABELLED_TASKS
-    kind = plugins.find("adapters", recipe.adapter.name, place=loaded.locate("adapter", "name"))
+    kind = plugins.find("adapters", recipe.adapter.name, location=loaded.locate("adapter", "name"))
     spec = load_spec(recipe.data.spec, loaded.path.parent)
     root = Path(recipe.data.root)
     source: Source
@@ -142,69 +142,69 @@ def set_up(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True
             window=recipe.data.window,
             reducers=kind.reducers,
             with_labels=labels,
-            beside=list(recipe.beside),
+            auxiliary=list(recipe.auxiliary),
         )
     adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
-    place = loaded.locate("data", "split")
-    split = splits.resolve(source.groups, recipe.data.split or spec.split, place)
+    location = loaded.locate("data", "split")
+    split = splits.resolve(source.groups, recipe.data.split or spec.split, location)
     if labels and source.labels is not None:
         split["train"] = splits.labelled(
             split["train"], source.groups, source.labels, wanted=recipe.data.labelled_groups,
             fraction=recipe.data.label_fraction, classes=source.classes is not None and source.objects is None, seed=recipe.seed,
-            place=loaded.locate("data", "labelled_groups"),
+            location=loaded.locate("data", "labelled_groups"),
         )
     allowed = recipe.data.bad_samples
     budget = int(allowed * len(source)) if isinstance(allowed, float) else allowed
     skipped = Skipped(budget, None if folder is None else folder / SKIPPED)
-    setup = Setup(loaded, spec, source, split, adapter, skipped=skipped, beside=adapters_beside(loaded, source))
+    experiment = Experiment(loaded, spec, source, split, adapter, skipped=skipped, auxiliary=auxiliary_adapters(loaded, source))
     if fit:
-        adapter.fit(setup.to_fit())
-        setup.fit_beside(setup.beside)
-    return setup
+        adapter.fit(experiment.to_fit())
+        experiment.fit_auxiliary(experiment.auxiliary)
+    return experiment
 
 
-def adapters_beside(loaded: LoadedRecipe, source: Source) -> dict[str, Adapter]:
+def auxiliary_adapters(loaded: LoadedRecipe, source: Source) -> dict[str, Adapter]:
     """Of the signals beside that a recipe names.
 
     Raises:
         UserError: data that have none, or options that do not fit them.
     """
     found = {}
-    for name, choice in loaded.recipe.beside.items():
-        place = loaded.locate("beside", name)
-        if name not in source.beside:
-            raise UserError("data without signals beside", place=place, value=name, expected="an HDF5 data set whose spec has `beside`")
-        kind = plugins.find("adapters", choice.name, place=place)
-        found[name] = construct(kind, choice, loaded, ("beside", name), source.beside[name])
+    for name, choice in loaded.recipe.auxiliary.items():
+        location = loaded.locate("auxiliary", name)
+        if name not in source.auxiliary:
+            raise UserError("data without signals beside", location=location, value=name, expected="an HDF5 data set whose spec has `auxiliary`")
+        kind = plugins.find("adapters", choice.name, location=location)
+        found[name] = construct(kind, choice, loaded, ("auxiliary", name), source.auxiliary[name])
     return found
 
 
-def set_up_without_data(
+def build_experiment_without_data(
     loaded: LoadedRecipe, classes: int = 0, *, info: SignalInfo | None = None,
-    beside: Mapping[str, SignalInfo] | None = None, fit: bool = False,
-) -> Setup:
+    auxiliary: Mapping[str, SignalInfo] | None = None, fit: bool = False,
+) -> Experiment:
     """The adapter of a recipe whose data are not there, as far as that can be: weights can be read and written.
 
     Args:
         loaded: a recipe.
         classes: how many a head has; they are numbered until the data name them.
         info: of the data, where it is known.
-        beside: of the signals beside, where they are.
-        fit: as in `set_up`: False where the normalisation comes with weights.
+        auxiliary: of the signals beside, where they are.
+        fit: as in `build_experiment`: False where the normalisation comes with weights.
 
     Raises:
         UserError: data whose shape only the files tell, and no files; a normalisation that is estimated from data.
     """
     recipe = loaded.recipe
     spec = load_spec(recipe.data.spec, loaded.path.parent)
-    if spec.kind != "image_folder" and (info is None or not set(recipe.beside) <= set(beside or ())):
-        return set_up(loaded, fit=fit)
-    kind = plugins.find("adapters", recipe.adapter.name, place=loaded.locate("adapter", "name"))
+    if spec.kind != "image_folder" and (info is None or not set(recipe.auxiliary) <= set(auxiliary or ())):
+        return build_experiment(loaded, fit=fit)
+    kind = plugins.find("adapters", recipe.adapter.name, location=loaded.locate("adapter", "name"))
     named = spec.label.classes if spec.label else None
     if spec.kind == "image_folder":
         named = [str(i) for i in range(classes)]
     known = info or INFO
-    source = Absent(known, tuple(named) if named else None, objects=known.objects or None, beside=dict(beside or {}))
+    source = Absent(known, tuple(named) if named else None, objects=known.objects or None, auxiliary=dict(auxiliary or {}))
     split = {side: np.zeros(0, dtype=np.int64) for side in ("train", "validation", "test")}
     adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
     if fit:
@@ -212,10 +212,10 @@ def set_up_without_data(
             adapter.fit(())
         except UserError as error:
             raise UserError(
-                "a normalisation that is estimated from data", place=loaded.locate("adapter"),
-                expected="the one that the weights were trained with, stated", mend="Give means and deviations in the adapter's `normalisation`.",
+                "a normalisation that is estimated from data", location=loaded.locate("adapter"),
+                expected="the one that the weights were trained with, stated", hint="Give means and deviations in the adapter's `normalisation`.",
             ) from error
-    return Setup(loaded, spec, source, split, adapter, beside=adapters_beside(loaded, source))
+    return Experiment(loaded, spec, source, split, adapter, auxiliary=auxiliary_adapters(loaded, source))
 
 
 @dataclass
@@ -227,7 +227,7 @@ class Absent:
     groups: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, dtype=np.str_))
     labels: NDArray[Any] | None = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     objects: tuple[str, ...] | None = None
-    beside: dict[str, SignalInfo] = field(default_factory=dict)
+    auxiliary: dict[str, SignalInfo] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return 0

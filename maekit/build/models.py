@@ -18,7 +18,7 @@ from maekit.core.targets.mix import MixTarget, Part
 from maekit.core.targets.weighted import WeightedTarget
 from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.errors import UserError
-from maekit.metrics.similarity import likeness_of
+from maekit.metrics.similarity import similarity_of
 from maekit.tasks.joint import JointPretraining
 from maekit.build.tokenizers import make_tokenizer
 
@@ -31,137 +31,137 @@ if TYPE_CHECKING:
     from maekit.core.encoders.base import Backbone
     from maekit.core.targets.base import Target
     from maekit.metrics.plane import Plane
-    from maekit.metrics.similarity import Likeness
+    from maekit.metrics.similarity import Similarity
     from maekit.tasks.task import Task
 
 
 if TYPE_CHECKING:
-    from maekit.build.experiment import Setup
+    from maekit.build.experiment import Experiment
 
 from maekit.build.experiment import LABELLED_TASKS
 
 
-def make_autoencoder(setup: Setup) -> MaskedAutoencoder:
+def make_autoencoder(experiment: Experiment) -> MaskedAutoencoder:
     """The masked autoencoder of a recipe, with new weights.
 
     Raises:
         UserError: masking, target or sizes that do not fit the data.
     """
-    loaded, model, patchifier = setup.loaded, setup.recipe.model, setup.adapter.patchifier
+    loaded, model, patchifier = experiment.loaded, experiment.recipe.model, experiment.adapter.patchifier
     masking = construct(
-        plugins.find("maskings", model.masking.name, place=loaded.locate("model", "masking", "name")),
+        plugins.find("maskings", model.masking.name, location=loaded.locate("model", "masking", "name")),
         model.masking, loaded, ("model", "masking"), patchifier,
     )
-    target, encoder = make_target(setup), make_encoder(setup)
+    target, encoder = make_target(experiment), make_encoder(experiment)
     try:
         kind: type[MaskedAutoencoder] = JointAutoencoder if isinstance(encoder, JointEncoder) else MaskedAutoencoder
         return kind(
             patchifier, encoder=encoder, decoder=size(model.decoder), masking=masking,
             mask_ratio=model.mask_ratio, target=target, encoder_mask_tokens=model.encoder_mask_tokens, loss_on=model.loss_on,
-            decoder_attention=model.decoder_attention, predicted_share=model.predicted_share,
+            decoder_attention=model.decoder_attention, cross_mask_ratio=model.cross_mask_ratio,
         )
     except ValueError as error:
         keys = ("mask_ratio", "encoder_mask_tokens", "decoder_attention")
         key = next(key for key in keys if key in str(error))
-        raise UserError(str(error), place=loaded.locate("model", key)) from error
+        raise UserError(str(error), location=loaded.locate("model", key)) from error
 
 
-def make_encoder(setup: Setup) -> Backbone:
+def make_encoder(experiment: Experiment) -> Backbone:
     """The encoder of a recipe, with new weights; one that is pretrained with mask tokens of its own has them in pretraining.
 
     Raises:
         UserError: options that do not fit it, or patches that it cannot take.
     """
-    loaded, model = setup.loaded, setup.recipe.model
-    kind = plugins.find("encoders", model.backbone.name, place=loaded.locate("model", "backbone", "name"))
+    loaded, model = experiment.loaded, experiment.recipe.model
+    kind = plugins.find("encoders", model.backbone.name, location=loaded.locate("model", "backbone", "name"))
     sized: tuple[TransformerConfig, ...] = ()
     known: dict[str, Any] = {}
-    if setup.beside and kind is not Encoder:
-        raise UserError("an encoder of one signal alone", place=loaded.locate("model", "backbone"), value=model.backbone.name,
-                        expected="transformer, where there are signals `beside`")
-    if setup.beside:
+    if experiment.auxiliary and kind is not Encoder:
+        raise UserError("an encoder of one signal alone", location=loaded.locate("model", "backbone"), value=model.backbone.name,
+                        expected="transformer, where there are signals `auxiliary`")
+    if experiment.auxiliary:
         kind = JointEncoder
-        known["beside"] = {name: adapter.patchifier for name, adapter in setup.beside.items()}
+        known["auxiliary"] = {name: adapter.patchifier for name, adapter in experiment.auxiliary.items()}
     if issubclass(kind, Encoder):
         sized = (size(model.encoder, model.drop_path),)
-    if issubclass(kind, Encoder) and not setup.beside:
-        known["mask_token"] = model.encoder_mask_tokens and setup.recipe.task.name not in LABELLED_TASKS
+    if issubclass(kind, Encoder) and not experiment.auxiliary:
+        known["mask_token"] = model.encoder_mask_tokens and experiment.recipe.task.name not in LABELLED_TASKS
     encoder: Backbone = construct(
-        kind, model.backbone, loaded, ("model", "backbone"), setup.adapter.patchifier, *sized, **known
+        kind, model.backbone, loaded, ("model", "backbone"), experiment.adapter.patchifier, *sized, **known
     )
     return encoder
 
 
-def make_target(setup: Setup) -> Target:
+def make_target(experiment: Experiment) -> Target:
     """The target of a recipe, with the tokenizer where it has one; what is learned from data is not learned yet.
 
     Raises:
         UserError: options, or a tokenizer, that do not fit.
     """
-    return _make_target(setup, setup.recipe.model.target, ("model", "target"))
+    return _make_target(experiment, experiment.recipe.model.target, ("model", "target"))
 
 
-def _make_target(setup: Setup, choice: Choice, keys: tuple[str | int, ...]) -> Target:
-    loaded, options = setup.loaded, choice.options
+def _make_target(experiment: Experiment, choice: Choice, keys: tuple[str | int, ...]) -> Target:
+    loaded, options = experiment.loaded, choice.options
     known: dict[str, Any] = {}
-    kind = plugins.find("targets", choice.name, place=loaded.locate(*keys, "name"))
+    kind = plugins.find("targets", choice.name, location=loaded.locate(*keys, "name"))
     if issubclass(kind, TokenTarget):
         if len(keys) > 2:
-            raise UserError("a part that predicts codes", place=loaded.locate(*keys), value=choice.name,
+            raise UserError("a part that predicts codes", location=loaded.locate(*keys), value=choice.name,
                             expected="targets of numbers inside another target")
-        known["tokenizer"] = make_tokenizer(loaded, setup.adapter)
+        known["tokenizer"] = make_tokenizer(loaded, experiment.adapter)
         options.pop("tokenizer", None)
     elif issubclass(kind, MixTarget):
-        known["parts"] = _make_parts(setup, options.pop("parts", None), (*keys, "parts"))
+        known["parts"] = _make_parts(experiment, options.pop("parts", None), (*keys, "parts"))
     elif issubclass(kind, WeightedTarget):
-        known["of"] = _inner_target(setup, options.pop("of", "patch_norm"), (*keys, "of"))
+        known["of"] = _inner_target(experiment, options.pop("of", "patch_norm"), (*keys, "of"))
     target: Target = construct(
-        kind, Choice(name=choice.name, **options), loaded, keys, setup.adapter.patchifier, **known
+        kind, Choice(name=choice.name, **options), loaded, keys, experiment.adapter.patchifier, **known
     )
     return target
 
 
-def _inner_target(setup: Setup, given: Any, keys: tuple[str | int, ...]) -> Target:
+def _inner_target(experiment: Experiment, given: Any, keys: tuple[str | int, ...]) -> Target:
     options = {"name": given} if isinstance(given, str) else given
     if not isinstance(options, dict) or not isinstance(options.get("name"), str):
-        raise UserError("the target that is weighted", place=setup.loaded.locate(*keys), value=given,
+        raise UserError("the target that is weighted", location=experiment.loaded.locate(*keys), value=given,
                         expected="`of: patch_norm` or `of: {name: ..., options}`")
-    return _make_target(setup, Choice(**options), keys)
+    return _make_target(experiment, Choice(**options), keys)
 
 
-def _make_parts(setup: Setup, given: Any, keys: tuple[str | int, ...]) -> list[Part]:
+def _make_parts(experiment: Experiment, given: Any, keys: tuple[str | int, ...]) -> list[Part]:
     parts = []
     for i, part in enumerate(given if isinstance(given, list) else [given]):
         options = {"name": part} if isinstance(part, str) else dict(part) if isinstance(part, dict) else {}
         weight = options.pop("weight", 1.0)
         if not isinstance(options.get("name"), str) or not isinstance(weight, int | float):
-            raise UserError("parts of a mix", place=setup.loaded.locate(*keys), value=part,
+            raise UserError("parts of a mix", location=experiment.loaded.locate(*keys), value=part,
                             expected="`parts: [{name: raw, weight: 1}, {name: ..., weight: 0.5, options}]`")
-        parts.append(Part(options["name"], _make_target(setup, Choice(**options), (*keys, i)), float(weight)))
+        parts.append(Part(options["name"], _make_target(experiment, Choice(**options), (*keys, i)), float(weight)))
     return parts
 
 
-def fit_target(setup: Setup, target: Target) -> None:
+def fit_target(experiment: Experiment, target: Target) -> None:
     """Let a target learn what it needs from the patches of training samples, without augmentation.
 
     Raises:
         UserError: patches that it cannot be learned from.
     """
     try:
-        target.fit(TrainingPatches(setup))
+        target.fit(TrainingPatches(experiment))
     except ValueError as error:
-        raise UserError(str(error), place=setup.loaded.locate("model", "target")) from error
+        raise UserError(str(error), location=experiment.loaded.locate("model", "target")) from error
 
 
 @dataclass(frozen=True)
 class TrainingPatches:
     """Standardised (patch, patch_dim) of one training sample after the other, NaN where not measured; read anew each time."""
 
-    setup: Setup
+    experiment: Experiment
 
     def __iter__(self) -> Iterator[Tensor]:
-        adapter = self.setup.adapter
-        for sample in self.setup.to_fit():
+        adapter = self.experiment.adapter
+        for sample in self.experiment.to_fit():
             signal, valid = adapter.prepare(sample)
             x, measured = adapter.front(
                 torch.from_numpy(signal)[None], None if valid is None else torch.from_numpy(valid)[None]
@@ -170,82 +170,82 @@ class TrainingPatches:
             yield patches if measured is None else patches.where(measured[0, :, None], torch.nan)
 
 
-def make_task(setup: Setup) -> Task:
+def make_task(experiment: Experiment) -> Task:
     """The task of a recipe, with new weights; its fronts are the adapters'.
 
     Raises:
         UserError: a task, labels or options that do not fit.
     """
-    task = _make_task(setup)
-    if isinstance(task, JointPretraining) and task.contrast is not None and setup.recipe.training.parallel == "fsdp2":
-        raise UserError("momentum contrast with sharded weights", place=setup.loaded.locate("training", "parallel"), value="fsdp2",
+    task = _make_task(experiment)
+    if isinstance(task, JointPretraining) and task.contrast is not None and experiment.recipe.training.parallel == "fsdp2":
+        raise UserError("momentum contrast with sharded weights", location=experiment.loaded.locate("training", "parallel"), value="fsdp2",
                         expected="ddp: the encoder that follows needs whole weights in every process")
-    for key, owner in (("adapter", setup.adapter), ("task", task)):
+    for key, owner in (("adapter", experiment.adapter), ("task", task)):
         try:
-            owner.goes_beside(setup.beside)
+            owner.check_auxiliary(experiment.auxiliary)
         except ValueError as error:
-            raise UserError(str(error), place=setup.loaded.locate(key)) from error
-    task.fronts.update({name: adapter.front for name, adapter in setup.beside.items()})
+            raise UserError(str(error), location=experiment.loaded.locate(key)) from error
+    task.fronts.update({name: adapter.front for name, adapter in experiment.auxiliary.items()})
     return task
 
 
-def _make_task(setup: Setup) -> Task:
-    loaded, recipe = setup.loaded, setup.recipe
-    kind = plugins.find("tasks", recipe.task.name, place=loaded.locate("task", "name"))
+def _make_task(experiment: Experiment) -> Task:
+    loaded, recipe = experiment.loaded, experiment.recipe
+    kind = plugins.find("tasks", recipe.task.name, location=loaded.locate("task", "name"))
     keys = ("task",)
-    front = setup.adapter.front
+    front = experiment.adapter.front
     if recipe.task.name not in LABELLED_TASKS:
-        model = () if recipe.task.name == "tokenizer" else (make_autoencoder(setup),)
+        model = () if recipe.task.name == "tokenizer" else (make_autoencoder(experiment),)
         return construct(kind, recipe.task, loaded, keys, front, *model)
-    encoder = make_encoder(setup)
-    labels, expected = kind_of_labels(setup)
+    encoder = make_encoder(experiment)
+    labels, expected = kind_of_labels(experiment)
     if recipe.task.name != expected:
         raise UserError(
-            f"{recipe.task.name} does not fit the labels", place=loaded.locate("task"),
-            value=f"{labels} in {setup.spec.name}", expected=f"{expected} for {labels}",
+            f"{recipe.task.name} does not fit the labels", location=loaded.locate("task"),
+            value=f"{labels} in {experiment.spec.name}", expected=f"{expected} for {labels}",
         )
-    if setup.source.objects is not None:
-        plane = plane_of(setup)
-        _check_objects(setup, plane)
-        known = {"plane": plane, "columns": setup.source.objects, "classes": setup.source.classes}
+    if experiment.source.objects is not None:
+        plane = plane_of(experiment)
+        _check_objects(experiment, plane)
+        known = {"plane": plane, "columns": experiment.source.objects, "classes": experiment.source.classes}
         return construct(kind, recipe.task, loaded, keys, front, encoder, **known)
-    if setup.source.classes is not None:
-        return construct(kind, recipe.task, loaded, keys, front, encoder, classes=setup.source.classes)
-    values = setup.labels[setup.split["train"]].astype(np.float64)
+    if experiment.source.classes is not None:
+        return construct(kind, recipe.task, loaded, keys, front, encoder, classes=experiment.source.classes)
+    values = experiment.labels[experiment.split["train"]].astype(np.float64)
     # Without the data both come with the weights.
     mean, spread = (float(values.mean()), float(values.std()) or 1.0) if len(values) else (0.0, 1.0)
     return construct(
-        kind, recipe.task, loaded, keys, front, encoder, mean=mean, std=spread, places=setup.adapter.places()
+        kind, recipe.task, loaded, keys, front, encoder, mean=mean, std=spread, places=experiment.adapter.places()
     )
 
 
-def plane_of(setup: Setup) -> Plane:
+def plane_of(experiment: Experiment) -> Plane:
     """Where the cells of the samples lie.
 
     Raises:
         UserError: the adapter does not say, or the data spec says what cannot be.
     """
     try:
-        plane = setup.adapter.plane()
+        plane = experiment.adapter.plane()
     except ValueError as error:
-        raise UserError(str(error), place=f"data spec {setup.spec.name}: signal.steps") from error
+        raise UserError(str(error), location=f"data spec {experiment.spec.name}: signal.steps") from error
     if plane is None:
-        raise UserError("it is not known where the cells of a sample lie", place=setup.loaded.locate("adapter"),
-                        value=setup.recipe.adapter.name, expected="an adapter with a `plane`, and `steps` of its axes in the data spec",
-                        mend="Detection needs the coordinates of both axes.")
+        raise UserError("it is not known where the cells of a sample lie", location=experiment.loaded.locate("adapter"),
+                        value=experiment.recipe.adapter.name, expected="an adapter with a `plane`, and `steps` of its axes in the data spec",
+                        hint="Detection needs the coordinates of both axes.")
     return plane
 
 
-def _check_objects(setup: Setup, plane: Plane) -> None:
+def _check_objects(experiment: Experiment, plane: Plane) -> None:
     """Refuse training objects of which none lies on the map: bins in place of coordinates, another unit, another origin.
 
     Raises:
         UserError: so it is.
     """
-    names = setup.source.objects or ()
-    if not len(setup.split["train"]) or any(axis not in names for axis in plane.axes):
+    names = experiment.source.objects or ()
+    if not len(experiment.split["train"]) or any(axis not in names for axis in plane.axes):
         return  # without the data, or for the task to say
-    table = torch.as_tensor(np.asarray(setup.labels[setup.split["train"]], dtype=np.float64))
+    table = torch.as_tensor(np.asarray(experiment.labels[experiment.split["train"]], dtype=np.float64))
     where = table[..., [names.index(axis) for axis in plane.axes]].reshape(-1, 2)
     where = where[where.isfinite().all(-1)]
     if len(where) and not plane.within(plane.cells(where)).any():
@@ -258,19 +258,19 @@ def _check_objects(setup: Setup, plane: Plane) -> None:
             for axis, c in zip(plane.axes, plane.coordinates, strict=True)
         ]
         raise UserError(
-            "no object of the training split lies on the map", place=f"data spec {setup.spec.name}: label.objects",
+            "no object of the training split lies on the map", location=f"data spec {experiment.spec.name}: label.objects",
             value=", ".join(spans), expected=f"coordinates as `signal.steps` gives them: {', '.join(expected)}",
-            mend="Convert the objects to these units (`maekit data check` shows both), or correct `start`, `step` and `unit`.",
+            hint="Convert the objects to these units (`maekit data check` shows both), or correct `start`, `step` and `unit`.",
         )
 
 
-def likeness_of_objects(setup: Setup) -> Likeness:
+def object_similarity(experiment: Experiment) -> Similarity:
     """How alike two objects are, as the recipe's detection has it."""
-    options = setup.recipe.task.options
+    options = experiment.recipe.task.options
     try:
-        return likeness_of(plane_of(setup), options.get("tolerances"), bool(options.get("boxes", False)))
+        return similarity_of(plane_of(experiment), options.get("kappa"), bool(options.get("boxes", False)))
     except ValueError as error:
-        raise UserError(str(error), place=setup.loaded.locate("task")) from error
+        raise UserError(str(error), location=experiment.loaded.locate("task")) from error
 
 
 def reads_patches(recipe: Recipe) -> bool:
@@ -278,11 +278,11 @@ def reads_patches(recipe: Recipe) -> bool:
     return recipe.task.name == "detection" or recipe.task.options.get("bins") == "patches"
 
 
-def kind_of_labels(setup: Setup) -> tuple[str, str]:
+def kind_of_labels(experiment: Experiment) -> tuple[str, str]:
     """In words, and the task that they are for."""
-    if setup.source.objects is not None:
+    if experiment.source.objects is not None:
         return "objects", "detection"
-    return ("classes", "classification") if setup.source.classes is not None else ("values", "regression")
+    return ("classes", "classification") if experiment.source.classes is not None else ("values", "regression")
 
 
 def size(given: Preset | Size, drop_path: float = 0.0) -> TransformerConfig:

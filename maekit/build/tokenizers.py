@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from maekit.core.targets.tokenizer import Tokenizer
 
 OPTION = ("model", "target", "tokenizer")
-OWN = "fsq"
+PRIMARY = "fsq"
 
 
 def make_tokenizer(loaded: LoadedRecipe, adapter: Adapter) -> Tokenizer:
@@ -31,12 +31,12 @@ def make_tokenizer(loaded: LoadedRecipe, adapter: Adapter) -> Tokenizer:
     Raises:
         UserError: none is named, no such run or plug-in, or one trained on other patches.
     """
-    given, place = loaded.recipe.model.target.options.get("tokenizer"), loaded.locate(*OPTION)
-    choice = _choice(given, place)
-    kind = plugins.find("tokenizers", choice.name, place=place)
+    given, location = loaded.recipe.model.target.options.get("tokenizer"), loaded.locate(*OPTION)
+    choice = _choice(given, location)
+    kind = plugins.find("tokenizers", choice.name, location=location)
     tokenizer: Tokenizer = construct(kind, choice, loaded, OPTION, adapter.patchifier)
     if isinstance(given, str):
-        _load(tokenizer, Path(given), adapter, place)
+        _load(tokenizer, Path(given), adapter, location)
     return tokenizer
 
 
@@ -51,30 +51,30 @@ def spelled_out(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"target": named})})
 
 
-def _choice(given: Any, place: str) -> Choice:
+def _choice(given: Any, location: str) -> Choice:
     if isinstance(given, dict) and isinstance(given.get("name"), str):
         return Choice(**given)
     if not isinstance(given, str):
         raise UserError(
-            "which tokenizer?", place=place, value=given,
+            "which tokenizer?", location=location, value=given,
             expected="`tokenizer: RUN`, the folder of a run that trained one, or `{name: ...}` of a plug-in",
-            mend="Train one first: `maekit pretrain` with a recipe whose task is `tokenizer`.",
+            hint="Train one first: `maekit pretrain` with a recipe whose task is `tokenizer`.",
         )
     stated = Path(given) / "recipe.yaml"
     if not stated.is_file():
         known = f" A plug-in's is written `{{name: {given}}}`." if given in plugins.names("tokenizers") else ""
         raise UserError(
-            "no run of a tokenizer here", place=place, value=given, expected="the folder of a run whose task is `tokenizer`",
-            mend="Train one with `maekit pretrain` and name its folder." + known,
+            "no run of a tokenizer here", location=location, value=given, expected="the folder of a run whose task is `tokenizer`",
+            hint="Train one with `maekit pretrain` and name its folder." + known,
         )
     task = load_recipe(stated).recipe.task
     if task.name != "tokenizer":
-        raise UserError("not the run of a tokenizer", place=place, value=f"{given}, task {task.name}",
+        raise UserError("not the run of a tokenizer", location=location, value=f"{given}, task {task.name}",
                         expected="a run whose task is `tokenizer`")
-    return Choice(name=OWN, **task.options)
+    return Choice(name=PRIMARY, **task.options)
 
 
-def _load(tokenizer: Tokenizer, run: Path, adapter: Adapter, place: str) -> None:
+def _load(tokenizer: Tokenizer, run: Path, adapter: Adapter, location: str) -> None:
     weights = read_weights(run)
     assert isinstance(tokenizer, nn.Module)
     mine = {name.removeprefix("tokenizer."): value for name, value in weights.items() if name.startswith("tokenizer.")}
@@ -83,6 +83,6 @@ def _load(tokenizer: Tokenizer, run: Path, adapter: Adapter, place: str) -> None
         theirs = weights.get(f"front.{name}")
         if theirs is None or theirs.shape != value.shape or not torch.allclose(theirs.cpu(), value.cpu(), rtol=1e-3):
             raise UserError(
-                "a tokenizer that was trained with another normalisation", place=place, value=f"{run}: {name} differs",
-                expected="the adapter, data and split of this recipe", mend="Train the tokenizer on this training split.",
+                "a tokenizer that was trained with another normalisation", location=location, value=f"{run}: {name} differs",
+                expected="the adapter, data and split of this recipe", hint="Train the tokenizer on this training split.",
             )

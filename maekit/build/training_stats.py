@@ -1,6 +1,6 @@
 """What a run keeps of its training data, so that it can be used without them: the shape of a sample, and how good one was.
 
-`trained_on.json` in the run folder.
+`training_stats.json` in the run folder.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from maekit.tracking import drift_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from maekit.build.experiment import Setup
+    from maekit.build.experiment import Experiment
 
-FILE = "trained_on.json"
+FILE = "training_stats.json"
 WINDOWS_A_GROUP = 200
 """Training samples of one group that the limits of quality are learned from, evenly spread."""
 QUANTILE = 0.05
@@ -47,7 +47,7 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class TrainedOn:
+class TrainingStats:
     """The signal of a run, its limits of quality, and how its labels go on.
 
     Attributes:
@@ -55,30 +55,30 @@ class TrainedOn:
         limits: by the names of `Adapter.quality`, the least that a sample needs for an estimate: that which all but a
             twentieth of the samples reach even in the poorest training group.
         pace: see `pace_of`.
-        beside: what all samples of each signal beside had in common, by name.
+        auxiliary: what all samples of each signal beside had in common, by name.
     """
 
     signal: SignalInfo
     limits: Mapping[str, float] = field(default_factory=dict)
     pace: Pace | None = None
-    beside: Mapping[str, SignalInfo] = field(default_factory=dict)
+    auxiliary: Mapping[str, SignalInfo] = field(default_factory=dict)
 
     def shortcomings(self, quality: Mapping[str, float]) -> str:
         """What is wrong with a sample of this quality; empty where nothing is."""
         return "; ".join(name for name, value in quality.items() if not value >= self.limits.get(name, -inf))
 
 
-def measure(setup: Setup) -> TrainedOn:
+def measure(experiment: Experiment) -> TrainingStats:
     """From the training split of a run."""
     found: dict[str, dict[str, list[float]]] = {}
-    source, train = setup.source, setup.split["train"]
-    if type(setup.adapter).quality is Adapter.quality:  # it judges nothing: nothing need be read
-        return TrainedOn(source.info, pace=pace_of(setup), beside=source.beside)
+    source, train = experiment.source, experiment.split["train"]
+    if type(experiment.adapter).quality is Adapter.quality:  # it judges nothing: nothing need be read
+        return TrainingStats(source.info, pace=pace_of(experiment), auxiliary=source.auxiliary)
     for group in np.unique(source.groups[train]):
         indices = train[source.groups[train] == group]
         for i in indices[:: -(-len(indices) // WINDOWS_A_GROUP)]:
             try:
-                quality = setup.adapter.quality(source[int(i)])
+                quality = experiment.adapter.quality(source[int(i)])
             except UnreadableError:
                 continue
             for name, value in quality.items():
@@ -87,12 +87,12 @@ def measure(setup: Setup) -> TrainedOn:
     limits = {
         name: min(float(np.quantile(values, QUANTILE)) for values in groups.values()) for name, groups in found.items()
     }
-    return TrainedOn(source.info, limits, pace_of(setup), source.beside)
+    return TrainingStats(source.info, limits, pace_of(experiment), source.auxiliary)
 
 
-def pace_of(setup: Setup) -> Pace | None:
+def pace_of(experiment: Experiment) -> Pace | None:
     """From the training split; None without values of windows in time, or where labels do not say how they go on."""
-    source, train = setup.source, setup.split["train"]
+    source, train = experiment.source, experiment.split["train"]
     if (
         source.classes
         or source.objects
@@ -102,19 +102,19 @@ def pace_of(setup: Setup) -> Pace | None:
     ):
         return None
     recording, time_s = source.positions[train].T
-    label = setup.labels[train].astype(np.float64)
+    label = experiment.labels[train].astype(np.float64)
     drift = drift_of(label, recording, time_s, source.window_s)
     return Pace(source.window_s, drift, float(label.min()), float(label.max())) if drift > 0 else None
 
 
-def write(folder: Path, known: TrainedOn) -> None:
+def write(folder: Path, known: TrainingStats) -> None:
     """Into a run folder."""
     unfinished = folder / f".{FILE}.unfinished"
     unfinished.write_text(json.dumps(asdict(known), indent=1))
     unfinished.replace(folder / FILE)
 
 
-def read(folder: Path) -> TrainedOn | None:
+def read(folder: Path) -> TrainingStats | None:
     """Of a run folder; None where a run was made before they were kept.
 
     Raises:
@@ -124,12 +124,12 @@ def read(folder: Path) -> TrainedOn | None:
         return None
     try:
         stated = json.loads((folder / FILE).read_text())
-        beside = {name: _info(signal) for name, signal in stated.get("beside", {}).items()}
+        auxiliary = {name: _info(signal) for name, signal in stated.get("auxiliary", {}).items()}
         pace = None if stated.get("pace") is None else Pace(**stated["pace"])
-        return TrainedOn(_info(stated["signal"]), stated["limits"], pace, beside)
+        return TrainingStats(_info(stated["signal"]), stated["limits"], pace, auxiliary)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError("not what a run wrote", place=str(folder / FILE), value=str(error),
-                        mend="Remove it; it is made again where the training data are at hand.") from error
+        raise UserError("not what a run wrote", location=str(folder / FILE), value=str(error),
+                        hint="Remove it; it is made again where the training data are at hand.") from error
 
 
 def _info(stated: dict[str, Any]) -> SignalInfo:

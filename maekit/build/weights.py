@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from maekit.build.experiment import Setup
+    from maekit.build.experiment import Experiment
 
 logger = logging.getLogger(__name__)
 
@@ -48,27 +48,27 @@ def read_weights(source: Path) -> Weights:
             return checkpoint.load(source).weights
         except checkpoint.DamagedError as error:
             raise UserError(
-                f"a damaged checkpoint ({error})", place=str(source), mend="Use an older one of the run."
+                f"a damaged checkpoint ({error})", location=str(source), hint="Use an older one of the run."
             ) from error
     if not source.is_file():
         raise UserError(
-            "no checkpoint here", place=str(source), value="a folder" if source.is_dir() else "nothing",
+            "no checkpoint here", location=str(source), value="a folder" if source.is_dir() else "nothing",
             expected="a run folder, a checkpoint folder or a .safetensors file",
-            mend="Runs stand below --runs (default `runs`), by the recipe's name.",
+            hint="Runs stand below --runs (default `runs`), by the recipe's name.",
         )
     with source.open("rb") as file:
         start = file.read(9)
     # The length of a safetensors header may look like the start of a pickle; the header itself tells.
     if start.startswith(PICKLES) and not start.endswith(b"{"):
         raise UserError(
-            "a pickle (.pth, .pt, .bin), which may run code when it is opened", place=str(source), value=start,
-            expected="safetensors, or a run", mend="`maekit import` makes a run of its tensors, and runs nothing.",
+            "a pickle (.pth, .pt, .bin), which may run code when it is opened", location=str(source), value=start,
+            expected="safetensors, or a run", hint="`maekit import` makes a run of its tensors, and runs nothing.",
         )
     try:
         return load_file(source)
     except (SafetensorError, OSError) as error:
         raise UserError(
-            f"not a safetensors file ({error})", place=str(source), expected="a file whole and as it was written"
+            f"not a safetensors file ({error})", location=str(source), expected="a file whole and as it was written"
         ) from error
 
 
@@ -88,13 +88,13 @@ def require_decoder(run: Path) -> None:
     """
     if lacks_decoder(run):
         raise UserError(
-            "no decoder in the weights that this run was made of", place=str(run),
+            "no decoder in the weights that this run was made of", location=str(run),
             expected="weights that were saved with their decoder",
-            mend="An encoder alone can be fine-tuned, probed and used for features.",
+            hint="An encoder alone can be fine-tuned, probed and used for features.",
         )
 
 
-def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
+def load_encoder(experiment: Experiment, module: nn.Module, source: Path) -> None:
     """The encoder and the normalisation of a pretraining run, into the encoder and front of a task.
 
     Raises:
@@ -102,15 +102,15 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
     """
     stated = source / "recipe.yaml"
     if stated.is_file():
-        pretrained, recipe = load_recipe(stated).recipe, setup.recipe
+        pretrained, recipe = load_recipe(stated).recipe, experiment.recipe
         for what, key, theirs, mine in (
             ("another modality", "adapter", pretrained.adapter, recipe.adapter),
             ("another kind of encoder", "backbone", pretrained.model.backbone, recipe.model.backbone),
         ):
             if theirs.name != mine.name:
                 raise UserError(
-                    f"weights of {what}", place=str(source), value=f"{key} {theirs.name}", expected=f"{key} {mine.name}",
-                    mend=f"Start from a run that was pretrained with this {key}.",
+                    f"weights of {what}", location=str(source), value=f"{key} {theirs.name}", expected=f"{key} {mine.name}",
+                    hint=f"Start from a run that was pretrained with this {key}.",
                 )
     weights = read_weights(source)
     prefix = "model.encoder." if any(name.startswith("model.encoder.") for name in weights) else "encoder."
@@ -123,17 +123,17 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
         if name in wanted or name.split(".")[0] not in ("norm", "mask_token")
     }
     # Signals beside that are not read here are left out; those that were not there in pretraining start anew.
-    beside = {part: {name.split(".")[1] for name in names if name.startswith("beside.")} for part, names in (("mine", wanted), ("theirs", encoder))}
-    new = beside["mine"] - beside["theirs"]
+    auxiliary = {part: {name.split(".")[1] for name in names if name.startswith("auxiliary.")} for part, names in (("mine", wanted), ("theirs", encoder))}
+    new = auxiliary["mine"] - auxiliary["theirs"]
     if new:
         logger.info("%s has not seen %s: their embeddings start with new weights", source, ", ".join(sorted(new)))
-    encoder = {name: value for name, value in encoder.items() if name in wanted or not name.startswith("beside.")}
+    encoder = {name: value for name, value in encoder.items() if name in wanted or not name.startswith("auxiliary.")}
     encoder |= {
-        name: value for name, value in wanted.items() if name.startswith("beside.") and name.split(".")[1] in new
+        name: value for name, value in wanted.items() if name.startswith("auxiliary.") and name.split(".")[1] in new
     }
     check_patches(wanted, encoder, source)
     if "pos_embed" in encoder:
-        encoder["pos_embed"] = resampled(encoder["pos_embed"], setup.adapter.patchifier.grid_size)
+        encoder["pos_embed"] = resampled(encoder["pos_embed"], experiment.adapter.patchifier.grid_size)
     load_strictly(module.encoder, encoder, source)  # type: ignore[arg-type]
     front = {name.removeprefix("front."): value for name, value in weights.items() if name.startswith("front.")}
     load_strictly(module.front, front, source)  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ def load_encoder(setup: Setup, module: nn.Module, source: Path) -> None:
         if own:
             load_strictly(other, own, source)
         else:
-            setup.fit_beside([name])
+            experiment.fit_auxiliary([name])
 
 
 def resampled(table: Tensor, grid: Sequence[int]) -> Tensor:
@@ -176,9 +176,9 @@ def check_patches(own: Weights, weights: Weights, source: Path) -> None:
     mine, theirs = own[name].shape, weights[name].shape
     if mine[1] != theirs[1]:
         raise UserError(
-            "weights for patches of another size, or with other channels", place=str(source),
+            "weights for patches of another size, or with other channels", location=str(source),
             value=f"{theirs[1]} numbers a patch: {name} {tuple(theirs)} for {tuple(mine)}", expected=f"{mine[1]}",
-            mend="Set the patch size that they were trained with; samples may be larger, for positions are interpolated.",
+            hint="Set the patch size that they were trained with; samples may be larger, for positions are interpolated.",
         )
 
 
@@ -240,7 +240,7 @@ def load_strictly(module: nn.Module, weights: Weights, source: Path) -> None:
     found = differences(own, weights)
     if any(found):
         raise UserError(
-            f"weights that do not fit; {found.told(own)}", place=str(source), expected="weights of this very model",
-            mend="Use the model and adapter settings that the weights were trained with.",
+            f"weights that do not fit; {found.told(own)}", location=str(source), expected="weights of this very model",
+            hint="Use the model and adapter settings that the weights were trained with.",
         )
     module.load_state_dict(weights)

@@ -30,7 +30,7 @@ def data_convert(
     rules = found.convert
     wanted = {rule.adapter for rule in rules.derived.values()} if rules else set()
     wanted |= {rule.through.adapter for rule in rules.streams.values() if rule.through} if rules else set()
-    adapters = {name: plugins.find("adapters", name, place=spec) for name in wanted}
+    adapters = {name: plugins.find("adapters", name, location=spec) for name in wanted}
     result = convert(
         found,
         from_,
@@ -60,7 +60,7 @@ def data_pack(
     from maekit.data.images.pack import pack
 
     if form not in ("files", "uint8"):
-        raise UserError("no such form", place="--form", value=form, expected="files or uint8")
+        raise UserError("no such form", location="--form", value=form, expected="files or uint8")
     done = pack(
         load_spec(spec),
         root,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from maekit import api, plugins
-from maekit.build.experiment import set_up
+from maekit.build.experiment import build_experiment
 from maekit.config.load import load_recipe
 from maekit.report.content import Table, cell
 from maekit.runs.report import report
@@ -53,13 +53,13 @@ def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambd
         tuned = api.finetune(FINETUNE, start, overrides=overrides, runs=runs).folder
         scores[label] = api.evaluate(tuned)
     tell("4/4  comparing on people that nothing was trained on")
-    setup = set_up(load_recipe(FINETUNE, common), fit=False)
-    test = setup.split["test"]
-    for label, values in without_learning(setup).items():
-        scores[label] = score(setup, values, setup.labels[test])
+    experiment = build_experiment(load_recipe(FINETUNE, common), fit=False)
+    test = experiment.split["test"]
+    for label, values in without_learning(experiment).items():
+        scores[label] = score(experiment, values, experiment.labels[test])
     columns = ["mae", "rmse", "within", "r"]
     rows = [[label, *(cell(found[c]) for c in columns)] for label, found in scores.items()]
-    people = len(set(setup.source.groups[test].tolist()))
+    people = len(set(experiment.source.groups[test].tolist()))
     table = Table(
         "Heart rate from simulated radar, people never seen in training",
         ["", "MAE [bpm]", "RMSE [bpm]", "share within 5 bpm", "Pearson r"],

@@ -313,7 +313,7 @@ def main() -> None:
 
 def _resume(value: str) -> Any:
     if value not in ("auto", "never"):
-        raise UserError("no such way to resume", place="--resume", value=value, expected="auto or never")
+        raise UserError("no such way to resume", location="--resume", value=value, expected="auto or never")
     return value
 
 

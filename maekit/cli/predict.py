@@ -36,7 +36,7 @@ def predict(
     uncertain_above: Annotated[
         float | None, typer.Option(min=0, help="No estimate that is more uncertain than this, in the label's unit.")
     ] = None,
-    lowest_score: Annotated[
+    score_threshold: Annotated[
         float | None,
         typer.Option(min=0, help="Of objects: the score of what is written, from 0 to below 1, by default 0.3."),
     ] = None,
@@ -69,7 +69,7 @@ def predict(
         track_s=track,
         gate=gate,
         uncertain_above=uncertain_above,
-        lowest_score=lowest_score,
+        score_threshold=score_threshold,
         pictures=picture or [],
         frame=frame,
         spec=spec,

@@ -51,10 +51,10 @@ def recipe_check(
         try:
             loaded = load_recipe(name, set_ or [])
             if data:
-                from maekit.build.experiment import set_up
+                from maekit.build.experiment import build_experiment
                 from maekit.build.models import make_task
 
-                make_task(set_up(loaded))
+                make_task(build_experiment(loaded))
             out.print(f"{escape(name)}: right")
         except UserError as error:
             failures.append(error)

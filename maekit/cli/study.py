@@ -27,7 +27,7 @@ Jobs = Annotated[int, typer.Option(min=1, help="Parallel processes; they share t
 def study(
     recipe: RecipeArgument,
     over: Over = None,
-    beside: Annotated[
+    compare: Annotated[
         list[str] | None,
         typer.Option(metavar="RECIPE", help="Another labelled recipe, trained from scratch; may be repeated."),
     ] = None,
@@ -57,7 +57,7 @@ def study(
 
     if dry_run:
         _say(
-            studies.plan(recipe, over=over or [], beside=beside or [], overrides=set_ or [], seeds=seeds, runs=runs),
+            studies.plan(recipe, over=over or [], compare=compare or [], overrides=set_ or [], seeds=seeds, runs=runs),
             jobs,
             device,
         )
@@ -66,7 +66,7 @@ def study(
         studies.study(
             recipe,
             over=over or [],
-            beside=beside or [],
+            compare=compare or [],
             smoothing=smoothing,
             track_s=track,
             seeds=seeds,
@@ -99,7 +99,7 @@ def sweep(
 
     if not over:
         raise UserError(
-            "nothing to sweep", place="--over", expected="a key and its values, e.g. mask_ratio=0.3,0.5,0.75"
+            "nothing to sweep", location="--sweep", expected="a key and its values, e.g. mask_ratio=0.3,0.5,0.75"
         )
     if dry_run:
         _say(studies.plan(recipe, over=over, overrides=set_ or [], seeds=seeds, probing=True, runs=runs), jobs, device)

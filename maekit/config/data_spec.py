@@ -252,7 +252,7 @@ class Label(Strict):
 class DataSpec(Strict):
     """One data set: where its values stand in the files, their units, and what a sample of it is.
 
-    `beside` are other signals of the same recordings, by name: cut along the window's axis with the signal, or taken whole
+    `auxiliary` are other signals of the same recordings, by name: cut along the window's axis with the signal, or taken whole
     where they have no such axis. A recording may lack any of them.
     """
 
@@ -265,7 +265,7 @@ class DataSpec(Strict):
     folder: Name | None = None
     records: Name | None = None
     signal: Signal | None = None
-    beside: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Signal] = {}
+    auxiliary: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Signal] = {}
     valid: Valid | None = None
     missing_budget: Share = 0.5
     group: Group | None = None
@@ -286,7 +286,7 @@ class DataSpec(Strict):
         if self.kind == "image_folder":
             extra = [
                 key
-                for key in ("files", "records", "signal", "beside", "valid", "group", "label", "window")
+                for key in ("files", "records", "signal", "auxiliary", "valid", "group", "label", "window")
                 if getattr(self, key)
             ]
             if extra:
@@ -337,9 +337,9 @@ def find_spec(name_or_path: str | Path, relative_to: Path | None = None) -> Path
             near = nearest(path.name, (other.name for other in path.parent.glob("*.y*ml")))
             raise UserError(
                 "no such data spec" if not path.is_dir() else "a folder where a data spec is expected",
-                place=str(path),
+                location=str(path),
                 expected="a YAML file",
-                mend=near or "Give the path of a .yaml relative to the recipe, or the name of a shipped spec.",
+                hint=near or "Give the path of a .yaml relative to the recipe, or the name of a shipped spec.",
             )
         return path
     shipped = shipped_specs()
@@ -348,7 +348,7 @@ def find_spec(name_or_path: str | Path, relative_to: Path | None = None) -> Path
             "no shipped data spec of this name",
             value=text,
             expected="one of " + (", ".join(sorted(shipped)) or "(none is installed)"),
-            mend=nearest(text, shipped) or "A spec of your own is given by its path, ending in .yaml.",
+            hint=nearest(text, shipped) or "A spec of your own is given by its path, ending in .yaml.",
         )
     return shipped[text]
 

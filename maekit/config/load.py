@@ -42,9 +42,9 @@ class LoadedRecipe:
                 data[section][inner[0]] = whole[section][inner[0]]
             else:
                 data[section] = whole[section]
-        data["beside"] = whole["beside"]
-        if not data["beside"]:
-            del data["beside"]
+        data["auxiliary"] = whole["auxiliary"]
+        if not data["auxiliary"]:
+            del data["auxiliary"]
         lines: list[str] = []
         _write(data, (), self.origins if origins else None, lines)
         return "\n".join(lines) + "\n"
@@ -76,10 +76,10 @@ def list_recipes(under: str = "") -> dict[str, Path | int]:
         folders = {"/".join(name[:depth]) for name in known for depth in range(1, len(name))}
         raise UserError(
             "no recipes under this name",
-            place="recipe list",
+            location="recipe list",
             value=under,
             expected="one of " + ", ".join(sorted(folders)),
-            mend=nearest(under, folders),
+            hint=nearest(under, folders),
         )
     found: dict[str, Path | int] = {}
     depth = len(parts) + (1 if parts else 2)
@@ -118,9 +118,9 @@ def find_recipe(name: str) -> Path:
         near = [str(p) for p in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
         raise UserError(
             "no such recipe",
-            place=name,
+            location=name,
             expected="a YAML file, or a name from `maekit recipe list`",
-            mend=nearest(plain, known) or nearest(name, near),
+            hint=nearest(plain, known) or nearest(name, near),
         )
     return path
 
@@ -161,26 +161,30 @@ def copy_recipe(name: str, target: Path) -> Path:
     if renamed and source.parent != top:
         raise UserError(
             "this recipe builds on files in other folders",
-            place=str(target),
+            location=str(target),
             value=", ".join(str(file.relative_to(top)) for file in files),
-            mend="Copy it into a folder, not to a file.",
+            hint="Copy it into a folder, not to a file.",
         )
     folder = target.parent if renamed else target
     places = {file: folder / file.relative_to(top) for file in files}
     if renamed:
         places[source] = target
     if len(set(places.values())) < len(places):
-        raise UserError("a recipe that it builds on has that name", place=str(target), mend="Choose another file name.")
-    there = [str(place) for place in places.values() if os.path.lexists(place)]
+        raise UserError(
+            "a recipe that it builds on has that name", location=str(target), hint="Choose another file name."
+        )
+    there = [str(location) for location in places.values() if os.path.lexists(location)]
     if there:
-        raise UserError("would overwrite what is there", place=", ".join(there), mend="Choose another folder or file.")
+        raise UserError(
+            "would overwrite what is there", location=", ".join(there), hint="Choose another folder or file."
+        )
     try:
-        for file, place in places.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with place.open("xb") as written:
+        for file, location in places.items():
+            location.parent.mkdir(parents=True, exist_ok=True)
+            with location.open("xb") as written:
                 written.write(file.read_bytes())
     except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", place=str(error.filename or folder)) from error
+        raise UserError(f"cannot be written ({error.strerror})", location=str(error.filename or folder)) from error
     return places[source]
 
 
@@ -214,10 +218,10 @@ def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Key
     spell_out(data, origins)
     if parent_name is None:
         return data, origins
-    place = origins[("extends",)]
+    location = origins[("extends",)]
     if not isinstance(parent_name, str) or Path(parent_name).is_absolute():
         raise UserError(
-            "extends names one file", place=place, value=parent_name, expected="a path relative to this file"
+            "extends names one file", location=location, value=parent_name, expected="a path relative to this file"
         )
     parent = path.parent / parent_name
     if not is_file(parent):
@@ -225,23 +229,23 @@ def _read(path: Path, chain: tuple[Path, ...]) -> tuple[dict[str, Any], dict[Key
         what = "a folder" if is_folder(parent) else "a file that does not exist"
         # A file outside is refused before anything is said about it.
         if is_folder(parent) or _inside(parent, chain[0]):
-            raise UserError(f"extends {what}", place=place, value=parent_name, mend=near)
+            raise UserError(f"extends {what}", location=location, value=parent_name, hint=near)
     if not _inside(parent, chain[0]):
         raise UserError(
             "extends leaves the folder of the recipes",
-            place=place,
+            location=location,
             value=parent_name,
             expected=f"a file below {chain[0].parent.parent}",
-            mend="Copy that recipe here and extend the copy.",
+            hint="Copy that recipe here and extend the copy.",
         )
     if parent.resolve() in chain:
         circle = " -> ".join(p.name for p in (*chain, parent.resolve()))
         raise UserError(
-            "recipes extend each other in a circle", place=place, value=circle, mend="Remove one `extends`."
+            "recipes extend each other in a circle", location=location, value=circle, hint="Remove one `extends`."
         )
     base, base_origins = _read(parent, chain)
     if base.pop("reference", None) is not None:  # of that recipe, and not of one that changes it
-        base_origins = {keys: place for keys, place in base_origins.items() if keys[:1] != ("reference",)}
+        base_origins = {keys: location for keys, location in base_origins.items() if keys[:1] != ("reference",)}
     rebase(base, parent.parent, path.parent)
     return merge(base, data, base_origins, origins), base_origins
 

@@ -19,8 +19,8 @@ SET = "--set "
 
 def spell_out(data: dict[str, Any], origins: Origins) -> None:
     """The short form of a choice, `masking: span`, as `{name: span}`: then both forms merge alike."""
-    beside = data.get("beside")
-    others = [("beside", name) for name in beside] if isinstance(beside, dict) else []
+    auxiliary = data.get("auxiliary")
+    others = [("auxiliary", name) for name in auxiliary] if isinstance(auxiliary, dict) else []
     for keys in (*NAMED, *others):
         holder: Any = data
         for key in keys[:-1]:
@@ -62,7 +62,7 @@ def merge(
             origins[here] = over_origins[here]
             continue
         _forget(origins, here)
-        origins |= {k: place for k, place in over_origins.items() if k[: len(here)] == here}
+        origins |= {k: location for k, location in over_origins.items() if k[: len(here)] == here}
         merged[key] = value
     return merged
 
@@ -73,16 +73,16 @@ def override(data: dict[str, Any], origins: Origins, setting: str) -> None:
     Raises:
         UserError: not of that form, no YAML value, or a key below something that holds none.
     """
-    place = SET + setting
+    location = SET + setting
     name, equals, text = setting.partition("=")
     keys: tuple[str, ...] = tuple(name.strip().split("."))
     if not equals or not all(keys):
-        raise UserError("not a setting", place=place, expected="--set key.key=value")
+        raise UserError("not a setting", location=location, expected="--set key.key=value")
     if keys[0] == "extends":
         raise UserError(
-            "extends stands in a file", place=place, mend="Name the recipe itself, or write one that extends it."
+            "extends stands in a file", location=location, hint="Name the recipe itself, or write one that extends it."
         )
-    value = parse_value(text, place)
+    value = parse_value(text, location)
     node = data
     for depth, key in enumerate(keys[:-1], start=1):
         below = node.get(key)
@@ -91,9 +91,9 @@ def override(data: dict[str, Any], origins: Origins, setting: str) -> None:
         if not isinstance(below, dict):
             raise UserError(
                 f"{'.'.join(keys[:depth])} holds no keys",
-                place=place,
+                location=location,
                 value=below,
-                mend=f"Give the whole of it: `--set {'.'.join(keys[:depth])}={{{keys[depth]}: ..., ...}}`.",
+                hint=f"Give the whole of it: `--set {'.'.join(keys[:depth])}={{{keys[depth]}: ..., ...}}`.",
             )
         if depth == len(keys) - 1:
             _drop_what_the_new_key_replaces(below, origins, keys, value)
@@ -102,8 +102,8 @@ def override(data: dict[str, Any], origins: Origins, setting: str) -> None:
     _forget(origins, keys)
     node[keys[-1]] = value
     for length in range(1, len(keys)):
-        origins.setdefault(keys[:length], place)
-    _note(origins, keys, value, place)
+        origins.setdefault(keys[:length], location)
+    _note(origins, keys, value, location)
     spell_out(data, origins)
 
 
@@ -138,7 +138,7 @@ def _forget(origins: Origins, keys: Keys) -> None:
         del origins[stale]
 
 
-def _note(origins: Origins, keys: Keys, value: Any, place: str) -> None:
-    origins[keys] = place
+def _note(origins: Origins, keys: Keys, value: Any, location: str) -> None:
+    origins[keys] = location
     for key, below in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        _note(origins, (*keys, key), below, place)
+        _note(origins, (*keys, key), below, location)

@@ -34,12 +34,12 @@ def construct(
         UserError: an unknown option, a value of the wrong type, or what the constructor finds wrong.
     """
     parameters = {name: type_ for name, type_ in _keywords(kind).items() if name not in known}
-    place = partial(loaded.locate, *keys)
-    options = _all_checked(parameters, choice.options, choice.name, place)
+    location = partial(loaded.locate, *keys)
+    options = _all_checked(parameters, choice.options, choice.name, location)
     try:
         return kind(*given, **known, **options)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{choice.name}: {error}", place=place()) from error
+        raise UserError(f"{choice.name}: {error}", location=location()) from error
 
 
 def called(function: Callable[..., Any], name: str, settings: Sequence[str], *given: Any, **known: Any) -> Any:
@@ -67,11 +67,11 @@ def called(function: Callable[..., Any], name: str, settings: Sequence[str], *gi
     try:
         return function(*given, **known, **checked)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{name}: {error}", place=" ".join(SET + setting for setting in settings)) from error
+        raise UserError(f"{name}: {error}", location=" ".join(SET + setting for setting in settings)) from error
 
 
 def _all_checked(
-    parameters: Mapping[str, Any], options: Mapping[str, Any], of: str, place: Callable[..., str]
+    parameters: Mapping[str, Any], options: Mapping[str, Any], of: str, location: Callable[..., str]
 ) -> dict[str, Any]:
     """The options, each of the type that the parameter of its name has."""
     found = {}
@@ -79,12 +79,12 @@ def _all_checked(
         if name not in parameters:
             raise UserError(
                 f"{of} has no option {name}",
-                place=place(name),
+                location=location(name),
                 value=value,
                 expected="one of " + ", ".join(parameters) if parameters else "no options",
-                mend=nearest(name, parameters),
+                hint=nearest(name, parameters),
             )
-        found[name] = _checked(parameters[name], value, f"{of}.{name}", place(name))
+        found[name] = _checked(parameters[name], value, f"{of}.{name}", location(name))
     return found
 
 
@@ -113,7 +113,7 @@ def _type(annotation: Any, scope: dict[str, Any]) -> Any:
         return Any
 
 
-def _checked(kind: Any, value: Any, name: str, place: str) -> Any:
+def _checked(kind: Any, value: Any, name: str, location: str) -> Any:
     if kind is inspect.Parameter.empty:
         return value
     try:
@@ -127,4 +127,4 @@ def _checked(kind: Any, value: Any, name: str, place: str) -> Any:
             if problem.get("ctx", {}).get("class") == "Sequence"
             else problem["msg"].lower()
         )
-        raise UserError(f"{name}: {told}", place=place, value=value) from None
+        raise UserError(f"{name}: {told}", location=location, value=value) from None

@@ -19,7 +19,7 @@ ONLY_PRETRAINING = frozenset(
         "model.encoder_mask_tokens",
         "model.loss_on",
         "model.decoder_attention",
-        "model.predicted_share",
+        "model.cross_mask_ratio",
     }
 )
 ONLY_LABELLED = frozenset({"data.label_fraction", "data.labelled_groups", "task", "init", "name"})
@@ -83,7 +83,7 @@ class Routing:
         return [setting for setting in settings if self.to_labelled(_key(setting))]
 
 
-def beside(settings: Iterable[str], *, same_adapter: bool) -> list[str]:
+def compared(settings: Iterable[str], *, same_adapter: bool) -> list[str]:
     """Those `key=value` for another recipe on the same data: its own model and training stay."""
     return [setting for setting in settings if same_adapter and _areas(_key(setting)) & {"adapter"}]
 

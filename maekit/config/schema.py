@@ -102,7 +102,7 @@ class Model(Section):
     transformers, the first of the default backbone alone. `drop_path` applies to an encoder named by its preset; `loss_on: all` is an ablation.
 
     `decoder_attention: cross` is CrossMAE's decoder (removed patches look at visible ones only), which may predict a
-    `predicted_share` of the removed patches in training.
+    `cross_mask_ratio` of the removed patches in training.
     """
 
     backbone: Named = Choice(name="transformer")
@@ -114,7 +114,7 @@ class Model(Section):
     encoder_mask_tokens: bool = False
     loss_on: Literal["removed", "all"] = "removed"
     decoder_attention: Literal["self", "cross"] = "self"
-    predicted_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    cross_mask_ratio: Annotated[float, Field(gt=0, le=1)] = 1.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
@@ -127,7 +127,7 @@ class Init(Section):
 class Optimizer(Section):
     """AdamW, or LARS (You et al., 2017) as linear probes at large batches use it; the rate is base_lr * batch_size / 256.
 
-    `betas` are AdamW's; `momentum` and `trust` (the trust coefficient, of weights that are no vectors) are LARS's.
+    `betas` are AdamW's; `momentum` and `trust_coefficient` (the trust coefficient, of weights that are no vectors) are LARS's.
     """
 
     name: Literal["adamw", "lars"] = "adamw"
@@ -137,18 +137,18 @@ class Optimizer(Section):
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     clip_grad: PositiveFloat | None = None
     momentum: Momentum = 0.9
-    trust: PositiveFloat = 0.001
+    trust_coefficient: PositiveFloat = 0.001
 
 
 class Schedule(Section):
     """Linear warm-up, then half a cosine, stepped at every iteration.
 
-    An epoch goes through every training sample once, or with `epoch_samples` draws so many, whatever number there are: then
+    An epoch goes through every training sample once, or with `samples_per_epoch` draws so many, whatever number there are: then
     few labels (`data.label_fraction`) do not also mean few steps.
     """
 
     epochs: PositiveInt
-    epoch_samples: PositiveInt | None = None
+    samples_per_epoch: PositiveInt | None = None
     warmup_epochs: NonNegativeFloat = 0.0
     min_lr: NonNegativeFloat = 0.0
 
@@ -165,7 +165,7 @@ class Training(Section):
     """How the loop runs. `batch_size` is the effective one: over all processes and accumulated micro-batches.
 
     `micro_batch` is the most that one process takes at once: how many micro-batches a step accumulates then follows
-    from the number of processes, so that one recipe keeps its effective batch on any machine; `accumulation` says it
+    from the number of processes, so that one recipe keeps its effective batch on any machine; `gradient_accumulation_steps` says it
     outright. `ema` is the decay of a moving average of the weights, which is then what is evaluated and handed on.
     `activation_checkpointing` computes each block again in the backward pass instead of keeping what it needs: a third more
     time, a fraction of the memory.
@@ -173,7 +173,7 @@ class Training(Section):
     """
 
     batch_size: PositiveInt = 64
-    accumulation: PositiveInt = 1
+    gradient_accumulation_steps: PositiveInt = 1
     micro_batch: PositiveInt | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
@@ -189,19 +189,19 @@ class Training(Section):
     max_bad_steps: Annotated[int, Field(ge=0)] = 10
     tensorboard: bool = False
 
-    @field_validator("accumulation")
+    @field_validator("gradient_accumulation_steps")
     @classmethod
-    def _divides(cls, accumulation: int, info: ValidationInfo) -> int:
+    def _divides(cls, gradient_accumulation_steps: int, info: ValidationInfo) -> int:
         batch = info.data.get("batch_size")
-        if batch is not None and batch % accumulation:
-            raise ValueError(f"a batch of {batch} does not divide into {accumulation} micro-batches")
-        return accumulation
+        if batch is not None and batch % gradient_accumulation_steps:
+            raise ValueError(f"a batch of {batch} does not divide into {gradient_accumulation_steps} micro-batches")
+        return gradient_accumulation_steps
 
     @field_validator("micro_batch")
     @classmethod
     def _one_way(cls, micro_batch: int | None, info: ValidationInfo) -> int | None:
-        if micro_batch is not None and info.data.get("accumulation", 1) != 1:
-            raise ValueError("`accumulation` and `micro_batch` say the same thing in two ways: give one")
+        if micro_batch is not None and info.data.get("gradient_accumulation_steps", 1) != 1:
+            raise ValueError("`gradient_accumulation_steps` and `micro_batch` say the same thing in two ways: give one")
         return micro_batch
 
     @field_validator("ema")
@@ -214,7 +214,7 @@ class Training(Section):
     def micro_batches(self, processes: int) -> int:
         """How many micro-batches each of `processes` accumulates: the fewest that `micro_batch` allows."""
         if self.micro_batch is None:
-            return self.accumulation
+            return self.gradient_accumulation_steps
         share = self.batch_size // processes
         return next((n for n in range(1, share) if share % n == 0 and share // n <= self.micro_batch), max(share, 1))
 
@@ -248,7 +248,7 @@ class Reference(Section):
 class Recipe(Section):
     """A whole recipe: data, model, task and how it is trained.
 
-    `beside` are other signals of the data spec that the encoder reads together with the signal, each by its name with an
+    `auxiliary` are other signals of the data spec that the encoder reads together with the signal, each by its name with an
     adapter of its own; null takes one away that is inherited.
     """
 
@@ -256,7 +256,7 @@ class Recipe(Section):
     description: str = ""
     seed: Annotated[int, Field(ge=0)] = 0
     adapter: Named
-    beside: dict[str, Named] = Field(default_factory=dict)
+    auxiliary: dict[str, Named] = Field(default_factory=dict)
     data: Data
     model: Model = Model()
     task: Named = Choice(name="pretraining")
@@ -266,10 +266,14 @@ class Recipe(Section):
     training: Training = Training()
     reference: Reference | None = None
 
-    @field_validator("beside", mode="before")
+    @field_validator("auxiliary", mode="before")
     @classmethod
-    def _without_null(cls, beside: Any) -> Any:
-        return {key: one for key, one in beside.items() if one is not None} if isinstance(beside, dict) else beside
+    def _without_null(cls, auxiliary: Any) -> Any:
+        return (
+            {key: one for key, one in auxiliary.items() if one is not None}
+            if isinstance(auxiliary, dict)
+            else auxiliary
+        )
 
     @field_validator("name")
     @classmethod
@@ -283,12 +287,12 @@ class Recipe(Section):
 
 
 NAMED = (("adapter",), ("task",), ("model", "backbone"), ("model", "masking"), ("model", "target"))
-"""Where a recipe has a choice by name; every entry of `beside` is one too, see `is_choice`."""
+"""Where a recipe has a choice by name; every entry of `auxiliary` is one too, see `is_choice`."""
 
 
 def is_choice(keys: tuple[str | int, ...]) -> bool:
     """Whether a choice by name stands at these keys."""
-    return keys in NAMED or (len(keys) == 2 and keys[0] == "beside")
+    return keys in NAMED or (len(keys) == 2 and keys[0] == "auxiliary")
 
 
 EXCLUSIVE: dict[tuple[str | int, ...], tuple[set[str], set[str]]] = {

@@ -1,4 +1,4 @@
-"""`--over key=a,b,c`: the grid of points that a sweep or a study goes through, each a list of overrides with a name."""
+"""`--sweep key=a,b,c`: the grid of points that a sweep or a study goes through, each a list of overrides with a name."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from maekit.errors import UserError, nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-OVER = "--over "
+OVER = "--sweep "
 INIT = "init."
 """`init.KEY` is the key of the recipe that `init` names."""
 VARIED_ANYWAY = ("name", "seed", "data.split.fold")
@@ -84,16 +84,16 @@ def parse_over(settings: Sequence[str]) -> tuple[Swept, ...]:
     """
     found: list[Swept] = []
     for setting in settings:
-        place = OVER + setting
+        location = OVER + setting
         name, equals, text = setting.partition("=")
         if not equals or not name.strip() or not text.strip():
-            raise UserError("not a list of values for a key", place=place, expected="--over key=a,b,c")
-        key = full_key(name.strip(), place)
-        values = parse_value(f"[{text}]", place)
+            raise UserError("not a list of values for a key", location=location, expected="--sweep key=a,b,c")
+        key = full_key(name.strip(), location)
+        values = parse_value(f"[{text}]", location)
         if any(value in values[:i] for i, value in enumerate(values)):
-            raise UserError("a value twice", place=place, value=text, expected="each value once")
+            raise UserError("a value twice", location=location, value=text, expected="each value once")
         if any(key == other.key for other in found):
-            raise UserError(f"{key} is swept twice", place=place, expected="all its values in one --over")
+            raise UserError(f"{key} is swept twice", location=location, expected="all its values in one --sweep")
         found.append(Swept(key, tuple(values)))
     return tuple(found)
 
@@ -103,24 +103,24 @@ def grid(swept: Sequence[Swept]) -> list[Point]:
     return [Point(tuple(swept), values) for values in product(*(one.values for one in swept))]
 
 
-def full_key(name: str, place: str) -> str:
+def full_key(name: str, location: str) -> str:
     """The key of the schema that `name` is, or is the end of; below a choice by name anything may stand.
 
     Raises:
         UserError: no such key, several, or one that seeds and folds vary.
     """
     if name.startswith(INIT) and name != "init.recipe":
-        return INIT + full_key(name.removeprefix(INIT), place)
+        return INIT + full_key(name.removeprefix(INIT), location)
     parts = tuple(name.split("."))
     for length in range(len(parts), 0, -1):
         head, rest = parts[:length], parts[length:]
         paths = [path for path in _whole() if path == head] or [path for path in _whole() if path[-length:] == head]
-        if not paths or (rest and not any(is_choice(path) or path == ("beside",) for path in paths)):
+        if not paths or (rest and not any(is_choice(path) or path == ("auxiliary",) for path in paths)):
             continue
         if len(paths) > 1:
             raise UserError(
                 f"{name} could be several keys",
-                place=place,
+                location=location,
                 value=name,
                 expected="one of " + ", ".join(".".join((*path, *rest)) for path in paths),
             )
@@ -128,18 +128,18 @@ def full_key(name: str, place: str) -> str:
         if key in VARIED_ANYWAY:
             raise UserError(
                 f"{key} is varied anyway",
-                place=place,
+                location=location,
                 expected="another key",
-                mend="Seeds are set by --seeds, and every fold is run.",
+                hint="Seeds are set by --seeds, and every fold is run.",
             )
         return key
     known = {".".join(path) for path in _whole()} | {path[-1] for path in _whole()}
     raise UserError(
         "no key of a recipe ends in this",
-        place=place,
+        location=location,
         value=name,
         expected="a key or its end; options of a choice with what they are of: adapter.KEY, masking.KEY",
-        mend=nearest(name, known),
+        hint=nearest(name, known),
     )
 
 

@@ -46,14 +46,14 @@ def validate(model: type[M], data: Any, locate: Callable[[Keys], str]) -> M:
         found = [_explain(model, problem, locate) for problem in settle(model, data, error.errors())]
     else:
         found = [
-            UserError(problem, place=locate(keys), value=value, expected=expected)
+            UserError(problem, location=locate(keys), value=value, expected=expected)
             for keys, value, problem, expected in _slips(data, made, ())
         ]
         if not found:
             return made
     if len(found) == 1:
         raise found[0]
-    raise UserError(f"{len(found)} things to mend", mend="".join(f"\n  {problem}" for problem in found))
+    raise UserError(f"{len(found)} things to mend", hint="".join(f"\n  {problem}" for problem in found))
 
 
 def _slips(data: Any, made: Any, keys: Keys) -> Iterator[tuple[Keys, Any, str, str]]:
@@ -75,52 +75,56 @@ def _slips(data: Any, made: Any, keys: Keys) -> Iterator[tuple[Keys, Any, str, s
 
 def _explain(model: type[BaseModel], problem: Problem, locate: Callable[[Keys], str]) -> UserError:
     keys, error, value = problem.keys, problem.error, problem.error["input"]
-    place, name, context = locate(keys), _dotted(keys), error.get("ctx", {})
+    location, name, context = locate(keys), _dotted(keys), error.get("ctx", {})
     last = str(keys[-1]) if keys else ""
     if problem.instead:
         return UserError(
             f"{name} cannot be this",
-            place=place,
+            location=location,
             value=value,
             expected=problem.instead,
-            mend=advice_on_value(last, value),
+            hint=advice_on_value(last, value),
         )
     if error["type"] == "extra_forbidden":
         known = known_keys(problem.owner)
-        mend = (
+        hint = (
             _other_form(problem)
             or advice_on_key(last, value, known)
             or nearest(last.lower(), known)
             or _elsewhere(model, last)
         )
         return UserError(
-            f"unknown key {name}", place=place, value=value, mend=mend or f"Keys known here: {', '.join(known)}."
+            f"unknown key {name}", location=location, value=value, hint=hint or f"Keys known here: {', '.join(known)}."
         )
     if error["type"] == "missing":
-        return UserError(f"{name} is missing", place=locate(keys[:-1]), mend=f"Add `{last}: ...`.")
+        return UserError(f"{name} is missing", location=locate(keys[:-1]), hint=f"Add `{last}: ...`.")
     if error["type"] == "literal_error":
         choices = [choice.strip("' ") for choice in re.split(r",| or ", context["expected"])]
         return UserError(
             f"{name} has no such choice",
-            place=place,
+            location=location,
             value=value,
             expected=context["expected"],
-            mend=nearest(str(value).lower(), choices),
+            hint=nearest(str(value).lower(), choices),
         )
     if error["type"] == "value_error":
         text = str(context["error"])
-        return UserError(f"{name}: {text}" if name else text, place=place, value=value)
+        return UserError(f"{name}: {text}" if name else text, location=location, value=value)
     kind = error["type"].split("_")[0]
     if kind in ("model", "dict"):
         holds = described(problem.child) if known_keys(problem.child) else _KINDS[kind]
-        mend = "Write its keys below it, or leave it out." if value is None else ""
+        hint = "Write its keys below it, or leave it out." if value is None else ""
         return UserError(
-            f"{name or 'the file'} holds keys of its own", place=place, value=value, expected=holds, mend=mend
+            f"{name or 'the file'} holds keys of its own", location=location, value=value, expected=holds, hint=hint
         )
     message = error["msg"][0].lower() + error["msg"][1:]
     message = message.removeprefix("input ").replace("tuple", "list").replace(" after validation", "")
     return UserError(
-        f"{name}: {message}", place=place, value=value, expected=_KINDS.get(kind, ""), mend=advice_on_value(last, value)
+        f"{name}: {message}",
+        location=location,
+        value=value,
+        expected=_KINDS.get(kind, ""),
+        hint=advice_on_value(last, value),
     )
 
 

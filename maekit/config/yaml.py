@@ -62,25 +62,25 @@ def read_yaml(path: Path) -> Document:
     """
     if not is_file(path):
         found = "a folder" if is_folder(path) else "nothing"
-        beside = [p.name for p in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
+        auxiliary = [p.name for p in path.parent.glob("*.yaml")] if is_folder(path.parent) else []
         raise UserError(
-            "no such file", place=str(path), value=found, expected="a YAML file", mend=nearest(path.name, beside)
+            "no such file", location=str(path), value=found, expected="a YAML file", hint=nearest(path.name, auxiliary)
         )
     if path.stat().st_size > LARGEST_FILE:
         raise UserError(
-            "file too large", place=str(path), value=f"{path.stat().st_size} bytes", expected="under 1 MiB of YAML"
+            "file too large", location=str(path), value=f"{path.stat().st_size} bytes", expected="under 1 MiB of YAML"
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"not a text file (byte {error.start} is no UTF-8)",
-            place=str(path),
+            location=str(path),
             expected="YAML in UTF-8",
-            mend="Is this really the YAML file and not the data?",
+            hint="Is this really the YAML file and not the data?",
         ) from error
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", place=str(path)) from error
+        raise UserError(f"cannot be read ({error.strerror})", location=str(path)) from error
     return parse(text, str(path))
 
 
@@ -108,10 +108,10 @@ def parse(text: str, name: str) -> Document:
 
     root = _compose(text, name, at)
     if root is None:
-        raise UserError("empty file", place=name, expected="a mapping of keys to values")
+        raise UserError("empty file", location=name, expected="a mapping of keys to values")
     if not isinstance(root, MappingNode):
         raise UserError(
-            "the top level is no mapping", place=at(root.start_mark), expected="lines of the form `key: value`"
+            "the top level is no mapping", location=at(root.start_mark), expected="lines of the form `key: value`"
         )
     document = Document(name, {})
     _Builder(document, at).build(root, (), ())
@@ -144,10 +144,10 @@ class _Loader(yaml.SafeLoader):
         if getattr(event, "tag", None) is not None:  # written out, not inferred from the value
             raise UserError(
                 "a YAML tag",
-                place=self.at(event.start_mark),
+                location=self.at(event.start_mark),
                 value=_short(event.tag),
                 expected="plain values",
-                mend="Remove the tag: a recipe is data and runs nothing.",
+                hint="Remove the tag: a recipe is data and runs nothing.",
             )
         return super().compose_node(parent, index)
 
@@ -162,22 +162,22 @@ def _compose(text: str, name: str, at: Callable[[Mark], str]) -> Node | None:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         lines = text.splitlines()
         line = lines[mark.line] if mark and mark.line < len(lines) else ""
-        mend = "Check the indentation and the colons around this line."
+        hint = "Check the indentation and the colons around this line."
         if "\t" in line[: len(line) - len(line.lstrip())]:
-            problem, mend = "a tab in the indentation", "Indent with spaces."
+            problem, hint = "a tab in the indentation", "Indent with spaces."
         elif mark and line[mark.column : mark.column + 1] == "\t":
-            problem, mend = "a tab between words", "Put a space there."
+            problem, hint = "a tab between words", "Put a space there."
         elif "but found another document" in problem:
-            problem, mend = "more than one document in the file", "Keep one, and remove the `---` line."
-        place = at(mark) if mark else name
-        raise UserError(f"not valid YAML ({problem})", place=place, value=line.strip(), mend=mend) from error
+            problem, hint = "more than one document in the file", "Keep one, and remove the `---` line."
+        location = at(mark) if mark else name
+        raise UserError(f"not valid YAML ({problem})", location=location, value=line.strip(), hint=hint) from error
     except RecursionError as error:
-        raise UserError("brackets nested without end", place=name, mend="Close them.") from error
+        raise UserError("brackets nested without end", location=name, hint="Close them.") from error
     except (ValueError, OverflowError) as error:
         raise UserError(
             "not valid YAML (an escape for a character that does not exist)",
-            place=name,
-            mend="Write the character itself, or put the text in single quotes.",
+            location=name,
+            hint="Write the character itself, or put the text in single quotes.",
         ) from error
 
 
@@ -191,18 +191,18 @@ class _Builder:
         self.letters = 0
 
     def build(self, node: Node, keys: Keys, around: tuple[int, ...]) -> Any:
-        place = self.at(node.start_mark)
-        self.document.places[keys] = place
+        location = self.at(node.start_mark)
+        self.document.places[keys] = location
         self.count += 1
         # A long text behind many aliases costs no memory here, but would in the first message that shows it.
         self.letters += len(node.value) if isinstance(node, ScalarNode) else 0
         if self.count > MOST_NODES or len(around) > 50 or self.letters > LARGEST_FILE:
-            raise _too_much(place)
+            raise _too_much(location)
         if id(node) in around:
-            raise UserError("an alias that contains itself", place=place, mend="Write the values out.")
+            raise UserError("an alias that contains itself", location=location, hint="Write the values out.")
         inside = (*around, id(node))
         if isinstance(node, ScalarNode):
-            return self._scalar(node, place)
+            return self._scalar(node, location)
         if isinstance(node, SequenceNode):
             return [self.build(child, (*keys, i), inside) for i, child in enumerate(node.value)]
         assert isinstance(node, MappingNode)
@@ -212,29 +212,32 @@ class _Builder:
         data = self.document.data if not keys else {}
         first: dict[str, str] = {}
         for key_node, value_node in node.value:
-            place = self.at(key_node.start_mark)
+            location = self.at(key_node.start_mark)
             if not isinstance(key_node, ScalarNode):
-                raise UserError("a key that is no word", place=place, expected="`key: value`")
-            key = _text(key_node, place)
+                raise UserError("a key that is no word", location=location, expected="`key: value`")
+            key = _text(key_node, location)
             if key_node.tag.endswith(":merge"):
                 raise UserError(
-                    "a merge key", place=place, value="<<", mend="Use `extends: other.yaml`, or write the keys out."
+                    "a merge key",
+                    location=location,
+                    value="<<",
+                    hint="Use `extends: other.yaml`, or write the keys out.",
                 )
             if key in first:
                 raise UserError(
                     "a key given twice",
-                    place=place,
+                    location=location,
                     value=key,
                     expected="each key once",
-                    mend=f"The first is at {first[key]}; remove one.",
+                    hint=f"The first is at {first[key]}; remove one.",
                 )
-            first[key] = place
+            first[key] = location
             data[key] = self.build(value_node, (*keys, key), around)
-            self.document.places[(*keys, key)] = place
+            self.document.places[(*keys, key)] = location
         return data
 
-    def _scalar(self, node: ScalarNode, place: str) -> Any:
-        text = _text(node, place)
+    def _scalar(self, node: ScalarNode, location: str) -> Any:
+        text = _text(node, location)
         if node.style is not None or _LEADING_ZERO.fullmatch(text):
             return text
         if _NULL.fullmatch(text):
@@ -245,42 +248,42 @@ class _Builder:
             if len(text.lstrip("+-")) > MOST_DIGITS:
                 raise UserError(
                     "a number too long to be exact",
-                    place=place,
+                    location=location,
                     value=text,
                     expected=f"at most {MOST_DIGITS} digits",
-                    mend="Put it in quotes if it is a name.",
+                    hint="Put it in quotes if it is a name.",
                 )
             return int(text)
         if _NOT_FINITE.fullmatch(text) or (_FLOAT.fullmatch(text) and math.isinf(float(text))):
             raise UserError(
                 "a number that is not finite",
-                place=place,
+                location=location,
                 value=text,
                 expected="a finite number",
-                mend="Put it in quotes if it is a name.",
+                hint="Put it in quotes if it is a name.",
             )
         return float(text) if _FLOAT.fullmatch(text) else text
 
 
-def _text(node: ScalarNode, place: str) -> str:
+def _text(node: ScalarNode, location: str) -> str:
     text: str = node.value
     if _HALF_CHARACTER.search(text):
         raise UserError(
             "a character that no text holds",
-            place=place,
+            location=location,
             value=text,
             expected="whole characters, not halves of a surrogate pair",
         )
     return text
 
 
-def _too_much(place: str) -> UserError:
+def _too_much(location: str) -> UserError:
     return UserError(
         "too much in one file",
-        place=place,
+        location=location,
         value="aliases or nesting that expand without end",
         expected=f"at most {MOST_NODES} values, nested at most 50 deep",
-        mend="Write the values out.",
+        hint="Write the values out.",
     )
 
 

@@ -2,7 +2,7 @@
 
 from maekit.core.autoencoder import Encoder, MAEOutput, MaskedAutoencoder
 from maekit.core.encoders.base import Backbone
-from maekit.core.encoders.convolutional import CNN, TCN, CombCNN
+from maekit.core.encoders.convolutional import CNN, TCN, HarmonicCNN
 from maekit.core.masking import (
     AxisMasking,
     BlockMasking,
@@ -26,10 +26,10 @@ __all__ = [
     "AxisMasking",
     "Backbone",
     "BlockMasking",
-    "CombCNN",
     "Encoder",
     "GridMasking",
     "GridPatchifier",
+    "HarmonicCNN",
     "MAEOutput",
     "Mask",
     "MaskedAutoencoder",

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maekit.core.cross_decoder import CrossDecoder
-from maekit.core.encoders.base import Backbone, gather, measured_alone
+from maekit.core.encoders.base import Backbone, gather, zero_invalid
 from maekit.core.masking import Mask, kept_patches, mask_patches, scores_of
 from maekit.core.positions import sincos_positions
 from maekit.core.targets.base import PatchNormTarget, squared_error
@@ -72,7 +72,7 @@ class Encoder(Backbone):
         self, patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None, mask: Mask | None
     ) -> Float[Tensor, "batch token width"]:
         """Through the blocks: all patches, only those that `mask` keeps, or (with a mask token) stand-ins as well."""
-        tokens = self.patch_embed(measured_alone(patches, valid))
+        tokens = self.patch_embed(zero_invalid(patches, valid))
         keys = valid
         if mask is not None and self.mask_token is not None:
             tokens = torch.where(mask.mask[..., None], self.mask_token.to(tokens.dtype), tokens)
@@ -144,7 +144,7 @@ class MaskedAutoencoder(nn.Module):
         encoder_mask_tokens: the ablation in which the encoder also sees a mask token for every removed patch.
         loss_on: `removed` patches, or `all` that were measured (an ablation).
         decoder_attention: `cross` is CrossMAE's decoder, and not the paper's.
-        predicted_share: of the removed patches, in training, with `cross`; otherwise all are predicted.
+        cross_mask_ratio: of the removed patches, in training, with `cross`; otherwise all are predicted.
 
     Raises:
         ValueError: a ratio that leaves nothing to encode or nothing to predict.
@@ -162,7 +162,7 @@ class MaskedAutoencoder(nn.Module):
         encoder_mask_tokens: bool = False,
         loss_on: Literal["removed", "all"] = "removed",
         decoder_attention: Literal["self", "cross"] = "self",
-        predicted_share: float = 1.0,
+        cross_mask_ratio: float = 1.0,
     ) -> None:
         super().__init__()
         patches = prod(patchifier.grid_size)
@@ -179,12 +179,12 @@ class MaskedAutoencoder(nn.Module):
             raise ValueError(f"encoder_mask_tokens: {type(encoder).__name__} has no mask token of its own")
         self.encoder = encoder
         cross = decoder_attention == "cross"
-        if (cross and (encoder_mask_tokens or loss_on == "all")) or (not cross and predicted_share != 1):
+        if (cross and (encoder_mask_tokens or loss_on == "all")) or (not cross and cross_mask_ratio != 1):
             raise ValueError(
                 "decoder_attention `cross` predicts removed patches alone, so it goes neither with encoder_mask_tokens nor "
-                "with loss_on `all`; and predicted_share goes with nothing else"
+                "with loss_on `all`; and cross_mask_ratio goes with nothing else"
             )
-        self.predicted_share = predicted_share
+        self.cross_mask_ratio = cross_mask_ratio
         self.decoder = (CrossDecoder if cross else Decoder)(patchifier, decoder, encoder.width, self.target.dim)
         if encoder_mask_tokens:  # the decoder then gets every patch from the encoder
             self.decoder.mask_token.requires_grad_(False)
@@ -203,17 +203,17 @@ class MaskedAutoencoder(nn.Module):
             valid: (batch, patch) True where measured; the others are neither encoded, attended to nor in the loss.
             noise: (batch, patch) uniform in [0, 1); given, the step is repeatable.
         """
-        patches = measured_alone(self.patchifier.patchify(x), valid)
+        patches = zero_invalid(self.patchifier.patchify(x), valid)
         if noise is None:
             noise = torch.rand(patches.shape[:2], device=x.device)
         mask = mask_patches(scores_of(self.masking, noise, patches, valid), self.mask_ratio, valid)
         latent = self.encoder.encode(patches, valid, mask)
         placed = self.encoder.mask_token is not None
         if isinstance(self.decoder, CrossDecoder):
-            pred, chosen = self.decoder(latent, mask, noise, self.predicted_share if self.training else 1.0)
+            pred, chosen = self.decoder(latent, mask, noise, self.cross_mask_ratio if self.training else 1.0)
         else:
             pred, chosen = self.decoder(latent, None if placed else mask, valid), torch.ones_like(mask.mask)
-        errors = self.target.weighed(self.target.loss(pred, self.target(patches, valid)), patches, valid)
+        errors = self.target.apply_weights(self.target.loss(pred, self.target(patches, valid)), patches, valid)
         return MAEOutput(mean_over(errors, chosen & self.scored(mask.mask, valid)), pred, mask.mask)
 
     def scored(

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from maekit.core.autoencoder import Decoder, Encoder, MAEOutput, MaskedAutoencoder, PatchEmbed, mean_over
-from maekit.core.encoders.base import gather, measured_alone
+from maekit.core.encoders.base import gather, zero_invalid
 from maekit.core.masking import Mask, RandomMasking, mask_patches, scores_of
 from maekit.core.positions import sincos_positions
 from maekit.core.targets.base import PatchNormTarget, Target
@@ -24,7 +24,7 @@ from maekit.core.transformer import TransformerConfig, run
 if TYPE_CHECKING:
     from maekit.core.patchify import Patchifier
 
-OWN = ""
+PRIMARY = ""
 """Name of the signal that an encoder is of, among those beside it."""
 
 
@@ -66,12 +66,14 @@ class JointEncoder(Encoder):
 
     Args:
         patchifier, config: as of `Encoder`.
-        beside: how the other signals are cut, by name.
+        auxiliary: how the other signals are cut, by name.
     """
 
-    def __init__(self, patchifier: Patchifier, config: TransformerConfig, *, beside: Mapping[str, Patchifier]) -> None:
+    def __init__(
+        self, patchifier: Patchifier, config: TransformerConfig, *, auxiliary: Mapping[str, Patchifier]
+    ) -> None:
         super().__init__(patchifier, config)
-        self.beside = nn.ModuleDict({name: Embedding(other, config.width) for name, other in beside.items()})
+        self.auxiliary = nn.ModuleDict({name: Embedding(other, config.width) for name, other in auxiliary.items()})
 
     def encode_together(self, parts: Mapping[str, Cut]) -> dict[str, Float[Tensor, "batch token width"]]:
         """Tokens of each signal that is given, the class token before those of the first.
@@ -80,8 +82,8 @@ class JointEncoder(Encoder):
         """
         tokens, keys = [], []
         for name, part in parts.items():
-            measured = measured_alone(part.patches, part.valid)
-            if name == OWN:
+            measured = zero_invalid(part.patches, part.valid)
+            if name == PRIMARY:
                 embedded = self.patch_embed(measured) + self.pos_embed[:, 1:]
             else:
                 embedded = self.embedding_of(name)(measured)
@@ -103,13 +105,13 @@ class JointEncoder(Encoder):
 
     def embedding_of(self, name: str) -> Embedding:
         """Of a signal beside."""
-        found = self.beside[name]
+        found = self.auxiliary[name]
         assert isinstance(found, Embedding)
         return found
 
     def patchifier_of(self, name: str) -> Patchifier:
-        """Of its own signal (`OWN`) or of one beside it."""
-        return self.patchifier if name == OWN else self.embedding_of(name).patchifier
+        """Of its own signal (`PRIMARY`) or of one beside it."""
+        return self.patchifier if name == PRIMARY else self.embedding_of(name).patchifier
 
 
 class JointAutoencoder(MaskedAutoencoder):
@@ -135,7 +137,7 @@ class JointAutoencoder(MaskedAutoencoder):
         super().__init__(patchifier, encoder=encoder, decoder=decoder, **options)
         if not isinstance(self.decoder, Decoder) or encoder.mask_token is not None:
             raise ValueError("decoder_attention `cross` and encoder_mask_tokens are for one signal alone")
-        others = {name: encoder.patchifier_of(name) for name in encoder.beside}
+        others = {name: encoder.patchifier_of(name) for name in encoder.auxiliary}
         self.targets = nn.ModuleDict({name: PatchNormTarget(other) for name, other in others.items()})
         self.decoders = nn.ModuleDict(
             {name: Decoder(other, decoder, encoder.width, self.target_of(name).dim) for name, other in others.items()}
@@ -144,7 +146,7 @@ class JointAutoencoder(MaskedAutoencoder):
 
     def target_of(self, name: str) -> Target:
         """What is predicted of a signal."""
-        return self.target if name == OWN else self.targets[name]  # type: ignore[return-value]
+        return self.target if name == PRIMARY else self.targets[name]  # type: ignore[return-value]
 
     def together(self, signals: Mapping[str, Sampled]) -> dict[str, MAEOutput]:
         """One pretraining pass over the signals that a batch has; losses, predictions and masks of each."""
@@ -159,10 +161,10 @@ class JointAutoencoder(MaskedAutoencoder):
             context = torch.cat([latent[other] for other in others], 1) if others else None
             partly = any(cut[other].valid is not None for other in others)
             keys = torch.cat([readable(cut[other]) for other in others], 1) if partly else None
-            decoder = self.decoder if name == OWN else self.decoders[name]
+            decoder = self.decoder if name == PRIMARY else self.decoders[name]
             pred = decoder(torch.cat([cls, latent[name]], 1), part.mask, part.valid, context, keys)
             target = self.target_of(name)
-            errors = target.weighed(target.loss(pred, target(part.patches, part.valid)), part.patches, part.valid)
+            errors = target.apply_weights(target.loss(pred, target(part.patches, part.valid)), part.patches, part.valid)
             assert part.mask is not None
             found[name] = MAEOutput(mean_over(errors, self.scored(part.mask.mask, part.valid)), pred, part.mask.mask)
         return found
@@ -175,14 +177,14 @@ class JointAutoencoder(MaskedAutoencoder):
         noise: Float[Tensor, "batch patch"] | None = None,
     ) -> MAEOutput:
         """A pass over its own signal alone; see `MaskedAutoencoder.forward`."""
-        return self.together({OWN: Sampled(x, valid, noise)})[OWN]
+        return self.together({PRIMARY: Sampled(x, valid, noise)})[PRIMARY]
 
     def _cut(self, name: str, signal: Sampled) -> Cut:
-        patches = measured_alone(self.encoder.patchifier_of(name).patchify(signal.x), signal.valid)
+        patches = zero_invalid(self.encoder.patchifier_of(name).patchify(signal.x), signal.valid)
         noise = signal.noise
         if noise is None:
             noise = torch.rand(patches.shape[:2], device=patches.device)
-        masking = self.masking if name == OWN else self.maskings[name]
+        masking = self.masking if name == PRIMARY else self.maskings[name]
         scores = scores_of(masking, noise, patches, signal.valid)
         return Cut(patches, signal.valid, mask_patches(scores, self.mask_ratio, signal.valid))
 

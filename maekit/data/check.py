@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maekit.config.data_spec import OBJECT_CLASS, DataSpec
-from maekit.data.hdf5.auxiliary import SignalsBeside
+from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.safety import BLOCK_LIMIT, open_hdf5
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.images.packed import PackedFolder, open_folder
@@ -53,7 +53,7 @@ def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, floa
         + (" ..." if len(counts) > 12 else "")
     )
     if isinstance(source, HDF5Windows):
-        yield from _beside(spec, source)
+        yield from _auxiliary(spec, source)
     if source.labels is not None and source.objects is not None:
         yield from _objects(source)
     elif source.labels is not None and source.classes:
@@ -69,20 +69,20 @@ def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, floa
     )
 
 
-def _beside(spec: DataSpec, source: HDF5Windows) -> Iterator[str]:
+def _auxiliary(spec: DataSpec, source: HDF5Windows) -> Iterator[str]:
     """A line for each signal beside: its shape, and which recordings lack it.
 
     Raises:
         UserError: one that is not as the spec says.
     """
-    for name in spec.beside:
-        signals = SignalsBeside(spec, source.window, [name], BLOCK_LIMIT)
+    for name in spec.auxiliary:
+        signals = AuxiliarySignals(spec, source.window, [name], BLOCK_LIMIT)
         for recording in source.recordings:
             with open_hdf5(recording.file) as file:
                 signals.describe(file, recording.file, recording.record, recording.rows)
         there, count = signals.having(name), len(source.recordings)
         if not there:
-            yield f"beside: {name} is in no recording (no dataset {spec.beside[name].path!r})"
+            yield f"auxiliary signals: {name} is in no recording (no dataset {spec.auxiliary[name].path!r})"
             continue
         info = signals.infos(sorted(there))[name]
         lacking = [recording.record for number, recording in enumerate(source.recordings) if number not in there]
@@ -91,7 +91,7 @@ def _beside(spec: DataSpec, source: HDF5Windows) -> Iterator[str]:
             if not lacking
             else f"in {len(there)} of {count} recordings; not in {_some(lacking)}"
         )
-        yield f"beside: {name} {info.shape} of {', '.join(('channel', *(axis.name for axis in info.axes)))}, {where}"
+        yield f"auxiliary signals: {name} {info.shape} of {', '.join(('channel', *(axis.name for axis in info.axes)))}, {where}"
 
 
 def _objects(source: Source) -> Iterator[str]:

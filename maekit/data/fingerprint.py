@@ -52,10 +52,10 @@ def fingerprint_of(
     order = sorted(range(len(names)), key=names.__getitem__)
     count = len(order)
     opened = {i * (count - 1) // max(_OPENED - 1, 1) for i in range(_OPENED)} if count > _OPENED else set(range(count))
-    for place, i in enumerate(order):
+    for location, i in enumerate(order):
         length = size(i)
         digest.update(f"\0{names[i]}\0{length}\0".encode(errors="surrogateescape"))
-        if place in opened:
+        if location in opened:
             if length <= _WHOLE:
                 digest.update(read(i, 0, length))
             else:

@@ -58,7 +58,9 @@ def _zip(path: Path) -> Iterator[str]:
 
 
 def _content(content: readers.Content, kind: str, indent: str) -> Iterator[str]:
-    yield f"{indent}{_plain(content.place)}  {kind.upper()}" + (f", {content.rate_hz:g} Hz" if content.rate_hz else "")
+    yield f"{indent}{_plain(content.location)}  {kind.upper()}" + (
+        f", {content.rate_hz:g} Hz" if content.rate_hz else ""
+    )
     if isinstance(content.document, list | dict):
         entries = (
             ", ".join(map(_plain, list(content.document)[:MOST_CHILDREN])) if isinstance(content.document, dict) else ""

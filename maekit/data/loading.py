@@ -40,11 +40,11 @@ class Preparation(Protocol):
     def prepares_first(self) -> bool: ...
     def prepare(self, sample: Sample) -> Prepared: ...
     def augment(self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator) -> Prepared: ...
-    def vary(self, sample: Sample, rng: Generator) -> Sample: ...
+    def augment_sample(self, sample: Sample, rng: Generator) -> Sample: ...
     def training_sample(self, sample: Sample, rng: Generator) -> Prepared: ...
 
 
-class Beside(NamedTuple):
+class AuxiliarySignal(NamedTuple):
     """What prepares a signal beside, and the length of its masking noise."""
 
     adapter: Preparation
@@ -65,7 +65,7 @@ class Samples(Dataset[dict[str, Any]]):
         indices: those of one split.
         adapter: prepares a sample.
         patches: length of the masking noise drawn with each sample.
-        beside: the same for signals beside, by name.
+        auxiliary: the same for signals beside, by name.
         seed: of the run.
         augment: True in training.
         skipped: takes note of samples that cannot be read; the next readable one then stands in, with its own index.
@@ -81,12 +81,12 @@ class Samples(Dataset[dict[str, Any]]):
         seed: int = 0,
         augment: bool = False,
         skipped: Skipped | None = None,
-        beside: Mapping[str, Beside] | None = None,
+        auxiliary: Mapping[str, AuxiliarySignal] | None = None,
     ) -> None:
         self.source, self.adapter = source, adapter
         self.indices = np.asarray(indices, dtype=np.int64)
         self.patches, self.seed, self.augment, self.skipped = patches, seed, augment, skipped or Skipped()
-        self.beside = beside or {}
+        self.auxiliary = auxiliary or {}
         self._blank: dict[str, Prepared] = {}
         self._kept: dict[int, Prepared] = {}
         self._room = MOST_KEPT
@@ -98,7 +98,7 @@ class Samples(Dataset[dict[str, Any]]):
         index, sample = self._read(key.position)
         rng = np.random.default_rng((self.seed, key.epoch, index))
         noise = rng.random(self.patches, dtype=np.float32)
-        varied = self.adapter.vary(sample, rng) if self.augment else sample
+        varied = self.adapter.augment_sample(sample, rng) if self.augment else sample
         if varied is not sample or (self.augment and not self.adapter.prepares_first):
             sample = varied
             signal, valid = self.adapter.training_sample(sample, rng)
@@ -109,8 +109,8 @@ class Samples(Dataset[dict[str, Any]]):
         item: dict[str, Any] = {"signal": signal, "valid": valid, "noise": noise, "index": index}
         if sample.label is not None:
             item["label"] = sample.label
-        for name, (adapter, patches) in self.beside.items():
-            other = sample.beside.get(name)
+        for name, (adapter, patches) in self.auxiliary.items():
+            other = sample.auxiliary.get(name)
             if other is None:
                 signal, valid = self._missing(name)
             else:
@@ -122,7 +122,7 @@ class Samples(Dataset[dict[str, Any]]):
     def _missing(self, name: str) -> Prepared:
         """In place of a signal that a recording lacks: nothing of it is valid."""
         if name not in self._blank:
-            self._blank[name] = blank(self.source.beside[name], self.beside[name].adapter)
+            self._blank[name] = blank(self.source.auxiliary[name], self.auxiliary[name].adapter)
         return self._blank[name]
 
     def __getitems__(self, keys: Sequence[Key]) -> list[dict[str, Any]] | UserError:

@@ -48,7 +48,7 @@ class RandomSource:
         self._pool: list[NDArray[Any]] = []
         self.groups = np.full(samples, "random")
         self.objects: tuple[str, ...] | None = None
-        self.beside: dict[str, SignalInfo] = {}
+        self.auxiliary: dict[str, SignalInfo] = {}
         self.classes: tuple[str, ...] | None = None
         if labels and spec.kind == "image_folder":
             self.classes = tuple(f"class {i}" for i in range(CLASSES))
@@ -90,7 +90,7 @@ def _of_any_size(lengths: Mapping[str, int]) -> SignalInfo:
     if lengths:
         raise UserError(
             "an image folder has no axes to give lengths for",
-            place="--axis",
+            location="--axis",
             value=dict(lengths),
             expected="nothing: the adapter says the size",
         )
@@ -104,10 +104,10 @@ def _windows(spec: DataSpec, window: Window | None, lengths: Mapping[str, int]) 
         if name not in signal.axes:
             raise UserError(
                 "no such axis",
-                place="--axis",
+                location="--axis",
                 value=name,
                 expected="one of " + ", ".join(signal.axes),
-                mend=nearest(name, signal.axes),
+                hint=nearest(name, signal.axes),
             )
     rate = signal.rate_hz if isinstance(signal.rate_hz, float) else None
     known = dict(lengths)
@@ -120,9 +120,9 @@ def _windows(spec: DataSpec, window: Window | None, lengths: Mapping[str, int]) 
     if unknown:
         raise UserError(
             f"how many points there are along {unknown[0]!r} stands in the files alone",
-            place=spec.name,
+            location=spec.name,
             expected="a length for " + ", ".join(unknown),
-            mend="Give " + " ".join(f"--axis {name}=NUMBER" for name in unknown) + ".",
+            hint="Give " + " ".join(f"--axis {name}=NUMBER" for name in unknown) + ".",
         )
     if rate is None and window is not None and window.seconds is not None:
         rate = known[TIME] / window.seconds

@@ -67,18 +67,18 @@ class Sample:
         valid: (*axes) True where really measured; None when all of it was.
         label: a value, a class index, (object, column) for a table of objects, or None.
         group: the person, drive or session that splits are made by.
-        place: `file:/record@start`, for messages and captions.
+        location: `file:/record@start`, for messages and captions.
         rate_hz: sampling rate of the time axis of this recording.
-        beside: other signals of the same moment that were asked for and that the recording has, by name.
+        auxiliary: other signals of the same moment that were asked for and that the recording has, by name.
     """
 
     signal: NDArray[np.generic]
     valid: NDArray[np.bool_] | None
     label: float | int | NDArray[np.float32] | None
     group: str
-    place: str
+    location: str
     rate_hz: float | None = None
-    beside: Mapping[str, Sample] = field(default_factory=dict)
+    auxiliary: Mapping[str, Sample] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -94,7 +94,7 @@ class Source(Protocol):
     labels: NDArray[np.generic] | None
     classes: tuple[str, ...] | None
     objects: tuple[str, ...] | None
-    beside: dict[str, SignalInfo]
+    auxiliary: dict[str, SignalInfo]
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...

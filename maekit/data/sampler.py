@@ -24,18 +24,18 @@ class Key(NamedTuple):
 class BatchSampler:
     """Micro-batches of keys for one process in one epoch.
 
-    An epoch is one permutation of the samples (or as many as `epoch_samples` needs), cut into steps of `batch_size` (the effective batch); the samples
+    An epoch is one permutation of the samples (or as many as `samples_per_epoch` needs), cut into steps of `batch_size` (the effective batch); the samples
     of a step are dealt out to (accumulation x world size) micro-batches. So the samples of a step, and with them
     order and augmentation, do not depend on workers, on the number of processes or on where a run was resumed.
 
     Args:
         samples: number of samples.
         batch_size: samples a step, over all processes and accumulated micro-batches.
-        accumulation: micro-batches a step and process.
+        gradient_accumulation_steps: micro-batches a step and process.
         rank, world_size: this process among all.
         seed: of the run.
         shuffle: False takes samples in order and keeps the last, smaller batch (evaluation).
-        epoch_samples: draw so many an epoch, in whole passes one after the other, whatever number there are; None: each once.
+        samples_per_epoch: draw so many an epoch, in whole passes one after the other, whatever number there are; None: each once.
 
     Raises:
         UserError: a batch size that does not divide, or fewer samples than one step takes.
@@ -47,36 +47,36 @@ class BatchSampler:
         batch_size: int,
         *,
         seed: int = 0,
-        accumulation: int = 1,
+        gradient_accumulation_steps: int = 1,
         rank: int = 0,
         world_size: int = 1,
         shuffle: bool = True,
-        epoch_samples: int | None = None,
+        samples_per_epoch: int | None = None,
     ) -> None:
-        if batch_size % (accumulation * world_size):
+        if batch_size % (gradient_accumulation_steps * world_size):
             raise UserError(
-                f"the batch does not divide into {world_size} processes x {accumulation} accumulated micro-batches",
-                place="training.batch_size",
+                f"the batch does not divide into {world_size} processes x {gradient_accumulation_steps} accumulated micro-batches",
+                location="training.batch_size",
                 value=batch_size,
-                expected=f"a multiple of {accumulation * world_size}",
+                expected=f"a multiple of {gradient_accumulation_steps * world_size}",
             )
-        self.length = epoch_samples or samples
+        self.length = samples_per_epoch or samples
         if shuffle and self.length < batch_size:
-            place, value = (
+            location, value = (
                 ("training.batch_size", batch_size)
-                if epoch_samples is None
-                else ("schedule.epoch_samples", epoch_samples)
+                if samples_per_epoch is None
+                else ("schedule.samples_per_epoch", samples_per_epoch)
             )
             raise UserError(
                 f"{self.length} training samples do not fill one step",
-                place=place,
+                location=location,
                 value=value,
-                expected=f"training.batch_size at most schedule.epoch_samples, or at most {samples} samples without it",
-                mend="Lower the batch with `--set training.batch_size=...`, or go through the samples several times with `--set schedule.epoch_samples=...`.",
+                expected=f"training.batch_size at most schedule.samples_per_epoch, or at most {samples} samples without it",
+                hint="Lower the batch with `--set training.batch_size=...`, or go through the samples several times with `--set schedule.samples_per_epoch=...`.",
             )
         self.passes = -(-self.length // samples) if samples else 1
         self.samples, self.batch_size, self.seed, self.shuffle = samples, batch_size, seed, shuffle
-        self.accumulation, self.rank, self.world_size = accumulation, rank, world_size
+        self.gradient_accumulation_steps, self.rank, self.world_size = gradient_accumulation_steps, rank, world_size
         self.epoch, self.first_step = 0, 0
 
     @property
@@ -89,14 +89,14 @@ class BatchSampler:
         self.epoch, self.first_step = epoch, step
 
     def __len__(self) -> int:
-        return (self.steps - self.first_step) * self.accumulation
+        return (self.steps - self.first_step) * self.gradient_accumulation_steps
 
     def __iter__(self) -> Iterator[list[Key]]:
         order = self._order()
-        parts = self.accumulation * self.world_size
+        parts = self.gradient_accumulation_steps * self.world_size
         for step in range(self.first_step, self.steps):
             batch = range(step * self.batch_size, min((step + 1) * self.batch_size, self.length))
-            for micro in range(self.accumulation):
+            for micro in range(self.gradient_accumulation_steps):
                 part = micro * self.world_size + self.rank
                 # Every process makes every step: where its share of the last one is empty it repeats a sample, which
                 # evaluation counts once.

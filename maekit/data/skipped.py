@@ -43,10 +43,10 @@ class Skipped:
         if len(self._known) > self.budget:
             raise UserError(
                 "too many samples that cannot be read",
-                place=str(self.file or error.place),
+                location=str(self.file or error.location),
                 value=len(self._known),
                 expected=f"at most data.bad_samples, which allows {self.budget}",
-                mend="Mend or remove those that the file lists, or allow for more." if self.file else str(error),
+                hint="Mend or remove those that the file lists, or allow for more." if self.file else str(error),
             ) from error
 
     def names(self) -> list[str]:
@@ -69,7 +69,7 @@ class Skipped:
         except OSError as error:
             raise UserError(
                 f"cannot be written ({error.strerror})",
-                place=str(self.file),
+                location=str(self.file),
                 value=line,
-                mend="Samples that cannot be read are listed there.",
+                hint="Samples that cannot be read are listed there.",
             ) from error

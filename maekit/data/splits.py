@@ -21,32 +21,34 @@ logger = logging.getLogger(__name__)
 Indices = dict[str, "NDArray[np.int64]"]
 
 
-def resolve(groups: NDArray[np.str_], split: Split | Folds | None, place: str) -> Indices:
+def resolve(groups: NDArray[np.str_], split: Split | Folds | None, location: str) -> Indices:
     """Sample indices of `train`, `validation` and `test`.
 
     Args:
         groups: the group of each sample.
         split: names of groups, or folds; None puts everything into training.
-        place: for messages.
+        location: for messages.
 
     Raises:
         UserError: a group on two sides, one that does not exist, or nothing to train on.
     """
     present = sorted(set(groups.tolist()))
-    names = _folds(present, split, place) if isinstance(split, Folds) else _named(present, split or Split(), place)
+    names = (
+        _folds(present, split, location) if isinstance(split, Folds) else _named(present, split or Split(), location)
+    )
     for one, other in combinations(names, 2):
         both = sorted(set(names[one]) & set(names[other]))
         if both:
             raise UserError(
                 f"a group stands in both {one} and {other}",
-                place=place,
+                location=location,
                 value=both[0],
                 expected="every group on one side",
-                mend="Remove it from one of the two.",
+                hint="Remove it from one of the two.",
             )
     if not names["train"]:
         raise UserError(
-            "no group is left for training", place=place, value=split, mend=f"Groups: {', '.join(present)}."
+            "no group is left for training", location=location, value=split, hint=f"Groups: {', '.join(present)}."
         )
     return {side: np.flatnonzero(np.isin(groups, members)) for side, members in names.items()}
 
@@ -65,7 +67,7 @@ def labelled(
     fraction: float,
     classes: bool,
     seed: int,
-    place: str,
+    location: str,
 ) -> NDArray[np.int64]:
     """The training samples whose labels may be used.
 
@@ -83,13 +85,13 @@ def labelled(
         if wanted > len(present):
             raise UserError(
                 "more labelled groups than training groups",
-                place=place,
+                location=location,
                 value=wanted,
                 expected=f"at most {len(present)}",
             )
         wanted = [present[i] for i in rng.permutation(len(present))[:wanted]]
     if wanted is not None:
-        _check_known(wanted, present, "labelled_groups", place)
+        _check_known(wanted, present, "labelled_groups", location)
         indices = indices[np.isin(groups[indices], list(wanted))]
     if fraction < 1:
         strata = labels[indices] if classes else np.zeros(len(indices))
@@ -101,21 +103,21 @@ def labelled(
     return indices
 
 
-def _named(present: list[str], split: Split, place: str) -> dict[str, list[str]]:
+def _named(present: list[str], split: Split, location: str) -> dict[str, list[str]]:
     held = {"validation": list(split.validation), "test": list(split.test)}
     for side, members in held.items():
-        _check_known(members, present, side, place)
+        _check_known(members, present, side, location)
     if split.train == "rest":
         train = [name for name in present if name not in held["validation"] and name not in held["test"]]
     else:
         train = list(split.train)
-        _check_known(train, present, "train", place)
+        _check_known(train, present, "train", location)
     return {"train": train, **held}
 
 
-def _folds(present: list[str], folds: Folds, place: str) -> dict[str, list[str]]:
+def _folds(present: list[str], folds: Folds, location: str) -> dict[str, list[str]]:
     for name in set(folds.exclude) - set(present):  # it takes no part, as was asked; but was it meant?
-        logger.info("%s: excluded group %r is not in the data. %s", place, name, nearest(name, present))
+        logger.info("%s: excluded group %r is not in the data. %s", location, name, nearest(name, present))
     order = [name for name in present if name not in folds.exclude]
     if folds.folds != "leave_one_out":
         order = [order[i] for i in np.random.default_rng(folds.seed).permutation(len(order))]
@@ -123,7 +125,7 @@ def _folds(present: list[str], folds: Folds, place: str) -> dict[str, list[str]]
     if count > len(order) or folds.fold >= count:
         raise UserError(
             "no such fold",
-            place=place,
+            location=location,
             value=f"fold {folds.fold} of {count}",
             expected=f"folds over {len(order)} groups, counted from 0",
         )
@@ -135,13 +137,13 @@ def _folds(present: list[str], folds: Folds, place: str) -> dict[str, list[str]]
     return {"train": rotated[folds.validation_groups :], "validation": validation, "test": test}
 
 
-def _check_known(names: Sequence[str], present: list[str], side: str, place: str) -> None:
+def _check_known(names: Sequence[str], present: list[str], side: str, location: str) -> None:
     unknown = [name for name in names if name not in present]
     if unknown:
         raise UserError(
             f"{side} names a group that is not in the data",
-            place=place,
+            location=location,
             value=unknown[0],
             expected="one of " + ", ".join(present[:30]),
-            mend=nearest(unknown[0], present),
+            hint=nearest(unknown[0], present),
         )

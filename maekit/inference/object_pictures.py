@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from maekit.config.data_spec import CHANNEL
-from maekit.data.hdf5.auxiliary import SignalsBeside
+from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.objects import ObjectReader
 from maekit.errors import UserError
 from maekit.report.detection_figures import Objects, Scene, View
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-    from maekit.build.experiment import Setup
+    from maekit.build.experiment import Experiment
     from maekit.config.data_spec import DataSpec
     from maekit.data.hdf5.recording import Recording, RecordingReader
     from maekit.data.sample import Sample
@@ -45,11 +45,11 @@ class Scenes:
     """From samples and tables of objects to what is drawn.
 
     Args:
-        setup, task: of the run.
+        experiment, task: of the run.
     """
 
-    def __init__(self, setup: Setup, task: Detection) -> None:
-        self.adapter, self.task, self.plane = setup.adapter, task, task.plane
+    def __init__(self, experiment: Experiment, task: Detection) -> None:
+        self.adapter, self.task, self.plane = experiment.adapter, task, task.plane
         self.corners, self.unit = None, ""
         if self.plane.angle is not None:
             self.corners, self.unit = self._corners(), self.plane.units[1 - self.plane.angle]
@@ -98,7 +98,7 @@ class Scenes:
         where = np.asarray(table[:, :2], dtype=np.float64)
         above = outline = None
         if self.plane.angle is not None:
-            above = self.plane.place(torch.from_numpy(where)).numpy()
+            above = self.plane.location(torch.from_numpy(where)).numpy()
         if self.task.boxes:
             half = table[:, None, 2:4] / 2 * np.array([[-1, -1], [-1, 1], [1, 1], [1, -1]])
             outline = self.adapter.drawn_at(where[:, None] + half)
@@ -113,7 +113,7 @@ class Scenes:
         quarter = np.pi / 2 / plane.radians
         where[..., plane.angle].clamp_(-quarter, quarter)
         where[..., 1 - plane.angle].clamp_(min=0)
-        return np.asarray(plane.place(where).numpy())
+        return np.asarray(plane.location(where).numpy())
 
 
 class Moments:
@@ -132,7 +132,9 @@ class Moments:
     ) -> None:
         self.file, self.recording = file, recording
         self.name = _picture_of(layout)
-        self._pictures = SignalsBeside(layout, reader.window, [self.name] if self.name else [], reader.max_sample_bytes)
+        self._pictures = AuxiliarySignals(
+            layout, reader.window, [self.name] if self.name else [], reader.max_sample_bytes
+        )
         try:
             self._pictures.describe(file, recording.file, recording.record, recording.rows)
         except UserError:  # a picture is not needed here, and this one is of no use
@@ -177,7 +179,7 @@ class Moments:
 class Drawing(Protocol):
     """A picture in the making."""
 
-    place: Path
+    location: Path
 
     def add(self, frame: Frame, window: tuple[int, int], sample: Sample) -> None: ...
     def close(self) -> str: ...
@@ -187,14 +189,14 @@ class Still:
     """One frame: the one that is asked for, or the first of those with the most objects.
 
     Args:
-        place: ends in `.svg` or `.png`.
+        location: ends in `.svg` or `.png`.
         scenes, moments: see there.
         title: of the recording.
         row: of the frame.
     """
 
-    def __init__(self, place: Path, scenes: Scenes, moments: Moments, title: str, row: int | None) -> None:
-        self.place, self.scenes, self.moments, self.title, self.row = place, scenes, moments, title, row
+    def __init__(self, location: Path, scenes: Scenes, moments: Moments, title: str, row: int | None) -> None:
+        self.location, self.scenes, self.moments, self.title, self.row = location, scenes, moments, title, row
         self._kept: tuple[Frame, tuple[int, int], Sample] | None = None
 
     def add(self, frame: Frame, window: tuple[int, int], sample: Sample) -> None:
@@ -206,24 +208,24 @@ class Still:
     def close(self) -> str:
         """Draw; gives what there is to say."""
         if self._kept is None:
-            return f"{self.place}: not drawn, since there is no frame"
+            return f"{self.location}: not drawn, since there is no frame"
         frame, window, sample = self._kept
         scene = _scene(self.scenes, self.moments, frame, window, sample, self.title)
-        on_page = self.place.suffix.lower() == ".svg"
-        view = self.scenes.view(scene, beside=self.moments.name, page=on_page)
+        on_page = self.location.suffix.lower() == ".svg"
+        view = self.scenes.view(scene, auxiliary=self.moments.name, page=on_page)
         if on_page:
-            self.place.write_text(view.picture(scene.title).svg)
+            self.location.write_text(view.picture(scene.title).svg)
         else:
-            Image.fromarray(view.pixels(DPI[".png"])).save(self.place)
+            Image.fromarray(view.pixels(DPI[".png"])).save(self.location)
         which = "" if self.row is not None else ", the first with the most objects" if len(frame.found) else ""
-        return f"{self.place}: frame {frame.row}{which}"
+        return f"{self.location}: frame {frame.row}{which}"
 
 
 class Animation:
     """At most `MOST_FRAMES` frames, evenly spread.
 
     Args:
-        place: ends in `.gif`.
+        location: ends in `.gif`.
         scenes, moments: see there.
         title: of the recording.
         count: of frames in the recording.
@@ -233,7 +235,7 @@ class Animation:
 
     def __init__(
         self,
-        place: Path,
+        location: Path,
         scenes: Scenes,
         moments: Moments,
         title: str,
@@ -242,7 +244,7 @@ class Animation:
         interval_s: float | None,
         limits: tuple[float, float] | None,
     ) -> None:
-        self.place, self.scenes, self.moments, self.title, self.limits = place, scenes, moments, title, limits
+        self.location, self.scenes, self.moments, self.title, self.limits = location, scenes, moments, title, limits
         self.count, self.every = count, max(ceil(count / MOST_FRAMES), 1)
         recorded = None if interval_s is None else 1 / (interval_s * self.every)
         self.per_s = USUAL_PER_S if recorded is None else min(recorded, FASTEST_PER_S)
@@ -258,7 +260,7 @@ class Animation:
             return
         scene = _scene(self.scenes, self.moments, frame, window, sample, self.title)
         if self._view is None:
-            self._view = self.scenes.view(scene, limits=self.limits, beside=self.moments.name)
+            self._view = self.scenes.view(scene, limits=self.limits, auxiliary=self.moments.name)
         else:
             self._view.show(scene)
         self._drawn.append(_indexed(self._view.pixels(DPI[ANIMATED]), self._view.colours()))
@@ -266,16 +268,16 @@ class Animation:
     def close(self) -> str:
         """Write what was drawn; gives what there is to say."""
         if not self._drawn:
-            return f"{self.place}: not drawn, since there is no frame"
-        unfinished = self.place.with_name(f".{self.place.name}.unfinished")
+            return f"{self.location}: not drawn, since there is no frame"
+        unfinished = self.location.with_name(f".{self.location.name}.unfinished")
         first, *rest = self._drawn
         first.save(unfinished, "GIF", save_all=True, append_images=rest, duration=round(1000 / self.per_s), loop=0)
-        unfinished.replace(self.place)
+        unfinished.replace(self.location)
         which = (
             f"every {_ordinal(self.every)} of {self.count} frames" if self.every > 1 else f"{len(self._drawn)} frames"
         )
         pace = "as fast as recorded" if self.real_time else "not the pace of the recording"
-        return f"{self.place}: {which}, {self.per_s:g} a second ({pace})"
+        return f"{self.location}: {which}, {self.per_s:g} a second ({pace})"
 
 
 def _indexed(pixels: NDArray[np.uint8], fixed: NDArray[np.uint8]) -> Image.Image:
@@ -293,7 +295,7 @@ def _ordinal(number: int) -> str:
 
 def drawings(
     places: Sequence[Path],
-    setup: Setup,
+    experiment: Experiment,
     task: Detection,
     moments: Moments,
     reader: RecordingReader,
@@ -303,15 +305,15 @@ def drawings(
     interval_s: float | None,
 ) -> list[Drawing]:
     """A picture in the making for each place."""
-    scenes = Scenes(setup, task)
+    scenes = Scenes(experiment, task)
     made: list[Drawing] = []
-    for place in places:
-        if place.suffix.lower() != ANIMATED:
-            made.append(Still(place, scenes, moments, title, row))
+    for location in places:
+        if location.suffix.lower() != ANIMATED:
+            made.append(Still(location, scenes, moments, title, row))
             continue
         count = sum(1 for _ in reader.windows(moments.recording))
         limits = _limits(scenes, moments, reader, count)
-        made.append(Animation(place, scenes, moments, title, count=count, interval_s=interval_s, limits=limits))
+        made.append(Animation(location, scenes, moments, title, count=count, interval_s=interval_s, limits=limits))
     return made
 
 
@@ -350,7 +352,7 @@ def _scene(
 
 def _picture_of(layout: DataSpec) -> str:
     """The first signal beside that can be shown as a picture; empty where there is none."""
-    for name, signal in layout.beside.items():
+    for name, signal in layout.auxiliary.items():
         rest = [axis for axis in signal.axes if axis != CHANNEL]
         if len(signal.channels) == 3 and len(rest) in (2, 3):
             return name

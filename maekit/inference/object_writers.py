@@ -76,7 +76,7 @@ class Columns:
         if self.plane is not None:
             import torch
 
-            where += self.plane.place(torch.from_numpy(one[:2])).tolist()
+            where += self.plane.location(torch.from_numpy(one[:2])).tolist()
         return [*where, *one[2 : self.numbers].tolist(), self.classes[int(one[-2])], float(one[-1])]
 
 
@@ -84,14 +84,14 @@ class CsvObjects:
     """One line an object; a frame without one has no line.
 
     Args:
-        place: of the file.
+        location: of the file.
         columns: of an object.
         numbered: whether the recording numbers its frames.
         timed: whether the frame rate is known.
     """
 
-    def __init__(self, place: Path, columns: Columns, *, numbered: bool, timed: bool) -> None:
-        self.file = place.open("w", newline="", encoding="utf-8")
+    def __init__(self, location: Path, columns: Columns, *, numbered: bool, timed: bool) -> None:
+        self.file = location.open("w", newline="", encoding="utf-8")
         self.rows = csv.writer(self.file, lineterminator="\n")
         self.columns, self.numbered, self.timed = columns, numbered, timed
         first = ["frame", *(["frame_number"] if numbered else []), *(["time_s"] if timed else [])]
@@ -120,13 +120,13 @@ class JsonObjects:
     interruption; the document is whole then too.
 
     Args:
-        place: of the file.
+        location: of the file.
         columns: of an object.
         facts: that come first.
     """
 
-    def __init__(self, place: Path, columns: Columns, facts: Mapping[str, Any]) -> None:
-        self.file = place.open("w", encoding="utf-8")
+    def __init__(self, location: Path, columns: Columns, facts: Mapping[str, Any]) -> None:
+        self.file = location.open("w", encoding="utf-8")
         self.columns, self.count = columns, 0
         known = {
             name: None if isinstance(value, float) and not isfinite(value) else value for name, value in facts.items()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from maekit.config.data_spec import TIME, DataSpec, Window
-from maekit.data.hdf5.auxiliary import SignalsBeside
+from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.labels import read_rate
 from maekit.data.hdf5.recording import Recording, RecordingReader
 from maekit.data.hdf5.safety import open_hdf5
@@ -27,15 +27,15 @@ from maekit.inference.object_writers import ENDINGS, Columns, CsvObjects, Frame,
 from maekit.inference.recording import batched, check_alike, check_fits, digest, reason_against, record_of
 from maekit.inference.writers import Unfinished, check_place
 from maekit.tasks.detection import present
-from maekit.training.distributed import joined
+from maekit.training.distributed import init_distributed
 from maekit.training.stopping import StoppedError, deferred_signals
 
 if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-    from maekit.build.experiment import Setup
-    from maekit.build.training_stats import TrainedOn
+    from maekit.build.experiment import Experiment
+    from maekit.build.training_stats import TrainingStats
     from maekit.data.sample import Sample, SignalInfo
     from maekit.tasks.detection import Detection
 
@@ -50,9 +50,9 @@ class Found:
     """What `predict` wrote of a detection run, and how fast.
 
     Attributes:
-        place: the file.
+        location: the file.
         pictures: what there is to say of each.
-        lowest: score of what was written.
+        score_threshold: score of what was written.
         highest: score of all that was found; 0: of nothing it was above `floor`, from which it is looked for.
         frames, valid, occupied: how many there were, in how many something was looked for, and was found.
         objects: of each class.
@@ -61,8 +61,8 @@ class Found:
         took_s: from opening the recording to its last frame, the model being loaded.
     """
 
-    place: Path
-    lowest: float
+    location: Path
+    score_threshold: float
     pictures: list[str] = field(default_factory=list)
     highest: float = 0.0
     floor: float = 0.0
@@ -76,11 +76,11 @@ class Found:
 
     def lines(self) -> Iterator[str]:
         """For the terminal."""
-        yield f"written: {self.place}"
+        yield f"written: {self.location}"
         yield from self.pictures
         of = ", ".join(f"{name} {count}" for name, count in self.objects.items())
         yield (
-            f"{self.frames} frames, in {self.occupied} of them {self.objects.total()} objects of a score of {self.lowest:g} or more"
+            f"{self.frames} frames, in {self.occupied} of them {self.objects.total()} objects of a score of {self.score_threshold:g} or more"
             + (f": {of}" if of else "")
         )
         if self.valid < self.frames:
@@ -91,7 +91,7 @@ class Found:
                 if self.highest
                 else f"nothing has one of {self.floor:g}"
             )
-            yield f"{surest}: --lowest-score shows what is less sure"
+            yield f"{surest}: --score-threshold shows what is less sure"
         for name in self.lacking:
             yield f"this recording has no signal {name!r}, which the run was trained with; it was left out"
         yield f"{self.frames / self.took_s:.0f} frames a second, pictures included" + (
@@ -136,9 +136,9 @@ class Clock:
 
 
 def find_along(
-    setup: Setup,
+    experiment: Experiment,
     task: Detection,
-    known: TrainedOn,
+    known: TrainingStats,
     file: Path,
     to: Path | None,
     *,
@@ -147,7 +147,7 @@ def find_along(
     record: str | None = None,
     hop_s: float | None = None,
     gate: bool = True,
-    lowest: float | None = None,
+    score_threshold: float | None = None,
     pictures: Sequence[Path] = (),
     row: int | None = None,
     overwrite: bool = False,
@@ -156,38 +156,46 @@ def find_along(
     """The objects of every frame of a recording, written as they come: memory does not grow with its length.
 
     Args:
-        setup, task, known: of the run, and what it was trained on.
+        experiment, task, known: of the run, and what it was trained on.
         file, to, record, gate, overwrite, device: see `maekit.inference.predict.predict`; `to` ends in `.csv` or `.json`.
         run: folder of the run.
         layout: of the recording.
         hop_s: from frame to frame; by default every one.
-        lowest: score of what is written.
+        score_threshold: score of what is written.
         pictures: files to draw; by default one SVG beside `to`.
         row: the frame that still pictures show.
 
     Raises:
         UserError: a recording that does not fit, or files that cannot be written.
     """
-    lowest = LOWEST_SCORE if lowest is None else lowest
-    if not 0 <= lowest < 1:
-        raise UserError("not a score", place="--lowest-score", value=lowest, expected="a number from 0 to below 1")
-    if row is not None and not any(place.suffix.lower() != ".gif" for place in pictures or [Path()]):
+    score_threshold = LOWEST_SCORE if score_threshold is None else score_threshold
+    if not 0 <= score_threshold < 1:
         raise UserError(
-            "an animation shows all frames", place="--frame", value=row, expected="a --picture in PNG or SVG"
+            "not a score", location="--score-threshold", value=score_threshold, expected="a number from 0 to below 1"
         )
-    task.lowest = min(task.lowest, lowest)
-    with open_hdf5(file) as opened, joined(device, alone=True) as process:
+    if row is not None and not any(location.suffix.lower() != ".gif" for location in pictures or [Path()]):
+        raise UserError(
+            "an animation shows all frames", location="--frame", value=row, expected="a --picture in PNG or SVG"
+        )
+    task.score_threshold = min(task.score_threshold, score_threshold)
+    with open_hdf5(file) as opened, init_distributed(device, alone=True) as process:
         path = record_of(opened, layout, record)
-        recording, reader, clock = _described(setup, layout, opened, file, path, hop_s)
+        recording, reader, clock = _described(experiment, layout, opened, file, path, hop_s)
         name = path.strip("/").replace("/", "_")
         to = to or Path(f"{file.stem}{f'_{name}' if name else ''}_predicted.csv")
         pictures = list(pictures) or [to.with_suffix(".svg")]
         _check_places(file, to, pictures, overwrite=overwrite)
         _check_row(row, recording, reader)
-        beside = _beside(setup, layout, opened, recording, reader, known)
-        lacking = tuple(name for name in setup.beside if name not in beside.names)
+        auxiliary = _auxiliary(experiment, layout, opened, recording, reader, known)
+        lacking = tuple(name for name in experiment.auxiliary if name not in auxiliary.names)
         rate, hop = clock.rate_hz, _hop(reader, recording)
-        found = Found(to, lowest, floor=task.lowest, lacking=lacking, interval_s=None if rate is None else hop / rate)
+        found = Found(
+            to,
+            score_threshold,
+            floor=task.score_threshold,
+            lacking=lacking,
+            interval_s=None if rate is None else hop / rate,
+        )
         columns = Columns(task)
         facts = {
             "run": str(run),
@@ -197,25 +205,25 @@ def find_along(
             "record": recording.record,
             "frame_rate_hz": rate,
             "gate": gate,
-            "lowest_score": lowest,
+            "lowest_score": score_threshold,
             "classes": list(task.classes),
             "units": dict(zip(task.plane.axes, task.plane.units, strict=True)),
             "places": columns.meaning,
-            "signals_beside": list(beside.names),
+            "signals_beside": list(auxiliary.names),
             "signals_lacking": list(lacking),
         }
 
-        def opening(place: Path) -> CsvObjects | JsonObjects:
+        def opening(location: Path) -> CsvObjects | JsonObjects:
             if to.suffix.lower() == ".json":
-                return JsonObjects(place, columns, facts)
-            return CsvObjects(place, columns, numbered=clock.numbered, timed=rate is not None)
+                return JsonObjects(location, columns, facts)
+            return CsvObjects(location, columns, numbered=clock.numbered, timed=rate is not None)
 
         task.to(process.device).eval()
         begun = time.perf_counter()
         moments = Moments(task, layout, opened, recording, reader)
         drawn = drawings(
             pictures,
-            setup,
+            experiment,
             task,
             moments,
             reader,
@@ -225,16 +233,16 @@ def find_along(
         )
         with deferred_signals() as caught, Unfinished(to, opening) as output:
             for some in batched(stream(reader, opened, recording), AT_ONCE):
-                samples = [(start, sample, beside.at(opened, start, recording)) for start, sample in some]
-                reasons = [reason_against(setup, sample, known if gate else None) for _, sample, _ in samples]
+                samples = [(start, sample, auxiliary.at(opened, start, recording)) for start, sample in some]
+                reasons = [reason_against(experiment, sample, known if gate else None) for _, sample, _ in samples]
                 usable = [one for one, reason in zip(samples, reasons, strict=True) if not reason]
-                tables = iter(_through_model(setup, task, usable, beside, process.device) if usable else [])
+                tables = iter(_through_model(experiment, task, usable, auxiliary, process.device) if usable else [])
                 frames = []
                 for (start, sample, _), reason in zip(samples, reasons, strict=True):
                     table = np.zeros((0, 4)) if reason else next(tables)
                     found.highest = max([found.highest, *table[:, -1].tolist()])
                     last = min(start + recording.length, recording.rows) - 1
-                    frame = Frame(last, *clock.at(last), table[table[:, -1] >= lowest], reason)
+                    frame = Frame(last, *clock.at(last), table[table[:, -1] >= score_threshold], reason)
                     frames.append(frame)
                     for drawing in drawn:
                         drawing.add(frame, (start, start + recording.length), sample)
@@ -262,10 +270,10 @@ class _Beside:
     """The signals beside that the run reads, along one recording, and what stands in for those that it lacks."""
 
     def __init__(
-        self, signals: SignalsBeside, names: Sequence[str], infos: dict[str, SignalInfo], setup: Setup
+        self, signals: AuxiliarySignals, names: Sequence[str], infos: dict[str, SignalInfo], experiment: Experiment
     ) -> None:
-        self.signals, self.names, self.adapters = signals, names, setup.beside
-        self.blank = {name: blank(infos[name], adapter) for name, adapter in setup.beside.items()}
+        self.signals, self.names, self.adapters = signals, names, experiment.auxiliary
+        self.blank = {name: blank(infos[name], adapter) for name, adapter in experiment.auxiliary.items()}
 
     def at(self, file: h5py.File, start: int, recording: Recording) -> dict[str, Sample]:
         """Of one window."""
@@ -277,75 +285,80 @@ class _Beside:
         return self.adapters[name].prepare(samples[name]) if name in samples else self.blank[name]
 
 
-def _beside(
-    setup: Setup, layout: DataSpec, file: h5py.File, recording: Recording, reader: RecordingReader, known: TrainedOn
+def _auxiliary(
+    experiment: Experiment,
+    layout: DataSpec,
+    file: h5py.File,
+    recording: Recording,
+    reader: RecordingReader,
+    known: TrainingStats,
 ) -> _Beside:
     """Signals beside that the run reads.
 
     Raises:
         UserError: one that is not what the run was trained on.
     """
-    stated = [name for name in setup.beside if name in layout.beside]
-    signals = SignalsBeside(layout, reader.window, stated, reader.max_sample_bytes)
+    stated = [name for name in experiment.auxiliary if name in layout.auxiliary]
+    signals = AuxiliarySignals(layout, reader.window, stated, reader.max_sample_bytes)
     signals.describe(file, recording.file, recording.record, recording.rows)
     there = [name for name in stated if signals.readers[name].signal.path in file[recording.record]]
     for name in there:
         info = signals.infos([0], [name])[name]
-        place = f"{recording.file}:{recording.record}, {name!r} beside"
-        check_alike(setup.beside[name], known.beside[name], info, None, place)
-    return _Beside(signals, there, dict(known.beside), setup)
+        location = f"{recording.file}:{recording.record}, {name!r} beside"
+        check_alike(experiment.auxiliary[name], known.auxiliary[name], info, None, location)
+    return _Beside(signals, there, dict(known.auxiliary), experiment)
 
 
 def _through_model(
-    setup: Setup,
+    experiment: Experiment,
     task: Detection,
     samples: Sequence[tuple[int, Sample, dict[str, Sample]]],
-    beside: _Beside,
+    auxiliary: _Beside,
     device: torch.device,
 ) -> list[NDArray[np.float64]]:
     """Of each sample (object, column), the surest first."""
     items: list[dict[str, Any]] = []
     for _, sample, others in samples:
-        values, valid = setup.adapter.prepare(sample)
+        values, valid = experiment.adapter.prepare(sample)
         item: dict[str, Any] = {"signal": values, "valid": valid, "noise": np.zeros(0), "index": 0}
-        for name in setup.beside:
-            item[f"{name}.signal"], item[f"{name}.valid"] = beside.prepared(name, others)
+        for name in experiment.auxiliary:
+            item[f"{name}.signal"], item[f"{name}.valid"] = auxiliary.prepared(name, others)
             item[f"{name}.noise"] = np.zeros(0)
         items.append(item)
     with torch.inference_mode():
-        rows = task.rows(to_device(collate(items), device))
+        rows = task.eval_step(to_device(collate(items), device))
     return present(rows["detections"].cpu().double().numpy())
 
 
 def _described(
-    setup: Setup, layout: DataSpec, opened: h5py.File, file: Path, record: str, hop_s: float | None
+    experiment: Experiment, layout: DataSpec, opened: h5py.File, file: Path, record: str, hop_s: float | None
 ) -> tuple[Recording, RecordingReader, Clock]:
     """The recording, what reads its windows, and its clock.
 
     Raises:
         UserError: a recording that the model cannot go along.
     """
-    window = setup.recipe.data.window or setup.spec.window
+    window = experiment.recipe.data.window or experiment.spec.window
     reader = RecordingReader(layout, window)
     recording = reader.describe(opened, file, record)
-    place = f"{file}:{recording.record}"
+    location = f"{file}:{recording.record}"
     if recording.rows < recording.length and not (window is not None and window.pad):
         raise UserError(
             "a recording shorter than a window of the run",
-            place=place,
+            location=location,
             value=f"{recording.rows} along {reader.row_axis}",
             expected=f"{recording.length} or more",
         )
     info = reader.info([recording])
-    check_fits(setup, info, window, str(file))
-    for own, other in zip(setup.source.info.axes, info.axes, strict=True):
+    check_fits(experiment, info, window, str(file))
+    for own, other in zip(experiment.source.info.axes, info.axes, strict=True):
         if (own.name, own.unit, own.spacing) != (other.name, other.unit, other.spacing) or not np.allclose(
             own.points(), other.points()
         ):
             first, last = own.points()[[0, -1]]
             raise UserError(
                 "other axes than the run was trained on",
-                place=f"data spec {layout.name}: signal",
+                location=f"data spec {layout.name}: signal",
                 value=f"{other.name}: {other.points()[0]:g} to {other.points()[-1]:g} {other.unit}",
                 expected=f"{own.name}: {first:g} to {last:g} {own.unit}, since what it finds are places on them",
             )
@@ -355,10 +368,10 @@ def _described(
     if hop_s is not None and clock.rate_hz is None:
         raise UserError(
             "seconds between frames, of a recording whose frame rate is not known",
-            place="--hop",
+            location="--hop",
             value=hop_s,
-            expected=f"the attribute `{reader.row_axis}_rate_hz` in {place}",
-            mend="Leave --hop out: every frame is looked at.",
+            expected=f"the attribute `{reader.row_axis}_rate_hz` in {location}",
+            hint="Leave --hop out: every frame is looked at.",
         )
     hop = 1 if hop_s is None else max(round(hop_s * (clock.rate_hz or 1)), 1)
     points = Window(axis=window.axis, length=recording.length, hop=hop, pad=window.pad)
@@ -375,7 +388,9 @@ def _check_row(row: int | None, recording: Recording, reader: RecordingReader) -
     rows = [min(stop, recording.rows) - 1 for _, stop in reader.windows(recording)]
     if row not in rows:
         step = f", every {_hop(reader, recording)}th" if _hop(reader, recording) > 1 else ""
-        raise UserError("no such frame", place="--frame", value=row, expected=f"one from {rows[0]} to {rows[-1]}{step}")
+        raise UserError(
+            "no such frame", location="--frame", value=row, expected=f"one from {rows[0]} to {rows[-1]}{step}"
+        )
 
 
 def _check_places(file: Path, to: Path, pictures: Sequence[Path], *, overwrite: bool) -> None:
@@ -385,10 +400,10 @@ def _check_places(file: Path, to: Path, pictures: Sequence[Path], *, overwrite: 
         UserError: another ending, no such folder, a file that is there, or two of one name.
     """
     check_place(to, "--to", "neither CSV nor JSON, which objects are written as", ENDINGS, overwrite=overwrite)
-    for place in pictures:
-        check_place(place, "--picture", "no picture that is drawn here", PICTURES, overwrite=overwrite)
-    names = [place.resolve() for place in (file, to, *pictures)]
+    for location in pictures:
+        check_place(location, "--picture", "no picture that is drawn here", PICTURES, overwrite=overwrite)
+    names = [location.resolve() for location in (file, to, *pictures)]
     for name in names:
         if names.count(name) > 1:
             what = "would overwrite the recording itself" if name == names[0] else "one file for two things"
-            raise UserError(what, place="--to, --picture", value=str(name), mend="Give another file.")
+            raise UserError(what, location="--to, --picture", value=str(name), hint="Give another file.")

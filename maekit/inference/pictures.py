@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-    from maekit.build.experiment import Setup
+    from maekit.build.experiment import Experiment
     from maekit.config.data_spec import DataSpec
     from maekit.data.hdf5.recording import Recording
     from maekit.inference.writers import Estimate
@@ -46,7 +46,7 @@ class Trace:
 
 
 def labels(
-    setup: Setup, layout: DataSpec, file: h5py.File, recording: Recording, rows: Sequence[Estimate]
+    experiment: Experiment, layout: DataSpec, file: h5py.File, recording: Recording, rows: Sequence[Estimate]
 ) -> NDArray[np.float64]:
     """The truth for each row, NaN where the recording does not have it."""
     rate, label = recording.rate_hz, layout.label
@@ -55,14 +55,16 @@ def labels(
         return np.full(len(rows), nan)
     starts = [round(row.start_s * rate) for row in rows]
     windows = [(start, start + recording.length) for start in starts]
-    reader = LabelReader(label, setup.adapter.reducers)
+    reader = LabelReader(label, experiment.adapter.reducers)
     try:
         return reader.read(file[recording.dataset], record, recording.rows, windows, rate)
     except UserError:  # a label is not needed here, and this one is of no use
         return np.full(len(rows), nan)
 
 
-def drawn(setup: Setup, task: Task, rows: Sequence[Estimate], truth: NDArray[np.float64], title: str) -> Picture:
+def drawn(
+    experiment: Experiment, task: Task, rows: Sequence[Estimate], truth: NDArray[np.float64], title: str
+) -> Picture:
     """The rows over time."""
     classes = task.classes if isinstance(task, Classification) else ()
     index: dict[float | str, float] = {name: float(i) for i, name in enumerate(classes)}
@@ -71,9 +73,9 @@ def drawn(setup: Setup, task: Task, rows: Sequence[Estimate], truth: NDArray[np.
     )
     spread = np.array([nan if classes else row.confidence for row in rows])
     time_s = np.array([row.time_s for row in rows])
-    return timeline(time_s, value, spread, truth, title=title, unit=unit(setup), classes=classes)
+    return timeline(time_s, value, spread, truth, title=title, unit=unit(experiment), classes=classes)
 
 
-def unit(setup: Setup) -> str:
+def unit(experiment: Experiment) -> str:
     """Of the label."""
-    return setup.spec.label.unit if setup.spec.label else ""
+    return experiment.spec.label.unit if experiment.spec.label else ""

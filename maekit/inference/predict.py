@@ -33,13 +33,13 @@ from maekit.tasks.classification import Classification
 from maekit.tasks.detection import Detection
 from maekit.tasks.regression import Regression
 from maekit.tracking import Tracker, check_ahead, median_and_std
-from maekit.training.distributed import joined
+from maekit.training.distributed import init_distributed
 from maekit.training.stopping import StoppedError, deferred_signals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from maekit.build.experiment import Setup
+    from maekit.build.experiment import Experiment
     from maekit.tasks.task import Task
 
 UNCERTAIN = "uncertain"
@@ -55,14 +55,14 @@ class Outcome:
     """What `predict` wrote, and how fast.
 
     Attributes:
-        place: the file.
+        location: the file.
         picture: the estimates over time, as SVG.
         windows, valid: how many there were, and how many of them have an estimate.
         recorded_s: length of the recording.
         took_s: from opening the recording to its last row, the model being loaded.
     """
 
-    place: Path
+    location: Path
     picture: Path
     windows: int
     valid: int
@@ -71,7 +71,7 @@ class Outcome:
 
     def lines(self) -> Iterator[str]:
         """For the terminal."""
-        yield f"written: {self.place}, {self.picture}"
+        yield f"written: {self.location}, {self.picture}"
         yield f"{self.valid} of {self.windows} windows have an estimate"
         yield f"{self.recorded_s / self.took_s:.0f} times real time"
 
@@ -87,7 +87,7 @@ def predict(
     track_s: float | None = None,
     gate: bool = True,
     uncertain_above: float | None = None,
-    lowest_score: float | None = None,
+    score_threshold: float | None = None,
     pictures: Sequence[Path] = (),
     frame: int | None = None,
     spec: str | None = None,
@@ -110,7 +110,7 @@ def predict(
             `maekit.tracking`. Of a run that says how uncertain it is.
         gate: give no estimate where the adapter finds the signal poorer than in training.
         uncertain_above: give no estimate whose uncertainty, in the unit of the label, is larger.
-        lowest_score, pictures, frame: of detection, see `maekit.inference.objects.find_along`.
+        score_threshold, pictures, frame: of detection, see `maekit.inference.objects.find_along`.
         spec: a data spec for another layout than the run's.
         overwrite: whether `to` may be there.
         overrides: of the run's recipe.
@@ -119,8 +119,8 @@ def predict(
     Raises:
         UserError: no such run, one that estimates nothing, a recording that is not as the spec says or does not fit.
     """
-    setup, task, known = _open(run, overrides)
-    layout = load_spec(spec) if spec else setup.spec
+    experiment, task, known = _open(run, overrides)
+    layout = load_spec(spec) if spec else experiment.spec
     given: dict[str, object] = {
         "--track": track_s,
         "--uncertain-above": uncertain_above,
@@ -129,7 +129,7 @@ def predict(
     if isinstance(task, Detection):
         _refuse(given, run, "a run of regression: this one finds objects in each frame by itself")
         return find_along(
-            setup,
+            experiment,
             task,
             known,
             file,
@@ -139,14 +139,14 @@ def predict(
             record=record,
             hop_s=hop_s,
             gate=gate,
-            lowest=lowest_score,
+            score_threshold=score_threshold,
             pictures=pictures,
             row=frame,
             overwrite=overwrite,
             device=device,
         )
     _refuse(
-        {"--lowest-score": lowest_score, "--picture": [*map(str, pictures)] or None, "--frame": frame},
+        {"--score-threshold": score_threshold, "--picture": [*map(str, pictures)] or None, "--frame": frame},
         run,
         "a run of detection",
     )
@@ -154,27 +154,27 @@ def predict(
     if smoothing < 1 or smoothing % 2 == 0 or (smoothing > 1 and isinstance(task, Classification)):
         raise UserError(
             "not a number of windows to smooth over",
-            place="--smoothing",
+            location="--smoothing",
             value=smoothing,
             expected="an odd number, of a run that estimates values",
         )
     if uncertain_above is not None and not (isinstance(task, Regression) and task.values is not None):
         raise UserError(
             "a run that does not say how uncertain it is",
-            place="--uncertain-above",
+            location="--uncertain-above",
             value=uncertain_above,
             expected="a run of regression with `spread` or `bins`",
         )
     tracker = None if track_s is None else _tracker(run, task, known, track_s)
-    with open_hdf5(file) as opened, joined(device, alone=True) as process:
-        recording, reader = _described(setup, layout, opened, file, record, hop_s)
+    with open_hdf5(file) as opened, init_distributed(device, alone=True) as process:
+        recording, reader = _described(experiment, layout, opened, file, record, hop_s)
         name = recording.record.strip("/").replace("/", "_")
         to = to or Path(f"{file.stem}{f'_{name}' if name else ''}_predicted.csv")
         picture = to.with_suffix(".svg")
         check(to, picture, overwrite=overwrite)
         if to.resolve() == file.resolve():
             raise UserError(
-                "would overwrite the recording itself", place="--to", value=str(to), mend="Give another file."
+                "would overwrite the recording itself", location="--to", value=str(to), hint="Give another file."
             )
         task.to(process.device).eval()
         begun = time.perf_counter()
@@ -191,11 +191,11 @@ def predict(
             "track_s": nan if track_s is None else track_s,
             "gate": gate,
             "uncertain_above": nan if uncertain_above is None else uncertain_above,
-            "unit": unit(setup),
+            "unit": unit(experiment),
         }
-        with deferred_signals() as caught, Output(to, columns(setup, task), facts, overwrite=overwrite) as output:
+        with deferred_signals() as caught, Output(to, columns(experiment, task), facts, overwrite=overwrite) as output:
             samples = stream(reader, opened, recording)
-            rows = estimates(setup, task, samples, recording, known if gate else None, process.device)
+            rows = estimates(experiment, task, samples, recording, known if gate else None, process.device)
             if tracker is not None:
                 rows = followed(rows, tracker)
             if uncertain_above is not None:
@@ -209,23 +209,23 @@ def predict(
                         128 + caught[0],
                     )
         took = time.perf_counter() - begun
-        truth = labels(setup, layout, opened, recording, trace.rows)
-    picture.write_text(drawn(setup, task, trace.rows, truth, f"{file.name} {name}".strip()).svg)
+        truth = labels(experiment, layout, opened, recording, trace.rows)
+    picture.write_text(drawn(experiment, task, trace.rows, truth, f"{file.name} {name}".strip()).svg)
     return Outcome(to, picture, trace.windows, trace.valid, recording.rows / rate, took)
 
 
 def estimates(
-    setup: Setup,
+    experiment: Experiment,
     task: Task,
     samples: Iterator[tuple[int, Sample]],
     recording: Recording,
-    known: training_stats.TrainedOn | None,
+    known: training_stats.TrainingStats | None,
     device: torch.device,
 ) -> Iterator[Estimate]:
     """One estimate a window, in order.
 
     Args:
-        setup, task: of the run.
+        experiment, task: of the run.
         samples: first row and sample of each window.
         recording: that they come from.
         known: with the limits of quality; None: every window that was measured has an estimate.
@@ -234,9 +234,9 @@ def estimates(
     rate = recording.rate_hz
     assert rate is not None
     for some in batched(samples, AT_ONCE):
-        reasons = [reason_against(setup, sample, known) for _, sample in some]
+        reasons = [reason_against(experiment, sample, known) for _, sample in some]
         usable = [sample for (_, sample), reason in zip(some, reasons, strict=True) if not reason]
-        found = iter(_through_model(setup, task, usable, device) if usable else [])
+        found = iter(_through_model(experiment, task, usable, device) if usable else [])
         for (start, _), reason in zip(some, reasons, strict=True):
             none: Said = ("" if isinstance(task, Classification) else nan, nan, None)
             value, confidence, said = none if reason else next(found)
@@ -272,7 +272,7 @@ def followed(rows: Iterator[Estimate], tracker: Tracker) -> Iterator[Estimate]:
         yield row if row.reason else replace(row, value=value, confidence=std, said=None)
 
 
-def _tracker(run: Path, task: Task, known: training_stats.TrainedOn, track_s: float) -> Tracker:
+def _tracker(run: Path, task: Task, known: training_stats.TrainingStats, track_s: float) -> Tracker:
     """For a run that can be followed.
 
     Raises:
@@ -283,17 +283,17 @@ def _tracker(run: Path, task: Task, known: training_stats.TrainedOn, track_s: fl
     if values is None:
         raise UserError(
             "a run that does not say how uncertain it is",
-            place="--track",
+            location="--track",
             value=track_s,
             expected="a run of regression with `spread` or `bins`",
         )
     if known.pace is None:
         raise UserError(
             "it is not known how fast the labels of this run move",
-            place=str(run / training_stats.FILE),
+            location=str(run / training_stats.FILE),
             value="pace: null",
             expected="a run trained on recordings of which two windows that do not overlap have different labels",
-            mend="A run made before `--track` was there: remove this file; it is made again where the training data are at hand.",
+            hint="A run made before `--track` was there: remove this file; it is made again where the training data are at hand.",
         )
     return Tracker(values, known.pace.drift, known.pace.window_s, track_s)
 
@@ -303,11 +303,11 @@ def _certain(row: Estimate, limit: float) -> Estimate:
     return row if row.reason or row.confidence <= limit else replace(row, value=nan, reason=UNCERTAIN)
 
 
-def columns(setup: Setup, task: Task) -> tuple[str, str]:
+def columns(experiment: Experiment, task: Task) -> tuple[str, str]:
     """Names of the value, which is its unit where it has one, and of its confidence."""
     if isinstance(task, Classification):
         return "class", "probability"
-    return unit(setup) or "value", "uncertainty"
+    return unit(experiment) or "value", "uncertainty"
 
 
 def _refuse(given: dict[str, object], run: Path, expected: str) -> None:
@@ -319,50 +319,50 @@ def _refuse(given: dict[str, object], run: Path, expected: str) -> None:
     for option, value in given.items():
         if value is not None:
             raise UserError(
-                "an option that means nothing here", place=f"{option} of {run}", value=value, expected=expected
+                "an option that means nothing here", location=f"{option} of {run}", value=value, expected=expected
             )
 
 
-def _open(run: Path, overrides: Sequence[str]) -> tuple[Setup, Task, training_stats.TrainedOn]:
+def _open(run: Path, overrides: Sequence[str]) -> tuple[Experiment, Task, training_stats.TrainingStats]:
     """A run that estimates something, with what it was trained on; its training data are read only where that is not known."""
     known = training_stats.read(run)
-    stated = (known.signal, known.beside) if known else (None, None)
-    setup, task = api.open_run(run, overrides=overrides, data=known is None, info=stated[0], beside=stated[1])
+    stated = (known.signal, known.auxiliary) if known else (None, None)
+    experiment, task = api.open_run(run, overrides=overrides, data=known is None, info=stated[0], auxiliary=stated[1])
     if not isinstance(task, Classification | Regression | Detection):
         raise UserError(
             "a run that estimates nothing",
-            place=str(run),
-            value=f"task {setup.recipe.task.name}",
+            location=str(run),
+            value=f"task {experiment.recipe.task.name}",
             expected="a run of classification, regression or detection",
-            mend="`maekit finetune` makes one.",
+            hint="`maekit finetune` makes one.",
         )
-    if setup.spec.kind != "hdf5":
+    if experiment.spec.kind != "hdf5":
         raise UserError(
             "a run on single files, which do not follow each other in time",
-            place=str(run),
-            value=f"kind {setup.spec.kind}",
+            location=str(run),
+            value=f"kind {experiment.spec.kind}",
             expected="a run on HDF5 recordings",
         )
-    if known is None or not set(setup.beside) <= set(known.beside):  # as an earlier version wrote it
-        known = training_stats.measure(setup)
+    if known is None or not set(experiment.auxiliary) <= set(known.auxiliary):  # as an earlier version wrote it
+        known = training_stats.measure(experiment)
         training_stats.write(run, known)
-    return setup, task, known
+    return experiment, task, known
 
 
 def _described(
-    setup: Setup, layout: DataSpec, opened: h5py.File, file: Path, record: str | None, hop_s: float
+    experiment: Experiment, layout: DataSpec, opened: h5py.File, file: Path, record: str | None, hop_s: float
 ) -> tuple[Recording, RecordingReader]:
     """The recording, and what reads windows like those of training from it, `hop_s` apart.
 
     Raises:
         UserError: a recording that the model cannot go along.
     """
-    window = setup.recipe.data.window or setup.spec.window
+    window = experiment.recipe.data.window or experiment.spec.window
     reader = RecordingReader(layout, window)
     if reader.row_axis != TIME:
         raise UserError(
             "windows that do not follow each other in time",
-            place=layout.name,
+            location=layout.name,
             value=f"axis {reader.row_axis}",
             expected="a run on windows of the axis `time`",
         )
@@ -371,11 +371,11 @@ def _described(
     if recording.rows < recording.length and not (window is not None and window.pad):
         raise UserError(
             "a recording shorter than a window of the run",
-            place=f"{file}:{recording.record}",
+            location=f"{file}:{recording.record}",
             value=f"{recording.rows / recording.rate_hz:g} s",
             expected=f"{recording.length / recording.rate_hz:g} s or more",
         )
-    check_fits(setup, reader.info([recording]), window, str(file))
+    check_fits(experiment, reader.info([recording]), window, str(file))
     return recording, RecordingReader(layout, _hopping(window, hop_s, recording.rate_hz))
 
 
@@ -387,11 +387,11 @@ def _hopping(window: Window | None, hop_s: float, rate_hz: float) -> Window | No
     return window.model_copy(update=hop)
 
 
-def _through_model(setup: Setup, task: Task, samples: Sequence[Sample], device: torch.device) -> list[Said]:
+def _through_model(experiment: Experiment, task: Task, samples: Sequence[Sample], device: torch.device) -> list[Said]:
     """What the model says of each sample."""
     items: list[dict[str, Any]] = []
     for sample in samples:
-        signal, valid = setup.adapter.prepare(sample)
+        signal, valid = experiment.adapter.prepare(sample)
         items.append({"signal": signal, "valid": valid, "noise": np.zeros(0), "index": 0})
     with torch.inference_mode():
         batch = to_device(collate(items), device)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import h5py
 
     from maekit.adapter import Adapter
-    from maekit.build.experiment import Setup
-    from maekit.build.training_stats import TrainedOn
+    from maekit.build.experiment import Experiment
+    from maekit.build.training_stats import TrainingStats
     from maekit.config.data_spec import DataSpec, Window
     from maekit.data.sample import SignalInfo
     from maekit.tasks.task import Task
@@ -39,20 +39,20 @@ def record_of(file: h5py.File, spec: DataSpec, wanted: str | None) -> str:
     if wanted is None and len(known) > 1:
         raise UserError(
             "several recordings in one file",
-            place=str(file.filename),
+            location=str(file.filename),
             value=_some(known),
             expected="one",
-            mend="Give one with --record.",
+            hint="Give one with --record.",
         )
     if wanted is None:
         return next(iter(known.values()))
     if wanted.strip("/") not in known:
         raise UserError(
             "no such recording",
-            place="--record",
+            location="--record",
             value=wanted,
             expected="one of " + _some(known),
-            mend=nearest(wanted, known),
+            hint=nearest(wanted, known),
         )
     return known[wanted.strip("/")]
 
@@ -62,39 +62,43 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(known[:MOST_NAMED]) + (f" ... ({len(known)} in all)" if len(known) > MOST_NAMED else "")
 
 
-def check_fits(setup: Setup, info: SignalInfo, window: Window | None, place: str) -> None:
+def check_fits(experiment: Experiment, info: SignalInfo, window: Window | None, location: str) -> None:
     """Refuse a recording whose windows are not what the model was trained on.
 
     Raises:
         UserError: other channels, another unit, other lengths, or a rate that the adapter does not turn into its own.
     """
-    check_alike(setup.adapter, setup.source.info, info, window, place)
+    check_alike(experiment.adapter, experiment.source.info, info, window, location)
 
 
-def check_alike(adapter: Adapter, own: SignalInfo, info: SignalInfo, window: Window | None, place: str) -> None:
+def check_alike(adapter: Adapter, own: SignalInfo, info: SignalInfo, window: Window | None, location: str) -> None:
     """Like `check_fits`, of any signal: `own` is what the adapter was made for."""
-    mend = "Give the layout of the recording with --spec, or convert it to what the run was trained on."
+    hint = "Give the layout of the recording with --spec, or convert it to what the run was trained on."
     if (len(info.channels), info.unit) != (len(own.channels), own.unit):
         raise UserError(
-            "another signal than the run was trained on", place=place, value=_told(info), expected=_told(own), mend=mend
+            "another signal than the run was trained on",
+            location=location,
+            value=_told(info),
+            expected=_told(own),
+            hint=hint,
         )
     if info.rate_hz == own.rate_hz and info.shape == own.shape:
         return
-    shapes = [_prepared_shape(adapter, info, place), _prepared_shape(adapter, own, "")]
+    shapes = [_prepared_shape(adapter, info, location), _prepared_shape(adapter, own, "")]
     if shapes[0] != shapes[1] or (window is not None and window.length is not None and own.rate_hz is not None):
         raise UserError(
             "windows of another length or rate than the run was trained on",
-            place=place,
+            location=location,
             value=_told(info),
             expected=_told(own),
-            mend=mend,
+            hint=hint,
         )
 
 
-def _prepared_shape(adapter: Adapter, info: SignalInfo, place: str) -> tuple[int, ...]:
+def _prepared_shape(adapter: Adapter, info: SignalInfo, location: str) -> tuple[int, ...]:
     """Of what the adapter makes of a sample; where it cannot, the sample's own."""
     blank = np.zeros(info.shape, dtype=np.complex64 if info.complex else np.float32)
-    return adapter.prepare(Sample(blank, None, None, "", place, info.rate_hz))[0].shape
+    return adapter.prepare(Sample(blank, None, None, "", location, info.rate_hz))[0].shape
 
 
 def _told(info: SignalInfo) -> str:
@@ -103,12 +107,12 @@ def _told(info: SignalInfo) -> str:
     return f"{len(info.channels)} channel(s) in {info.unit or 'no unit'}, {lengths}{rate}"
 
 
-def reason_against(setup: Setup, sample: Sample, known: TrainedOn | None) -> str:
+def reason_against(experiment: Experiment, sample: Sample, known: TrainingStats | None) -> str:
     """Why there is no estimate from a window; empty where there is one."""
     missing = 0.0 if sample.valid is None else float(1 - sample.valid.mean())
-    if missing > setup.spec.missing_budget or missing >= 1:
+    if missing > experiment.spec.missing_budget or missing >= 1:
         return f"{missing:.0%} of the window are missing"
-    return known.shortcomings(setup.adapter.quality(sample)) if known is not None else ""
+    return known.shortcomings(experiment.adapter.quality(sample)) if known is not None else ""
 
 
 def digest(task: Task) -> str:

@@ -64,12 +64,12 @@ class Unfinished(Generic[Row]):
     until an interruption (an error, Ctrl-C) is kept.
 
     Args:
-        place: of the file.
+        location: of the file.
         opened: makes the writer of a file at the place it is given.
     """
 
-    def __init__(self, place: Path, opened: Callable[[Path], Writer[Row]]) -> None:
-        self.place, self.unfinished = place, place.with_name(f".{place.name}.unfinished")
+    def __init__(self, location: Path, opened: Callable[[Path], Writer[Row]]) -> None:
+        self.location, self.unfinished = location, location.with_name(f".{location.name}.unfinished")
         self.unfinished.unlink(missing_ok=True)
         self.writer = opened(self.unfinished)
 
@@ -78,14 +78,14 @@ class Unfinished(Generic[Row]):
 
     def __exit__(self, kind: object, *exception: object) -> None:
         self.writer.close(complete=kind is None)
-        self.unfinished.replace(self.place)
+        self.unfinished.replace(self.location)
 
 
 class Output(Unfinished[Estimate]):
     """Estimates; an HDF5 file that was interrupted has the attribute `complete` false.
 
     Args:
-        place: ends in `.csv` or `.h5`.
+        location: ends in `.csv` or `.h5`.
         columns: of the value and of its confidence.
         attributes: of an HDF5 file.
         overwrite: whether there may be a file.
@@ -95,33 +95,33 @@ class Output(Unfinished[Estimate]):
     """
 
     def __init__(
-        self, place: Path, columns: tuple[str, str], attributes: Mapping[str, Any], *, overwrite: bool = False
+        self, location: Path, columns: tuple[str, str], attributes: Mapping[str, Any], *, overwrite: bool = False
     ) -> None:
-        check(place, place, overwrite=overwrite)
+        check(location, location, overwrite=overwrite)
 
         def opened(unfinished: Path) -> Writer[Estimate]:
-            if place.suffix.lower() == ".csv":
+            if location.suffix.lower() == ".csv":
                 return CsvWriter(unfinished, columns)
             return Hdf5Writer(unfinished, columns, attributes)
 
-        super().__init__(place, opened)
+        super().__init__(location, opened)
 
 
-def check(place: Path, picture: Path, *, overwrite: bool) -> None:
+def check(location: Path, picture: Path, *, overwrite: bool) -> None:
     """Whether estimates and their picture can be written there.
 
     Raises:
         UserError: another ending, no such folder, a file that is there.
     """
-    check_place(place, "--to", "neither CSV nor HDF5", ENDINGS, overwrite=overwrite)
+    check_place(location, "--to", "neither CSV nor HDF5", ENDINGS, overwrite=overwrite)
     check_place(picture, "--to", "", (), overwrite=overwrite)
 
 
-def check_place(place: Path, option: str, problem: str, endings: Sequence[str], *, overwrite: bool) -> None:
+def check_place(location: Path, option: str, problem: str, endings: Sequence[str], *, overwrite: bool) -> None:
     """Whether a file can be written there.
 
     Args:
-        place: of the file.
+        location: of the file.
         option: that gave it.
         problem: what is said of another ending than these.
         endings: none: any.
@@ -130,21 +130,23 @@ def check_place(place: Path, option: str, problem: str, endings: Sequence[str], 
     Raises:
         UserError: another ending, no such folder, a file that is there.
     """
-    if endings and place.suffix.lower() not in endings:
-        raise UserError(problem, place=option, value=str(place), expected=f"a name that ends in {' or '.join(endings)}")
-    if not place.parent.is_dir():
-        raise UserError("no such folder", place=option, value=str(place.parent), mend="Make it first.")
-    if place.exists() and not overwrite:
+    if endings and location.suffix.lower() not in endings:
         raise UserError(
-            "would overwrite what is there", place=str(place), mend=f"Give another {option}, or --overwrite."
+            problem, location=option, value=str(location), expected=f"a name that ends in {' or '.join(endings)}"
+        )
+    if not location.parent.is_dir():
+        raise UserError("no such folder", location=option, value=str(location.parent), hint="Make it first.")
+    if location.exists() and not overwrite:
+        raise UserError(
+            "would overwrite what is there", location=str(location), hint=f"Give another {option}, or --overwrite."
         )
 
 
 class CsvWriter:
     """One line a window; cells of what there is not are empty."""
 
-    def __init__(self, place: Path, columns: tuple[str, str]) -> None:
-        self.file = place.open("w", newline="", encoding="utf-8")
+    def __init__(self, location: Path, columns: tuple[str, str]) -> None:
+        self.file = location.open("w", newline="", encoding="utf-8")
         self.rows = csv.writer(self.file, lineterminator="\n")
         self.rows.writerow(["time_s", "start_s", "stop_s", *columns, "valid", "reason"])
 
@@ -163,8 +165,8 @@ class CsvWriter:
 class Hdf5Writer:
     """One dataset a column, all of one length."""
 
-    def __init__(self, place: Path, columns: tuple[str, str], attributes: Mapping[str, Any]) -> None:
-        self.file = h5py.File(place, "w")
+    def __init__(self, location: Path, columns: tuple[str, str], attributes: Mapping[str, Any]) -> None:
+        self.file = h5py.File(location, "w")
         text = h5py.string_dtype()
         # A slash would make groups of a unit.
         value, confidence = (name.replace("/", " per ") for name in columns)

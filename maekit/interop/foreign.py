@@ -40,13 +40,13 @@ def read_tensors(file: Path, key: str | None = None) -> dict[str, Tensor]:
         inside = [p.name for p in sorted(file.iterdir()) if p.suffix in SUFFIXES] if file.is_dir() else []
         raise UserError(
             "no such file",
-            place=str(file),
+            location=str(file),
             value="a folder" if file.is_dir() else "nothing",
             expected=f"a file ending in {', '.join(SUFFIXES)}",
-            mend=f"Name the one in it that has the weights: {', '.join(inside)}." if inside else "",
+            hint=f"Name the one in it that has the weights: {', '.join(inside)}." if inside else "",
         )
     if not file.stat().st_size:
-        raise UserError("an empty file", place=str(file), expected=WHOLE, mend="Download it again.")
+        raise UserError("an empty file", location=str(file), expected=WHOLE, hint="Download it again.")
     with file.open("rb") as opened:
         start = opened.read(9)
     # First of all, for the length of a safetensors header may well look like the first bytes of a pickle or of a ZIP.
@@ -54,10 +54,10 @@ def read_tensors(file: Path, key: str | None = None) -> dict[str, Tensor]:
     if not safetensors and not start.startswith((b"PK", b"\x80")):
         raise UserError(
             "neither safetensors nor a checkpoint of torch",
-            place=str(file),
+            location=str(file),
             value=start,
             expected=WHOLE,
-            mend="A page saved instead of the file begins with `<`, a pointer to it with `version`: download the file itself.",
+            hint="A page saved instead of the file begins with `<`, a pointer to it with `version`: download the file itself.",
         )
     try:
         content = load_file(file) if safetensors else _unpickled(file)
@@ -79,20 +79,20 @@ def _unreadable(file: Path, error: Exception) -> UserError:
     if refused:
         return UserError(
             "a pickle that asks for more than tensors, and was not opened",
-            place=str(file),
+            location=str(file),
             value=refused[1],
             expected="tensors, numbers, texts and containers of them",
-            mend="Where you trust its source, save its tensors alone with safetensors.torch.save_file.",
+            hint="Where you trust its source, save its tensors alone with safetensors.torch.save_file.",
         )
     if "TorchScript" in str(error):
         return UserError(
             "a TorchScript program, not weights",
-            place=str(file),
+            location=str(file),
             expected="a state dict",
-            mend="Where you trust its source, save its `state_dict()` with safetensors.torch.save_file.",
+            hint="Where you trust its source, save its `state_dict()` with safetensors.torch.save_file.",
         )
     reason = (str(error).split("\n")[0] or type(error).__name__)[:160]
-    return UserError(f"a damaged file ({reason})", place=str(file), expected=WHOLE, mend="Download it again.")
+    return UserError(f"a damaged file ({reason})", location=str(file), expected=WHOLE, hint="Download it again.")
 
 
 def _weights(content: Any, file: Path, key: str | None) -> dict[str, Tensor]:
@@ -101,25 +101,25 @@ def _weights(content: Any, file: Path, key: str | None) -> dict[str, Tensor]:
         if key is not None and key not in sets:
             raise UserError(
                 "no weights under that name",
-                place=f"{file} --key",
+                location=f"{file} --key",
                 value=key,
                 expected=" or ".join(map(str, sets)) or "none: leave --key out",
-                mend=nearest(key, map(str, sets)),
+                hint=nearest(key, map(str, sets)),
             )
         if len(sets) > 1 and key is None:
             raise UserError(
                 "several sets of weights",
-                place=str(file),
+                location=str(file),
                 value=", ".join(map(str, sets)),
                 expected="one",
-                mend=f"Say which, such as `--key {next(iter(sets))}`.",
+                hint=f"Say which, such as `--key {next(iter(sets))}`.",
             )
         found = sets[key or next(iter(sets))] if sets else _tensors(content)
         if found:
             return found
     raise UserError(
         "no weights in this file",
-        place=str(file),
+        location=str(file),
         value=type(content).__name__,
         expected="a mapping from names to tensors, alone or under a name such as `model`",
     )

@@ -44,21 +44,21 @@ def write(model: nn.Module, example: Tensor, target: Path, form: str) -> list[st
             found = (_onnx if form == "onnx" else _torch_export)(model, example, target)
         except ImportError as error:
             raise UserError(
-                f"{error.name} is not installed", place=f"--format {form}", mend="pip install 'maekit[onnx]'"
+                f"{error.name} is not installed", location=f"--format {form}", hint="pip install 'maekit[onnx]'"
             ) from error
         except Exception as error:  # the exporters raise what their many passes happen to raise
             _remove(target)
             raise UserError(
                 f"this model cannot be written as {form} ({_cause(error)})",
-                place=str(target),
-                mend="The other of onnx and torch_export may; `--format safetensors` always does.",
+                location=str(target),
+                hint="The other of onnx and torch_export may; `--format safetensors` always does.",
             ) from error
     difference = ((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12)).item()
     if not difference < CLOSE:
         _remove(target)
         raise UserError(
             "the graph computes something else and was removed",
-            place=str(target),
+            location=str(target),
             value=difference,
             expected=f"a relative difference under {CLOSE}",
         )
@@ -66,21 +66,23 @@ def write(model: nn.Module, example: Tensor, target: Path, form: str) -> list[st
         f"in: signal {_shape(example)}; out: output {_shape(expected)}",
         f"run again on {len(example)} samples: differs by {difference:.1e} of the largest output",
     ]
-    beside = _beside(target)
-    return [*notes, f"the weights stand in {beside}, which goes where the graph goes"] if beside.exists() else notes
+    auxiliary = _auxiliary(target)
+    return (
+        [*notes, f"the weights stand in {auxiliary}, which goes where the graph goes"] if auxiliary.exists() else notes
+    )
 
 
 def _shape(x: Tensor) -> str:
     return f"({', '.join(['batch', *map(str, x.shape[1:])])}) {str(x.dtype).removeprefix('torch.')}"
 
 
-def _beside(target: Path) -> Path:
+def _auxiliary(target: Path) -> Path:
     """Where torch's exporter puts weights that one ONNX file cannot hold."""
     return target.with_name(f"{target.name}.data")
 
 
 def _remove(target: Path) -> None:
-    for path in (target, _beside(target)):
+    for path in (target, _auxiliary(target)):
         path.unlink(missing_ok=True)
 
 

@@ -93,12 +93,12 @@ def write(weights: Weights, channels: int, patch: tuple[int, int]) -> Weights:
             found[theirs[stem] + name[len(stem) :]] = value
             continue
         stack, _, number, *inner, kind = name.split(".")
-        place = f"{'vit.encoder.layer' if stack == 'encoder' else 'decoder.decoder_layers'}.{number}"
+        location = f"{'vit.encoder.layer' if stack == 'encoder' else 'decoder.decoder_layers'}.{number}"
         if inner == ["attn", "qkv"]:
             for which, third in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                found[f"{place}.attention.attention.{which}.{kind}"] = third.contiguous()
+                found[f"{location}.attention.attention.{which}.{kind}"] = third.contiguous()
         else:
-            found[f"{place}.{parts['.'.join(inner)]}.{kind}"] = value
+            found[f"{location}.{parts['.'.join(inner)]}.{kind}"] = value
     return found
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maekit import api
-from maekit.build.experiment import Absent, Setup, set_up_without_data
+from maekit.build.experiment import Absent, Experiment, build_experiment_without_data
 from maekit.build.models import make_task
 from maekit.build.weights import IMPORTED, INITIALISED, Differences, Weights, check_patches, differences, resampled
 from maekit.config.load import LoadedRecipe, load_recipe
@@ -68,14 +68,14 @@ def import_weights(
         UserError: a folder that is taken, a file that cannot be read, weights that do not fit.
     """
     if run.exists():
-        raise UserError("would overwrite what is there", place=str(run), mend="Choose another folder with --to.")
+        raise UserError("would overwrite what is there", location=str(run), hint="Choose another folder with --to.")
     if layout not in get_args(Layout):
         raise UserError(
             "no such layout",
-            place="--layout",
+            location="--layout",
             value=layout,
             expected=" or ".join(get_args(Layout)),
-            mend=nearest(layout, get_args(Layout)),
+            hint=nearest(layout, get_args(Layout)),
         )
     weights = read_tensors(file, key)
     layout = _recognised(weights, file, layout)
@@ -83,14 +83,14 @@ def import_weights(
     loaded = load_recipe(recipe, overrides)
     classes = len(found["head.weight"]) if "head.weight" in found else 0
     _same_purpose(loaded, file, classes)
-    setup = set_up_without_data(loaded, classes, fit=True)
+    experiment = build_experiment_without_data(loaded, classes, fit=True)
     torch.manual_seed(loaded.recipe.seed)
-    task = make_task(setup)
+    task = make_task(experiment)
     if not isinstance(api.encoder_of(task), Encoder):
         raise UserError(
             "weights of other people's code are those of transformers",
             value=loaded.recipe.model.backbone.name,
-            place=loaded.locate("model", "backbone", "name"),
+            location=loaded.locate("model", "backbone", "name"),
             expected="a recipe with the backbone transformer",
         )
     own = task.state_dict()
@@ -101,7 +101,7 @@ def import_weights(
     check_patches(own, found, file)
     notes = [f"{len(weights)} tensors, layout {layout}"]
     for name in [n for n in own if n.endswith("pos_embed") and n in found and found[n].shape[1] != own[n].shape[1]]:
-        before, found[name] = found[name], resampled(found[name], setup.adapter.patchifier.grid_size)
+        before, found[name] = found[name], resampled(found[name], experiment.adapter.patchifier.grid_size)
         if found[name] is not before:
             notes.append(f"{name} resampled from {before.shape[1]} to {found[name].shape[1]} positions")
     found |= {name: value for name, value in own.items() if name.startswith("front.")}
@@ -111,7 +111,9 @@ def import_weights(
     source = {"file": file.name, "sha256": _sha256(file), "layout": layout, "key": key}
     folder = Run(run)
     with folder.owned():
-        api.describe(folder, setup, Process(0, 1, torch.device("cpu")), f"{file.name}, SHA-256 {source['sha256']}")
+        api.save_run_metadata(
+            folder, experiment, Process(0, 1, torch.device("cpu")), f"{file.name}, SHA-256 {source['sha256']}"
+        )
         stated = {**source, "notes": notes, INITIALISED: wrong.missing, "left out": wrong.unexpected}
         folder.write_text(IMPORTED, json.dumps(stated, indent=1))
         checkpoint.save(
@@ -138,30 +140,30 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
     if form not in get_args(Format):
         raise UserError(
             "no such format",
-            place="--format",
+            location="--format",
             value=form,
             expected=" or ".join(get_args(Format)),
-            mend=nearest(form, get_args(Format)),
+            hint=nearest(form, get_args(Format)),
         )
     if target.exists():
-        raise UserError("would overwrite what is there", place=str(target), mend="Choose another name with --to.")
+        raise UserError("would overwrite what is there", location=str(target), hint="Choose another name with --to.")
     target.parent.mkdir(parents=True, exist_ok=True)
     if form in ("onnx", "torch_export"):
         from maekit.interop import graph
 
-        setup, task = api.open_run(run, overrides=overrides, data=False)
-        return graph.write(Served(task).eval(), _example(setup), target, form)
-    setup, task = api.open_run(run, overrides=overrides, data=False)
+        experiment, task = api.open_run(run, overrides=overrides, data=False)
+        return graph.write(Served(task).eval(), _example(experiment), target, form)
+    experiment, task = api.open_run(run, overrides=overrides, data=False)
     if form == "safetensors":
         return _saved(task.state_dict(), target)
-    weights, patchifier = _plain(task, run, form), setup.adapter.patchifier
+    weights, patchifier = _plain(task, run, form), experiment.adapter.patchifier
     if not isinstance(patchifier, GridPatchifier) or len(patchifier.patch_size) != 2:
         raise UserError(
             "only samples of two axes have this layout",
-            place=str(run),
+            location=str(run),
             value=patchifier.grid_size,
             expected="height and width",
-            mend="Use --format safetensors.",
+            hint="Use --format safetensors.",
         )
     channels, (p1, p2) = patchifier.sample_shape[0], patchifier.patch_size
     if form == "official":
@@ -173,7 +175,7 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
     try:
         config = huggingface.config(task.model, patchifier, isinstance(task.model.target, PatchNormTarget))
     except ValueError as error:
-        raise UserError(str(error), place=str(run), mend="Use --format timm or safetensors.") from error
+        raise UserError(str(error), location=str(run), hint="Use --format timm or safetensors.") from error
     target.mkdir()
     (target / "config.json").write_text(json.dumps(config, indent=1))
     return _saved(huggingface.write(weights, channels, (p1, p2)), target / "model.safetensors")
@@ -185,40 +187,40 @@ def _recognised(weights: Weights, file: Path, wanted: str) -> str:
         own = any(name.startswith(("encoder.", "model.encoder.")) for name in weights)
         raise UserError(
             "names of no layout that is known" if found is None else f"names of the layout {found}",
-            place=str(file),
+            location=str(file),
             value=", ".join(list(weights)[:4]),
             expected="those of the MAE authors, timm or Hugging Face's ViTMAE"
             if wanted == "auto"
             else f"those of {wanted}",
-            mend="These are maekit's own: `maekit finetune --from FILE` takes them as they are." if own else "",
+            hint="These are maekit's own: `maekit finetune --from FILE` takes them as they are." if own else "",
         )
     return found if wanted == "auto" else wanted
 
 
 def _same_purpose(loaded: LoadedRecipe, file: Path, classes: int) -> None:
     """A head goes with a recipe for one, and an autoencoder (or an encoder alone) with a pretraining recipe."""
-    place, task = loaded.locate("task", "name"), loaded.recipe.task.name
+    location, task = loaded.locate("task", "name"), loaded.recipe.task.name
     if task not in ("pretraining", "classification"):
         raise UserError(
             "weights of other people's code are those of an autoencoder or a classifier",
-            place=place,
+            location=location,
             value=task,
             expected="a recipe of the task pretraining or classification",
         )
     if classes and task == "pretraining":
         raise UserError(
             "weights of a classifier",
-            place=str(file),
+            location=str(file),
             value=f"a head of {classes} classes",
             expected="a recipe of the task classification",
-            mend="Name the fine-tuning recipe.",
+            hint="Name the fine-tuning recipe.",
         )
     if not classes and task == "classification":
         raise UserError(
             "weights without a head",
-            place=str(file),
+            location=str(file),
             expected="a head, for a recipe of the task classification",
-            mend="Name the pretraining recipe (with --partial where there is no decoder), then `maekit finetune --from` the run.",
+            hint="Name the pretraining recipe (with --partial where there is no decoder), then `maekit finetune --from` the run.",
         )
 
 
@@ -234,10 +236,10 @@ def _same_head(task: Transfer, found: Weights, file: Path) -> None:
         settings = " ".join(f"--set task.{part.replace(': ', '=')}" for part in theirs.split(", "))
         raise UserError(
             "a classifier of another kind",
-            place=str(file),
+            location=str(file),
             value=theirs,
             expected=f"{mine}, as in the recipe",
-            mend=f"Add {settings}, or name another recipe.",
+            hint=f"Add {settings}, or name another recipe.",
         )
 
 
@@ -254,9 +256,9 @@ def _fitted(own: Weights, found: Weights, file: Path, partial: bool) -> Differen
     if wrong.of_another_shape or (any(wrong) and not partial):
         raise UserError(
             f"weights that do not fit; {wrong.told(own)}",
-            place=str(file),
+            location=str(file),
             expected="all weights of this recipe's model",
-            mend="Check the sizes of the recipe's model; --partial leaves out what is not known, and initialises what is missing.",
+            hint="Check the sizes of the recipe's model; --partial leaves out what is not known, and initialises what is missing.",
         )
     for name in wrong.unexpected:
         del found[name]
@@ -293,8 +295,8 @@ def _plain(task: Task, run: Path, form: str) -> Weights:
     if reason:
         raise UserError(
             f"the layout {form} cannot say {reason}",
-            place=str(run),
-            mend="`--format safetensors` keeps everything, under maekit's own names.",
+            location=str(run),
+            hint="`--format safetensors` keeps everything, under maekit's own names.",
         )
     wanted = ["encoder.", "norm.", "head."] if isinstance(task, Classification) else ["encoder."]
     if form != "timm":
@@ -335,27 +337,29 @@ class Served(nn.Module):
         return self.task.model.encoder(self.task.front(signal, None)[0])
 
 
-def _example(setup: Setup) -> Tensor:
+def _example(experiment: Experiment) -> Tensor:
     """Two prepared samples: real ones, measured throughout; noise where nothing but their kind is known of the data.
 
     Raises:
         UserError: there are none.
     """
-    if isinstance(setup.source, Absent):
+    if isinstance(experiment.source, Absent):
         noise = np.random.default_rng(0).integers(
-            0, 256, (2, len(setup.source.info.channels), 256, 256), dtype=np.uint8
+            0, 256, (2, len(experiment.source.info.channels), 256, 256), dtype=np.uint8
         )
-        prepared = [setup.adapter.prepare(Sample(signal, None, None, "", "noise"))[0] for signal in noise]
+        prepared = [experiment.adapter.prepare(Sample(signal, None, None, "", "noise"))[0] for signal in noise]
         return torch.from_numpy(np.stack(prepared))
     whole = (
         signal
-        for indices in (setup.split[name] for name in ("test", "validation", "train"))
-        for signal, valid in (setup.adapter.prepare(setup.source[int(i)]) for i in indices)
+        for indices in (experiment.split[name] for name in ("test", "validation", "train"))
+        for signal, valid in (experiment.adapter.prepare(experiment.source[int(i)]) for i in indices)
         if valid is None or valid.all()
     )
     signals = list(islice(whole, 2))
     if not signals:
-        raise UserError("no sample that was measured throughout, to try the graph on", place=setup.recipe.data.root)
+        raise UserError(
+            "no sample that was measured throughout, to try the graph on", location=experiment.recipe.data.root
+        )
     return torch.from_numpy(np.stack(signals * (2 // len(signals))))
 
 

@@ -16,7 +16,7 @@ import torch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from maekit.metrics.similarity import Likeness
+    from maekit.metrics.similarity import Similarity
 
 Array = Any
 THRESHOLDS = np.linspace(0.5, 0.9, 9)
@@ -47,7 +47,7 @@ def match(
     group: NDArray[np.int64],
     groups: int,
     classes: int,
-    likeness: Likeness,
+    similarity: Similarity,
 ) -> Matches:
     """Give each detection, the surest first, the most alike true object of its class that is still free, at each threshold.
 
@@ -56,7 +56,7 @@ def match(
         objects: of each sample (object, columns..., class).
         group: of each sample, a number below `groups`.
         groups, classes: how many.
-        likeness: of two objects.
+        similarity: of two objects.
     """
     truth = np.zeros((groups, classes))
     scores, kinds, of, rights = [], [], [], []
@@ -71,7 +71,7 @@ def match(
         right = np.zeros((len(found), len(THRESHOLDS)), dtype=bool)
         if len(true):
             one, other = torch.from_numpy(true)[None, :, :-1], torch.from_numpy(found)[:, None, :-2]
-            alike = likeness(one, other, torch.from_numpy(kind_of_true)[None]).numpy()
+            alike = similarity(one, other, torch.from_numpy(kind_of_true)[None]).numpy()
             alike = np.where(kind[:, None] == kind_of_true, alike, -1.0)
             for t, threshold in enumerate(THRESHOLDS):
                 right[:, t] = _greedy(alike, threshold)

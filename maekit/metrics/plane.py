@@ -69,7 +69,7 @@ class Plane:
         """Of the cell at some place, along both axes."""
         return (self.at(cells + 0.5) - self.at(cells - 0.5)).abs().clamp(min=1e-9)
 
-    def place(self, where: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
+    def location(self, where: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
         """Cartesian: to the right and straight ahead, in the unit of the distance.
 
         Raises:
@@ -86,18 +86,18 @@ class Plane:
         """
         return self._polar(where)[0]
 
-    def likeness(
-        self, one: Float[Tensor, "... 2"], other: Float[Tensor, "... 2"], tolerance: Float[Tensor, "..."]
+    def similarity(
+        self, one: Float[Tensor, "... 2"], other: Float[Tensor, "... 2"], kappa: Float[Tensor, "..."]
     ) -> Float[Tensor, "..."]:
         """Object location similarity exp(-d^2 / (2 s^2 kappa)): d between the places, s the distance of `one` from the sensor.
 
         Source: Wang et al., RODNet, IEEE JSTSP 2021, as its published evaluation computes it.
 
         Args:
-            tolerance: kappa, of the class.
+            kappa: kappa, of the class.
         """
-        apart = (self.place(one) - self.place(other)).square().sum(-1)
-        return torch.exp(-apart / (2 * self.distance(one).square() * tolerance))
+        apart = (self.location(one) - self.location(other)).square().sum(-1)
+        return torch.exp(-apart / (2 * self.distance(one).square() * kappa))
 
     def _polar(self, where: Tensor) -> tuple[Tensor, Tensor]:
         if self.angle is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from maekit.metrics.plane import Plane
 
 
-class Likeness(ABC):
+class Similarity(ABC):
     """From objects (..., column) to a number from 0 to 1; the first two columns are coordinates. Shapes broadcast."""
 
     @abstractmethod
@@ -24,25 +24,25 @@ class Likeness(ABC):
         """Of objects of the same class `kind`; of what is NaN it is 0."""
 
 
-class LocationSimilarity(Likeness):
-    """OLS = exp(-d^2 / (2 s^2 kappa)), s the distance of `one` from the sensor; see `Plane.likeness`.
+class LocationSimilarity(Similarity):
+    """OLS = exp(-d^2 / (2 s^2 kappa)), s the distance of `one` from the sensor; see `Plane.similarity`.
 
     Args:
         plane: where coordinates lie.
-        tolerances: kappa of each class.
+        kappa: kappa of each class.
     """
 
-    def __init__(self, plane: Plane, tolerances: Sequence[float]) -> None:
-        self.plane, self.tolerances = plane, torch.tensor(list(tolerances))
+    def __init__(self, plane: Plane, kappa: Sequence[float]) -> None:
+        self.plane, self.kappa = plane, torch.tensor(list(kappa))
 
     def __call__(
         self, one: Float[Tensor, "... column"], other: Float[Tensor, "... column"], kind: Int[Tensor, "..."]
     ) -> Float[Tensor, "..."]:
-        kappa = self.tolerances.to(one)[kind.clamp(min=0)]
-        return self.plane.likeness(one[..., :2], other[..., :2], kappa).nan_to_num(0.0)
+        own_kappa = self.kappa.to(one)[kind.clamp(min=0)]
+        return self.plane.similarity(one[..., :2], other[..., :2], own_kappa).nan_to_num(0.0)
 
 
-class Overlap(Likeness):
+class Overlap(Similarity):
     """Intersection over union of boxes: columns are the centre and the extent along both axes."""
 
     def __call__(
@@ -56,11 +56,11 @@ class Overlap(Likeness):
         return (shared / total.clamp(min=1e-12)).nan_to_num(0.0)
 
 
-def likeness_of(plane: Plane, tolerances: Sequence[float] | None, boxes: bool) -> Likeness:
+def similarity_of(plane: Plane, kappa: Sequence[float] | None, boxes: bool) -> Similarity:
     """The one that the options of detection ask for.
 
     Raises:
-        ValueError: no tolerances, or axes that are no places, and no boxes.
+        ValueError: no kappa, or axes that are no places, and no boxes.
     """
     if boxes:
         return Overlap()
@@ -68,6 +68,6 @@ def likeness_of(plane: Plane, tolerances: Sequence[float] | None, boxes: bool) -
         raise ValueError(
             f"objects over {' and '.join(plane.axes)} have no location similarity, which needs a distance and an angle: give `boxes: true`"
         )
-    if tolerances is None:
-        raise ValueError("give `tolerances`, a number for each class, or `boxes: true`")
-    return LocationSimilarity(plane, tolerances)
+    if kappa is None:
+        raise ValueError("give `kappa`, a number for each class, or `boxes: true`")
+    return LocationSimilarity(plane, kappa)

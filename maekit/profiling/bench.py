@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from maekit import api, plugins
-from maekit.build.experiment import LABELLED_TASKS, Setup
+from maekit.build.experiment import LABELLED_TASKS, Experiment
 from maekit.build.models import make_task
 from maekit.config.data_spec import load_spec
 from maekit.config.load import load_recipe
@@ -23,7 +23,7 @@ from maekit.errors import UserError
 from maekit.profiling import dry_run, memory_estimate, step_timing
 from maekit.report.content import Table
 from maekit.report.quantities import duration, operations, size
-from maekit.training.distributed import joined
+from maekit.training.distributed import init_distributed
 from maekit.training.step import Step
 
 if TYPE_CHECKING:
@@ -90,16 +90,16 @@ def bench(
     """
     loaded = load_recipe(recipe, overrides)
     missing = not _is_there(loaded)
-    with TemporaryDirectory() as scratch, joined(device) as process:
+    with TemporaryDirectory() as scratch, init_distributed(device) as process:
         if synthetic or missing:
-            setup = random_setup(loaded, samples or RANDOM_SAMPLES, lengths or {})
+            experiment = random_setup(loaded, samples or RANDOM_SAMPLES, lengths or {})
             torch.manual_seed(loaded.recipe.seed)
-            task = make_task(setup)
+            task = make_task(experiment)
         else:
             start = api.RANDOM if loaded.recipe.task.name in LABELLED_TASKS else None
-            setup, task = api.started(loaded, start, Path(scratch))
-        training = setup.some_samples("train", augment=True)
-        shape = dry_run.Shape(loaded.recipe, len(training), len(setup.split["validation"]), process.world_size)
+            experiment, task = api.prepare_training(loaded, start, Path(scratch))
+        training = experiment.some_samples("train", augment=True)
+        shape = dry_run.Shape(loaded.recipe, len(training), len(experiment.split["validation"]), process.world_size)
         few = dry_run.some(training)
         flops = memory_estimate.product_flops(task, few)
         memory = memory_estimate.step_memory(task, few, shape.micro_batch, loaded.recipe, process)
@@ -108,7 +108,10 @@ def bench(
         found = dry_run.paced(step, to_device(dry_run.cycled(few, number), process.device), shape, seconds)
         workers = loaded.recipe.training.workers
         whole_step = number == shape.micro_batch
-        uses = (lambda batch: None, step_timing.learner(step, shape.accumulation if whole_step else None))
+        uses = (
+            lambda batch: None,
+            step_timing.learner(step, shape.gradient_accumulation_steps if whole_step else None),
+        )
         rates = []
         for use in uses:
             with closing(
@@ -124,7 +127,7 @@ def bench(
         known = samples is not None or not (synthetic or missing)
         step_rate = shape.recipe.training.batch_size / found.step(shape.share)
         facts = [
-            *([("samples", _random_words(setup, missing, samples, lengths))] if synthetic or missing else []),
+            *([("samples", _random_words(experiment, missing, samples, lengths))] if synthetic or missing else []),
             ("device", _device(process, step)),
             ("batch", dry_run.batch_words(shape) + ("" if whole_step else f"; timed in micro-batches of {number}")),
             ("parameters", dry_run.parameter_words(task)),
@@ -150,7 +153,7 @@ def table(found: Bench) -> Table:
     return Table(found.recipe, columns, rows)
 
 
-def random_setup(loaded: LoadedRecipe, samples: int, lengths: Mapping[str, int]) -> Setup:
+def random_setup(loaded: LoadedRecipe, samples: int, lengths: Mapping[str, int]) -> Experiment:
     """The setup of a recipe on random samples, all of them in the training split; nothing is estimated from them.
 
     Raises:
@@ -158,7 +161,7 @@ def random_setup(loaded: LoadedRecipe, samples: int, lengths: Mapping[str, int])
     """
     recipe = loaded.recipe
     spec = load_spec(recipe.data.spec, loaded.path.parent)
-    kind = plugins.find("adapters", recipe.adapter.name, place=loaded.locate("adapter", "name"))
+    kind = plugins.find("adapters", recipe.adapter.name, location=loaded.locate("adapter", "name"))
     labels = recipe.task.name in LABELLED_TASKS
     source = RandomSource(spec, recipe.data.window, samples=samples, lengths=lengths, labels=labels)
     adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
@@ -166,7 +169,7 @@ def random_setup(loaded: LoadedRecipe, samples: int, lengths: Mapping[str, int])
         source.shape = adapter.patchifier.sample_shape
     nothing = np.array([], dtype=np.int64)
     split = {"train": np.arange(samples), "validation": nothing, "test": nothing}
-    return Setup(loaded, spec, source, split, adapter)
+    return Experiment(loaded, spec, source, split, adapter)
 
 
 def _is_there(loaded: LoadedRecipe) -> bool:
@@ -206,8 +209,8 @@ def _peak(process: Process) -> str:
     return f"{size(found['tensors'])} of tensors, {size(found['reserved'])} reserved"
 
 
-def _random_words(setup: Setup, missing: bool, samples: int | None, lengths: Mapping[str, int] | None) -> str:
-    why = f"no data at {setup.recipe.data.root}: " if missing else ""
+def _random_words(experiment: Experiment, missing: bool, samples: int | None, lengths: Mapping[str, int] | None) -> str:
+    why = f"no data at {experiment.recipe.data.root}: " if missing else ""
     return (
         f"{why}random ones of the right shape, so nothing is read or decoded and only the step's time is the recipe's"
     )
@@ -232,7 +235,7 @@ def read_lengths(given: Sequence[str]) -> dict[str, int]:
         name, _, length = text.partition("=")
         if not name or not length.isdecimal() or int(length) < 1:
             raise UserError(
-                "not a length of an axis", place="--axis", value=text, expected="NAME=NUMBER, e.g. time=500"
+                "not a length of an axis", location="--axis", value=text, expected="NAME=NUMBER, e.g. time=500"
             )
         found[name] = int(length)
     return found

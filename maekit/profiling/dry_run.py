@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from maekit import api
-from maekit.build.experiment import Setup
+from maekit.build.experiment import Experiment
 from maekit.config.load import load_recipe
 from maekit.data.loading import collate, to_device
 from maekit.data.sampler import BatchSampler, Key
@@ -24,7 +24,7 @@ from maekit.report.quantities import duration, size
 from maekit.studies import methods, study
 from maekit.studies.jobs import is_done
 from maekit.training import checkpoint
-from maekit.training.distributed import Process, joined
+from maekit.training.distributed import Process, init_distributed
 from maekit.training.step import Step
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Shape:
     world_size: int
 
     @property
-    def accumulation(self) -> int:
+    def gradient_accumulation_steps(self) -> int:
         return self.recipe.training.micro_batches(self.world_size)
 
     @property
@@ -73,7 +73,7 @@ class Shape:
 
     @property
     def micro_batch(self) -> int:
-        return self.share // self.accumulation
+        return self.share // self.gradient_accumulation_steps
 
     @property
     def steps(self) -> int:
@@ -90,9 +90,9 @@ class Shape:
         return BatchSampler(
             self.samples,
             self.recipe.training.batch_size,
-            accumulation=self.accumulation,
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
             world_size=self.world_size,
-            epoch_samples=self.recipe.schedule.epoch_samples,
+            samples_per_epoch=self.recipe.schedule.samples_per_epoch,
         )
 
     def seconds(self, found: Pace, reading: float, *, step: float | None = None) -> float:
@@ -132,19 +132,19 @@ def plan(
         UserError: whatever training itself would find wrong before its first step, and a step that does not fit the GPU.
     """
     name = "cpu" if device == "meta" else device
-    with TemporaryDirectory() as scratch, joined(name) as process:
+    with TemporaryDirectory() as scratch, init_distributed(name) as process:
         if device == "meta":
             process = Process(process.rank, process.world_size, torch.device("meta"))
-        setup, task = api.started(loaded, start, Path(scratch))
-        recipe, training = loaded.recipe, setup.some_samples("train", augment=True)
-        shape = Shape(recipe, len(training), len(setup.split["validation"]), process.world_size)
+        experiment, task = api.prepare_training(loaded, start, Path(scratch))
+        recipe, training = loaded.recipe, experiment.some_samples("train", augment=True)
+        shape = Shape(recipe, len(training), len(experiment.split["validation"]), process.world_size)
         steps = shape.steps
         few = some(training)
         memory = memory_estimate.step_memory(task, few, shape.micro_batch, recipe, process)
         facts = [
-            ("data", _data(setup)),
-            ("split", ", ".join(f"{side} {len(setup.split[side]):,}" for side in ("train", "validation", "test"))),
-            ("sample", _sample(setup, few)),
+            ("data", _data(experiment)),
+            ("split", ", ".join(f"{side} {len(experiment.split[side]):,}" for side in ("train", "validation", "test"))),
+            ("sample", _sample(experiment, few)),
             (
                 "steps",
                 f"{steps:,} an epoch, {steps * recipe.schedule.epochs:,} in {recipe.schedule.epochs:,} epochs{_left_out(shape)}",
@@ -200,9 +200,9 @@ def paced(step: Step, batch: Batch, shape: Shape, seconds: float) -> Pace:
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"a micro-batch of {shape.micro_batch} does not fit the GPU",
-            place="training.micro_batch",
+            location="training.micro_batch",
             value=str(error).split(". ")[0],
-            mend=f"Try `--set training.micro_batch={max(shape.micro_batch // 2, 1)}`, or `training.activation_checkpointing=true`.",
+            hint=f"Try `--set training.micro_batch={max(shape.micro_batch // 2, 1)}`, or `training.activation_checkpointing=true`.",
         ) from error
 
 
@@ -242,8 +242,8 @@ def read_seconds(training: Samples, number: int, workers: int) -> float:
 def batch_words(shape: Shape) -> str:
     """How the effective batch is made up."""
     made = [f"{shape.micro_batch:,} at once"]
-    if shape.accumulation > 1:
-        made.append(f"{shape.accumulation} accumulated")
+    if shape.gradient_accumulation_steps > 1:
+        made.append(f"{shape.gradient_accumulation_steps} accumulated")
     if shape.world_size > 1:
         made.append(f"{shape.world_size} processes")
     return f"{shape.recipe.training.batch_size:,} a step: " + " x ".join(made)
@@ -302,16 +302,16 @@ def _disk(task: Task, recipe: Recipe, runs: Path, memory: Memory) -> list[tuple[
     ]
 
 
-def _data(setup: Setup) -> str:
-    source = setup.source
+def _data(experiment: Experiment) -> str:
+    source = experiment.source
     groups = len(set(source.groups.tolist()))
-    found = f"{len(source):,} samples in {groups:,} group{'s' if groups > 1 else ''} ({setup.spec.name}, {setup.recipe.data.root})"
+    found = f"{len(source):,} samples in {groups:,} group{'s' if groups > 1 else ''} ({experiment.spec.name}, {experiment.recipe.data.root})"
     dropped: dict[str, int] = getattr(source, "dropped", {})
     return found + "".join(f"; {number:,} left out: {reason}" for reason, number in dropped.items())
 
 
-def _sample(setup: Setup, few: Batch) -> str:
-    patchifier, signal = setup.adapter.patchifier, few["signal"]
+def _sample(experiment: Experiment, few: Batch) -> str:
+    patchifier, signal = experiment.adapter.patchifier, few["signal"]
     shape = " x ".join(map(str, patchifier.sample_shape))
     grid = " x ".join(map(str, patchifier.grid_size))
     return f"{shape}, {int(np.prod(patchifier.grid_size)):,} patches ({grid}) of {patchifier.patch_dim:,}; {size(signal[0].nbytes)} to the device"
@@ -346,10 +346,10 @@ def study_plans(planned: study.Plan, *, jobs: int = 1, device: str | None = None
     }
     distinct: dict[str, list[methods.Training]] = {}
     for name, training in trainings.items():  # those that differ in seed and fold alone take the same time
-        place = "/".join(
+        location = "/".join(
             part for part in name.rsplit("-", 1)[0].split("/") if not re.fullmatch(r"seed\d+(_fold\d+)?", part)
         )
-        distinct.setdefault(f"{training.recipe}: {place}", []).append(training)
+        distinct.setdefault(f"{training.recipe}: {location}", []).append(training)
     looked_at = list(distinct.values())[:: max(len(distinct) // MOST_TIMED, 1)]
     plans = []
     for some_ in looked_at:

@@ -92,7 +92,7 @@ def step_memory(task: Task, batch: Batch, samples: int, recipe: Recipe, process:
             live.peak = live.now
             optimizer = sum(t.nbytes for t in tree_iter(dict(step.optimizer.state)) if isinstance(t, Tensor))
             loss = torch.zeros((), device=device)
-            for _ in range(min(step.accumulation, 2)):
+            for _ in range(min(step.gradient_accumulation_steps, 2)):
                 loss += step.learn(_empty(batch, samples, device))
             step.update(loss)
         gradients = sum(p.nbytes for p in trained)

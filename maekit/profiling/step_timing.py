@@ -64,7 +64,7 @@ def pace(step: Step, batch: Batch, seconds: float) -> Pace:
 
     def rows() -> None:
         with torch.no_grad(), step.precision():
-            step.task.rows(batch)
+            step.task.eval_step(batch)
 
     whole()  # makes the optimizer's state, compiles
     learning = timed(learn, process, seconds / 2)
@@ -131,7 +131,7 @@ def batches(samples: Samples, size: int, process: Process, *, workers: int, seed
         seed=seed,
         rank=process.rank,
         world_size=process.world_size,
-        epoch_samples=max(len(samples), together),
+        samples_per_epoch=max(len(samples), together),
     )
     feed = loader(samples, sampler, workers=workers, pin=process.device.type == "cuda")
     for epoch in count():

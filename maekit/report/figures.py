@@ -19,7 +19,7 @@ Axes: TypeAlias = Any
 Figure: TypeAlias = Any
 """matplotlib's; its own types give every array as a union that nothing can be done with."""
 Draw = Callable[..., None]
-Rows = Sequence[dict[str, Any]]
+EvalRows = Sequence[dict[str, Any]]
 Label = tuple[float, str, str]
 """Height in data units, text, colour."""
 
@@ -33,7 +33,7 @@ TRIVIAL = {"loss_mean_patch": ("mean patch", ORANGE), "loss_interpolation": ("in
 COUNTS_UP_TO = 15
 
 
-def curves(rows: Rows) -> list[Picture]:
+def curves(rows: EvalRows) -> list[Picture]:
     """Loss beside the trivial predictors, task metrics, learning rate and collapse monitor against epochs.
 
     Args:
@@ -185,7 +185,7 @@ def agreement(predicted: NDArray[np.float64], label: NDArray[np.float64], unit: 
         return Picture((fragment(pair), fragment(spread)), "Predictions against labels, and their agreement", caption)
 
 
-def _loss(training: Rows, validation: Rows, last: float) -> Picture:
+def _loss(training: EvalRows, validation: EvalRows, last: float) -> Picture:
     with styled():
         figure = _figure(PANEL)
         axes = figure.subplots()
@@ -214,7 +214,7 @@ def _loss(training: Rows, validation: Rows, last: float) -> Picture:
         return Picture((fragment(figure),), what, f"{what}." if trivial else "")
 
 
-def _single(parts: Sequence[tuple[str, Rows, str]], last: float, alt: str) -> Picture:
+def _single(parts: Sequence[tuple[str, EvalRows, str]], last: float, alt: str) -> Picture:
     """One quantity a part, one above the other, each with its last value at the end of its line."""
     with styled():
         figure = _figure(PANEL)
@@ -230,7 +230,7 @@ def _single(parts: Sequence[tuple[str, Rows, str]], last: float, alt: str) -> Pi
         return Picture((fragment(figure),), alt)
 
 
-def _line(axes: Axes, rows: Rows, name: str, label: str, colour: str, **style: Any) -> list[Label]:
+def _line(axes: Axes, rows: EvalRows, name: str, label: str, colour: str, **style: Any) -> list[Label]:
     """Draw a column of the rows; gives what is to be written at its end."""
     points = [(row["epoch"], float(row[name])) for row in rows if _is_finite(row.get(name))]
     if not points:

@@ -74,7 +74,7 @@ def compare(
     for metric, path in given.items():
         if path is not None and metric not in downstream:
             raise UserError(
-                f"the reference of this run has no {metric!r} to compare with", place=f"--{metric}", value=str(path),
+                f"the reference of this run has no {metric!r} to compare with", location=f"--{metric}", value=str(path),
                 expected=", ".join(f"--{m}" for m in downstream) or "no option of this kind for this run",
             )
     own = _measured(run, recipe, split, overrides, device)
@@ -129,8 +129,8 @@ def _recipe(run: Path) -> Recipe:
     if not stated.is_file():
         near = [path.parent.name for path in run.parent.glob("*/recipe.yaml")] if run.parent.is_dir() else []
         raise UserError(
-            "no run here", place=str(run), expected="the folder of a run, with recipe.yaml and metrics.jsonl",
-            mend=nearest(run.name, near) or "Runs stand below --runs (default `runs`), by the recipe's name.",
+            "no run here", location=str(run), expected="the folder of a run, with recipe.yaml and metrics.jsonl",
+            hint=nearest(run.name, near) or "Runs stand below --runs (default `runs`), by the recipe's name.",
         )
     return load_recipe(stated).recipe
 
@@ -144,9 +144,9 @@ def _reference(recipe: Recipe, run: Path) -> tuple[Reference, str, dict[str, str
         return only, f"{reference.source} (of the pretraining it started from, {start})", {metric: OF_A_LABELLED_RUN}
     if recipe.reference is None:
         raise UserError(
-            "its recipe names no reference", place=str(run / "recipe.yaml"), value=recipe.name,
+            "its recipe names no reference", location=str(run / "recipe.yaml"), value=recipe.name,
             expected="`reference: {metrics: {accuracy: 0.85}, tolerance: {accuracy: 0.002}, source: ...}`",
-            mend="A reference belongs to one recipe and is not taken over with `extends`.",
+            hint="A reference belongs to one recipe and is not taken over with `extends`.",
         )
     return recipe.reference, recipe.reference.source, {}
 
@@ -177,7 +177,7 @@ def _gives(metric: str, run: Path, recipe: Recipe) -> None:
     tune = recipe.task.options.get("tune", "full")
     if recipe.task.name != "classification" or tune not in DOWNSTREAM[metric]:
         raise UserError(
-            "not the kind of run that this option takes", place=f"--{metric}",
+            "not the kind of run that this option takes", location=f"--{metric}",
             value=f"{run}: task {recipe.task.name}" + (f", tune {tune}" if recipe.task.name == "classification" else ""),
             expected="a classification with tune " + " or ".join(DOWNSTREAM[metric]),
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from maekit.build.experiment import Setup
+from maekit.build.experiment import Experiment
 from maekit.build.weights import require_decoder
 from maekit.data.loading import collate
 from maekit.data.sampler import Key
@@ -43,7 +43,7 @@ class Reconstructed:
     `off` is the mean absolute error of what was removed, `off_interpolation` that of interpolation from what is visible.
     """
 
-    place: str
+    location: str
     original: Any
     masked: Any
     reconstruction: Any
@@ -55,14 +55,14 @@ class Reconstructed:
 
 @torch.no_grad()
 def reconstruct_samples(
-    setup: Setup, task: Pretraining, count: int, *, statistics: Statistics = "neighbours", side: str = ""
+    experiment: Experiment, task: Pretraining, count: int, *, statistics: Statistics = "neighbours", side: str = ""
 ) -> list[Reconstructed]:
     """Mask and reconstruct the first samples of a side (test, else validation, else training), spread evenly.
 
     Visible patches are shown as they are; only removed ones are predictions.
     """
-    side = side or next(name for name in ("test", "validation", "train") if len(setup.split[name]))
-    samples = setup.some_samples(side)
+    side = side or next(name for name in ("test", "validation", "train") if len(experiment.split[name]))
+    samples = experiment.some_samples(side)
     chosen = torch.linspace(0, len(samples) - 1, min(count, len(samples))).long().tolist()
     batch = collate([samples[Key(0, i)] for i in chosen])
     task.eval().cpu()
@@ -71,7 +71,7 @@ def reconstruct_samples(
     output = model(x, valid=valid, noise=batch["noise"])
     patches = model.patchifier.patchify(x)
     visible = ~output.mask if valid is None else ~output.mask & valid
-    rows = task.rows(batch)
+    rows = task.eval_step(batch)
     found = []
     turned = turn_back(task, patches, output.pred, visible, statistics)
     between = trivial.interpolation(model.patchifier, patches, visible)
@@ -79,13 +79,13 @@ def reconstruct_samples(
         mixed = torch.where(output.mask[i, :, None], turned[i], patches[i])
         shown = torch.where(visible[i, :, None], patches[i], torch.nan)
         measured = patches[i] if valid is None else torch.where(valid[i, :, None], patches[i], torch.nan)
-        original, masked, whole = (_in_units(setup, part) for part in (measured, shown, mixed))
+        original, masked, whole = (_in_units(experiment, part) for part in (measured, shown, mixed))
         removed = np.isnan(masked) & np.isfinite(original)
-        guessed = _in_units(setup, torch.where(output.mask[i, :, None], between[i], patches[i]))
+        guessed = _in_units(experiment, torch.where(output.mask[i, :, None], between[i], patches[i]))
         off = [float(np.abs(one - original)[removed].mean()) for one in (whole, guessed)]
         scored = rows["scored"][i].clamp(min=1)
         losses = {name: (rows[name][i] / scored).item() for name in ("loss", "loss_mean_patch")}
-        found.append(Reconstructed(setup.source[int(samples.indices[index])].place, original, masked, whole, **losses,
+        found.append(Reconstructed(experiment.source[int(samples.indices[index])].location, original, masked, whole, **losses,
                                    off=off[0], off_interpolation=off[1]))
     return found
 
@@ -100,9 +100,9 @@ def turn_back(task: Pretraining, patches: Tensor, pred: Tensor, visible: Tensor,
     own = target.statistics(patches)
     if own is None:
         raise UserError(
-            "predictions of this target cannot be turned back into a sample", place="model.target",
+            "predictions of this target cannot be turned back into a sample", location="model.target",
             value=type(target).__name__, expected="a run with the target raw, patch_norm or pca",
-            mend="Its losses are in the report, beside predictors without learning.",
+            hint="Its losses are in the report, beside predictors without learning.",
         )
     pred = target.as_patches(pred)
     if statistics == "neighbours":
@@ -135,20 +135,20 @@ def explain(task: Pretraining, statistics: Statistics) -> str:
     return EXPLANATION["raw" if isinstance(target, RawTarget) else statistics]
 
 
-def pictures(setup: Setup, task: Pretraining, count: int, statistics: Statistics = "neighbours") -> list[Picture]:
+def pictures(experiment: Experiment, task: Pretraining, count: int, statistics: Statistics = "neighbours") -> list[Picture]:
     """A figure for each sample: original, what the model saw, reconstruction."""
-    unit = setup.adapter.unit.split(" re ")[0]  # a difference of levels has no reference
-    alone = " The model saw this signal alone, and none of those beside it." if setup.beside else ""
+    unit = experiment.adapter.unit.split(" re ")[0]  # a difference of levels has no reference
+    alone = " The model saw this signal alone, and none of those beside it." if experiment.auxiliary else ""
     how, of = explain(task, statistics), f" {unit}" if unit else ""
     return [
         figures.reconstruction(
-            setup.adapter.draw,
+            experiment.adapter.draw,
             [("original", one.original), ("visible", one.masked), ("reconstruction", one.reconstruction)],
-            caption=f"{one.place}. Loss {one.loss:.3f}; predicting the mean patch {one.loss_mean_patch:.3f}. What was removed is off "
+            caption=f"{one.location}. Loss {one.loss:.3f}; predicting the mean patch {one.loss_mean_patch:.3f}. What was removed is off "
             f"by {one.off:.3g}{of} on average, interpolation from what is visible by {one.off_interpolation:.3g}{of}.{alone} {how}",
             shared=one.original,
         )
-        for one in reconstruct_samples(setup, task, count, statistics=statistics)
+        for one in reconstruct_samples(experiment, task, count, statistics=statistics)
     ]
 
 
@@ -163,28 +163,28 @@ def reconstruct(
     if statistics not in ("true", "neighbours"):
         raise UserError(
             "no such way to turn predictions back",
-            place="--statistics",
+            location="--statistics",
             value=statistics,
             expected="true or neighbours",
         )
-    setup, task = open_run(run, overrides=overrides)
+    experiment, task = open_run(run, overrides=overrides)
     if not isinstance(task, Pretraining):
-        raise UserError("not a pretraining run", place=str(run), value=setup.recipe.task.name, expected="pretraining")
+        raise UserError("not a pretraining run", location=str(run), value=experiment.recipe.task.name, expected="pretraining")
     if isinstance(task, JointPretraining) and (why := undrawable(task)):
-        raise UserError(why, place=str(run), expected="a run with `task.masked` above 0",
-                        mend="Its report says how often the signals of a moment are told from those of others.")
+        raise UserError(why, location=str(run), expected="a run with `task.masked` above 0",
+                        hint="Its report says how often the signals of a moment are told from those of others.")
     paths = [output / f"reconstruction_{i}.svg" for i in range(count)]
     require_decoder(run)
     there = [str(path) for path in paths if path.exists()]
     if there:
-        raise UserError("would overwrite what is there", place=there[0], mend="Choose another folder.")
+        raise UserError("would overwrite what is there", location=there[0], hint="Choose another folder.")
     output.mkdir(parents=True, exist_ok=True)
-    made = pictures(setup, task, count, statistics)  # type: ignore[arg-type]
+    made = pictures(experiment, task, count, statistics)  # type: ignore[arg-type]
     for path, picture in zip(paths, made, strict=False):
         path.write_text(picture.svg)
     return [(path, picture.caption) for path, picture in zip(paths, made, strict=False)]
 
 
-def _in_units(setup: Setup, patches: Tensor) -> Any:
-    x = setup.adapter.patchifier.unpatchify(patches[None])
-    return setup.adapter.front.to_units(x)[0].numpy()
+def _in_units(experiment: Experiment, patches: Tensor) -> Any:
+    x = experiment.adapter.patchifier.unpatchify(patches[None])
+    return experiment.adapter.front.to_units(x)[0].numpy()

@@ -11,7 +11,7 @@ import numpy as np
 
 from maekit.runs import report_objects
 from maekit import api
-from maekit.build.experiment import Setup
+from maekit.build.experiment import Experiment
 from maekit.build.weights import lacks_decoder
 from maekit.runs.compare import comparison_or_none
 from maekit.runs.reconstruct import pictures, undrawable
@@ -39,7 +39,7 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
     Raises:
         UserError: no run there.
     """
-    setup, task = api.open_run(run, overrides=overrides)
+    experiment, task = api.open_run(run, overrides=overrides)
     rows = Run(run).rows()
     shown: list[Picture] = []
     tables = list(extra)
@@ -50,21 +50,21 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
         elif why := undrawable(task):
             verdict += f" There are no pictures: {why}."
         else:
-            shown = pictures(setup, task, PICTURES)
+            shown = pictures(experiment, task, PICTURES)
     elif isinstance(task, Tokenizing):
         verdict, good = pretraining_verdict(rows)
         used = next((row for row in reversed(rows) if "codes_used" in row), None)
         if used:
             verdict += f" {used['codes_used']:.0f} of {task.tokenizer.vocabulary} codes in use (perplexity {used['perplexity']:.0f})."
     elif isinstance(task, Detection):
-        verdict, more, shown = report_objects.of_detection(run, setup, task, overrides, device)
+        verdict, more, shown = report_objects.of_detection(run, experiment, task, overrides, device)
         good, tables = None, [*tables, *more]
     else:
-        verdict, good, tables, shown = _labelled(run, setup, [*tables], overrides, device)
+        verdict, good, tables, shown = _labelled(run, experiment, [*tables], overrides, device)
     if (comparison := comparison_or_none(run)) is not None:
         tables.append(comparison)
     content = Content(
-        title=setup.recipe.name, verdict=verdict, good=good, curves=figures.curves(rows),
+        title=experiment.recipe.name, verdict=verdict, good=good, curves=figures.curves(rows),
         pictures_title="Reconstructions" if isinstance(task, Pretraining) else "Predictions",
         pictures=shown,
         tables=tables, recipe=(run / "recipe.yaml").read_text(),
@@ -112,30 +112,30 @@ def _of_signals_together(row: dict[str, Any]) -> str:
 
 
 def _labelled(
-    run: Path, setup: Setup, tables: list[Table], overrides: Sequence[str], device: str | None
+    run: Path, experiment: Experiment, tables: list[Table], overrides: Sequence[str], device: str | None
 ) -> tuple[str, bool | None, list[Table], list[Picture]]:
-    side = "test" if len(setup.split["test"]) else "validation"
-    if not len(setup.split[side]):
+    side = "test" if len(experiment.split["test"]) else "validation"
+    if not len(experiment.split[side]):
         return "There is no test or validation split to judge this run by.", None, tables, []
     metrics, found = api.predictions(run, side=side, overrides=overrides, device=device, alone=True)
     output, label = found["output"], found["label"]
-    wanted = probe.shown_metrics(setup)
+    wanted = probe.shown_metrics(experiment)
     rows: list[list[Any]] = [["this run", *(metrics[name] for name in wanted)]]
-    truth = setup.labels[setup.split[side]]
+    truth = experiment.labels[experiment.split[side]]
     best: dict[str, float] = {}
     if side == "test":
-        for name, values in probe.without_learning(setup).items():
-            score = probe.score(setup, values, truth)
+        for name, values in probe.without_learning(experiment).items():
+            score = probe.score(experiment, values, truth)
             rows.append([name, *(score[metric] for metric in wanted)])
             best[name] = score[wanted[0]]
-    unit = setup.spec.label.unit if setup.spec.label else ""
+    unit = experiment.spec.label.unit if experiment.spec.label else ""
     tables.append(
         Table(f"Metrics on the {side} split", ["", *wanted], rows, f"{len(label)} samples of groups never trained on.")
     )
-    if setup.source.classes:
-        counts = np.zeros((len(setup.source.classes),) * 2, dtype=np.int64)
+    if experiment.source.classes:
+        counts = np.zeros((len(experiment.source.classes),) * 2, dtype=np.int64)
         np.add.at(counts, (label, output.argmax(1)), 1)
-        picture = figures.confusion(counts, setup.source.classes)
+        picture = figures.confusion(counts, experiment.source.classes)
         good = all(metrics["accuracy"] > value for value in best.values()) if best else None
     else:
         picture = figures.agreement(output, label, unit)

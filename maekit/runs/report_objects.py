@@ -22,7 +22,7 @@ from maekit.tasks.detection import present
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from maekit.build.experiment import Setup
+    from maekit.build.experiment import Experiment
     from maekit.metrics.average_precision import Matches
     from maekit.tasks.detection import Detection
 
@@ -32,11 +32,11 @@ EVERY_ONE = np.ones(1)
 
 
 def of_detection(
-    run: Path, setup: Setup, task: Detection, overrides: Sequence[str], device: str | None
+    run: Path, experiment: Experiment, task: Detection, overrides: Sequence[str], device: str | None
 ) -> tuple[str, list[Table], list[Picture]]:
     """Verdict, tables and pictures of a detection run on its test split, or on validation where that is empty."""
-    side = "test" if len(setup.split["test"]) else "validation"
-    if not len(setup.split[side]):
+    side = "test" if len(experiment.split["test"]) else "validation"
+    if not len(experiment.split[side]):
         return "There is no test or validation split to judge this run by.", [], []
     metrics, rows = api.predictions(run, side=side, overrides=overrides, device=device, alone=True)
     matched = task.matched(rows["detections"], rows["objects"])
@@ -49,7 +49,7 @@ def of_detection(
     for number in np.flatnonzero(matched.truth[0] > 0):
         curve = curve_of(matched, EVERY_ONE, int(number))
         curves.append((task.classes[number], curve.recall[:, 0], curve.best[:, 0]))
-    pictures = [precision_recall(curves, float(THRESHOLDS[0])), *_samples(setup, task, rows, score, side)]
+    pictures = [precision_recall(curves, float(THRESHOLDS[0])), *_samples(experiment, task, rows, score, side)]
     verdict = (
         f"AP {metrics['ap']:.3f} on the {side} split (AP50 {metrics['ap50']:.3f}, AR {metrics['ar']:.3f}): {known} objects in "
         f"{len(rows['index'])} samples. It was not compared with what needs no learning."
@@ -82,39 +82,39 @@ def _table(task: Detection, found: Matches, metrics: dict[str, float], score: fl
         at = [right / kept.sum() if kept.any() else np.nan, right / there]
         rows.append(["all (AP, AR: mean of classes)", int(there), metrics["ap"], metrics["ap50"], metrics["ar"], *at])
     names = ["", "objects", "AP", "AP50", "AR", f"precision from {score:.2f}", f"recall from {score:.2f}"]
-    likeness = "overlap of boxes"
-    if isinstance(task.likeness, LocationSimilarity):
-        likeness = "location similarity, tolerances " + ", ".join(
-            f"{value:g}" for value in task.likeness.tolerances.tolist()
+    similarity = "overlap of boxes"
+    if isinstance(task.similarity, LocationSimilarity):
+        similarity = "location similarity, kappa " + ", ".join(
+            f"{value:g}" for value in task.similarity.kappa.tolist()
         )
     note = (
-        f"{samples} samples of groups never trained on. AP and AR: means over likeness 0.5 to 0.9 ({likeness}), AP50 at 0.5. Last columns, at "
+        f"{samples} samples of groups never trained on. AP and AR: means over likeness 0.5 to 0.9 ({similarity}), AP50 at 0.5. Last columns, at "
         f"likeness 0.5: with all detections of a score of {score:.2f} or more, at which the two are best together on this very split."
     )
     return Table(f"Objects found on the {side} split", names, rows, note)
 
 
-def _samples(setup: Setup, task: Detection, rows: dict[str, NDArray[Any]], score: float, side: str) -> list[Picture]:
+def _samples(experiment: Experiment, task: Detection, rows: dict[str, NDArray[Any]], score: float, side: str) -> list[Picture]:
     """Some that have objects, evenly spread."""
     found, objects = present(rows["detections"]), present(rows["objects"])
     some = np.flatnonzero([len(true) > 0 for true in objects])
     chosen = some[np.unique(((np.arange(SAMPLES) + 0.5) / SAMPLES * len(some)).astype(int))]
-    scenes = Scenes(setup, task)
+    scenes = Scenes(experiment, task)
     pictures = []
     for i in chosen.tolist():
-        sample = setup.source[int(rows["index"][i])]
-        name, picture = _picture(setup, task, int(rows["index"][i]))
+        sample = experiment.source[int(rows["index"][i])]
+        name, picture = _picture(experiment, task, int(rows["index"][i]))
         kept = found[i][found[i][:, -1] >= score].astype(np.float64)
         scene = scenes.scene(sample, kept, objects[i].astype(np.float64), picture)
-        alt = f"{len(kept)} objects found and {len(objects[i])} true ones in {sample.place}"
-        caption = f"{sample.place}, of the {side} split. Found with a score of {score:.2f} or more."
-        pictures.append(scenes.view(scene, beside=name, page=True).picture(alt, caption))
+        alt = f"{len(kept)} objects found and {len(objects[i])} true ones in {sample.location}"
+        caption = f"{sample.location}, of the {side} split. Found with a score of {score:.2f} or more."
+        pictures.append(scenes.view(scene, auxiliary=name, page=True).picture(alt, caption))
     return pictures
 
 
-def _picture(setup: Setup, task: Detection, index: int) -> tuple[str, NDArray[np.float64] | None]:
+def _picture(experiment: Experiment, task: Detection, index: int) -> tuple[str, NDArray[np.float64] | None]:
     """Name and picture of the same moment, where the recording has one."""
-    source = setup.source
+    source = experiment.source
     if not isinstance(source, HDF5Windows):
         return "", None
     number, start = source.positions[index]
@@ -122,5 +122,5 @@ def _picture(setup: Setup, task: Detection, index: int) -> tuple[str, NDArray[np
     rate = recording.rate_hz if source.reader.row_axis == TIME else None
     first = round(start * (rate or 1))
     with open_hdf5(recording.file) as file:
-        moments = Moments(task, setup.spec, file, recording, source.reader)
+        moments = Moments(task, experiment.spec, file, recording, source.reader)
         return moments.name, moments.picture(first, min(first + recording.length, recording.rows))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.adapter import Detector
-    from maekit.build.experiment import Setup
-    from maekit.metrics.similarity import Likeness
+    from maekit.build.experiment import Experiment
+    from maekit.metrics.similarity import Similarity
 
 Array = Any
 BUMP = 2.0
@@ -27,11 +27,11 @@ LEAST = 0.01
 """Probability below which a class of a detection is not said at all."""
 
 
-def detect(setup: Setup, detector: Detector, side: str, *, boxes: bool = False) -> list[Array]:
+def detect(experiment: Experiment, detector: Detector, side: str, *, boxes: bool = False) -> list[Array]:
     """What a detector finds, every detection of the class that is the most frequent among the training objects.
 
     Args:
-        setup: data with labels that are tables of objects.
+        experiment: data with labels that are tables of objects.
         detector: of the adapter.
         side: of the split.
         boxes: with extents, for likeness by overlap.
@@ -43,17 +43,17 @@ def detect(setup: Setup, detector: Detector, side: str, *, boxes: bool = False) 
     Raises:
         UserError: no objects in the data, or boxes of a detector that has no extents.
     """
-    kinds = np.concatenate([one[:, -1] for one in objects(setup, "train")])
+    kinds = np.concatenate([one[:, -1] for one in objects(experiment, "train")])
     usual = np.bincount(kinds.astype(np.int64)).argmax() if len(kinds) else 0
-    columns = _columns(setup, detector, boxes)
+    columns = _columns(experiment, detector, boxes)
     return [
         np.column_stack([rows[:, columns], np.full(len(rows), float(usual)), rows[:, 2]])
-        for rows in _found(setup, detector, side)
+        for rows in _found(experiment, detector, side)
     ]
 
 
 def detect_and_classify(
-    setup: Setup, detector: Detector, side: str, likeness: Likeness, *, boxes: bool = False
+    experiment: Experiment, detector: Detector, side: str, similarity: Similarity, *, boxes: bool = False
 ) -> list[Array]:
     """What a detector finds, of every class with the probability that a logistic regression gives it.
 
@@ -63,8 +63,8 @@ def detect_and_classify(
     what is detected of it: the median of what both coordinates are off on the training samples is added.
 
     Args:
-        setup, detector, side, boxes: as in `detect`.
-        likeness: of two objects.
+        experiment, detector, side, boxes: as in `detect`.
+        similarity: of two objects.
 
     Returns:
         As `detect`; a detection is there once for each class of a probability of 0.01 or more, which is its score.
@@ -72,11 +72,11 @@ def detect_and_classify(
     Raises:
         UserError: as `detect`.
     """
-    columns = _columns(setup, detector, boxes)
-    found, true = _found(setup, detector, "train"), objects(setup, "train", boxes=boxes)
+    columns = _columns(experiment, detector, boxes)
+    found, true = _found(experiment, detector, "train"), objects(experiment, "train", boxes=boxes)
     kinds, apart = [], [np.zeros((0, 2))]
     for rows, ours in zip(found, true, strict=True):
-        given = matched(rows[:, [*columns, 2]], ours, likeness)
+        given = matched(rows[:, [*columns, 2]], ours, similarity)
         there = given >= 0
         kinds.append(np.full(len(rows), -1))
         kinds[-1][there] = ours[given[there], -1]
@@ -89,7 +89,7 @@ def detect_and_classify(
     shift = {kind: np.median(off[kind_of[kind_of >= 0] == kind], axis=0) for kind in set(kind_of.tolist()) - {-1}}
     probability = _classifier(known, kind_of)
     said = []
-    for rows in _found(setup, detector, side):
+    for rows in _found(experiment, detector, side):
         each = [np.zeros((0, len(columns) + 2))]
         for kind, values in probability(_features(rows)).items():
             sure = values >= LEAST
@@ -100,18 +100,18 @@ def detect_and_classify(
     return said
 
 
-def constant(setup: Setup, *, boxes: bool = False) -> Array:
+def constant(experiment: Experiment, *, boxes: bool = False) -> Array:
     """The same objects for any sample: the places where those of each class were most often in training, and how often.
 
     Returns:
         (object, columns) as of `detect`; with `boxes` all have the median extents of training.
     """
-    plane, most = plane_of(setup), 20
-    true = [torch.from_numpy(rows) for rows in objects(setup, "train", boxes=boxes)]
+    plane, most = plane_of(experiment), 20
+    true = [torch.from_numpy(rows) for rows in objects(experiment, "train", boxes=boxes)]
     if not any(len(rows) for rows in true):
         return np.zeros((0, 6 if boxes else 4))
     together = torch.nn.utils.rnn.pad_sequence(true, batch_first=True, padding_value=torch.nan)
-    classes = len(setup.source.classes or ("object",))
+    classes = len(experiment.source.classes or ("object",))
     total = torch.zeros(classes, *plane.shape)
     for some in torch.split(together, 64):
         cells, kinds = plane.cells(some[..., :2]).float(), some[..., -1].nan_to_num().long()
@@ -122,51 +122,51 @@ def constant(setup: Setup, *, boxes: bool = False) -> Array:
     return rows[score > 0].numpy()
 
 
-def objects(setup: Setup, side: str, *, boxes: bool = False) -> list[Array]:
+def objects(experiment: Experiment, side: str, *, boxes: bool = False) -> list[Array]:
     """Of each sample of a side the true objects: both coordinates, with `boxes` both extents, class (0 where there are none).
 
     Raises:
         UserError: no tables of objects, or a column that they lack.
     """
-    return objects_of(setup, setup.split[side], boxes=boxes)
+    return objects_of(experiment, experiment.split[side], boxes=boxes)
 
 
-def objects_of(setup: Setup, indices: NDArray[np.int64], *, boxes: bool = False) -> list[Array]:
+def objects_of(experiment: Experiment, indices: NDArray[np.int64], *, boxes: bool = False) -> list[Array]:
     """As `objects`, of samples by their indices in the source."""
-    names = setup.source.objects
+    names = experiment.source.objects
     if names is None:
         raise UserError(
-            "labels that are no objects", place=setup.spec.name, expected="`label.objects` in the data spec"
+            "labels that are no objects", location=experiment.spec.name, expected="`label.objects` in the data spec"
         )
-    plane = plane_of(setup)
+    plane = plane_of(experiment)
     missing = [
         name for name in (*plane.axes, *(f"{axis}{EXTENT}" for axis in plane.axes if boxes)) if name not in names
     ]
     if missing:
         raise UserError(
             "objects without a column",
-            place=setup.spec.name,
+            location=experiment.spec.name,
             value=", ".join(missing),
             expected=f"one of {', '.join(names)}",
         )
-    table = torch.from_numpy(np.asarray(setup.labels[indices], dtype=np.float64))
+    table = torch.from_numpy(np.asarray(experiment.labels[indices], dtype=np.float64))
     return present(shown(table, names, plane, boxes=boxes).numpy())
 
 
-def matched(found: Array, true: Array, likeness: Likeness) -> NDArray[np.int64]:
+def matched(found: Array, true: Array, similarity: Similarity) -> NDArray[np.int64]:
     """Of each detection the number of the object that it is given, -1 where it is given none.
 
     Args:
         found: (detection, columns..., score).
         true: (object, columns..., class).
-        likeness: of two objects.
+        similarity: of two objects.
     """
     given = np.full(len(found), -1)
     if not len(found) or not len(true):
         return given
     of = torch.from_numpy(true[:, -1].astype(np.int64))[None]
     one, other = torch.from_numpy(true)[None, :, :-1], torch.from_numpy(found)[:, None, :-1]
-    alike = likeness(one, other, of).numpy()
+    alike = similarity(one, other, of).numpy()
     free = np.ones(len(true), dtype=bool)
     for row in np.argsort(-found[:, -1], kind="stable"):
         candidates = np.where(free, alike[row], -1.0)
@@ -199,13 +199,13 @@ def _features(rows: Array) -> Array:
     return rows[:, 2:]
 
 
-def _found(setup: Setup, detector: Detector, side: str) -> list[Array]:
-    return [detector.find(setup.source[int(i)]) for i in setup.split[side]]
+def _found(experiment: Experiment, detector: Detector, side: str) -> list[Array]:
+    return [detector.find(experiment.source[int(i)]) for i in experiment.split[side]]
 
 
-def _columns(setup: Setup, detector: Detector, boxes: bool) -> list[int]:
+def _columns(experiment: Experiment, detector: Detector, boxes: bool) -> list[int]:
     """Of a detection: its coordinates, and with boxes its extents."""
-    wanted = [f"{axis}{EXTENT}" for axis in plane_of(setup).axes if boxes]
+    wanted = [f"{axis}{EXTENT}" for axis in plane_of(experiment).axes if boxes]
     missing = [name for name in wanted if name not in detector.features]
     if missing:
         raise UserError(

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from maekit.report.content import Picture
 from maekit.report.figures import PANEL, label_ends
 from maekit.report.svg import BLUE, GREEN, INK, ORANGE, fragment, styled
-from maekit.studies.results import Arm, Measured, Study, best
+from maekit.studies.results import Method, PointResult, Study, best
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Line = tuple[str, list[tuple[Any, Arm]], bool]
+Line = tuple[str, list[tuple[Any, Method]], bool]
 """Name, arms by value of the swept key, and whether it is a yardstick rather than what is swept."""
 
 COLOURS = (BLUE, ORANGE, GREEN, "#a35bb8", "#8f7a10", "#c9486b")
@@ -57,7 +57,7 @@ def curves(study: Study) -> list[Picture]:
 
 def _swept(study: Study, along: str) -> list[Line]:
     """One line for each setting of the keys beside the one along the axis; beside them what was not pretrained."""
-    lines: dict[str, list[tuple[Any, Arm]]] = {}
+    lines: dict[str, list[tuple[Any, Method]]] = {}
     for point in study.points:
         name = ", ".join(
             _word(v) if isinstance(v, str) else f"{k} {_word(v)}" for k, v in point.over.items() if k != along
@@ -66,7 +66,7 @@ def _swept(study: Study, along: str) -> list[Line]:
     return [(name, found, False) for name, found in lines.items()] + _yardsticks(study, study.points, along)
 
 
-def _of_arms(study: Study, points: Sequence[Measured], along: str) -> list[Line]:
+def _of_arms(study: Study, points: Sequence[PointResult], along: str) -> list[Line]:
     """One line for each trained arm."""
     smoothed = ", median of "
     names = [
@@ -76,7 +76,7 @@ def _of_arms(study: Study, points: Sequence[Measured], along: str) -> list[Line]
     return lines + _yardsticks(study, points, along)
 
 
-def _yardsticks(study: Study, points: Sequence[Measured], along: str) -> list[Line]:
+def _yardsticks(study: Study, points: Sequence[PointResult], along: str) -> list[Line]:
     """What the swept key does not train; one of the points where several share a value."""
     unlearned = [arm for arm in points[0].of("unlearned") if ", median of " not in arm.name]
     names = [name for name in YARDSTICKS if points[0].arm(name)] if study.kind == "sweep" else []
@@ -90,7 +90,7 @@ def _yardsticks(study: Study, points: Sequence[Measured], along: str) -> list[Li
     return found
 
 
-def _arm(point: Measured, name: str) -> Arm:
+def _arm(point: PointResult, name: str) -> Method:
     found = point.arm(name)
     assert found is not None
     return found

@@ -36,7 +36,7 @@ LOOK_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True)
-class Cell:
+class Job:
     """One result.
 
     Attributes:
@@ -81,7 +81,7 @@ def is_done(folder: Path, name: str) -> bool:
     return _path(folder, name).is_file()
 
 
-def run_cells(folder: Path, cells: Sequence[Cell], *, jobs: int = 1, tell: Tell = lambda line: None) -> None:
+def run_jobs(folder: Path, cells: Sequence[Job], *, jobs: int = 1, tell: Tell = lambda line: None) -> None:
     """Compute what is missing, in the order of `cells` as far as what they need allows.
 
     Args:
@@ -137,7 +137,7 @@ def _listen(workers: dict[Any, BaseProcess], tell: Tell, caught: Sequence[int]) 
             raise StoppedError("stopped; the same command goes on from there", 128 + caught[0])
 
 
-def _worker(folder: Path, cells: Sequence[Cell], jobs: int, files: Sequence[Path], level: int, to: Connection) -> None:
+def _worker(folder: Path, cells: Sequence[Job], jobs: int, files: Sequence[Path], level: int, to: Connection) -> None:
     import torch
 
     logging.basicConfig(level=level, format="%(message)s")
@@ -152,7 +152,7 @@ def _worker(folder: Path, cells: Sequence[Cell], jobs: int, files: Sequence[Path
         to.send(RuntimeError(traceback.format_exc()))
 
 
-def _work(folder: Path, cells: Sequence[Cell], tell: Tell) -> None:
+def _work(folder: Path, cells: Sequence[Job], tell: Tell) -> None:
     """Compute cells until all are there, leaving alone what another process works on."""
     left = list(cells)
     while left:
@@ -164,7 +164,7 @@ def _work(folder: Path, cells: Sequence[Cell], tell: Tell) -> None:
             time.sleep(LOOK_AGAIN_S)
 
 
-def _computed(folder: Path, cell: Cell, told: str, tell: Tell) -> bool:
+def _computed(folder: Path, cell: Job, told: str, tell: Tell) -> bool:
     """Whether the cell is there now: not where another process has it, or something it needs is missing."""
     if not all(is_done(folder, name) for name in cell.needs):
         return False

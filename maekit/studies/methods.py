@@ -11,8 +11,8 @@ import numpy as np
 
 from maekit import api
 from maekit.build import training_stats
-from maekit.build.experiment import Setup, set_up
-from maekit.build.models import likeness_of_objects
+from maekit.build.experiment import Experiment, build_experiment
+from maekit.build.models import object_similarity
 from maekit.config.load import load_recipe
 from maekit.studies import detection_baselines, probe
 from maekit.tasks.detection import present
@@ -57,11 +57,11 @@ class Tuning(Training):
         run = api.finetune(self.recipe, start, overrides=self.named, runs=self.runs, device=self.device).folder
         _, rows = api.predictions(run, device=self.device)
         if "detections" in rows:
-            setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
-            return _result(setup, rows["index"], {self.arm: present(rows["detections"])})
+            experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
+            return _result(experiment, rows["index"], {self.arm: present(rows["detections"])})
         output = rows["output"].argmax(1) if rows["output"].ndim == 2 else rows["output"]
-        setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
-        found = _result(setup, rows["index"], {self.arm: output})
+        experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
+        found = _result(experiment, rows["index"], {self.arm: output})
         if "uncertainty" in rows:
             found["uncertainty"] = {self.arm: _plain(rows["uncertainty"])}
             said = np.round(rows["log_probability"].astype(np.float64), 2).tolist()
@@ -82,16 +82,16 @@ class Probing:
     device: str | None
 
     def __call__(self, base: Result | None = None) -> Result:
-        setup = set_up(load_recipe(self.recipe, self.overrides))
+        experiment = build_experiment(load_recipe(self.recipe, self.overrides))
         if base is None:
             _, task = api.random_task(self.pretraining, overrides=self.pretraining_overrides)
         else:
             _, task = api.open_run(self.runs / base["run"])
-        features = probe.embed(setup, task, self.device)
-        predicted, indices = probe.probe(setup, features)
-        near, _ = probe.neighbours(setup, features)
+        features = probe.embed(experiment, task, self.device)
+        predicted, indices = probe.probe(experiment, features)
+        near, _ = probe.neighbours(experiment, features)
         arms = {f"{self.arm}, linear probe": predicted, f"{self.arm}, nearest neighbours": near}
-        return _result(setup, indices, arms)
+        return _result(experiment, indices, arms)
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,9 @@ class RawInput:
     overrides: tuple[str, ...]
 
     def __call__(self) -> Result:
-        setup = set_up(load_recipe(self.recipe, self.overrides))
-        predicted, indices = probe.probe(setup, partial(probe.raw, setup))
-        return _result(setup, indices, {"raw input, linear model": predicted})
+        experiment = build_experiment(load_recipe(self.recipe, self.overrides))
+        predicted, indices = probe.probe(experiment, partial(probe.raw, experiment))
+        return _result(experiment, indices, {"raw input, linear model": predicted})
 
 
 @dataclass(frozen=True)
@@ -115,14 +115,14 @@ class Constant:
     overrides: tuple[str, ...]
 
     def __call__(self) -> Result:
-        setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
-        if setup.source.objects is not None:
-            test = setup.split["test"]
-            always = [detection_baselines.constant(setup, boxes=_boxes(setup))] * len(test)
-            found = _result(setup, test, {"constant (where objects were in training)": always})
+        experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
+        if experiment.source.objects is not None:
+            test = experiment.split["test"]
+            always = [detection_baselines.constant(experiment, boxes=_boxes(experiment))] * len(test)
+            found = _result(experiment, test, {"constant (where objects were in training)": always})
             return found | {"pace": None}
-        pace = training_stats.pace_of(setup)
-        found = _result(setup, setup.split["test"], dict([probe.constant(setup)]))
+        pace = training_stats.pace_of(experiment)
+        found = _result(experiment, experiment.split["test"], dict([probe.constant(experiment)]))
         return found | {"pace": None if pace is None else asdict(pace)}
 
 
@@ -134,40 +134,40 @@ class Estimators:
     overrides: tuple[str, ...]
 
     def __call__(self) -> Result:
-        setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
-        if setup.source.objects is not None:
-            detectors = setup.adapter.detectors()
+        experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
+        if experiment.source.objects is not None:
+            detectors = experiment.adapter.detectors()
             told = {
-                name: detection_baselines.detect(setup, one, "test", boxes=_boxes(setup))
+                name: detection_baselines.detect(experiment, one, "test", boxes=_boxes(experiment))
                 for name, one in detectors.items()
             }
-            return _result(setup, setup.split["test"], told)
-        estimators = {} if setup.source.classes else setup.adapter.estimators()
-        found = {name: probe.estimates(setup, estimate) for name, estimate in estimators.items()}
-        return _result(setup, setup.split["test"], found)
+            return _result(experiment, experiment.split["test"], told)
+        estimators = {} if experiment.source.classes else experiment.adapter.estimators()
+        found = {name: probe.estimates(experiment, estimate) for name, estimate in estimators.items()}
+        return _result(experiment, experiment.split["test"], found)
 
 
 @dataclass(frozen=True)
-class Shallow:
+class ObjectClassifierBaseline:
     """The adapter's detectors, and a logistic regression that tells classes and nothing apart by what they say of each detection."""
 
     recipe: Path
     overrides: tuple[str, ...]
 
     def __call__(self) -> Result:
-        setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
-        likeness, boxes = likeness_of_objects(setup), _boxes(setup)
+        experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
+        similarity, boxes = object_similarity(experiment), _boxes(experiment)
         found = {
             f"{name}, logistic regression": detection_baselines.detect_and_classify(
-                setup, one, "test", likeness, boxes=boxes
+                experiment, one, "test", similarity, boxes=boxes
             )
-            for name, one in setup.adapter.detectors().items()
+            for name, one in experiment.adapter.detectors().items()
         }
-        return _result(setup, setup.split["test"], found)
+        return _result(experiment, experiment.split["test"], found)
 
 
 @dataclass(frozen=True)
-class Ceiling:
+class Oracle:
     """The candidate closest to the label, which no method can know; and to another window's label, for chance.
 
     Where an adapter's candidates are many, one of them is close to any label: the second number says how close.
@@ -177,19 +177,21 @@ class Ceiling:
     overrides: tuple[str, ...]
 
     def __call__(self) -> Result:
-        setup = set_up(load_recipe(self.recipe, self.overrides), fit=False)
-        test = setup.split["test"]
-        labels = setup.labels[test].astype(np.float64)
+        experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
+        test = experiment.split["test"]
+        labels = experiment.labels[test].astype(np.float64)
         permuted = np.random.default_rng(0).permutation(labels)
         arms: dict[str, Array] = {}
         others: dict[str, list[Any]] = {}
-        candidates: dict[str, Any] = {} if setup.source.classes else getattr(setup.adapter, "candidates", dict)()
+        candidates: dict[str, Any] = (
+            {} if experiment.source.classes else getattr(experiment.adapter, "candidates", dict)()
+        )
         for name, candidate in candidates.items():
-            of = [np.asarray(candidate(setup.source[int(i)]), dtype=np.float64).ravel() for i in test]
+            of = [np.asarray(candidate(experiment.source[int(i)]), dtype=np.float64).ravel() for i in test]
             arms[f"ceiling: {name}"] = _closest(of, labels)
             arms[f"ceiling: {name}, {CHANCE}"] = _closest(of, permuted)
             others[f"ceiling: {name}, {CHANCE}"] = _plain(permuted)
-        return _result(setup, test, arms) | {"labels": others}
+        return _result(experiment, test, arms) | {"labels": others}
 
 
 def _closest(candidates: list[Array], labels: Array) -> Array:
@@ -202,14 +204,14 @@ def _closest(candidates: list[Array], labels: Array) -> Array:
     return found
 
 
-def _result(setup: Setup, indices: Array, arms: dict[str, Array]) -> Result:
+def _result(experiment: Experiment, indices: Array, arms: dict[str, Array]) -> Result:
     """Predictions and what they are of, as plain data: labels, groups, and the place in a recording where there are any."""
-    groups = setup.source.groups[indices]
+    groups = experiment.source.groups[indices]
     names = sorted(set(groups.tolist()))
-    positions = getattr(setup.source, "positions", None)
-    labels: Any = setup.labels[indices]
-    if setup.source.objects is not None:
-        labels = detection_baselines.objects_of(setup, indices, boxes=_boxes(setup))
+    positions = getattr(experiment.source, "positions", None)
+    labels: Any = experiment.labels[indices]
+    if experiment.source.objects is not None:
+        labels = detection_baselines.objects_of(experiment, indices, boxes=_boxes(experiment))
     return {
         "index": _plain(indices),
         "label": _plain(labels),
@@ -220,8 +222,8 @@ def _result(setup: Setup, indices: Array, arms: dict[str, Array]) -> Result:
     }
 
 
-def _boxes(setup: Setup) -> bool:
-    return bool(setup.recipe.task.options.get("boxes", False))
+def _boxes(experiment: Experiment) -> bool:
+    return bool(experiment.recipe.task.options.get("boxes", False))
 
 
 def _plain(values: Array) -> list[Any]:

@@ -13,7 +13,7 @@ from maekit.studies.figures import curves
 from maekit.studies.results import LOWER_IS_BETTER, best
 
 if TYPE_CHECKING:
-    from maekit.studies.results import Arm, Difference, Interval, Measured, Study
+    from maekit.studies.results import Difference, Interval, Method, PointResult, Study
 
 SURE = ("mae", "within", "accuracy", "balanced_accuracy", "ap", "ar")
 """Metrics whose interval stands in the table."""
@@ -30,7 +30,7 @@ def terminal_tables(study: Study) -> list[Table]:
     return [_overview(study, metric) for metric in [m for m in SURE if m in study.metrics][:2]]
 
 
-def point_tables(study: Study, point: Measured) -> list[Table]:
+def point_tables(study: Study, point: PointResult) -> list[Table]:
     """All arms of one point, what pretraining bought, the ceiling, and the uncertainty that models state."""
     where = f", {point.title}" if point.over else ""
     methods = point.of("trained", "linear", "unlearned")
@@ -92,7 +92,7 @@ def sweep_table(study: Study) -> Table:
     return replace(table, rows=table.rows + _arms(study, "", others, "").rows)
 
 
-def group_table(study: Study, point: Measured) -> Table:
+def group_table(study: Study, point: PointResult) -> Table:
     """The main metric of each arm in each held-out group."""
     metric = study.metrics[0]
     arms = point.of("trained", "linear", "unlearned", "ceiling")
@@ -209,7 +209,7 @@ def as_csv(study: Study) -> str:
     return text.getvalue()
 
 
-def _counted(study: Study, point: Measured) -> str:
+def _counted(study: Study, point: PointResult) -> str:
     groups = len(point.arms[0].groups)
     return (
         f"{point.samples:,} held-out samples, {groups} group(s), {study.folds} fold(s), {study.seeds} seed(s): mean ± standard "
@@ -235,7 +235,7 @@ def _main(study: Study) -> list[str]:
     return [metric for metric in SURE if metric in study.metrics][:2]
 
 
-def _arms(study: Study, title: str, arms: list[Arm], note: str, *, mark: bool = False) -> Table:
+def _arms(study: Study, title: str, arms: list[Method], note: str, *, mark: bool = False) -> Table:
     shown = [metric for metric in study.metrics if metric not in ("lower", "upper")]
     columns, rows = [""], [[arm.name] for arm in arms]
     marks = set()
@@ -283,7 +283,7 @@ def _pair(study: Study, difference: Difference) -> list[str]:
     return found
 
 
-def _better(one: Arm, other: Arm, metric: str) -> bool:
+def _better(one: Method, other: Method, metric: str) -> bool:
     return best([other, one], metric) is one
 
 

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit import api
-from maekit.build.experiment import LABELLED_TASKS, Setup, set_up
+from maekit.build.experiment import LABELLED_TASKS, Experiment, build_experiment
 from maekit.build.models import reads_patches
 from maekit.config.data_spec import Folds, load_spec
 from maekit.config.load import find_recipe, load_recipe
 from maekit.config.merge import names_file
-from maekit.config.routing import ONLY_PRETRAINING, Routing, beside
+from maekit.config.routing import ONLY_PRETRAINING, Routing, compared
 from maekit.config.sweep import INIT
 from maekit.data.splits import fold_count
 from maekit.errors import UserError
 from maekit.studies import methods
-from maekit.studies.jobs import Cell, digest, names
+from maekit.studies.jobs import Job, digest, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,7 @@ SAMPLES = ("seed", "adapter", "data", "data files")
 """What decides samples, labels and split, of what `maekit.api.identity` gives."""
 
 
-class Rounds:
+class PointPlan:
     """One point of the grid.
 
     Args:
@@ -40,7 +40,7 @@ class Rounds:
         point: values of the swept keys.
         opened: data that other points have opened.
         known: cells of other points by mark; new ones are added, those they need before them.
-        overrides, others (`beside`), probing, runs, device: see `maekit.studies.study.plan`.
+        overrides, others (`compare`), probing, runs, device: see `maekit.studies.study.plan`.
 
     Raises:
         UserError: a recipe without `init`, or whatever is wrong with recipes and data.
@@ -51,7 +51,7 @@ class Rounds:
         recipe: Path,
         point: Point,
         opened: Opened,
-        known: dict[str, Cell],
+        known: dict[str, Job],
         *,
         overrides: Sequence[str],
         others: Sequence[str],
@@ -75,24 +75,24 @@ class Rounds:
         if self.loaded.recipe.task.name not in LABELLED_TASKS:
             raise UserError(
                 "a pretraining recipe",
-                place=self.loaded.locate("task", "name"),
+                location=self.loaded.locate("task", "name"),
                 value=self.loaded.recipe.task.name,
                 expected=", ".join(LABELLED_TASKS),
             )
-        self.setup, _ = opened(self.loaded, labels=True)
-        self.split = split = self.loaded.recipe.data.split or self.setup.spec.split
-        self.folds = fold_count(self.setup.source.groups, split) if isinstance(split, Folds) else 1
-        if not len(self.setup.split["test"]):
+        self.experiment, _ = opened(self.loaded, labels=True)
+        self.split = split = self.loaded.recipe.data.split or self.experiment.spec.split
+        self.folds = fold_count(self.experiment.source.groups, split) if isinstance(split, Folds) else 1
+        if not len(self.experiment.split["test"]):
             raise UserError(
                 "no group is held out to test on",
-                place=self.loaded.locate("data", "split"),
+                location=self.loaded.locate("data", "split"),
                 value=split,
                 expected="`folds`, or groups in `test`",
             )
         self.there = names(runs / self.loaded.recipe.name / "cells")
         self.notes = [] if self.routing.same_data else [f"Pretrained on other data: {other.name}."]
 
-    def cells(self, seed: int, fold: int, *, of: int) -> list[Cell]:
+    def cells(self, seed: int, fold: int, *, of: int) -> list[Job]:
         """Those of one round that have predictions, in the order in which they are shown.
 
         Args:
@@ -117,13 +117,13 @@ class Rounds:
             if f"model.{name}" not in ONLY_PRETRAINING
         }
 
-        place = f"seed{seed}_fold{fold}"
-        add = partial(self._cell, told, place)
+        location = f"seed{seed}_fold{fold}"
+        add = partial(self._cell, told, location)
         given: dict[str, Any] = {"recipe": self.recipe, "overrides": labelled}
         where: dict[str, Any] = {"runs": self.runs, "device": self.device}
         base = self._cell(
             told,
-            place if self.routing.same_data else f"seed{seed}",
+            location if self.routing.same_data else f"seed{seed}",
             "pretraining",
             theirs,
             self.to_pretraining,
@@ -151,11 +151,11 @@ class Rounds:
                 add("probe", samples, self.to_either, probing(arm="pretrained"), base),
                 add("random_probe", [samples, weights], self.to_weights, probing(arm="random weights")),
             ]
-        objects = self.setup.source.objects is not None
+        objects = self.experiment.source.objects is not None
         return [
             *trained,
             *probes,
-            add("shallow", [samples, own["task"]], self.to_labelled, methods.Shallow(**given))
+            add("shallow", [samples, own["task"]], self.to_labelled, methods.ObjectClassifierBaseline(**given))
             if objects
             else add("raw", samples, self.to_samples, methods.RawInput(**given)),
             self._cell(
@@ -166,7 +166,7 @@ class Rounds:
                 if objects
                 else [
                     self._cell(
-                        told, f"fold{fold}", "ceiling", same, self.to_every_sample, methods.Ceiling(self.recipe, every)
+                        told, f"fold{fold}", "ceiling", same, self.to_every_sample, methods.Oracle(self.recipe, every)
                     )
                 ]
             ),
@@ -206,28 +206,28 @@ class Rounds:
         return self.to_samples(key) or key.startswith(INIT) or (self.to_labelled(key) and key.startswith("model."))
 
     def _cell(
-        self, told: str, place: str, kind: str, key: Any, reaches: Callable[[str], bool], compute: Any, *needs: Cell
-    ) -> Cell:
+        self, told: str, location: str, kind: str, key: Any, reaches: Callable[[str], bool], compute: Any, *needs: Job
+    ) -> Job:
         """A cell named by what it depends on, or the one that was made before.
 
         Args:
-            told, place: of the round, for a person and in the name.
+            told, location: of the round, for a person and in the name.
             kind: what is done.
             key: all that the result depends on, as plain data.
             reaches: which swept keys it depends on, for a readable name.
-            compute: see `Cell`; a training's run gets the name of the cell.
+            compute: see `Job`; a training's run gets the name of the cell.
             needs: cells whose results it takes.
         """
         mark = digest(kind, key, [cell.mark for cell in needs])
         if mark not in self.known:
-            name = "/".join(filter(None, [self.point.only(reaches).folder, place, f"{kind}-{mark}"]))
+            name = "/".join(filter(None, [self.point.only(reaches).folder, location, f"{kind}-{mark}"]))
             if isinstance(compute, methods.Training):
                 compute = replace(compute, run=f"{self.loaded.recipe.name}/{name}")
             needed = tuple(cell.name for cell in needs)
-            self.known[mark] = Cell(kind, self.there.get(mark, name), compute, needed, f"{told}: {kind}")
+            self.known[mark] = Job(kind, self.there.get(mark, name), compute, needed, f"{told}: {kind}")
         return self.known[mark]
 
-    def _beside(self, other: str, labelled: Sequence[str], add: Callable[..., Cell]) -> Cell:
+    def _beside(self, other: str, labelled: Sequence[str], add: Callable[..., Job]) -> Job:
         """Another recipe from scratch, on the very samples of this one."""
         path, mine = find_recipe(other), load_recipe(self.recipe, labelled)
         theirs = api.recipe_with_labels(path)
@@ -235,7 +235,7 @@ class Rounds:
         data = mine.recipe.data.model_dump(mode="json", exclude_none=True)
         if names_file(data["spec"]):
             data["spec"] = str((mine.path.parent / data["spec"]).resolve())
-        settings = (*beside(self.settings, same_adapter=same), f"data={json.dumps(data)}", f"seed={mine.recipe.seed}")
+        settings = (*compared(self.settings, same_adapter=same), f"data={json.dumps(data)}", f"seed={mine.recipe.seed}")
         tuning = methods.Tuning(
             arm=f"{theirs.recipe.name}, from scratch",
             recipe=path,
@@ -244,7 +244,7 @@ class Rounds:
             device=self.device,
         )
         key = [theirs.recipe.name, self._identity(load_recipe(path, settings), labels=True)]
-        return add("beside", key, self.to_samples, tuning)
+        return add("compare", key, self.to_samples, tuning)
 
     def _identity(self, loaded: LoadedRecipe, *, labels: bool) -> dict[str, Any]:
         return api.identity(loaded.recipe, self.opened(loaded, labels=labels)[1])
@@ -274,7 +274,7 @@ def pretraining_of(loaded: LoadedRecipe) -> Path:
             starting.append(str(path))
     raise UserError(
         "this needs a labelled recipe that starts from a pretraining",
-        place=str(loaded.path),
+        location=str(loaded.path),
         expected=" or ".join(starting) or "`init: {recipe: PRETRAINING.yaml}`",
     )
 
@@ -283,14 +283,14 @@ class Opened:
     """Data of recipes, each opened once however many points read the same windows of the same files."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], tuple[Setup, str]] = {}
+        self._known: dict[tuple[str, ...], tuple[Experiment, str]] = {}
 
-    def __call__(self, loaded: LoadedRecipe, *, labels: bool) -> tuple[Setup, str]:
+    def __call__(self, loaded: LoadedRecipe, *, labels: bool) -> tuple[Experiment, str]:
         """The data and their fingerprint; the split is that of the recipe that asked first."""
         data = loaded.recipe.data.model_dump_json(include={"spec", "root", "window", "bad_samples"})
-        signals = loaded.recipe.model_dump_json(include={"adapter", "beside"})
+        signals = loaded.recipe.model_dump_json(include={"adapter", "auxiliary"})
         key = (data, signals, str(loaded.path.parent), str(labels))
         if key not in self._known:
-            setup = set_up(loaded, labels=labels, fit=False)
-            self._known[key] = setup, setup.source.fingerprint()
+            experiment = build_experiment(loaded, labels=labels, fit=False)
+            self._known[key] = experiment, experiment.source.fingerprint()
         return self._known[key]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit import api
-from maekit.build.experiment import Setup, set_up
+from maekit.build.experiment import Experiment, build_experiment
 from maekit.build.models import make_task, reads_patches
 from maekit.build.weights import load_encoder
 from maekit.config.load import load_recipe
@@ -20,7 +20,7 @@ from maekit.errors import UserError
 from maekit.metrics import scores as metrics
 from maekit.report.content import Table
 from maekit.tasks.transfer import Transfer
-from maekit.training.distributed import joined
+from maekit.training.distributed import init_distributed
 
 if TYPE_CHECKING:
     from maekit.adapter import Estimator
@@ -31,7 +31,7 @@ Features = tuple[Array, Array]
 """(samples, width), and the index of each sample in the source."""
 
 
-def probe(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
+def probe(experiment: Experiment, features: Callable[[str], Features]) -> tuple[Array, Array]:
     """A linear model with ridge penalty (chosen by leave-one-out on the training split) on given features.
 
     Returns:
@@ -42,11 +42,11 @@ def probe(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Arr
     from sklearn.preprocessing import StandardScaler
 
     penalties = np.logspace(-1, 5, 13)
-    head = RidgeClassifierCV(penalties) if setup.source.classes else RidgeCV(penalties)
-    return _fitted(make_pipeline(StandardScaler(), head), setup, features)
+    head = RidgeClassifierCV(penalties) if experiment.source.classes else RidgeCV(penalties)
+    return _fitted(make_pipeline(StandardScaler(), head), experiment, features)
 
 
-def neighbours(setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
+def neighbours(experiment: Experiment, features: Callable[[str], Features]) -> tuple[Array, Array]:
     """The labels of the 20 nearest training samples by cosine distance, nearer ones counting more: nothing is trained.
 
     Returns:
@@ -54,81 +54,81 @@ def neighbours(setup: Setup, features: Callable[[str], Features]) -> tuple[Array
     """
     from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
-    kind = KNeighborsClassifier if setup.source.classes else KNeighborsRegressor
+    kind = KNeighborsClassifier if experiment.source.classes else KNeighborsRegressor
     known = len(features("train")[1])
-    return _fitted(kind(min(20, known), metric="cosine", weights="distance"), setup, features)
+    return _fitted(kind(min(20, known), metric="cosine", weights="distance"), experiment, features)
 
 
-def _fitted(model: Any, setup: Setup, features: Callable[[str], Features]) -> tuple[Array, Array]:
+def _fitted(model: Any, experiment: Experiment, features: Callable[[str], Features]) -> tuple[Array, Array]:
     train, known = features("train")
     test, indices = features("test")
-    model.fit(train, setup.labels[known])
+    model.fit(train, experiment.labels[known])
     return model.predict(test), indices
 
 
-def embed(setup: Setup, task: Task, device: str | None) -> Callable[[str], Features]:
+def embed(experiment: Experiment, task: Task, device: str | None) -> Callable[[str], Features]:
     """Features of the two sides of a split that a probe needs, each computed once, on one process."""
     found: dict[str, Features] = {}
 
     def features(side: str) -> Features:
         if side not in found:
-            with joined(device) as process:
-                found[side] = api.embeddings(setup, task, side, process)
+            with init_distributed(device) as process:
+                found[side] = api.embeddings(experiment, task, side, process)
         return found[side]
 
     return features
 
 
-def raw(setup: Setup, side: str) -> Features:
+def raw(experiment: Experiment, side: str) -> Features:
     """The standardised input itself, one row a sample, and indices; what was not measured is zero."""
-    samples = setup.some_samples(side)
+    samples = experiment.some_samples(side)
     rows, parts = [], []
     for batch in loader(samples, BatchSampler(len(samples), 256, shuffle=False)):
-        rows.append(setup.adapter.front(batch["signal"], batch.get("valid"))[0].flatten(1).numpy())
+        rows.append(experiment.adapter.front(batch["signal"], batch.get("valid"))[0].flatten(1).numpy())
         parts.append(batch["index"].numpy())
     return api.each_once(np.concatenate(rows), np.concatenate(parts))
 
 
-def estimates(setup: Setup, estimate: Estimator) -> Array:
+def estimates(experiment: Experiment, estimate: Estimator) -> Array:
     """What an estimator says of each sample of the test split; NaN where it says nothing."""
-    return np.array([estimate(setup.source[int(i)]) for i in setup.split["test"]], dtype=np.float64)
+    return np.array([estimate(experiment.source[int(i)]) for i in experiment.split["test"]], dtype=np.float64)
 
 
-def constant(setup: Setup) -> tuple[str, Array]:
+def constant(experiment: Experiment) -> tuple[str, Array]:
     """The median (for classes the most frequent) training label for every sample of the test split, and its name."""
-    labels, count = setup.labels[setup.split["train"]], len(setup.split["test"])
-    if setup.source.classes:
+    labels, count = experiment.labels[experiment.split["train"]], len(experiment.split["test"])
+    if experiment.source.classes:
         values, counts = np.unique(labels, return_counts=True)
         return "constant (most frequent class)", np.full(count, values[counts.argmax()])
     return "constant (median of training)", np.full(count, float(np.median(labels)))
 
 
-def without_learning(setup: Setup) -> dict[str, Array]:
+def without_learning(experiment: Experiment) -> dict[str, Array]:
     """Predictions on the test split that nothing was learned for: the adapter's estimators, and a constant.
 
     Where an estimator gives none (NaN), the constant stands in.
     """
-    name, values = constant(setup)
+    name, values = constant(experiment)
     found: dict[str, Array] = {}
-    if not setup.source.classes:
-        for other, estimate in setup.adapter.estimators().items():
-            estimated = estimates(setup, estimate)
+    if not experiment.source.classes:
+        for other, estimate in experiment.adapter.estimators().items():
+            estimated = estimates(experiment, estimate)
             found[other] = np.where(np.isfinite(estimated), estimated, values)
     return found | {name: values}
 
 
-def score(setup: Setup, predicted: Array, label: Array, within: float = 5.0) -> dict[str, float]:
+def score(experiment: Experiment, predicted: Array, label: Array, within: float = 5.0) -> dict[str, float]:
     """The metrics that go with the labels of a recipe."""
     return (
         metrics.classification(predicted, label)
-        if setup.source.classes
+        if experiment.source.classes
         else metrics.regression(predicted, label, within)
     )
 
 
-def shown_metrics(setup: Setup) -> list[str]:
+def shown_metrics(experiment: Experiment) -> list[str]:
     """Those that a short table has."""
-    return ["accuracy", "balanced_accuracy"] if setup.source.classes else ["mae", "rmse", "within", "r"]
+    return ["accuracy", "balanced_accuracy"] if experiment.source.classes else ["mae", "rmse", "within", "r"]
 
 
 def probe_table(
@@ -143,31 +143,31 @@ def probe_table(
     if reads_patches(loaded.recipe):
         raise UserError(
             "a task that reads every patch, of which a probe of pooled features would say nothing",
-            place=loaded.locate("task"),
+            location=loaded.locate("task"),
             value=loaded.recipe.task.name,
             expected="a task that reads the whole sample",
-            mend="Train its own head on the frozen encoder: `maekit finetune RECIPE --from RUN --set task.tune=frozen`.",
+            hint="Train its own head on the frozen encoder: `maekit finetune RECIPE --from RUN --set task.tune=frozen`.",
         )
-    setup = set_up(loaded, labels=True)
-    task = make_task(setup)
+    experiment = build_experiment(loaded, labels=True)
+    task = make_task(experiment)
     if not isinstance(task, Transfer):
         raise UserError(
             "a probe needs the recipe of a labelled task",
-            place=loaded.locate("task", "name"),
+            location=loaded.locate("task", "name"),
             value=loaded.recipe.task.name,
             expected="classification or regression",
         )
     if start != api.RANDOM:
-        load_encoder(setup, task, Path(start))
-    features, test = embed(setup, task, device), setup.split["test"]
+        load_encoder(experiment, task, Path(start))
+    features, test = embed(experiment, task, device), experiment.split["test"]
     found = {
-        f"linear probe of {start}": probe(setup, features),
-        f"nearest neighbours in {start}": neighbours(setup, features),
-        "raw input, linear model": probe(setup, partial(raw, setup)),
-        **{name: (values, test) for name, values in without_learning(setup).items()},
+        f"linear probe of {start}": probe(experiment, features),
+        f"nearest neighbours in {start}": neighbours(experiment, features),
+        "raw input, linear model": probe(experiment, partial(raw, experiment)),
+        **{name: (values, test) for name, values in without_learning(experiment).items()},
     }
-    wanted = shown_metrics(setup)
-    scores = {name: score(setup, values, setup.labels[indices]) for name, (values, indices) in found.items()}
+    wanted = shown_metrics(experiment)
+    scores = {name: score(experiment, values, experiment.labels[indices]) for name, (values, indices) in found.items()}
     rows: list[list[Any]] = [[name, *(one[metric] for metric in wanted)] for name, one in scores.items()]
-    note = f"{len(test)} held-out samples of {len(set(setup.source.groups[test].tolist()))} groups."
+    note = f"{len(test)} held-out samples of {len(set(experiment.source.groups[test].tolist()))} groups."
     return Table(f"{loaded.recipe.name}: groups never seen in training", ["", *wanted], rows, note)

@@ -29,7 +29,7 @@ class OverSeeds:
 
 
 @dataclass(frozen=True)
-class Arm(OverSeeds):
+class Method(OverSeeds):
     """One way to spend the labels.
 
     Attributes:
@@ -53,22 +53,22 @@ class Difference(OverSeeds):
 
 
 @dataclass(frozen=True)
-class Measured:
+class PointResult:
     """One point of the grid; `over` has its values by label."""
 
     over: dict[str, Any]
-    arms: list[Arm]
+    arms: list[Method]
     differences: list[Difference]
     samples: int
 
-    def arm(self, name: str) -> Arm | None:
+    def arm(self, name: str) -> Method | None:
         return next((arm for arm in self.arms if arm.name == name), None)
 
     @property
     def title(self) -> str:
         return ", ".join(f"{label} {_shown(value)}" for label, value in self.over.items())
 
-    def of(self, *kinds: Kind) -> list[Arm]:
+    def of(self, *kinds: Kind) -> list[Method]:
         """Arms of some kinds, in order."""
         return [arm for arm in self.arms if arm.kind in kinds]
 
@@ -91,7 +91,7 @@ class Study:
 
     recipe: str
     kind: str
-    points: list[Measured]
+    points: list[PointResult]
     chosen: int
     metrics: list[str]
     unit: str
@@ -101,7 +101,7 @@ class Study:
     notes: list[str] = field(default_factory=list)
 
 
-def best(arms: list[Arm], metric: str) -> Arm:
+def best(arms: list[Method], metric: str) -> Method:
     """The arm with the best mean."""
     return (min if metric in LOWER_IS_BETTER else max)(arms, key=lambda arm: arm.mean(metric))
 

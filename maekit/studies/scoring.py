@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.metrics import scores as metrics
-from maekit.studies.results import Arm, Difference, Kind
+from maekit.studies.results import Difference, Kind, Method
 from maekit.tracking import Tracker, around, median_and_std
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Predictions:
         return replace(self, output=output)
 
 
-def joined(results: Sequence[Result], arm: str) -> Predictions:
+def concatenate_folds(results: Sequence[Result], arm: str) -> Predictions:
     """The predictions of one arm from the results of all folds."""
     parts: dict[str, list[Array]] = {
         "index": [],
@@ -133,7 +133,7 @@ class Scored:
     """An arm with its metrics, kept by group, seed and resampled cohort, so that arms can be compared in pairs.
 
     Attributes:
-        name, kind: see `Arm`.
+        name, kind: see `Method`.
         rows: metrics of each seed.
         by_group: of each group, averaged over seeds.
         drawn: of each resampled cohort, averaged over seeds; arms of the same groups have the same cohorts.
@@ -145,10 +145,10 @@ class Scored:
     by_group: dict[str, dict[str, float]]
     drawn: dict[str, Array]
 
-    def arm(self) -> Arm:
+    def arm(self) -> Method:
         """As it is shown."""
         intervals = {name: metrics.interval(values) for name, values in self.drawn.items()}
-        return Arm(self.rows, intervals, self.name, self.kind, self.by_group)
+        return Method(self.rows, intervals, self.name, self.kind, self.by_group)
 
     def less(self, other: Scored) -> Difference:
         """This arm's metrics less another's."""
@@ -162,7 +162,7 @@ def scored(name: str, kind: Kind, per_seed: Sequence[Predictions], *, within: fl
     """Of one value or class a sample.
 
     Args:
-        name, kind: see `Arm`.
+        name, kind: see `Method`.
         per_seed: predictions of each seed, for the same samples.
         within: for regression.
         classes: how many there are; None for regression.

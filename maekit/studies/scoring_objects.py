@@ -12,7 +12,7 @@ from maekit.metrics.scores import cohorts
 from maekit.studies.scoring import Scored
 
 if TYPE_CHECKING:
-    from maekit.metrics.similarity import Likeness
+    from maekit.metrics.similarity import Similarity
     from maekit.studies.jobs import Result
     from maekit.studies.results import Kind
 
@@ -21,16 +21,16 @@ DRAWS = 500
 
 
 def scored_objects(
-    name: str, kind: Kind, per_seed: Sequence[Sequence[Result]], *, classes: Sequence[str], likeness: Likeness
+    name: str, kind: Kind, per_seed: Sequence[Sequence[Result]], *, classes: Sequence[str], similarity: Similarity
 ) -> Scored:
     """Of objects in every sample.
 
     Args:
         name: of the arm in the results.
-        kind: see `Arm`.
+        kind: see `Method`.
         per_seed: the results of all folds of each seed.
         classes: their names.
-        likeness: of two objects.
+        similarity: of two objects.
     """
     groups = sorted({group for found in per_seed[0] for group in found["groups"]})
     weights = cohorts(len(groups), DRAWS)
@@ -41,7 +41,7 @@ def scored_objects(
             detections += [_rows(one) for one in found["arms"][name]]
             objects += [_rows(one) for one in found["label"]]
             group += [groups.index(found["groups"][number]) for number in found["group"]]
-        matched = match(detections, objects, np.array(group), len(groups), len(classes), likeness)
+        matched = match(detections, objects, np.array(group), len(groups), len(classes), similarity)
         rows.append(precision_and_recall(matched, np.ones(len(groups)), classes))
         of_group.append([precision_and_recall(matched, one, classes) for one in np.eye(len(groups))])
         drawn.append([precision_and_recall(matched, weight, classes) for weight in weights])

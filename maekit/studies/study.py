@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit.build.models import likeness_of_objects
+from maekit.build.models import object_similarity
 from maekit.config.load import find_recipe
 from maekit.config.sweep import Swept, grid, parse_over
 from maekit.errors import UserError
@@ -20,16 +20,16 @@ from maekit.report.figures import agreement
 from maekit.report.html import write_report
 from maekit.studies import page as study_page
 from maekit.studies.figures import curves
-from maekit.studies.jobs import Cell, Result, Tell, read, run_cells
-from maekit.studies.plan import Opened, Rounds
-from maekit.studies.results import Kind, Measured, Study, best
-from maekit.studies.scoring import Predictions, Scored, followed, joined, scored
+from maekit.studies.jobs import Job, Result, Tell, read, run_jobs
+from maekit.studies.plan import Opened, PointPlan
+from maekit.studies.results import Kind, PointResult, Study, best
+from maekit.studies.scoring import Predictions, Scored, concatenate_folds, followed, scored
 from maekit.studies.scoring_objects import scored_objects
 from maekit.tracking import check_ahead
 from maekit.training.run import environment
 
 if TYPE_CHECKING:
-    from maekit.build.experiment import Setup
+    from maekit.build.experiment import Experiment
     from maekit.config.load import LoadedRecipe
     from maekit.config.sweep import Point
 
@@ -39,7 +39,7 @@ DETECTION = ["ap", "ar", "ap50", "ap_counted", "ar_counted"]
 KINDS: dict[str, Kind] = {
     "pretrained": "trained",
     "scratch": "trained",
-    "beside": "trained",
+    "compare": "trained",
     "probe": "linear",
     "random_probe": "linear",
     "raw": "linear",
@@ -65,7 +65,7 @@ class Plan:
         folder: of the cells.
         swept, points: the grid.
         cells: all of them, those needed first, each once.
-        setup: the data of the first point.
+        experiment: the data of the first point.
         notes: what a reader must know.
         probing: a sweep.
         chosen: the point whose values are those of the recipe; the last where none is.
@@ -76,9 +76,9 @@ class Plan:
     folder: Path
     swept: tuple[Swept, ...]
     points: list[Point]
-    cells: list[Cell]
-    rounds: list[list[list[list[Cell]]]]
-    setup: Setup
+    cells: list[Job]
+    rounds: list[list[list[list[Job]]]]
+    experiment: Experiment
     notes: list[str]
     probing: bool
     chosen: int
@@ -88,7 +88,7 @@ def study(
     recipe: str | Path,
     *,
     over: Sequence[str] = (),
-    beside: Sequence[str] = (),
+    compare: Sequence[str] = (),
     smoothing: int = 1,
     track_s: float | None = None,
     seeds: int = 3,
@@ -101,13 +101,13 @@ def study(
     """Run every arm of a fine-tuning recipe that has `init`, and write `study.html`, `.json` and `.csv` into `runs/NAME`.
 
     Args:
-        recipe, over, beside, seeds, overrides, runs, device: see `plan`.
+        recipe, over, compare, seeds, overrides, runs, device: see `plan`.
         smoothing, track_s, jobs, tell: see `measure`.
 
     Raises:
         UserError: as `plan` and `measure`.
     """
-    planned = plan(recipe, over=over, beside=beside, overrides=overrides, seeds=seeds, runs=runs, device=device)
+    planned = plan(recipe, over=over, compare=compare, overrides=overrides, seeds=seeds, runs=runs, device=device)
     result, predictions = measure(planned, smoothing=smoothing, track_s=track_s, jobs=jobs, tell=tell)
     write(result, predictions, planned)
     return result
@@ -146,7 +146,7 @@ def write(result: Study, predictions: Sequence[dict[str, Predictions]], planned:
     import torch
 
     pictures = []
-    if not planned.setup.source.classes:
+    if not planned.experiment.source.classes:
         methods = result.points[result.chosen].of("trained", "linear", "unlearned")
         names = [best(methods, result.metrics[0]).name, *(name for pair in COMPARED for name in pair[:1])]
         for name in [name for name in dict.fromkeys(names) if name in predictions[result.chosen]][:2]:
@@ -165,7 +165,7 @@ def plan(
     recipe: str | Path,
     *,
     over: Sequence[str] = (),
-    beside: Sequence[str] = (),
+    compare: Sequence[str] = (),
     overrides: Sequence[str] = (),
     seeds: int = 3,
     probing: bool = False,
@@ -177,7 +177,7 @@ def plan(
     Args:
         recipe: for the labelled task; `init.recipe` is its pretraining.
         over: `key=a,b,c`, see `maekit.config.sweep`.
-        beside: other labelled recipes, trained from scratch on the same samples.
+        compare: other labelled recipes, trained from scratch on the same samples.
         overrides: as on the command line; each goes to the recipes that have it, `init.KEY` to the pretraining.
         seeds: how many; a seed decides weights, order, masks and which labels are used.
         probing: leave out everything that trains on labels.
@@ -191,10 +191,10 @@ def plan(
     points = grid(swept)
     opened = Opened()
     path = find_recipe(str(recipe))
-    cells: dict[str, Cell] = {}
+    cells: dict[str, Job] = {}
     made = [
-        Rounds(
-            path, point, opened, cells, overrides=overrides, others=beside, probing=probing, runs=runs, device=device
+        PointPlan(
+            path, point, opened, cells, overrides=overrides, others=compare, probing=probing, runs=runs, device=device
         )
         for point in points
     ]
@@ -210,7 +210,7 @@ def plan(
         points,
         list(cells.values()),
         rounds,
-        first.setup,
+        first.experiment,
         notes,
         probing,
         chosen,
@@ -235,17 +235,17 @@ def measure(
     Raises:
         UserError: smoothing or tracking that does not fit, and whatever pretraining and fine-tuning raise.
     """
-    setup = planned.setup
+    experiment = planned.experiment
     if smoothing % 2 == 0:
-        raise UserError("no window in the middle", place="--smoothing", value=smoothing, expected="an odd number")
+        raise UserError("no window in the middle", location="--smoothing", value=smoothing, expected="an odd number")
     if smoothing > 1:
-        _check_goes_on("--smoothing", smoothing, setup, "positions")
+        _check_goes_on("--smoothing", smoothing, experiment, "positions")
     if track_s is not None:
         check_ahead(track_s)
-        _check_goes_on("--track", track_s, setup, "window_s")
-    run_cells(planned.folder, planned.cells, jobs=jobs, tell=tell)
-    names = setup.source.classes
-    classes, objects = len(names) if names else None, setup.source.objects is not None
+        _check_goes_on("--track", track_s, experiment, "window_s")
+    run_jobs(planned.folder, planned.cells, jobs=jobs, tell=tell)
+    names = experiment.source.classes
+    classes, objects = len(names) if names else None, experiment.source.objects is not None
     within = float(planned.loaded.recipe.task.options.get("within", 5.0))
     points, kept, notes = [], [], list(planned.notes)
     for point, seeds in zip(planned.points, planned.rounds, strict=True):
@@ -263,12 +263,12 @@ def measure(
         named = [(one + end, other + end) for end in ("", FOLLOWED) for one, other in COMPARED]
         pairs = [(arms_of[one], arms_of[other]) for one, other in named if one in arms_of and other in arms_of]
         arms = [one.arm() for one in arms_of.values()]
-        points.append(Measured(point.labelled(), arms, [one.less(other) for one, other in pairs], samples))
+        points.append(PointResult(point.labelled(), arms, [one.less(other) for one, other in pairs], samples))
         if track_s is not None and not any(name.endswith(FOLLOWED) for name in arms_of):
             notes.append(
                 f"Nothing is followed{f' at {point}' if point.swept else ''}: too few labels to know how they move."
             )
-    unit = setup.spec.label.unit if setup.spec.label else ""
+    unit = experiment.spec.label.unit if experiment.spec.label else ""
     result = Study(
         planned.loaded.recipe.name,
         "sweep" if planned.probing else "study",
@@ -284,9 +284,9 @@ def measure(
     return result, kept
 
 
-def _objects(planned: Plan, seeds: list[list[list[Cell]]]) -> tuple[dict[str, Scored], int]:
+def _objects(planned: Plan, seeds: list[list[list[Job]]]) -> tuple[dict[str, Scored], int]:
     """Each arm that every seed has, and how many samples there are."""
-    likeness, classes = likeness_of_objects(planned.setup), planned.setup.source.classes or ("object",)
+    similarity, classes = object_similarity(planned.experiment), planned.experiment.source.classes or ("object",)
     found: dict[str, tuple[Kind, list[list[Result]]]] = {}
     for folds in seeds:
         for i, cell in enumerate(folds[0]):
@@ -295,7 +295,7 @@ def _objects(planned: Plan, seeds: list[list[list[Cell]]]) -> tuple[dict[str, Sc
                 found.setdefault(name, (KINDS[cell.kind], []))[1].append(results)
     samples = sum(len(result["index"]) for result in next(iter(found.values()))[1][0])
     arms = {
-        name: scored_objects(name, kind, per_seed, classes=classes, likeness=likeness)
+        name: scored_objects(name, kind, per_seed, classes=classes, similarity=similarity)
         for name, (kind, per_seed) in found.items()
         if len(per_seed) == len(seeds)
     }
@@ -303,7 +303,7 @@ def _objects(planned: Plan, seeds: list[list[list[Cell]]]) -> tuple[dict[str, Sc
 
 
 def _predictions(
-    folder: Path, seeds: list[list[list[Cell]]], smoothing: int, track_s: float | None, within: float
+    folder: Path, seeds: list[list[list[Job]]], smoothing: int, track_s: float | None, within: float
 ) -> dict[str, tuple[Kind, list[Predictions]]]:
     """Kind, and predictions of each seed, by arm; the constant stands in for what is not there."""
     found: dict[str, tuple[Any, list[Predictions]]] = {}
@@ -312,7 +312,7 @@ def _predictions(
         arms: dict[str, tuple[str, Predictions]] = {}
         for i, (kind, first) in enumerate(results[0]):
             for name in first["arms"]:
-                arms[name] = kind, joined([fold[i][1] for fold in results], name)
+                arms[name] = kind, concatenate_folds([fold[i][1] for fold in results], name)
         constant = next(one for kind, one in arms.values() if kind == "constant")
         paces = [found["pace"] for fold in results for kind, found in fold if kind == "constant" and found["pace"]]
         along: dict[str, tuple[str, Predictions]] = {}
@@ -325,18 +325,18 @@ def _predictions(
                         followed(fold[i][1], name, pace, track_s, within / 2)
                         for fold, pace in zip(results, paces, strict=True)
                     ]
-                    along[name + FOLLOWED] = kind, joined(told, name)
+                    along[name + FOLLOWED] = kind, concatenate_folds(told, name)
         for name, (kind, one) in (arms | along).items():
             found.setdefault(name, (KINDS[kind], []))[1].append(one.filled(constant))
     return {name: arm for name, arm in found.items() if len(arm[1]) == len(seeds)}  # what not every seed has is no arm
 
 
-def _check_goes_on(option: str, value: float, setup: Setup, needed: str) -> None:
+def _check_goes_on(option: str, value: float, experiment: Experiment, needed: str) -> None:
     """Whether there are values of windows that follow each other: of recordings (`positions`), in time (`window_s`)."""
-    if setup.source.classes or getattr(setup.source, needed, None) is None:
+    if experiment.source.classes or getattr(experiment.source, needed, None) is None:
         raise UserError(
             "nothing that goes on along recordings",
-            place=option,
-            value=f"{value:g} with {setup.spec.name}",
+            location=option,
+            value=f"{value:g} with {experiment.spec.name}",
             expected="values of windows of recordings" + (" in time" if needed == "window_s" else ""),
         )

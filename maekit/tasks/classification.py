@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from maekit.metrics import scores as metrics
 from maekit.tasks.mixing import Mixing
-from maekit.tasks.task import Batch, Rows
+from maekit.tasks.task import Batch, EvalRows
 from maekit.tasks.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class Classification(Transfer):
         return F.cross_entropy(self.head(self.norm(self.features(x, measured))).float(), target)
 
     @torch.no_grad()
-    def rows(self, batch: Batch) -> Rows:
+    def eval_step(self, batch: Batch) -> EvalRows:
         return {"index": batch["index"], "label": batch["label"], "output": self.output(batch).float()}
 
-    def summarize(self, rows: Rows) -> dict[str, float]:
+    def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
         """Loss without smoothing, accuracy, and among more than five classes whether the true one is in the first five."""
         output, label = rows["output"], rows["label"]
         found = {

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from maekit.metrics.similarity import Likeness
+    from maekit.metrics.similarity import Similarity
 
 NEIGHBOURHOOD = 3
 """Side of the square of cells in which a peak is the largest."""
@@ -51,13 +51,13 @@ def confidence(
     return reduce(first * second, "batch object kind first second -> batch kind first second", "max")
 
 
-def width_of(length: Tensor, distance: Tensor, scale: float, lowest: float, highest: float) -> Tensor:
+def width_of(length: Tensor, distance: Tensor, scale: float, score_threshold: float, highest: float) -> Tensor:
     """Standard deviation in cells: `scale` times the angle that `length` subtends at `distance`, within limits."""
-    return (scale * 2 * torch.atan(length / (2 * distance.clamp(min=1e-3)))).clamp(lowest, highest)
+    return (scale * 2 * torch.atan(length / (2 * distance.clamp(min=1e-3)))).clamp(score_threshold, highest)
 
 
 def peaks(
-    scores: Float[Tensor, "batch kind first second"], most: int, lowest: float
+    scores: Float[Tensor, "batch kind first second"], max_detections: int, score_threshold: float
 ) -> tuple[Float[Tensor, "batch most 2"], Int[Tensor, "batch most"], Float[Tensor, "batch most"]]:
     """The highest local maxima: cells and fractions of them, class, score; NaN, -1 and 0 where there are fewer.
 
@@ -65,11 +65,11 @@ def peaks(
     """
     classes, rows, columns = scores.shape[1:]
     around = F.max_pool2d(scores, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2)
-    kept = torch.where((scores == around) & (scores >= lowest), scores, 0.0)
-    score, place = rearrange(kept, "batch kind first second -> batch (kind first second)").topk(
-        min(most, classes * rows * columns), dim=1
+    kept = torch.where((scores == around) & (scores >= score_threshold), scores, 0.0)
+    score, location = rearrange(kept, "batch kind first second -> batch (kind first second)").topk(
+        min(max_detections, classes * rows * columns), dim=1
     )
-    kind, cell = place // (rows * columns), place % (rows * columns)
+    kind, cell = location // (rows * columns), location % (rows * columns)
     row, column = cell // columns, cell % columns
     logs = F.pad(scores.clamp(min=1e-6).log(), (1, 1, 1, 1), mode="replicate")
     batch = torch.arange(len(scores), device=scores.device)[:, None]
@@ -91,16 +91,16 @@ def suppress(
     found: Float[Tensor, "batch most column"],
     kind: Int[Tensor, "batch most"],
     score: Float[Tensor, "batch most"],
-    likeness: Likeness,
+    similarity: Similarity,
     limit: float,
 ) -> Float[Tensor, "batch most"]:
     """Location-based suppression: the scores, 0 where a better object of the same class is more alike than `limit`.
 
     Args:
         found: objects in the order of falling scores.
-        likeness: of two objects.
+        similarity: of two objects.
     """
-    alike = likeness(found[:, :, None].nan_to_num(), found[:, None].nan_to_num(), kind[:, :, None])
+    alike = similarity(found[:, :, None].nan_to_num(), found[:, None].nan_to_num(), kind[:, :, None])
     rivals = (alike > limit) & (kind[:, :, None] == kind[:, None])
     kept = score > 0
     for i in range(found.shape[1]):

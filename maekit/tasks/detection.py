@@ -14,12 +14,12 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maekit.core.encoders.base import measured_alone
+from maekit.core.encoders.base import zero_invalid
 from maekit.metrics.average_precision import Matches, match, precision_and_recall
-from maekit.metrics.similarity import likeness_of
+from maekit.metrics.similarity import similarity_of
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
-from maekit.tasks.overlay import checked_share, none_beside, overlaid
-from maekit.tasks.task import Batch, Rows
+from maekit.tasks.mix import checked_share, overlaid, refuse_auxiliary
+from maekit.tasks.task import Batch, EvalRows
 from maekit.tasks.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Detection(Transfer):
     """Confidence maps over the cells of a plane, from the tokens of all patches.
 
     Each token gives the cells of its patch some channels, which a convolution turns into one logit a class. Where an object is
-    inside of a patch a token tells only roughly, so that with `detail` convolutions also see the sample itself (as the detail
+    inside of a patch a token tells only roughly, so that with `skip_channels` convolutions also see the sample itself (as the detail
     stream of ViTMatte, Yao et al., 2023), a clip's frames beside each other as channels; what the tokens say is averaged
     over its time. The loss is the cross entropy with the
     confidence map, weighted by |y - p|^focal (Li et al., Generalized Focal Loss, 2020; 0 is plain cross entropy) and divided
@@ -50,20 +50,20 @@ class Detection(Transfer):
         plane: where the sample's last two axes lie.
         columns: of a label: the two axes' names, `class` where there are classes, and where they are used `length` and extents.
         classes: their names.
-        tolerances: kappa of each class in object location similarity. RODNet's published evaluation has 0.005 for
+        kappa: kappa of each class in object location similarity. RODNet's published evaluation has 0.005 for
             pedestrians, 0.01 for cyclists and 0.03 for cars.
         lengths: of each class, in the unit of the distance, where labels have no column `length`: for the width of the map.
         width: cells that the Gaussian's standard deviation has for each radian that the object subtends.
-        narrowest, widest: limits of it, in cells.
-        boxes: also predict extents (columns `AXIS_extent`); likeness is then the overlap of boxes, and no tolerances are needed.
+        sigma_min, sigma_max: limits of it, in cells.
+        boxes: also predict extents (columns `AXIS_extent`); likeness is then the overlap of boxes, and no kappa are needed.
         box_weight: of the loss of extents.
         focal: exponent of the weight.
         channels: that the head has in each cell.
-        detail: channels that a convolution on the sample adds to them, and that two more convolutions have behind it; 0 for none.
-        overlay: augmentation: share of training samples that another of the batch is laid over; see `maekit.tasks.overlay`.
-        most: objects in a sample at most.
-        lowest: score below which nothing is an object.
-        suppress_above: likeness to a better object above which one is left out.
+        skip_channels: channels that a convolution on the sample adds to them, and that two more convolutions have behind it; 0 for none.
+        mix: augmentation: share of training samples that another of the batch is laid over; see `maekit.tasks.mix`.
+        max_detections: objects in a sample at most.
+        score_threshold: score below which nothing is an object.
+        nms_threshold: likeness to a better object above which one is left out.
         options: `tune`, `tuned_blocks` of `Transfer`.
 
     Raises:
@@ -78,24 +78,24 @@ class Detection(Transfer):
         plane: Plane,
         columns: Sequence[str],
         classes: Sequence[str] | None,
-        tolerances: Sequence[float] | None = None,
+        kappa: Sequence[float] | None = None,
         lengths: Sequence[float] | None = None,
         width: float = 15.0,
-        narrowest: float = 1.0,
-        widest: float = 4.0,
+        sigma_min: float = 1.0,
+        sigma_max: float = 4.0,
         boxes: bool = False,
         box_weight: float = 1.0,
         focal: float = 2.0,
         channels: int = 8,
-        detail: int = 0,
-        overlay: float = 0.0,
-        most: int = 20,
-        lowest: float = 0.05,
-        suppress_above: float = 0.3,
+        skip_channels: int = 0,
+        mix: float = 0.0,
+        max_detections: int = 20,
+        score_threshold: float = 0.05,
+        nms_threshold: float = 0.3,
         **options: Any,
     ) -> None:
         self.classes = tuple(classes or ("object",))
-        self.boxes, self.box_weight, self.focal, self.overlay = boxes, box_weight, focal, checked_share(overlay)
+        self.boxes, self.box_weight, self.focal, self.mix = boxes, box_weight, focal, checked_share(mix)
         self.columns = tuple(columns)
         wanted = [*plane.axes, *([CLASS] if classes else []), *(f"{axis}{EXTENT}" for axis in plane.axes if boxes)]
         missing = [name for name in wanted if name not in self.columns]
@@ -104,24 +104,24 @@ class Detection(Transfer):
                 f"objects have no column {', '.join(missing)}: `label.objects` names {', '.join(self.columns)}"
             )
         if (
-            not 0 < narrowest <= widest
+            not 0 < sigma_min <= sigma_max
             or not width > 0
-            or not 0 <= lowest < 1
-            or not 0 < suppress_above <= 1
-            or min(most, channels) < 1
-            or min(detail, focal, box_weight) < 0
+            or not 0 <= score_threshold < 1
+            or not 0 < nms_threshold <= 1
+            or min(max_detections, channels) < 1
+            or min(skip_channels, focal, box_weight) < 0
         ):
             raise ValueError(
-                f"width={width}, narrowest={narrowest}, widest={widest}, lowest={lowest}, most={most}, channels={channels}, "
-                f"detail={detail}, focal={focal}, box_weight={box_weight}, suppress_above={suppress_above}: expected 0 < narrowest <= widest, "
-                "a width above 0, 0 <= lowest < 1, 0 < suppress_above <= 1, the others from 1 (detail, focal, box_weight: 0)"
+                f"width={width}, sigma_min={sigma_min}, sigma_max={sigma_max}, lowest={score_threshold}, most={max_detections}, channels={channels}, "
+                f"detail={skip_channels}, focal={focal}, box_weight={box_weight}, nms_threshold={nms_threshold}: expected 0 < sigma_min <= sigma_max, "
+                "a width above 0, 0 <= lowest < 1, 0 < nms_threshold <= 1, the others from 1 (detail, focal, box_weight: 0)"
             )
-        for name, given in (("tolerances", tolerances), ("lengths", lengths)):
+        for name, given in (("kappa", kappa), ("lengths", lengths)):
             if given is not None and (len(given) != len(self.classes) or not min(given) > 0):
                 raise ValueError(
                     f"{name}={list(given)}, expected one number above 0 for each of {', '.join(self.classes)}"
                 )
-        self.likeness = likeness_of(plane, tolerances, boxes)
+        self.similarity = similarity_of(plane, kappa, boxes)
         if lengths is None and LENGTH not in self.columns and not boxes:
             raise ValueError("objects have no column `length`: give `lengths`, one for each class")
         shape, grid = encoder.patchifier.sample_shape[1:], encoder.patchifier.grid_size
@@ -130,12 +130,12 @@ class Detection(Transfer):
         patch = (shape[-2] // grid[-2], shape[-1] // grid[-1])
         super().__init__(front, encoder, None, channels * patch[0] * patch[1], **options)
         self.plane, self.lengths, self.patch = plane, lengths, patch
-        self.width, self.narrowest, self.widest = width, narrowest, widest
-        self.most, self.lowest, self.suppress_above = most, lowest, suppress_above
+        self.width, self.sigma_min, self.sigma_max = width, sigma_min, sigma_max
+        self.max_detections, self.score_threshold, self.nms_threshold = max_detections, score_threshold, nms_threshold
         outputs = len(self.classes) + (2 if boxes else 0)
         seen = math.prod(encoder.patchifier.sample_shape[:-2])
-        self.detail = nn.Conv2d(seen, detail, 3, padding=1) if detail else None
-        widths = [channels + detail, *([detail, detail] if detail else []), outputs]
+        self.skip_channels = nn.Conv2d(seen, skip_channels, 3, padding=1) if skip_channels else None
+        widths = [channels + skip_channels, *([skip_channels, skip_channels] if skip_channels else []), outputs]
         self.read = nn.Sequential(
             *[layer for wide, to in pairwise(widths) for layer in (nn.GELU(), nn.Conv2d(wide, to, 3, padding=1))]
         )
@@ -147,9 +147,9 @@ class Detection(Transfer):
         assert last.bias is not None
         nn.init.constant_(last.bias[: len(self.classes)], float(np.log(RARE / (1 - RARE))))
 
-    def goes_beside(self, others: Collection[str]) -> None:
+    def check_auxiliary(self, others: Collection[str]) -> None:
         """Not with an overlay."""
-        none_beside(self.overlay, others)
+        refuse_auxiliary(self.mix, others)
 
     def maps(self, batch: Batch) -> Float[Tensor, "batch out first second"]:
         """Logits of each class in each cell, and behind them with boxes the logarithms of the extents in cells."""
@@ -164,7 +164,7 @@ class Detection(Transfer):
             channel=self.head.out_features // (self.patch[0] * self.patch[1]),
         )
         cells = reduce(cells, "batch time channel first second -> batch channel first second", "mean")
-        if self.detail is not None:
+        if self.skip_channels is not None:
             cells = torch.cat([cells, self._detail(batch)], 1)
         cells = self.read[:-1](cells.contiguous(memory_format=torch.channels_last))
         # Outside autocast: in half precision neighbouring cells tie, and one peak would be several.
@@ -173,31 +173,31 @@ class Detection(Transfer):
 
     def _detail(self, batch: Batch) -> Float[Tensor, "batch channel first second"]:
         """Of the sample as the encoder has it: zeros where nothing was measured."""
-        assert self.detail is not None
+        assert self.skip_channels is not None
         x, measured = self.front(batch["signal"], batch.get("valid"))
         patchifier = self.encoder.patchifier
-        x = patchifier.unpatchify(measured_alone(patchifier.patchify(x), measured))
-        return self.detail(rearrange(x, "batch channel ... first second -> batch (channel ...) first second"))
+        x = patchifier.unpatchify(zero_invalid(patchifier.patchify(x), measured))
+        return self.skip_channels(rearrange(x, "batch channel ... first second -> batch (channel ...) first second"))
 
     def forward(self, batch: Batch) -> Tensor:
-        if self.overlay and self.training:
-            batch = overlaid(batch, self.overlay)
+        if self.mix and self.training:
+            batch = overlaid(batch, self.mix)
         return self._losses(self.maps(batch), batch["label"].float()).mean()
 
     @torch.no_grad()
-    def rows(self, batch: Batch) -> Rows:
+    def eval_step(self, batch: Batch) -> EvalRows:
         """`detections` (batch, most, columns..., class, score), the surest first and NaN where there are fewer; `objects` the
         true ones in the same columns; `loss`.
         """
         maps = self.maps(batch)
-        found: Rows = {"index": batch["index"], "detections": self.decoded(maps)}
+        found: EvalRows = {"index": batch["index"], "detections": self.decoded(maps)}
         if "label" in batch:
             label = batch["label"].float()
             found["objects"] = shown(label, self.columns, self.plane, boxes=self.boxes)
             found["loss"] = self._losses(maps, label)
         return found
 
-    def summarize(self, rows: Rows) -> dict[str, float]:
+    def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
         """Loss, and average precision and recall over likeness 0.5 to 0.9; see `maekit.metrics.average_precision`."""
         matched = self.matched(rows["detections"].numpy(), rows["objects"].numpy())
         return {"loss": rows["loss"].mean().item(), **precision_and_recall(matched, np.ones(1), self.classes)}
@@ -205,7 +205,7 @@ class Detection(Transfer):
     def matched(self, detections: Array, objects: Array) -> Matches:
         """What came of putting those of all samples beside each other, as one group; both as `rows` gives them."""
         one = np.zeros(len(objects), dtype=np.int64)
-        return match(present(detections), present(objects), one, 1, len(self.classes), self.likeness)
+        return match(present(detections), present(objects), one, 1, len(self.classes), self.similarity)
 
     def selection(self) -> Mapping[str, bool]:
         return {"ap": True, "ap50": True, "loss": False}
@@ -213,7 +213,7 @@ class Detection(Transfer):
     def decoded(self, maps: Float[Tensor, "batch out first second"]) -> Float[Tensor, "batch most column"]:
         """Objects from maps: coordinates (with boxes also extents), class, score."""
         count = len(self.classes)
-        cells, kind, score = peaks(maps[:, :count].sigmoid(), self.most, self.lowest)
+        cells, kind, score = peaks(maps[:, :count].sigmoid(), self.max_detections, self.score_threshold)
         where = self.plane.at(cells)
         if self.boxes:
             at = cells.nan_to_num().round().long()
@@ -221,7 +221,7 @@ class Detection(Transfer):
             sample = torch.arange(len(maps), device=maps.device)[:, None]
             extents = maps[:, count:].clamp(-4, 6).exp()[sample, :, rows, columns]
             where = torch.cat([where, extents * self.plane.sizes(cells)], -1)
-        score = suppress(where, kind, score, self.likeness, self.suppress_above)
+        score = suppress(where, kind, score, self.similarity, self.nms_threshold)
         order = score.argsort(dim=1, descending=True, stable=True)
         found = torch.cat([where, kind[..., None].to(where), score[..., None]], -1)
         found = torch.where(score[..., None] > 0, found, torch.nan)
@@ -259,14 +259,14 @@ class Detection(Transfer):
 
     def _widths(self, label: Tensor, where: Tensor, kinds: Tensor) -> Tensor:
         if self.plane.angle is None:
-            return torch.full_like(where[..., 0], self.narrowest)
+            return torch.full_like(where[..., 0], self.sigma_min)
         if LENGTH in self.columns:
             length = label[..., self._column(LENGTH)]
         elif self.lengths is not None:
             length = torch.tensor(list(self.lengths), device=label.device)[kinds]
         else:
-            return torch.full_like(where[..., 0], self.narrowest)
-        return width_of(length, self.plane.distance(where), self.width, self.narrowest, self.widest)
+            return torch.full_like(where[..., 0], self.sigma_min)
+        return width_of(length, self.plane.distance(where), self.width, self.sigma_min, self.sigma_max)
 
     def _column(self, name: str) -> int:
         return self.columns.index(name)

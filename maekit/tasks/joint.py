@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from maekit.core.encoders.base import measured_alone
+from maekit.core.encoders.base import zero_invalid
 from maekit.core.joint import JointAutoencoder
 from maekit.metrics.collapse import effective_rank, embedding_std
 from maekit.tasks.momentum import MomentumContrast, partner_rank
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.signals import sampled
-from maekit.tasks.task import Batch, Rows
+from maekit.tasks.task import Batch, EvalRows
 
 if TYPE_CHECKING:
     pass
@@ -52,7 +52,7 @@ class JointPretraining(Pretraining):
     ) -> None:
         super().__init__(front, model)
         if not isinstance(model, JointAutoencoder):
-            raise ValueError("there are no signals `beside` to pretrain together with")
+            raise ValueError("there are no signals `auxiliary` to pretrain together with")
         if min(masked, contrast) < 0 or not max(masked, contrast) > 0:
             raise ValueError(f"masked={masked}, contrast={contrast}: expected weights of 0 or more, and one above it")
         self.masked, self.weight = masked, contrast
@@ -61,7 +61,7 @@ class JointPretraining(Pretraining):
             model.decoders.requires_grad_(False)
         self.contrast: MomentumContrast | None = None
         if contrast:
-            names = list(model.encoder.beside)
+            names = list(model.encoder.auxiliary)
             if key is None and len(names) > 1:
                 raise ValueError(f"`key` is not given; the signals beside are {', '.join(names)}")
             self.contrast = MomentumContrast(
@@ -85,31 +85,31 @@ class JointPretraining(Pretraining):
         return total
 
     @torch.no_grad()
-    def rows(self, batch: Batch) -> Rows:
+    def eval_step(self, batch: Batch) -> EvalRows:
         """As of pretraining on the signal alone, with the losses of all signals when all are seen; and the two embeddings contrasted."""
         signals = sampled(batch, self.front, self.fronts)
-        found: Rows = {"index": batch["index"]}
+        found: EvalRows = {"index": batch["index"]}
         if self.masked:
-            found = super().rows(batch)
+            found = super().eval_step(batch)
             for name, out in self.model.together(signals).items():
                 valid, target = signals[name].valid, self.model.target_of(name)
-                patches = measured_alone(self.model.encoder.patchifier_of(name).patchify(signals[name].x), valid)
+                patches = zero_invalid(self.model.encoder.patchifier_of(name).patchify(signals[name].x), valid)
                 scored = self.model.scored(out.mask, valid)
                 found[f"sum.{name or 'own'}"] = torch.where(
-                    scored, target.weighed(target.loss(out.pred, target(patches, valid)), patches, valid), 0.0
+                    scored, target.apply_weights(target.loss(out.pred, target(patches, valid)), patches, valid), 0.0
                 ).sum(1)
                 found[f"count.{name or 'own'}"] = scored.sum(1).float()
         if self.contrast is not None:
             found |= self.contrast.embeddings(self.model.encoder, signals)
         return found
 
-    def summarize(self, rows: Rows) -> dict[str, float]:
+    def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
         """`loss` and the trivial predictors are of the signal alone; `together_NAME` is what is left when all are seen.
 
         `partner_rank` is where the other signal of the same sample stands among those of all samples by likeness, 0 the
         first and 0.5 by chance, `partner_first` the share that stands first. Where nothing is masked, `loss` is the contrast's.
         """
-        found = super().summarize(rows) if self.masked else {}
+        found = super().compute_metrics(rows) if self.masked else {}
         for name in [key.removeprefix("sum.") for key in rows if key.startswith("sum.")]:
             found[f"together_{name}"] = (rows[f"sum.{name}"].sum() / rows[f"count.{name}"].sum().clamp(min=1)).item()
         if self.contrast is not None and rows["paired"].sum() > 1:

@@ -66,9 +66,9 @@ class Mixing:
         if even < 2:
             raise UserError(
                 "a batch of one cannot be mixed",
-                place="task.mixup, task.cutmix",
+                location="task.mixup, task.cutmix",
                 expected="at least two samples",
-                mend="Take larger batches, or more at once (training.accumulation, training.micro_batch).",
+                hint="Take larger batches, or more at once (training.gradient_accumulation_steps, training.micro_batch).",
             )
         before = np.random.get_state()
         np.random.seed(int(torch.randint(2**31, ())))

@@ -13,7 +13,7 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from maekit.core.joint import OWN, JointEncoder, Sampled
+from maekit.core.joint import PRIMARY, JointEncoder, Sampled
 from maekit.tasks.transfer import pool
 
 if TYPE_CHECKING:
@@ -48,14 +48,14 @@ class MomentumContrast(nn.Module):
         self, encoder: JointEncoder, key: str, *, dim: int, queue: int, momentum: float, temperature: float, near: int
     ) -> None:
         super().__init__()
-        if key not in encoder.beside:
-            raise ValueError(f"key {key!r}, expected one of {', '.join(encoder.beside)}")
+        if key not in encoder.auxiliary:
+            raise ValueError(f"key {key!r}, expected one of {', '.join(encoder.auxiliary)}")
         if min(dim, queue) < 1 or not 0 <= momentum < 1 or not temperature > 0 or near < 0:
             raise ValueError(
                 f"dim={dim}, queue={queue}, momentum={momentum}, temperature={temperature}, near={near}: expected whole "
                 "numbers from 1, a momentum from 0 and below 1, a temperature above 0, and near from 0"
             )
-        self.names, self.momentum, self.temperature, self.near = (OWN, key), momentum, temperature, near
+        self.names, self.momentum, self.temperature, self.near = (PRIMARY, key), momentum, temperature, near
         self.heads = nn.ModuleList(projection(encoder.width, dim) for _ in self.names)
         self.slow = deepcopy(encoder).requires_grad_(False)
         self.slow_heads = deepcopy(self.heads).requires_grad_(False)
@@ -124,7 +124,7 @@ class MomentumContrast(nn.Module):
             yield pool(tokens, signals[name].valid, "mean")
 
     def _paired(self, signals: Mapping[str, Sampled]) -> Bool[Tensor, " batch"]:
-        there = torch.ones(len(signals[OWN].x), dtype=torch.bool, device=signals[OWN].x.device)
+        there = torch.ones(len(signals[PRIMARY].x), dtype=torch.bool, device=signals[PRIMARY].x.device)
         for name in self.names:
             valid = signals[name].valid
             there = there if valid is None else there & valid.any(1)

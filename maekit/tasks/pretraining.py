@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from maekit.metrics import trivial
 from maekit.metrics.collapse import effective_rank, embedding_std
-from maekit.tasks.overlay import checked_share, none_beside, overlaid
-from maekit.tasks.task import Batch, Rows, Task
+from maekit.tasks.mix import checked_share, overlaid, refuse_auxiliary
+from maekit.tasks.task import Batch, EvalRows, Task
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,26 +24,26 @@ class Pretraining(Task):
     Args:
         front: signal to standardised samples and patch validity.
         model: the masked autoencoder.
-        overlay: augmentation: share of training samples that another of the batch is laid over; see `maekit.tasks.overlay`.
+        mix: augmentation: share of training samples that another of the batch is laid over; see `maekit.tasks.mix`.
     """
 
-    def __init__(self, front: nn.Module, model: MaskedAutoencoder, *, overlay: float = 0.0) -> None:
+    def __init__(self, front: nn.Module, model: MaskedAutoencoder, *, mix: float = 0.0) -> None:
         super().__init__()
-        self.front, self.model, self.overlay = front, model, checked_share(overlay)
+        self.front, self.model, self.mix = front, model, checked_share(mix)
 
-    def goes_beside(self, others: Collection[str]) -> None:
+    def check_auxiliary(self, others: Collection[str]) -> None:
         """Not with an overlay."""
-        none_beside(self.overlay, others)
+        refuse_auxiliary(self.mix, others)
 
     def forward(self, batch: Batch) -> Tensor:
-        if self.overlay and self.training:
-            batch = overlaid(batch, self.overlay)
+        if self.mix and self.training:
+            batch = overlaid(batch, self.mix)
         x, valid = self.front(batch["signal"], batch.get("valid"))
         loss: Tensor = self.model(x, valid=valid, noise=batch["noise"]).loss
         return loss
 
     @torch.no_grad()
-    def rows(self, batch: Batch) -> Rows:
+    def eval_step(self, batch: Batch) -> EvalRows:
         """Loss of each sample, of trivial predictors on the same patches, and its embedding.
 
         What is the same for every patch is there for any target; interpolation only where targets look like patches.
@@ -73,7 +73,7 @@ class Pretraining(Task):
             **{name: torch.where(scored, loss, 0.0).sum(1) for name, loss in losses.items()},
         }
 
-    def summarize(self, rows: Rows) -> dict[str, float]:
+    def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
         """Losses as means over the patches of the loss, and the collapse monitor over all embeddings."""
         scored = rows["scored"].sum().clamp(min=1)
         metrics = {name: (rows[name].sum() / scored).item() for name in rows if name.startswith("loss")}

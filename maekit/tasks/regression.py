@@ -12,7 +12,7 @@ from maekit.metrics import scores as metrics
 from maekit.metrics.calibration import calibration
 from maekit.tasks.bins import Bins
 from maekit.tasks.readout import REACH, Distribution, Heteroscedastic, Point, Readout, Spread
-from maekit.tasks.task import Batch, Rows
+from maekit.tasks.task import Batch, EvalRows
 from maekit.tasks.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -104,20 +104,20 @@ class Regression(Transfer):
         """(batch,) in the unit of the label."""
         return self.estimate(batch)["output"]
 
-    def estimate(self, batch: Batch) -> Rows:
+    def estimate(self, batch: Batch) -> EvalRows:
         """`output` (batch,) in the unit of the label; with a spread or bins `uncertainty`, its standard deviation, and
         `log_probability` (batch, value) of each of `values`.
         """
         return self._in_units(self.output(batch).float())
 
     @torch.no_grad()
-    def rows(self, batch: Batch) -> Rows:
+    def eval_step(self, batch: Batch) -> EvalRows:
         """All of `estimate` is among them."""
         output = self.output(batch).float()
         rows = {"index": batch["index"], "label": batch["label"].float(), "loss": self._loss(output, batch)}
         return rows | self._in_units(output)
 
-    def summarize(self, rows: Rows) -> dict[str, float]:
+    def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
         """Errors, and where there is an uncertainty what it is worth."""
         output, label = rows["output"].numpy(), rows["label"].numpy()
         found = {"loss": rows["loss"].mean().item(), **metrics.regression(output, label, self.within)}
@@ -131,7 +131,7 @@ class Regression(Transfer):
     def _loss(self, output: Tensor, batch: Batch) -> Tensor:
         return self.readout.loss(output, (batch["label"].float() - self.label_mean) / self.label_std)
 
-    def _in_units(self, output: Tensor) -> Rows:
+    def _in_units(self, output: Tensor) -> EvalRows:
         found = {"output": self.readout.value(output) * self.label_std + self.label_mean}
         if not isinstance(self.readout, Distribution):
             return found

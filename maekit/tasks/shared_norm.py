@@ -32,9 +32,9 @@ class SharedBatchNorm(nn.BatchNorm1d):
         if len(x) == 1 and not (dist.is_initialized() and dist.get_world_size() > 1):
             raise UserError(
                 "a batch of one has no spread to normalise by",
-                place="training.batch_size",
+                location="training.batch_size",
                 expected="at least two samples at once",
-                mend="Take larger batches, or more at once (training.accumulation, training.micro_batch).",
+                hint="Take larger batches, or more at once (training.gradient_accumulation_steps, training.micro_batch).",
             )
         assert self.momentum is not None, "set by BatchNorm1d's default"
         # A mean far from zero leaves nothing of the variance in float32.

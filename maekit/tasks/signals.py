@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from maekit.core.joint import OWN, Sampled
+from maekit.core.joint import PRIMARY, Sampled
 
 if TYPE_CHECKING:
     from torch import nn
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def sampled(batch: Batch, front: nn.Module, fronts: nn.ModuleDict) -> dict[str, Sampled]:
     """Every signal of a batch, standardised: the sample's own first, then those beside it."""
     found = {}
-    for name, standardised in {OWN: front, **dict(fronts.items())}.items():
+    for name, standardised in {PRIMARY: front, **dict(fronts.items())}.items():
         of = f"{name}." if name else ""
         x, valid = standardised(batch[f"{of}signal"], batch.get(f"{of}valid"))
         found[name] = Sampled(x, valid, batch.get(f"{of}noise"))

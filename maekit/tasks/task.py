@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Batch: TypeAlias = dict[str, Tensor]
 """As `maekit.data.loading` makes it; of a signal beside, `NAME.signal` and so on."""
-Rows: TypeAlias = dict[str, Tensor]
+EvalRows: TypeAlias = dict[str, Tensor]
 """One entry a sample in every tensor, `index` among them, so that evaluation on many processes counts each once."""
 
 
@@ -30,7 +30,7 @@ class Task(nn.Module, ABC):
         super().__init__()
         self.fronts = nn.ModuleDict()
 
-    def goes_beside(self, others: Collection[str]) -> None:
+    def check_auxiliary(self, others: Collection[str]) -> None:
         """Told which signals are read beside the sample. Default: nothing to object.
 
         Raises:
@@ -42,11 +42,11 @@ class Task(nn.Module, ABC):
         """Loss of one (micro-)batch, a scalar to differentiate."""
 
     @abstractmethod
-    def rows(self, batch: Batch) -> Rows:
+    def eval_step(self, batch: Batch) -> EvalRows:
         """What evaluation needs of each sample of a batch."""
 
     @abstractmethod
-    def summarize(self, rows: Rows) -> dict[str, float]:
+    def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
         """Metrics over all evaluated samples; `loss` among them."""
 
     @property
@@ -59,11 +59,11 @@ class Task(nn.Module, ABC):
         del name
         return None
 
-    def undecayed(self) -> frozenset[str]:
+    def no_weight_decay(self) -> frozenset[str]:
         """Names of parameters with more than one dimension that take no weight decay."""
         return frozenset()
 
-    def recompute_activations(self) -> None:
+    def set_grad_checkpointing(self) -> None:
         """Let every block of its transformers be computed again in the backward pass, to save memory."""
         for module in self.modules():
             if isinstance(module, Blocks):

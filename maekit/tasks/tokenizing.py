@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from maekit.core.targets.base import mean_patch, squared_error
 from maekit.core.targets.tokenizer import FiniteScalarTokenizer
-from maekit.tasks.task import Batch, Rows, Task
+from maekit.tasks.task import Batch, EvalRows, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ class Tokenizing(Task):
         return loss
 
     @torch.no_grad()
-    def rows(self, batch: Batch) -> Rows:
+    def eval_step(self, batch: Batch) -> EvalRows:
         """Squared error of each sample, that of its mean patch, and how often each code stands in it."""
         x, valid = self.front(batch["signal"], batch.get("valid"))
         out = self.tokenizer(x, valid)
@@ -57,7 +57,7 @@ class Tokenizing(Task):
             **{name: _squared_error(guess, patches, measured) for name, guess in guesses.items()},
         }
 
-    def summarize(self, rows: Rows) -> dict[str, float]:
+    def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
         """Losses as means over measured patches; `codes_used` of the vocabulary; `perplexity`, exp of the codes' entropy."""
         measured = rows["measured"].sum().clamp(min=1)
         codes = rows["codes"][rows["codes"] >= 0]

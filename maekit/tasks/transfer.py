@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from maekit.core.joint import OWN, JointEncoder
+from maekit.core.joint import PRIMARY, JointEncoder
 from maekit.tasks.shared_norm import SharedBatchNorm
 from maekit.tasks.signals import sampled
 from maekit.tasks.task import Batch, Task
@@ -115,7 +115,7 @@ class Transfer(Task):
                 return self.encoder(x, measured), measured
             assert isinstance(self.encoder, JointEncoder)
             signals = sampled(batch, self.front, self.fronts)
-            return self.encoder.together(signals)[OWN], signals[OWN].valid
+            return self.encoder.together(signals)[PRIMARY], signals[PRIMARY].valid
 
     def output(self, batch: Batch) -> Float[Tensor, "batch out"]:
         """What the head gives for a batch of prepared signals; of each patch `each` numbers in a row."""
@@ -138,7 +138,7 @@ class Transfer(Task):
             return None
         return int(parts[2]) + 1 if parts[1] == "blocks" else 0
 
-    def undecayed(self) -> frozenset[str]:
+    def no_weight_decay(self) -> frozenset[str]:
         tables = [name for name, _ in self.encoder.named_parameters() if name.rpartition(".")[2] in UNDECAYED]
         return frozenset(f"encoder.{name}" for name in tables)
 

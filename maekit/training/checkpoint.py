@@ -57,8 +57,8 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         The folder of the checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / f"step-{checkpoint.step:09d}"
-    unfinished = folder / f".unfinished-{place.name}-{os.getpid()}"
+    location = folder / f"step-{checkpoint.step:09d}"
+    unfinished = folder / f".unfinished-{location.name}-{os.getpid()}"
     for leftover in folder.glob(".unfinished-*"):
         shutil.rmtree(leftover)
     unfinished.mkdir()
@@ -70,13 +70,13 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
     for path in unfinished.iterdir():
         _sync(path)
     _sync(unfinished)
-    if place.exists():  # saved before, and found damaged or outrun since
-        shutil.rmtree(place)
-    unfinished.rename(place)
+    if location.exists():  # saved before, and found damaged or outrun since
+        shutil.rmtree(location)
+    unfinished.rename(location)
     _sync(folder)
     for old in steps(folder)[:-keep]:
         shutil.rmtree(folder / f"step-{old:09d}")
-    return place
+    return location
 
 
 def steps(folder: Path) -> list[int]:
@@ -86,21 +86,21 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name)))
 
 
-def load(place: Path) -> Checkpoint:
+def load(location: Path) -> Checkpoint:
     """Read one checkpoint folder.
 
     Raises:
         DamagedError: a file is missing, or its sum is not the manifest's.
     """
     try:
-        sums = json.loads((place / MANIFEST).read_text())["sha256"]
+        sums = json.loads((location / MANIFEST).read_text())["sha256"]
         for name, expected in sums.items():
-            if _sha256(place / name) != expected:
-                raise DamagedError(f"{place / name} is not as it was written (its SHA-256 differs)")
-        tensors = {Path(name).stem: load_file(place / name) for name in sums if name.endswith(".safetensors")}
-        state = json.loads((place / "state.json").read_text())
+            if _sha256(location / name) != expected:
+                raise DamagedError(f"{location / name} is not as it was written (its SHA-256 differs)")
+        tensors = {Path(name).stem: load_file(location / name) for name in sums if name.endswith(".safetensors")}
+        state = json.loads((location / "state.json").read_text())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise DamagedError(f"{place}: {error}") from error
+        raise DamagedError(f"{location}: {error}") from error
     return Checkpoint(state.pop("step"), tensors, state)
 
 
@@ -124,8 +124,8 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     if damaged:
         raise UserError(
             "every checkpoint of this run is damaged: " + "; ".join(damaged),
-            place=str(folder),
-            mend="Restore the folder from a copy, or move it away to start from the beginning.",
+            location=str(folder),
+            hint="Restore the folder from a copy, or move it away to start from the beginning.",
         )
     return None, []
 

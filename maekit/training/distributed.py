@@ -39,7 +39,7 @@ class Process:
 
 
 @contextmanager
-def joined(device: str | None = None, *, alone: bool = False) -> Iterator[Process]:
+def init_distributed(device: str | None = None, *, alone: bool = False) -> Iterator[Process]:
     """Join the processes that `torchrun` started (alone without it), set up for the device; leave them at the end.
 
     Args:
@@ -63,7 +63,7 @@ def joined(device: str | None = None, *, alone: bool = False) -> Iterator[Proces
         dist.destroy_process_group()
 
 
-def spread(task: Task, process: Process, parallel: Parallel) -> nn.Module:
+def parallelize(task: Task, process: Process, parallel: Parallel) -> nn.Module:
     """The module whose call runs the task on all processes (the task itself where there is one)."""
     if process.world_size == 1:
         return task
@@ -71,7 +71,7 @@ def spread(task: Task, process: Process, parallel: Parallel) -> nn.Module:
         for block in task.blocks:
             fully_shard(block)
         fully_shard(task)
-        register_fsdp_forward_method(task, "rows")
+        register_fsdp_forward_method(task, "eval_step")
         return task
     devices = None if process.device.type == "cpu" else [process.device]
     return DistributedDataParallel(task, device_ids=devices, gradient_as_bucket_view=True)
@@ -85,7 +85,7 @@ def synchronise_gradients(module: nn.Module, wanted: bool) -> None:
         module.set_requires_gradient_sync(wanted)
 
 
-def agreed(loss: Tensor, norm: Tensor, stop: bool, process: Process) -> tuple[float, float, bool]:
+def reduce_step(loss: Tensor, norm: Tensor, stop: bool, process: Process) -> tuple[float, float, bool]:
     """What all processes go by after a backward pass, in one exchange and one wait for the device.
 
     Args:
@@ -113,7 +113,7 @@ def mean_over_processes(value: Tensor, process: Process) -> Tensor:
     return value
 
 
-def check_agreement(step: int, place: str, process: Process) -> None:
+def check_agreement(step: int, location: str, process: Process) -> None:
     """That all processes go on from the same step.
 
     Raises:
@@ -127,10 +127,10 @@ def check_agreement(step: int, place: str, process: Process) -> None:
     if last != first:
         raise UserError(
             "processes found different checkpoints in the run folder",
-            place=place,
+            location=location,
             value=f"steps {first} and {last}",
             expected="one folder for all",
-            mend="Put --runs on storage that all machines share.",
+            hint="Put --runs on storage that all machines share.",
         )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from maekit.config.schema import Recipe
     from maekit.data.loading import Batch, Samples
-    from maekit.tasks.task import Rows, Task
+    from maekit.tasks.task import EvalRows, Task
     from maekit.training.run import Run
 
 logger = logging.getLogger(__name__)
@@ -81,10 +81,10 @@ def train(
         len(training),
         options.batch_size,
         seed=recipe.seed,
-        accumulation=options.micro_batches(process.world_size),
+        gradient_accumulation_steps=options.micro_batches(process.world_size),
         rank=process.rank,
         world_size=process.world_size,
-        epoch_samples=schedule.epoch_samples,
+        samples_per_epoch=schedule.samples_per_epoch,
     )
     total = schedule.epochs * sampler.steps
     taking = Step(task.to(process.device), recipe, process)
@@ -113,9 +113,9 @@ def train(
                 # Keyed by the step, so that stochastic depth too goes on as if nothing had interrupted it.
                 torch.manual_seed(hash((recipe.seed, step, process.rank)))
                 summed = torch.zeros((), device=process.device)
-                for micro in range(sampler.accumulation):
+                for micro in range(sampler.gradient_accumulation_steps):
                     batch = to_device(next(micro_batches), process.device)
-                    summed += taking.learn(batch, last=micro == sampler.accumulation - 1)
+                    summed += taking.learn(batch, last=micro == sampler.gradient_accumulation_steps - 1)
                 made = taking.update(summed, stop=bool(caught))
                 if made.finite:
                     bad = 0
@@ -186,7 +186,7 @@ def evaluate(
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> dict[str, float]:
     """Metrics of `task` over all `samples`, each counted once however many processes share the work."""
-    return task.summarize(rows_of(task, samples, process, at_once=at_once, workers=workers, precision=precision))
+    return task.compute_metrics(rows_of(task, samples, process, at_once=at_once, workers=workers, precision=precision))
 
 
 def rows_of(
@@ -197,7 +197,7 @@ def rows_of(
     at_once: int,
     workers: int = 0,
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> Rows:
+) -> EvalRows:
     """The rows of all `samples`, each process taking `at_once` of them at a time."""
     task.to(process.device)
     sampler = BatchSampler(
@@ -211,19 +211,19 @@ def observe(
     task: Task, batches: Iterable[Batch], process: Process, precision: Callable[[], AbstractContextManager[Any]]
 ) -> dict[str, float]:
     """Metrics over some batches (this process's share of them), without training on them."""
-    return task.summarize(collect(task, batches, process, precision))
+    return task.compute_metrics(collect(task, batches, process, precision))
 
 
 @torch.no_grad()
 def collect(
     task: Task, batches: Iterable[Batch], process: Process, precision: Callable[[], AbstractContextManager[Any]]
-) -> Rows:
+) -> EvalRows:
     """The rows of all batches of all processes, on the CPU, in the order of `index`."""
     training = task.training
     task.eval()
     parts: list[dict[str, Tensor]] = []
     for batch in batches:
         with precision():
-            parts.append({name: value.cpu() for name, value in task.rows(batch).items()})
+            parts.append({name: value.cpu() for name, value in task.eval_step(batch).items()})
     task.train(training)
     return gather_rows({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, process)

@@ -33,14 +33,14 @@ def parameter_groups(task: Task, *, weight_decay: float, layer_decay: float) -> 
     layer_decay^(depth + 1 - id), id 0 for what stands before the blocks, i + 1 for block i (Bao et al., BEiT, 2021).
     `vectors` is True for groups of one-dimensional parameters.
     """
-    undecayed = task.undecayed()
+    no_weight_decay = task.no_weight_decay()
     last = len(task.blocks) + 1
     groups: dict[tuple[float, float, bool], dict[str, Any]] = {}
     for name, parameter in task.named_parameters():
         if not parameter.requires_grad:
             continue
         vector = parameter.ndim == 1
-        decay = 0.0 if vector or name in undecayed else weight_decay
+        decay = 0.0 if vector or name in no_weight_decay else weight_decay
         depth = task.depth_of(name)
         scale = layer_decay ** (last - (last if depth is None else depth))
         group = groups.setdefault(
@@ -60,7 +60,7 @@ def make_optimizer(task: Task, settings: Optimizer) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, fused=True)
     for group in groups:
         group["always_adapt"] = not group["vectors"]
-    return Lars(groups, lr=0.0, momentum=settings.momentum, trust_coeff=settings.trust)
+    return Lars(groups, lr=0.0, momentum=settings.momentum, trust_coeff=settings.trust_coefficient)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

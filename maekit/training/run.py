@@ -56,17 +56,17 @@ class Run:
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise UserError(
                 f"the run folder cannot be made ({error.strerror})",
-                place=str(self.folder),
-                mend="Choose another with --runs.",
+                location=str(self.folder),
+                hint="Choose another with --runs.",
             ) from error
         with lock(self.folder / ".lock") as holder:
             if holder is not None:
                 raise UserError(
                     "another process is training in this run folder",
-                    place=str(self.folder),
+                    location=str(self.folder),
                     value=f"process {holder}",
                     expected="one run a folder",
-                    mend="Wait for it or stop it, or give this run another name with `--set name=...`.",
+                    hint="Wait for it or stop it, or give this run another name with `--set name=...`.",
                 )
             yield
 
@@ -130,9 +130,9 @@ def _event_writer(folder: Path) -> Any:
     except ImportError as error:
         raise UserError(
             "TensorBoard is not installed",
-            place="training.tensorboard",
+            location="training.tensorboard",
             value=True,
-            mend="pip install 'maekit[tensorboard]', or leave it out: the metrics are in metrics.jsonl.",
+            hint="pip install 'maekit[tensorboard]', or leave it out: the metrics are in metrics.jsonl.",
         ) from error
     return SummaryWriter(str(folder / "tensorboard"))
 

@@ -68,9 +68,9 @@ def restore(
     if differing:
         raise UserError(
             "this run folder holds a run of another recipe or of other data; they differ in " + ", ".join(differing),
-            place=str(run.folder),
+            location=str(run.folder),
             expected="the recipe and data it was started with",
-            mend="Give the new run a name of its own with `--set name=...`; nothing was changed.",
+            hint="Give the new run a name of its own with `--set name=...`; nothing was changed.",
         )
     optim = checkpoint.unflatten(found.tensors["optimizer"], found.state["optimizer"])
     set_state_dict(

@@ -9,7 +9,7 @@ import torch
 
 from maekit.training.average import moving_average
 from maekit.training.device import autocast, compile_if_wanted
-from maekit.training.distributed import Process, agreed, spread, synchronise_gradients
+from maekit.training.distributed import Process, parallelize, reduce_step, synchronise_gradients
 from maekit.training.optimizer import gradient_norm, make_optimizer
 
 if TYPE_CHECKING:
@@ -44,13 +44,13 @@ class Step:
     def __init__(self, task: Task, recipe: Recipe, process: Process) -> None:
         options = recipe.training
         self.task, self.process, self.clip_grad = task, process, recipe.optimizer.clip_grad
-        self.accumulation = options.micro_batches(process.world_size)
+        self.gradient_accumulation_steps = options.micro_batches(process.world_size)
         task.train()
         torch.manual_seed(recipe.seed)
         if options.activation_checkpointing:
-            task.recompute_activations()
+            task.set_grad_checkpointing()
         self.average = moving_average(task, options.ema)
-        self.module = spread(task, process, options.parallel)
+        self.module = parallelize(task, process, options.parallel)
         self.optimizer = make_optimizer(task, recipe.optimizer)
         self.compiled = compile_if_wanted(self.module, options.compile, process.device)
         self.precision = autocast(options.precision, process.device)
@@ -63,13 +63,13 @@ class Step:
         """
         synchronise_gradients(self.module, last)
         with self.precision():
-            part = self.compiled(batch) / self.accumulation
+            part = self.compiled(batch) / self.gradient_accumulation_steps
         part.backward()
         return part.detach()
 
     def update(self, loss: Tensor, *, stop: bool = False) -> Update:
         """Use up the gradients: one move of the optimizer, left out where loss or gradient are not finite."""
-        value, norm, stop = agreed(loss, gradient_norm(self.task, self.clip_grad), stop, self.process)
+        value, norm, stop = reduce_step(loss, gradient_norm(self.task, self.clip_grad), stop, self.process)
         finite = math.isfinite(value) and math.isfinite(norm)
         if finite:
             self.optimizer.step()

@@ -166,7 +166,7 @@ def test_settings_are_the_published_ones(letter: str) -> None:
     assert (tune.model.drop_path, pretrain.model.drop_path) == ((0.1, 0.2, 0.3)[i], 0)
     assert scratch.training.ema == 0.9999
     o = probe.optimizer
-    assert (o.name, o.base_lr, o.momentum, o.trust, o.weight_decay) == ("lars", 0.1, 0.9, 0.001, 0)
+    assert (o.name, o.base_lr, o.momentum, o.trust_coefficient, o.weight_decay) == ("lars", 0.1, 0.9, 0.001, 0)
     assert (probe.training.batch_size, probe.schedule.warmup_epochs) == (16384, 10)
     assert probe.task.options == {"tune": "frozen", "pooling": "class"}
     assert (probe.adapter.options["crop"], probe.adapter.options["scale"]) == ("area", [0.08, 1.0])

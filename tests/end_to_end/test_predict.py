@@ -88,7 +88,7 @@ def test_equals_evaluation(run: Path, cohort: Path, tmp_path: Path) -> None:
     """The same windows, one stream and one by one, with labels and without, give the same numbers."""
     found = predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_001", hop_s=5, gate=False)
     _, wanted = api.predictions(run, side="test")
-    rows = read(found.place)
+    rows = read(found.location)
     assert found.windows == len(rows) == len(wanted["output"]) == 5
     np.testing.assert_allclose([float(row["bpm"]) for row in rows], wanted["output"], rtol=1e-5)
     assert [float(row["start_s"]) for row in rows] == [0, 5, 10, 15, 20]
@@ -175,7 +175,7 @@ def test_memory_does_not_grow(run: Path, tmp_path: Path) -> None:
             found = predict(run, path, tmp_path / f"{name}.csv", hop_s=60)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-        assert found.windows == len(read(found.place))
+        assert found.windows == len(read(found.location))
     assert peaks[2] < 1.1 * peaks[1] + 2**18
 
 
@@ -191,7 +191,7 @@ def test_an_empty_room_and_motion_have_no_estimate(run: Path, tmp_path: Path) ->
     rows = {}
     for name, values in scenes.items():
         path = record(tmp_path / f"{name}.h5", values, RATE)
-        rows[name] = read(predict(run, path, tmp_path / f"{name}.csv").place)
+        rows[name] = read(predict(run, path, tmp_path / f"{name}.csv").location)
     assert all(row["valid"] == "1" and 20 < float(row["bpm"]) < 200 for row in rows["still"])
     assert all(row["valid"] == "0" and row["bpm"] == "" for row in rows["empty"] + rows["frozen"])
     assert {row["reason"] for row in rows["empty"]} == {"nobody there"}
@@ -245,7 +245,7 @@ def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Pa
     study = followed_in_study(result, "net", asdict(known.pace), 10.0, 1.0)
     given: dict[str, Any] = {"record": "person_001", "hop_s": 5, "gate": False, "track_s": 10.0}
     found = predict(sure, cohort / "vital_signs.h5", tmp_path / "out.csv", **given)
-    told = read(found.place)
+    told = read(found.location)
     np.testing.assert_allclose([float(row["bpm"]) for row in told], study["arms"]["net"], rtol=1e-4)
     np.testing.assert_allclose([float(row["uncertainty"]) for row in told], study["uncertainty"]["net"], rtol=1e-3)
     assert np.abs(np.array(study["arms"]["net"]) - rows["output"]).max() > 0.01, "following changes something"
@@ -277,9 +277,9 @@ def test_what_cannot_be_followed_is_named(run: Path, sure: Path, tmp_path: Path)
 
 
 def test_hdf5_says_where_it_comes_from(run: Path, cohort: Path, tmp_path: Path) -> None:
-    out = predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_003", smoothing=3).place
+    out = predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_003", smoothing=3).location
     found = predict(run, cohort / "vital_signs.h5", tmp_path / "same.h5", record="person_003", smoothing=3)
-    with h5py.File(found.place) as file:
+    with h5py.File(found.location) as file:
         wanted = [float(row["bpm"] or "nan") for row in read(out)]
         np.testing.assert_allclose(file["bpm"][:], wanted, rtol=1e-5)
         assert {len(file[name]) for name in file} == {found.windows}
@@ -294,24 +294,24 @@ def test_hdf5_says_where_it_comes_from(run: Path, cohort: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("ending", ["csv", "h5"])
 def test_what_was_written_before_an_interruption_is_kept(tmp_path: Path, ending: str) -> None:
-    place = tmp_path / f"out.{ending}"
+    location = tmp_path / f"out.{ending}"
     row = Estimate(0, 10, 70.0, 2.0)
 
     def interrupted() -> None:
-        with Output(place, ("bpm", "uncertainty"), {"run": "r"}) as output:
+        with Output(location, ("bpm", "uncertainty"), {"run": "r"}) as output:
             output.writer.add([row, row])
-            assert not place.exists()
+            assert not location.exists()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     if ending == "csv":
-        assert [float(r["bpm"]) for r in read(place)] == [70, 70]
+        assert [float(r["bpm"]) for r in read(location)] == [70, 70]
     else:
-        with h5py.File(place) as file:
+        with h5py.File(location) as file:
             assert file["bpm"][:].tolist() == [70, 70]
             assert not file.attrs["complete"]
-    with pytest.raises(UserError, match="overwrite"), Output(place, ("bpm", "uncertainty"), {}):
+    with pytest.raises(UserError, match="overwrite"), Output(location, ("bpm", "uncertainty"), {}):
         pass
 
 
@@ -373,7 +373,7 @@ def test_uncertainty_is_written_and_can_rule_out(run: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(Regression, "estimate", more)
     monkeypatch.setattr(Regression, "values", np.linspace(40, 140, 161))
-    rows = read(predict(run, path, tmp_path / "out.csv", uncertain_above=5).place)
+    rows = read(predict(run, path, tmp_path / "out.csv", uncertain_above=5).location)
     assert [row["uncertainty"] for row in rows] == [str(i) for i in range(21)]
     assert [row["reason"] for row in rows] == [""] * 6 + ["uncertain"] * 15
     assert [row["bpm"] == "" for row in rows] == [False] * 6 + [True] * 15
@@ -383,7 +383,7 @@ def test_uncertainty_is_written_and_can_rule_out(run: Path, tmp_path: Path, monk
 def test_another_rate_is_resampled_and_another_signal_refused(run: Path, tmp_path: Path) -> None:
     """The adapter brings windows to its own rate; channels or units that differ are no signal of this run."""
     at_50, at_100 = (
-        read(predict(run, record(tmp_path / f"{rate}.h5", chest(60, rate), rate), tmp_path / f"{rate}.csv").place)
+        read(predict(run, record(tmp_path / f"{rate}.h5", chest(60, rate), rate), tmp_path / f"{rate}.csv").location)
         for rate in (50.0, 100.0)
     )
     assert [row["time_s"] for row in at_50] == [row["time_s"] for row in at_100]
@@ -434,7 +434,7 @@ def test_classes_have_names_and_probabilities(tmp_path: Path) -> None:
     found = predict(folder, tmp_path / "d.h5", tmp_path / "out.csv", hop_s=5, gate=False)
     _, wanted = api.predictions(folder, side="validation")
     probabilities = torch.from_numpy(wanted["output"][10:]).softmax(1)
-    rows = read(found.place)
+    rows = read(found.location)
     assert [row["class"] for row in rows] == [("calm", "busy")[i] for i in probabilities.argmax(1)]
     np.testing.assert_allclose([float(row["probability"]) for row in rows], probabilities.amax(1), rtol=1e-4)
     assert predict(folder, tmp_path / "d.h5", tmp_path / "out.h5", overwrite=True).windows == 46

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 FRAMES = 24
 LOWEST = 0.001
-SHORT = ["schedule.epochs=2", "optimizer.base_lr=1.6e-2", f"task.lowest={LOWEST}"]
+SHORT = ["schedule.epochs=2", "optimizer.base_lr=1.6e-2", f"task.score_threshold={LOWEST}"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def run(recipe: Path) -> Path:
 @pytest.fixture(scope="module")
 def together(recipe: Path) -> Path:
     """A run that also reads a picture."""
-    overrides = [DETECTION, f"beside={{picture: {PICTURE}}}", "name=together", *SHORT]
+    overrides = [DETECTION, f"auxiliary={{picture: {PICTURE}}}", "name=together", *SHORT]
     return api.finetune(recipe, "random", overrides=overrides, runs=recipe.parent / "runs").folder
 
 
@@ -101,11 +101,11 @@ def same_as_evaluation(run: Path, told: list[dict[str, Any]]) -> None:
 
 def test_equals_evaluation(run: Path, recipe: Path, tmp_path: Path) -> None:
     outcome = found(run, recipe, tmp_path / "out.json")
-    told = frames(outcome.place)
+    told = frames(outcome.location)
     same_as_evaluation(run, told)
     assert outcome.frames == FRAMES
     assert outcome.objects.total() == sum(len(frame["detections"]) for frame in told)
-    facts = json.loads(outcome.place.read_text())
+    facts = json.loads(outcome.location.read_text())
     assert facts["units"] == {"range": "m", "azimuth": "deg"}
     assert facts["record"] == "/drive3"
     assert len(facts["weights_sha256"]) == 64
@@ -120,7 +120,7 @@ def test_a_table_has_the_same_and_fewer_where_surer_is_asked_for(run: Path, reci
     told = [one for frame in frames(tmp_path / "all.json") for one in frame["detections"]]
     limit = float(np.median([one["score"] for one in told]))
     for lowest in (LOWEST, limit):
-        found(run, recipe, tmp_path / "out.csv", lowest_score=lowest, overwrite=True)
+        found(run, recipe, tmp_path / "out.csv", score_threshold=lowest, overwrite=True)
         with (tmp_path / "out.csv").open() as file:
             rows = list(csv.DictReader(file))
         wanted = [one for one in told if one["score"] >= lowest - 1e-6]
@@ -136,7 +136,7 @@ def test_a_table_has_the_same_and_fewer_where_surer_is_asked_for(run: Path, reci
 def test_signals_beside_are_read_and_may_be_lacking(together: Path, recipe: Path, tmp_path: Path) -> None:
     """With them it is what evaluation says; without, the blank that training has seen, and somebody is told."""
     outcome = found(together, recipe, tmp_path / "with.json")
-    same_as_evaluation(together, frames(outcome.place))
+    same_as_evaluation(together, frames(outcome.location))
     assert not outcome.lacking
     with h5py.File(recipe.parent / "blobs.h5") as file, h5py.File(tmp_path / "alone.h5", "w") as other:
         other.create_group("drive3")["map"] = file["drive3/map"][:]
@@ -156,7 +156,7 @@ def test_needs_no_training_data(together: Path, recipe: Path, tmp_path: Path) ->
         found(folder, recipe, tmp_path / name)
     assert (tmp_path / "here.csv").read_text() == (tmp_path / "there.csv").read_text()
     stated = json.loads((moved / training_stats.FILE).read_text())
-    del stated["beside"]  # as an earlier version wrote it
+    del stated["auxiliary"]  # as an earlier version wrote it
     (moved / training_stats.FILE).write_text(json.dumps(stated))
     with pytest.raises(UserError, match="no such folder"):
         found(moved, recipe, tmp_path / "third.csv")
@@ -234,7 +234,7 @@ def test_memory_does_not_grow(run: Path, recipe: Path, tmp_path: Path) -> None:
 def test_boxes_have_extents_with_units(recipe: Path, tmp_path: Path) -> None:
     overrides = ["task={name: detection, boxes: true}", "name=boxes", *SHORT]
     run = api.finetune(recipe, "random", overrides=overrides, runs=tmp_path).folder
-    found(run, recipe, tmp_path / "out.csv", lowest_score=0)
+    found(run, recipe, tmp_path / "out.csv", score_threshold=0)
     with (tmp_path / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert all(float(row["range_extent_m"]) > 0 and float(row["azimuth_extent_deg"]) > 0 for row in rows)
@@ -251,7 +251,7 @@ def test_what_makes_no_sense_is_named(run: Path, recipe: Path, tmp_path: Path) -
         ({"track_s": 10.0}, "--track"),
         ({"smoothing": 5}, "--smoothing"),
         ({"uncertain_above": 5.0}, "--uncertain-above"),
-        ({"lowest_score": 1.0}, "--lowest-score"),
+        ({"lowest_score": 1.0}, "--score-threshold"),
         ({"record": "drive9"}, "Did you mean"),
         ({"record": None}, "several recordings"),
         ({"record": "drive0", "hop_s": 0.5}, "frame_rate_hz"),

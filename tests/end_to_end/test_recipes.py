@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import api, plugins
-from maekit.build.experiment import Setup, adapters_beside
+from maekit.build.experiment import Experiment, auxiliary_adapters
 from maekit.build.models import fit_target, make_task
 from maekit.config.data_spec import Split, load_spec
 from maekit.config.load import copy_recipe, header, load_recipe, shipped_recipes
@@ -212,12 +212,12 @@ def test_every_shipped_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
     adapter = construct(kind, loaded.recipe.adapter, loaded, ("adapter",), source.info)
     adapter.fit(source[i] for i in range(len(source)))
     split = splits.resolve(source.groups, Split(), name)
-    setup = Setup(loaded, source.spec, source, split, adapter, beside=adapters_beside(loaded, source))
-    setup.fit_beside(setup.beside)
-    task = make_task(setup).train()
+    experiment = Experiment(loaded, source.spec, source, split, adapter, auxiliary=auxiliary_adapters(loaded, source))
+    experiment.fit_auxiliary(experiment.auxiliary)
+    task = make_task(experiment).train()
     if isinstance(task, Pretraining) and loaded.recipe.model.target.name != "tokens":  # which wants a trained tokenizer
-        fit_target(setup, task.model.target)
-    samples = setup.some_samples("train", augment=True)
+        fit_target(experiment, task.model.target)
+    samples = experiment.some_samples("train", augment=True)
     batch = collate([samples[Key(0, i)] for i in range(4)])
     optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=1e-3)
     before = [task(batch).item()]
@@ -262,7 +262,7 @@ def stand_in(recipe: Recipe, folder: Path) -> HDF5Windows:
 
     from maekit.data.images.folder import ImageFolderSource
 
-    spec_name, beside = recipe.data.spec, list(recipe.beside)
+    spec_name, auxiliary = recipe.data.spec, list(recipe.auxiliary)
     spec = load_spec(spec_name)
     rng = np.random.default_rng(0)
     if spec.kind == "image_folder":
@@ -294,7 +294,7 @@ def stand_in(recipe: Recipe, folder: Path) -> HDF5Windows:
     with h5py.File(folder / "stand_in.h5", "w") as file:
         for i in range(4):
             group = file.create_group(f"record{i}")
-            for one in (signal, *(spec.beside[name] for name in beside)):
+            for one in (signal, *(spec.auxiliary[name] for name in auxiliary)):
                 sizes["channel"] = len(one.channels) or 12
                 values = rng.standard_normal([sizes[a] for a in one.axes]).cumsum(0)
                 if one.unit in ("level", "count") or "width" in one.axes:
@@ -322,7 +322,7 @@ def stand_in(recipe: Recipe, folder: Path) -> HDF5Windows:
         folder,
         window=recipe.data.window,
         reducers=plugins.find("adapters", "heart_rate").reducers,
-        beside=beside,
+        auxiliary=auxiliary,
     )
 
 

@@ -64,8 +64,15 @@ def one(tiny: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("processes", "options"),
     [
-        (2, ["training.accumulation=2", "training.ema=0.9"]),
-        (2, ["training.accumulation=2", "training.parallel=fsdp2", "training.activation_checkpointing=true"]),
+        (2, ["training.gradient_accumulation_steps=2", "training.ema=0.9"]),
+        (
+            2,
+            [
+                "training.gradient_accumulation_steps=2",
+                "training.parallel=fsdp2",
+                "training.activation_checkpointing=true",
+            ],
+        ),
         (4, []),
     ],
 )
@@ -88,7 +95,7 @@ def test_many_processes_equal_one(tiny: Path, tmp_path: Path, one: Path, process
     [
         ["model.encoder_mask_tokens=true"],
         ["model.encoder_mask_tokens=true", "training.parallel=fsdp2"],
-        ["model.decoder_attention=cross", "model.predicted_share=0.5"],
+        ["model.decoder_attention=cross", "model.cross_mask_ratio=0.5"],
         ["task={name: tokenizer, width: 16, heads: 2}"],
     ],
 )
@@ -133,8 +140,8 @@ def test_a_run_goes_on_at_another_world_size(tiny: Path, tmp_path: Path, one: Pa
         """As if the run had been stopped there."""
         for later in checkpoint.steps(folder / "checkpoints"):
             if later > step:
-                place = folder / f"checkpoints/step-{later:09d}"
-                place.rename(tmp_path / f"{step}-{later}")
+                location = folder / f"checkpoints/step-{later:09d}"
+                location.rename(tmp_path / f"{step}-{later}")
 
     api.pretrain(tiny, runs=tmp_path / "parts", overrides=keep)
     for processes, reached in ((4, 3), (2, 6), (1, 9)):

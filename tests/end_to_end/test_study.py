@@ -15,14 +15,14 @@ import pytest
 
 from maekit.adapters.heart.heart_rate import HeartRateAdapter
 from maekit.config.load import load_recipe
-from maekit.config.routing import Routing, beside
+from maekit.config.routing import Routing, compare
 from maekit.errors import UserError
 from maekit.profiling.dry_run import study_plans
 from maekit.studies import methods, page, study
-from maekit.studies.results import Arm, Difference, Kind, Measured, Study
+from maekit.studies.results import Difference, Kind, Method, PointResult, Study
 
 if TYPE_CHECKING:
-    from maekit.studies.jobs import Cell
+    from maekit.studies.jobs import Job
 
 FOLDS = "data.split={folds: 2}"
 
@@ -44,7 +44,7 @@ def kinds(planned: study.Plan) -> dict[str, int]:
     return counted
 
 
-def trainings(cells: list[Cell]) -> list[methods.Training]:
+def trainings(cells: list[Job]) -> list[methods.Training]:
     return [cell.compute for cell in cells if isinstance(cell.compute, methods.Training)]
 
 
@@ -84,8 +84,8 @@ def test_overrides_go_where_they_belong() -> None:
     swept = Routing(same_data=True, probing=True)
     assert "optimizer.base_lr=1e-3" in swept.pretraining(settings)
     assert "optimizer.base_lr=1e-3" not in swept.labelled(settings)
-    assert beside(settings, same_adapter=True) == ["adapter.rate_hz=20"]
-    assert beside(settings, same_adapter=False) == []
+    assert compare(settings, same_adapter=True) == ["adapter.rate_hz=20"]
+    assert compare(settings, same_adapter=False) == []
 
 
 def test_one_pretraining_serves_all_label_fractions(labelled: Path) -> None:
@@ -181,9 +181,9 @@ def test_only_what_goes_on_in_time_is_followed(labelled: Path, tmp_path: Path) -
         source = SimpleNamespace(
             classes=["a"] if more == "classes" else None, window_s=None, positions=np.zeros((3, 2))
         )
-        setup = SimpleNamespace(source=source, spec=planned.setup.spec)
+        experiment = SimpleNamespace(source=source, spec=planned.experiment.spec)
         with pytest.raises(UserError, match="goes on along recordings"):
-            study.measure(replace(planned, setup=setup), **options)  # type: ignore[arg-type]
+            study.measure(replace(planned, experiment=experiment), **options)  # type: ignore[arg-type]
 
 
 def test_pretraining_never_sees_who_is_held_out(labelled: Path, tiny: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_new_window_keeps_the_hop_of_the_data_spec(labelled: Path, tiny: Path)
     assert stated in tiny.read_text()
     tiny.write_text(tiny.read_text().replace(stated, ""))
     planned = study.plan(labelled, over=["seconds=5,10"], seeds=1)
-    spec = planned.setup.spec.window
+    spec = planned.experiment.spec.window
     assert spec is not None
     windows = [load_recipe(one.recipe, one.overrides).recipe.data.window for one in trainings(planned.cells)]
     assert {(w.seconds, w.hop_seconds) for w in windows if w} == {(5, spec.hop_seconds), (10, spec.hop_seconds)}
@@ -228,7 +228,7 @@ def test_mistakes(labelled: Path, tiny: Path) -> None:
     with pytest.raises(UserError, match="--smoothing: no window in the middle"):
         study.study(labelled, smoothing=4)
     with pytest.raises(UserError, match="a pretraining recipe"):
-        study.plan(labelled, beside=[str(tiny)])
+        study.plan(labelled, compare=[str(tiny)])
     with pytest.raises(UserError, match="no group is held out"):
         study.plan(labelled, overrides=["data.split={validation: [p000]}"])
 
@@ -271,7 +271,7 @@ def test_the_ceiling_picks_and_chance_is_worse(labelled: Path, monkeypatch: pyte
         }
 
     monkeypatch.setattr(HeartRateAdapter, "candidates", candidates, raising=False)
-    found = methods.Ceiling(labelled, ())()
+    found = methods.Oracle(labelled, ())()
     label = np.array(found["label"])
     np.testing.assert_allclose(np.array(found["arms"]["ceiling: near"]) - label, 0.5, atol=1e-3)
     permuted = np.array(found["labels"]["ceiling: near, labels permuted"])
@@ -282,12 +282,12 @@ def test_the_ceiling_picks_and_chance_is_worse(labelled: Path, monkeypatch: pyte
     assert json.loads(json.dumps(found)) == found
 
 
-def made(mae: float, within: float, name: str, kind: Kind) -> Arm:
+def made(mae: float, within: float, name: str, kind: Kind) -> Method:
     rows = [
         {"mae": mae + d, "rmse": mae, "mape": 5.0, "within": within, "r": 0.5, "bias": 0.0, "lower": -9.0, "upper": 9.0}
         for d in (-0.1, 0.1)
     ]
-    return Arm(rows, {"mae": (mae - 1, mae + 1), "within": None}, name, kind, {"p1": rows[0], "p2": rows[1]})
+    return Method(rows, {"mae": (mae - 1, mae + 1), "within": None}, name, kind, {"p1": rows[0], "p2": rows[1]})
 
 
 def made_study(*pretrained: float, kind: str = "study") -> Study:
@@ -308,7 +308,7 @@ def made_study(*pretrained: float, kind: str = "study") -> Study:
             made(1.0, 1.0, "ceiling: x", "ceiling"),
         ]
         points.append(
-            Measured(
+            PointResult(
                 {"seconds": 5 * (i + 1), "masking": "span"} if len(pretrained) > 1 else {},
                 [tuned, scratch, *others],
                 [difference],
@@ -345,10 +345,10 @@ def test_files_and_curves_of_a_grid(kind: str, pictures: int) -> None:
     found = made_study(4.0, 5.0, 6.0, kind=kind)
     if kind == "sweep":
         renamed = [
-            Arm(a.per_seed, a.intervals, "pretrained, linear probe" if i == 0 else a.name, a.kind, a.groups)
+            Method(a.per_seed, a.intervals, "pretrained, linear probe" if i == 0 else a.name, a.kind, a.groups)
             for i, a in enumerate(found.points[0].arms)
         ]
-        found = Study(**{**vars(found), "points": [Measured(p.over, renamed, [], 40) for p in found.points]})
+        found = Study(**{**vars(found), "points": [PointResult(p.over, renamed, [], 40) for p in found.points]})
     content = page.content(found, [], "", {})
     assert len(content.pictures) == pictures
     assert len(content.pictures[0].panels) == 2

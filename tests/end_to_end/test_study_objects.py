@@ -61,7 +61,7 @@ def test_metrics_are_of_all_frames_and_of_each_drive(measured: tuple[Study, Path
     """Against the cell itself, put together anew: all frames, and those of each drive alone."""
     found, folder = measured
     assert found.points[0].samples == 3 * 16
-    likeness = LocationSimilarity(PLANE, [0.02, 0.02])
+    similarity = LocationSimilarity(PLANE, [0.02, 0.02])
     for seed in (0, 1):
         cell = json.loads(next((folder / f"cells/seed{seed}_fold0").glob("shallow-*.json")).read_text())
         name = next(iter(cell["arms"]))
@@ -69,7 +69,7 @@ def test_metrics_are_of_all_frames_and_of_each_drive(measured: tuple[Study, Path
         assert arm is not None
         said, true = ([np.array(rows, dtype=float) for rows in part] for part in (cell["arms"][name], cell["label"]))
         group = np.array(cell["group"])
-        matched = match(said, true, group, 3, 2, likeness)
+        matched = match(said, true, group, 3, 2, similarity)
         assert arm.per_seed[seed]["ap"] == pytest.approx(precision_and_recall(matched, np.ones(3))["ap"])
         assert arm.per_seed[seed]["ap"] > 0.2
         assert set(arm.groups) == set(cell["groups"]) == {"drive3", "drive4", "drive5"}
@@ -81,7 +81,7 @@ def test_metrics_are_of_all_frames_and_of_each_drive(measured: tuple[Study, Path
                 np.zeros(mine.sum(), dtype=int),
                 1,
                 2,
-                likeness,
+                similarity,
             )
             # Detectors learn nothing that a seed decides.
             assert arm.groups[drive]["ap"] == pytest.approx(precision_and_recall(only, np.ones(1))["ap"])

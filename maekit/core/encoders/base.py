@@ -58,7 +58,7 @@ def gather(tokens: Float[Tensor, "batch token width"], ids: Tensor) -> Float[Ten
     return tokens.gather(1, repeat(ids, "batch picked -> batch picked width", width=tokens.shape[2]))
 
 
-def measured_alone(
+def zero_invalid(
     patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None
 ) -> Float[Tensor, "batch patch dim"]:
     """Zeros, where anything may stand, in patches that were not measured."""

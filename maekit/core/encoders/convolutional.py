@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from maekit.core.encoders.base import Backbone, gather, measured_alone
+from maekit.core.encoders.base import Backbone, gather, zero_invalid
 from maekit.core.patchify import GridPatchifier
 from maekit.core.transformer import Blocks, LayerNorm
 
@@ -121,7 +121,7 @@ class ConvolutionalEncoder(Backbone):
         seen = valid
         if mask is not None:
             seen = ~mask.mask if valid is None else valid & ~mask.mask
-        x = self.stem(self.patchifier.unpatchify(measured_alone(patches, seen)))
+        x = self.stem(self.patchifier.unpatchify(zero_invalid(patches, seen)))
         left = self.patch_size
         for block in cast("Sequence[ConvolutionBlock]", self.blocks):
             left = tuple(points // steps for points, steps in zip(left, block.stride, strict=True))
@@ -170,36 +170,36 @@ class TCN(ConvolutionalEncoder):
         return [*((still, 2**i) for i in range(depth - 1)), (patch, 1)]
 
 
-class CombCNN(CNN):
+class HarmonicCNN(CNN):
     """A residual network whose tokens, at its end, also look at those a few fixed distances away.
 
     On the logarithm of a frequency, that is where a tone's harmonics lie, whatever the tone.
 
     Args:
-        taps: the distances, in patches; 0 is the token itself. Beyond the ends are zeros.
+        offsets: the distances, in patches; 0 is the token itself. Beyond the ends are zeros.
         dropout: share of the mixed channels left out in training.
 
     Raises:
         ValueError: more than one axis; no tap; what `ConvolutionalEncoder` raises.
     """
 
-    after = ("comb", "norm")
+    after = ("harmonic", "norm")
 
     def __init__(
-        self, patchifier: Patchifier, *, taps: tuple[int, ...] = (0,), dropout: float = 0.1, **options: Any
+        self, patchifier: Patchifier, *, offsets: tuple[int, ...] = (0,), dropout: float = 0.1, **options: Any
     ) -> None:
         super().__init__(patchifier, **options)
-        if len(self.patch_size) != 1 or not taps:
+        if len(self.patch_size) != 1 or not offsets:
             raise ValueError(
-                f"comb needs one axis and at least one tap; the grid is {patchifier.grid_size}, taps are {taps}"
+                f"harmonic_cnn needs one axis and at least one tap; the grid is {patchifier.grid_size}, offsets are {offsets}"
             )
-        self.taps, self.reach = taps, max(abs(tap) for tap in taps)
-        self.comb = nn.Sequential(nn.Linear(len(taps) * self.width, self.width), nn.GELU(), nn.Dropout(dropout))
+        self.offsets, self.reach = offsets, max(abs(tap) for tap in offsets)
+        self.harmonic = nn.Sequential(nn.Linear(len(offsets) * self.width, self.width), nn.GELU(), nn.Dropout(dropout))
 
     def mix(self, tokens: Float[Tensor, "batch patch width"]) -> Float[Tensor, "batch patch width"]:
         wide = nn.functional.pad(tokens, (0, 0, self.reach, self.reach))
-        starts = (self.reach + tap for tap in self.taps)
-        return self.comb(torch.cat([wide[:, start : start + tokens.shape[1]] for start in starts], dim=-1))
+        starts = (self.reach + tap for tap in self.offsets)
+        return self.harmonic(torch.cat([wide[:, start : start + tokens.shape[1]] for start in starts], dim=-1))
 
 
 def prime_factors(number: int) -> list[int]:

@@ -62,7 +62,7 @@ class Target(nn.Module, ABC):
         """How much the loss of each patch counts (None: all alike); 1 on average over the known patches of a sample."""
         return None
 
-    def weighed(
+    def apply_weights(
         self,
         loss: Float[Tensor, "batch patch"],
         patches: Float[Tensor, "batch patch dim"],

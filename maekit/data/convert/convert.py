@@ -74,13 +74,15 @@ def convert(
         raise UserError(
             "this data spec has no `convert` section",
             value=spec.name,
-            mend="It reads its files as they are; point data.root at them.",
+            hint="It reads its files as they are; point data.root at them.",
         )
     if not source.is_dir():
-        raise UserError("no such folder", place=str(source), expected="the folder of the published files")
+        raise UserError("no such folder", location=str(source), expected="the folder of the published files")
     result = target if spec.convert.unzip else target / f"{spec.name}.h5"
     if result.exists() and not overwrite and (result.is_file() or any(result.iterdir())):
-        raise UserError("there is a result already", place=str(result), mend="Remove it, or convert with --overwrite.")
+        raise UserError(
+            "there is a result already", location=str(result), hint="Remove it, or convert with --overwrite."
+        )
     if spec.convert.unzip:
         return _unpack(_one_file(source, spec.convert.unzip), target)
     with ExitStack() as archives:
@@ -125,15 +127,17 @@ def _read(
             recording.attributes |= source.attributes
             recording.streams[stream] = part
             for name, values in extra.items():
-                recording.attributes[name] = _attribute(values, part, row, f"{source.place}:{rules.attributes[name]}")
+                recording.attributes[name] = _attribute(
+                    values, part, row, f"{source.location}:{rules.attributes[name]}"
+                )
     if missing := wanted - seen:
         key = min(missing)
         raise UserError(
             "no such column or key",
-            place=next(iter(files.values())).whole[0].place,
+            location=next(iter(files.values())).whole[0].location,
             value=key,
             expected="a name in one of the recording's files, for `convert.attributes`",
-            mend=nearest(key, content.arrays),
+            hint=nearest(key, content.arrays),
         )
     for name, recording in recordings.items():
         _complete(rules, recording, name)
@@ -148,9 +152,9 @@ def _parts(
     if not isinstance(values, np.ndarray):
         raise UserError(
             "no numbers in time",
-            place=content.place,
+            location=content.location,
             expected="a format of arrays",
-            mend="Files that hold a frame each need the group `frame` in `convert.record`.",
+            hint="Files that hold a frame each need the group `frame` in `convert.record`.",
         )
     stamps = None
     if rule.time is not None:
@@ -159,15 +163,15 @@ def _parts(
         if content.rate_hz is not None and rule.rate_hz not in (None, content.rate_hz):
             raise UserError(
                 "a rate other than the stated one",
-                place=content.place,
+                location=content.location,
                 value=content.rate_hz,
                 expected=f"{rule.rate_hz:g} Hz",
-                mend="Leave `rate_hz` out: the file states it.",
+                hint="Leave `rate_hz` out: the file states it.",
             )
-        yield "", _part(rule, values, stamps, rule.rate_hz or content.rate_hz, content.place, through), None
+        yield "", _part(rule, values, stamps, rule.rate_hz or content.rate_hz, content.location, through), None
         return
     if stamps is not None:
-        check_rows(stamps, len(values), content.place)
+        check_rows(stamps, len(values), content.location)
     offsets = offsets_of(rule, content, len(values))
     rates = None
     if rule.rate_key is not None:
@@ -175,38 +179,38 @@ def _parts(
         if len(rates) != len(offsets) - 1 or not (np.isfinite(rates) & (rates > 0)).all():
             raise UserError(
                 "not one rate a recording",
-                place=f"{content.place}:{rule.rate_key}",
+                location=f"{content.location}:{rule.rate_key}",
                 value=f"{len(rates)} values",
                 expected=f"{len(offsets) - 1} rates above 0 Hz",
             )
     for row, (start, stop) in enumerate(pairwise(offsets)):
         rate = rule.rate_hz if rates is None else float(rates[row])
         own = None if stamps is None else stamps[start:stop]
-        yield f"_{row:05d}", _part(rule, values[start:stop], own, rate, f"{content.place}:{row}", through), row
+        yield f"_{row:05d}", _part(rule, values[start:stop], own, rate, f"{content.location}:{row}", through), row
 
 
 def _part(
-    rule: Stream, values: Any, stamps: Any, rate_hz: float | None, place: str, through: Transformation | None
+    rule: Stream, values: Any, stamps: Any, rate_hz: float | None, location: str, through: Transformation | None
 ) -> Timed:
     """What was read, made into what is stored, on its grid in time."""
-    values, attributes, findings = made_of(values, through, place)
+    values, attributes, findings = made_of(values, through, location)
     if not isinstance(values, np.ndarray):
-        raise UserError("no numbers in time", place=place, value=type(values).__name__, expected="an array")
+        raise UserError("no numbers in time", location=location, value=type(values).__name__, expected="an array")
     noted = {**attributes, **({"findings": findings} if findings else {})}
     if stamps is not None:
-        check_rows(stamps, len(values), place)
-    part = timed(values, stamps, rate_hz, rule.resample_hz, place)
+        check_rows(stamps, len(values), location)
+    part = timed(values, stamps, rate_hz, rule.resample_hz, location)
     part.attributes = noted
     return part
 
 
-def _attribute(values: Any, part: Timed, row: int | None, place: str) -> Any:
+def _attribute(values: Any, part: Timed, row: int | None, location: str) -> Any:
     """One value, or one a row of the stream: those of the rows that a stream on another grid took."""
     if values.dtype.kind not in readers.NUMERIC + "US":
-        raise UserError("neither numbers nor text", place=place, value=str(values.dtype))
+        raise UserError("neither numbers nor text", location=location, value=str(values.dtype))
     if row is not None:
         if row >= len(values):
-            raise UserError("fewer entries than recordings", place=place, value=len(values))
+            raise UserError("fewer entries than recordings", location=location, value=len(values))
         return values[row]
     if values.size == 1:
         return values.reshape(())[()]
@@ -221,9 +225,9 @@ def _complete(rules: Conversion, recording: _Recording, name: str) -> None:
     if len(set(clocks.values())) > 1:
         raise UserError(
             "streams with and without time stamps in one recording",
-            place=name,
+            location=name,
             value=clocks,
-            mend="Their common start is unknown: give each its `time`, or none of them.",
+            hint="Their common start is unknown: give each its `time`, or none of them.",
         )
     found = recording.streams
     recording.streams = {
@@ -233,7 +237,7 @@ def _complete(rules: Conversion, recording: _Recording, name: str) -> None:
     if not len(next(iter(recording.streams.values())).values):
         raise UserError(
             "a recording without its first stream",
-            place=name,
+            location=name,
             value=next(iter(rules.streams)),
             expected="values, which start the recording",
         )
@@ -243,24 +247,24 @@ def _derive(
     rules: Conversion, recording: _Recording, derivations: Mapping[str, Mapping[str, Derivation]], name: str
 ) -> None:
     for derived, rule in rules.derived.items():
-        place = f"convert.derived.{derived}"
+        location = f"convert.derived.{derived}"
         known = derivations.get(rule.adapter, {})
         if rule.function not in known:
             raise UserError(
                 "no such derivation",
-                place=place,
+                location=location,
                 value=f"{rule.adapter}.{rule.function}",
                 expected="one of " + ", ".join(known),
-                mend=nearest(rule.function, known),
+                hint=nearest(rule.function, known),
             )
         part = recording.streams.get(rule.source)
         if part is None or part.rate_hz is None:
-            raise UserError("a derivation needs a stream with a rate", place=place, value=rule.source)
+            raise UserError("a derivation needs a stream with a rate", location=location, value=rule.source)
         try:
             events = known[rule.function](part.values, part.rate_hz) if len(part.values) else np.zeros(0)
         except ValueError as error:
             raise UserError(
-                f"{rule.function} cannot use this stream ({error})", place=f"{name}/{rule.source}"
+                f"{rule.function} cannot use this stream ({error})", location=f"{name}/{rule.source}"
             ) from error
         # Events count from the start of the recording, which is not that of the stream they were found in.
         shift = part.start_s - recording.origin if part.start_s is not None else 0.0
@@ -272,18 +276,18 @@ def _place(file: h5py.File, name: str, spec: DataSpec) -> h5py.Group:
         if name in file:
             raise UserError(
                 "two recordings of one name",
-                place=spec.name,
+                location=spec.name,
                 value=name,
-                mend="Let the group `record` of `convert.record` take in what tells them apart.",
+                hint="Let the group `record` of `convert.record` take in what tells them apart.",
             )
         return file.create_group(name)
     if len(file):
         raise UserError(
             "several recordings, but no groups to hold them",
-            place=spec.name,
+            location=spec.name,
             value=name,
             expected="one recording",
-            mend='Set `records: "/*"` in the data spec.',
+            hint='Set `records: "/*"` in the data spec.',
         )
     return file
 
@@ -298,7 +302,7 @@ def _write(group: h5py.Group, recording: _Recording, record: str) -> None:
         data.attrs.update(part.attributes)
     for name, value in recording.attributes.items():
         if name in recording.streams:
-            raise UserError("an attribute with the name of a stream", place=record, value=name)
+            raise UserError("an attribute with the name of a stream", location=record, value=name)
         if isinstance(value, np.ndarray) and value.ndim:
             group.create_dataset(name, data=np.char.encode(value, "utf-8") if value.dtype.kind == "U" else value)
         else:
@@ -309,7 +313,7 @@ def _one_file(source: Path, pattern: str) -> Path:
     found = sorted(source.glob(pattern))
     if len(found) != 1:
         raise UserError(
-            "not one archive", place=str(source), value=[p.name for p in found], expected=f"one file like {pattern}"
+            "not one archive", location=str(source), value=[p.name for p in found], expected=f"one file like {pattern}"
         )
     return found[0]
 
@@ -322,20 +326,20 @@ def _unpack(source: Path, target: Path) -> Path:
         size, free = sum(info.file_size for info in archive.infolist()), shutil.disk_usage(target).free
         if size > free:
             raise UserError(
-                "not enough space", place=str(target), value=f"{free >> 20} MiB", expected=f"{size >> 20} MiB"
+                "not enough space", location=str(target), value=f"{free >> 20} MiB", expected=f"{size >> 20} MiB"
             )
         unfinished = target / f".{os.getpid()}.unfinished"
         try:
             for name in names:
-                place = unfinished / name
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(readers.read_member(archive, name))
+                location = unfinished / name
+                location.parent.mkdir(parents=True, exist_ok=True)
+                location.write_bytes(readers.read_member(archive, name))
             for name in sorted({name.split("/")[0] for name in names}):
                 if (target / name).is_dir():
                     shutil.rmtree(target / name)
                 (unfinished / name).replace(target / name)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise UserError(f"a name is both file and folder ({error})", place=str(source)) from error
+            raise UserError(f"a name is both file and folder ({error})", location=str(source)) from error
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return target

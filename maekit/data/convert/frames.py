@@ -41,7 +41,7 @@ Made = tuple[Any, dict[str, Any], list[str]]
 class _Row:
     """A stream in one frame."""
 
-    place: str
+    location: str
     make: Callable[[], Made]
 
 
@@ -90,18 +90,18 @@ def frame_recordings(
             if len(sources) != most:
                 raise UserError(
                     f"a frame with fewer files of {stream!r} than others",
-                    place=sources[0].place,
+                    location=sources[0].location,
                     value=len(sources),
                     expected=f"{most}",
-                    mend="Is the copy complete?",
+                    hint="Is the copy complete?",
                 )
             make = partial(_read, rule, sources, through)
-            recording.rows.setdefault(stream, {})[number] = _Row(sources[0].place, make)
+            recording.rows.setdefault(stream, {})[number] = _Row(sources[0].location, make)
     return found
 
 
 def _read(rule: Stream, sources: Sequence[Source], through: Transformation | None) -> Made:
-    return made_of(_joined(rule, sources), through, sources[0].place)
+    return made_of(_joined(rule, sources), through, sources[0].location)
 
 
 def _joined(rule: Stream, sources: Sequence[Source]) -> Any:
@@ -115,9 +115,9 @@ def _joined(rule: Stream, sources: Sequence[Source]) -> Any:
         if part.shape != parts[0].shape:
             raise UserError(
                 "files that belong together, but are not alike",
-                place=source.place,
+                location=source.location,
                 value=part.shape,
-                expected=f"{parts[0].shape}, as in {sources[0].place}",
+                expected=f"{parts[0].shape}, as in {sources[0].location}",
             )
     return np.stack(parts)
 
@@ -134,9 +134,9 @@ def _add_whole(
     rows = recording.rows.setdefault(stream, {})
     for at, (number, value) in enumerate(sorted(values.items())):
         row: Made = (value, attributes, findings if at == 0 else [])
-        rows[number] = _Row(f"{sources[0].place} frame {number}", partial(_same, row))
+        rows[number] = _Row(f"{sources[0].location} frame {number}", partial(_same, row))
     if rule.sparse:
-        recording.silent[stream] = _Row(sources[0].place, partial(_same, ([], attributes, [])))
+        recording.silent[stream] = _Row(sources[0].location, partial(_same, ([], attributes, [])))
 
 
 def _same(made: Made) -> Made:
@@ -163,7 +163,7 @@ def _told_apart(
     for name, column in {**keys, **noted, **({} if numbers is None else {str(rule.number): numbers})}.items():
         if len(column) != count:
             raise UserError(
-                "not one entry a row", place=f"{content.place}:{name}", value=len(column), expected=f"{count}"
+                "not one entry a row", location=f"{content.location}:{name}", value=len(column), expected=f"{count}"
             )
     widths = [len(str(int(column.max()))) if column.dtype.kind in "iu" else 0 for column in keys.values()]
     for row in range(count):
@@ -179,7 +179,7 @@ def _told_apart(
             if recording.attributes.setdefault(name, value) != value:
                 raise UserError(
                     "not one value a recording",
-                    place=f"{content.place}:{name}",
+                    location=f"{content.location}:{name}",
                     value=value,
                     expected=f"{recording.attributes[name]}, as in the rows of {suffix} before",
                 )
@@ -189,13 +189,13 @@ def _told_apart(
         if number in rows:
             raise UserError(
                 "two rows for one frame",
-                place=f"{content.place}:{rule.number}",
+                location=f"{content.location}:{rule.number}",
                 value=number,
                 expected=f"frames of {suffix} with a number each",
             )
         piece = values[row] if edges is None else values[edges[row] : edges[row + 1]]
-        place = f"{content.place}:{row}"
-        rows[number] = _Row(place, partial(made_of, piece, through, place))
+        location = f"{content.location}:{row}"
+        rows[number] = _Row(location, partial(made_of, piece, through, location))
 
 
 def write_frames(
@@ -224,9 +224,9 @@ def write_frames(
             seen.update((stream, finding) for finding in findings)
             noted.setdefault(stream, attributes)
             if COLUMNS in attributes:
-                tables.setdefault(stream, []).append(_objects(values, attributes[COLUMNS], row.place))
+                tables.setdefault(stream, []).append(_objects(values, attributes[COLUMNS], row.location))
             else:
-                _put(group, stream, at, len(numbers), values, row.place)
+                _put(group, stream, at, len(numbers), values, row.location)
     for stream, table in tables.items():
         most = max([1, *map(len, table)])
         padded = [np.pad(objects, ((0, most - len(objects)), (0, 0)), constant_values=np.nan) for objects in table]
@@ -252,7 +252,7 @@ def _common(recording: FrameRecording, rules: Conversion, name: str, tell: Calla
     if not recording.rows.get(first):
         raise UserError(
             "a recording without frames of its first stream",
-            place=name,
+            location=name,
             value=first,
             expected="a file or row for each frame, which says which frames there are",
         )
@@ -263,10 +263,10 @@ def _common(recording: FrameRecording, rules: Conversion, name: str, tell: Calla
             if rules.frames == "all":
                 raise UserError(
                     f"frames without {stream!r}",
-                    place=name,
+                    location=name,
                     value=_some(lacking),
                     expected=f"one for each of the {len(recording.rows[first])} frames of {first!r}",
-                    mend="Is the copy complete? `frames: common` in `convert` leaves such frames out.",
+                    hint="Is the copy complete? `frames: common` in `convert` leaves such frames out.",
                 )
             kept -= set(lacking)
             tell(f"{name}: left out {_some(lacking)}, without {stream}")
@@ -275,7 +275,7 @@ def _common(recording: FrameRecording, rules: Conversion, name: str, tell: Calla
     if not kept:
         raise UserError(
             "no frame that all streams have",
-            place=name,
+            location=name,
             value=list(recording.rows),
             expected="the same numbers in their files' names",
         )
@@ -287,9 +287,9 @@ def _some(numbers: Sequence[int]) -> str:
     return f"{len(numbers)} frames ({shown}{', ...' if len(numbers) > 5 else ''})"
 
 
-def _put(group: h5py.Group, stream: str, at: int, count: int, values: Any, place: str) -> None:
+def _put(group: h5py.Group, stream: str, at: int, count: int, values: Any, location: str) -> None:
     """One frame of a stream into its dataset, which the first one makes."""
-    _check_numbers(values, place, stream)
+    _check_numbers(values, location, stream)
     if stream not in group:
         rows = min(count, max(1, _SMALL // max(1, values.size)))
         group.create_dataset(
@@ -299,32 +299,34 @@ def _put(group: h5py.Group, stream: str, at: int, count: int, values: Any, place
     if values.shape != data.shape[1:]:
         raise UserError(
             "a frame of another shape",
-            place=place,
+            location=location,
             value=values.shape,
             expected=f"{data.shape[1:]}, as in the frames before",
         )
     data[at] = values
 
 
-def _check_numbers(values: Any, place: str, stream: str) -> None:
+def _check_numbers(values: Any, location: str, stream: str) -> None:
     if not isinstance(values, np.ndarray) or values.dtype.kind not in readers.NUMERIC or 0 in values.shape:
         kind = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
         raise UserError(
             f"nothing that can be stored as {stream!r}",
-            place=place,
+            location=location,
             value=kind,
             expected="an array of numbers",
-            mend="A document needs a `through`.",
+            hint="A document needs a `through`.",
         )
 
 
-def _objects(values: Any, columns: Iterable[str], place: str) -> Any:
+def _objects(values: Any, columns: Iterable[str], location: str) -> Any:
     """(object, column) as float32."""
     width = len(list(columns))
     table = np.asarray(values, dtype=np.float32)
     table = table.reshape(0, width) if table.size == 0 else table
     if table.ndim != 2 or table.shape[1] != width:
-        raise UserError("not objects in these columns", place=place, value=table.shape, expected=f"(object, {width})")
+        raise UserError(
+            "not objects in these columns", location=location, value=table.shape, expected=f"(object, {width})"
+        )
     return table
 
 
@@ -335,5 +337,5 @@ def _note(group: h5py.Group, recording: FrameRecording, rules: Conversion, numbe
         group.create_dataset(BLOCK, data=np.array(numbers, dtype=np.int64) // rules.blocks)
     for key, value in {**rules.parameters, **recording.attributes}.items():
         if key in taken:
-            raise UserError("an attribute with the name of a dataset", place=name, value=key)
+            raise UserError("an attribute with the name of a dataset", location=name, value=key)
         group.attrs[key] = value

@@ -45,7 +45,7 @@ class Content:
     """What is in a file.
 
     Args:
-        place: the file, for messages.
+        location: the file, for messages.
         arrays: by name: columns of a CSV (text) by its header, or by number ("0", "1", ...) where it has none; keys
             of an NPZ (read when asked for) or MAT; paths of an HDF5 file's datasets (read when asked for, pairs of real
             and imaginary fields as complex numbers); the one array of an NPY, WAV, int16, PNG or JPEG file is "data".
@@ -55,7 +55,7 @@ class Content:
         document: what a JSON file or a pickle holds, or the lines of a text as lists of cells, for an adapter's function.
     """
 
-    place: str
+    location: str
     arrays: Mapping[str, NDArray[Any]]
     rate_hz: float | None = None
     lines: Sequence[int] = ()
@@ -71,15 +71,15 @@ class Content:
         if str(name) not in self.arrays:
             raise UserError(
                 "no such column or key",
-                place=self.place,
+                location=self.location,
                 value=name,
                 expected="one of " + ", ".join(self.arrays),
-                mend=nearest(str(name), self.arrays),
+                hint=nearest(str(name), self.arrays),
             )
         try:
             return self.arrays[str(name)]
         except (ValueError, EOFError, OSError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
-            raise _damaged(error, f"{self.place}:{name}", "NPZ") from error
+            raise _damaged(error, f"{self.location}:{name}", "NPZ") from error
 
     def numbers(self, name: str | int) -> NDArray[Any]:
         """One array as numbers: cells of text become float64, blank ones NaN.
@@ -93,7 +93,7 @@ class Content:
         if not self.lines:
             raise UserError(
                 "no numbers",
-                place=f"{self.place}:{name}",
+                location=f"{self.location}:{name}",
                 value=f"{values.dtype} {values.shape}",
                 expected="an array of numbers",
             )
@@ -103,10 +103,10 @@ class Content:
             wrong = next(i for i, cell in enumerate(values.tolist()) if not _is_number(cell, self.decimal))
             raise UserError(
                 "a cell that is no number",
-                place=f"{self.place}:{self.lines[wrong]}",
+                location=f"{self.location}:{self.lines[wrong]}",
                 value=str(values[wrong]),
                 expected=f"a number or nothing in column {name!r}",
-                mend='A unit or a date? Change the file or name another column. A decimal comma: `decimal: ","`.',
+                hint='A unit or a date? Change the file or name another column. A decimal comma: `decimal: ","`.',
             ) from None
 
     def numbers_or_text(self, name: str) -> NDArray[Any]:
@@ -130,47 +130,49 @@ def read(path: Path, kind: str | None = None, *, delimiter: str | None = None, d
         UserError: missing, damaged, too large, or not of the format.
     """
     if not path.is_file():
-        raise UserError("no such file", place=str(path))
+        raise UserError("no such file", location=str(path))
     return parse(_limited(path), str(path), kind or kind_of(path.name, str(path)), delimiter=delimiter, decimal=decimal)
 
 
-def parse(content: bytes, place: str, kind: str, *, delimiter: str | None = None, decimal: str = ".") -> Content:
+def parse(content: bytes, location: str, kind: str, *, delimiter: str | None = None, decimal: str = ".") -> Content:
     """The same from the bytes of a file."""
     try:
         if kind == "csv":
-            return _csv(content, place, delimiter, decimal)
+            return _csv(content, location, delimiter, decimal)
         if kind == "npy":
-            return Content(place, {"data": np.load(io.BytesIO(content), allow_pickle=False)})
+            return Content(location, {"data": np.load(io.BytesIO(content), allow_pickle=False)})
         if kind == "npz":
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                _check_members(archive, place, [info.filename for info in archive.infolist()])
-            return Content(place, np.load(io.BytesIO(content), allow_pickle=False))
+                _check_members(archive, location, [info.filename for info in archive.infolist()])
+            return Content(location, np.load(io.BytesIO(content), allow_pickle=False))
         if kind == "mat":
-            return Content(place, _mat(content))
+            return Content(location, _mat(content))
         if kind == "hdf5":
-            return Content(place, _Datasets(content, place))
+            return Content(location, _Datasets(content, location))
         if kind == "int16":
-            return Content(place, {"data": _int16(content, place)})
+            return Content(location, {"data": _int16(content, location)})
         if kind in ("png", "jpg"):
             from maekit.data.images.folder import rgb
 
-            return Content(place, {"data": rgb(content, place)})
+            return Content(location, {"data": rgb(content, location)})
         if kind == "json":
-            return Content(place, {}, document=json.loads(content))
+            return Content(location, {}, document=json.loads(content))
         if kind == "pickle":
-            return Content(place, {}, document=plain(content, place))
+            return Content(location, {}, document=plain(content, location))
         if kind == "lines":
             return Content(
-                place, {}, document=[line.split() for line in content.decode("utf-8-sig").splitlines() if line.strip()]
+                location,
+                {},
+                document=[line.split() for line in content.decode("utf-8-sig").splitlines() if line.strip()],
             )
-        return _wav(content, place)
+        return _wav(content, location)
     except (UserError, ImportError):
         raise
     except Exception as error:  # each format's reader has exceptions of its own
-        raise _damaged(error, place, kind.upper()) from error
+        raise _damaged(error, location, kind.upper()) from error
 
 
-def kind_of(name: str, place: str) -> str:
+def kind_of(name: str, location: str) -> str:
     """The format that a file name tells."""
     plain = name.lower().removesuffix(".gz")
     kinds = {
@@ -195,10 +197,10 @@ def kind_of(name: str, place: str) -> str:
             return kind
     raise UserError(
         "a format that is not read",
-        place=place,
+        location=location,
         value=name,
         expected="CSV (.csv, .csv.gz), NPY, NPZ, MAT, WAV, HDF5, PNG, JPEG, JSON or a pickle",
-        mend="State `format` in the data spec where the name does not tell.",
+        hint="State `format` in the data spec where the name does not tell.",
     )
 
 
@@ -211,15 +213,15 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"not a sound zip archive ({error})", place=str(path), mend="Copy it again.") from error
+        raise UserError(f"not a sound zip archive ({error})", location=str(path), hint="Copy it again.") from error
     for name in archive.namelist():
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
             archive.close()
             raise UserError(
                 "a member that would be written outside the folder",
-                place=str(path),
+                location=str(path),
                 value=name,
-                mend="Do not trust this archive.",
+                hint="Do not trust this archive.",
             )
     return archive
 
@@ -230,32 +232,32 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     Raises:
         UserError: damaged, encrypted, or growing beyond measure.
     """
-    place = str(archive.filename)
-    _check_members(archive, place, [name])
+    location = str(archive.filename)
+    _check_members(archive, location, [name])
     try:
         return archive.read(name)
     except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(
             f"cannot be unpacked ({error})",
-            place=f"{place}!{name}",
-            mend="Is it damaged or encrypted? Copy it again, or unpack it yourself.",
+            location=f"{location}!{name}",
+            hint="Is it damaged or encrypted? Copy it again, or unpack it yourself.",
         ) from error
 
 
-def _check_members(archive: zipfile.ZipFile, place: str, names: Sequence[str]) -> None:
+def _check_members(archive: zipfile.ZipFile, location: str, names: Sequence[str]) -> None:
     for name in names:
         info = archive.getinfo(name)
-        _check_size(info.file_size, info.compress_size, f"{place}!{name}")
+        _check_size(info.file_size, info.compress_size, f"{location}!{name}")
 
 
-def _check_size(unpacked: int, packed: int, place: str) -> None:
+def _check_size(unpacked: int, packed: int, location: str) -> None:
     if unpacked > LARGEST or unpacked > max(HARMLESS, 500 * packed):
         raise UserError(
             "unpacks to an absurd size",
-            place=place,
+            location=location,
             value=f"more than {unpacked >> 20} MiB from {packed >> 10} KiB",
             expected=f"at most {LARGEST >> 30} GiB, and above {HARMLESS >> 20} MiB at most 500 times the packed size",
-            mend="Unpack it yourself if it is sound.",
+            hint="Unpack it yourself if it is sound.",
         )
 
 
@@ -274,10 +276,12 @@ def _limited(path: Path) -> bytes:
                 blocks.append(block)
         return b"".join(blocks)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"cannot be read ({error})", place=str(path), mend="Is it cut off? Copy it again.") from error
+        raise UserError(
+            f"cannot be read ({error})", location=str(path), hint="Is it cut off? Copy it again."
+        ) from error
 
 
-def _csv(content: bytes, place: str, delimiter: str | None, decimal: str) -> Content:
+def _csv(content: bytes, location: str, delimiter: str | None, decimal: str) -> Content:
     text = content.decode("utf-8-sig")
     dialect: Any = csv.excel
     if delimiter is None:
@@ -290,7 +294,7 @@ def _csv(content: bytes, place: str, delimiter: str | None, decimal: str) -> Con
             rows.append(row)
             lines.append(reader.line_num)
     if not rows:
-        raise UserError("an empty file", place=place, expected="rows of numbers")
+        raise UserError("an empty file", location=location, expected="rows of numbers")
     # A blank name (the index column of a data frame) is no number, though a blank cell counts as a missing one.
     if not any(cell.strip() and _is_number(cell, decimal) for cell in rows[0]):
         names = [name.strip() for name in rows.pop(0)]
@@ -298,20 +302,22 @@ def _csv(content: bytes, place: str, delimiter: str | None, decimal: str) -> Con
     else:
         names = [str(i) for i in range(len(rows[0]))]
     if not rows:
-        raise UserError("a header and no rows", place=place, expected="rows of numbers")
+        raise UserError("a header and no rows", location=location, expected="rows of numbers")
     if twice := next((name for i, name in enumerate(names) if name and name in names[:i]), None):
-        raise UserError("two columns of one name", place=place, value=twice, mend="Rename one of them in the file.")
+        raise UserError(
+            "two columns of one name", location=location, value=twice, hint="Rename one of them in the file."
+        )
     for line, row in zip(lines, rows, strict=True):
         if len(row) != len(names):
             raise UserError(
                 "a row of another length",
-                place=f"{place}:{line}",
+                location=f"{location}:{line}",
                 value=f"{len(row)} cells",
                 expected=f"{len(names)}, as the first row has",
-                mend="Give `delimiter` if it was taken for another one.",
+                hint="Give `delimiter` if it was taken for another one.",
             )
     columns = zip(names, zip(*rows, strict=True), strict=True)
-    return Content(place, {name: np.array(column) for name, column in columns if name}, None, lines, decimal)
+    return Content(location, {name: np.array(column) for name, column in columns if name}, None, lines, decimal)
 
 
 def _number(cell: str, decimal: str) -> float:
@@ -337,15 +343,15 @@ def _mat(content: bytes) -> dict[str, NDArray[Any]]:
 class _Datasets(Mapping[str, "NDArray[Any]"]):
     """The datasets of an HDF5 file, each read when it is asked for; links are not followed."""
 
-    def __init__(self, content: bytes, place: str) -> None:
-        self.file, self.place = h5py.File(io.BytesIO(content), "r"), place
+    def __init__(self, content: bytes, location: str) -> None:
+        self.file, self.location = h5py.File(io.BytesIO(content), "r"), location
         self.names = dict.fromkeys(dataset_names(self.file, limit=_MOST_DATASETS))
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        dataset, place = self.file[name], f"{self.place}:{name}"
-        check_storage(dataset, place)
+        dataset, location = self.file[name], f"{self.location}:{name}"
+        check_storage(dataset, location)
         values = np.asarray(dataset[()])
-        return to_native(values, "pairs", place) if pair_fields(values.dtype) else values
+        return to_native(values, "pairs", location) if pair_fields(values.dtype) else values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names)
@@ -357,29 +363,29 @@ class _Datasets(Mapping[str, "NDArray[Any]"]):
         return name in self.names
 
 
-def _int16(content: bytes, place: str) -> NDArray[Any]:
+def _int16(content: bytes, location: str) -> NDArray[Any]:
     if len(content) % 2 or not content:
         raise UserError(
             "no whole number of 16-bit values",
-            place=place,
+            location=location,
             value=f"{len(content)} bytes",
             expected="an even number",
-            mend="Is it cut off, or of another format?",
+            hint="Is it cut off, or of another format?",
         )
     return np.frombuffer(content, dtype="<i2")
 
 
-def _wav(content: bytes, place: str) -> Content:
+def _wav(content: bytes, location: str) -> Content:
     from scipy.io import wavfile
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks beside the samples
         rate, samples = wavfile.read(io.BytesIO(content))
-    _check_complete(content, place)
-    return Content(place, {"data": samples}, float(rate))
+    _check_complete(content, location)
+    return Content(location, {"data": samples}, float(rate))
 
 
-def _check_complete(content: bytes, place: str) -> None:
+def _check_complete(content: bytes, location: str) -> None:
     """SciPy returns what there is of a WAV file that was cut off, and says nothing."""
     order: Literal["big", "little"] = "big" if content[:4] == b"RIFX" else "little"
     at = 12
@@ -390,18 +396,18 @@ def _check_complete(content: bytes, place: str) -> None:
             if size != 0xFFFFFFFF and at + 8 + size > len(content):
                 raise UserError(
                     "cut off",
-                    place=place,
+                    location=location,
                     value=f"{len(content)} bytes",
                     expected=f"{at + 8 + size} bytes",
-                    mend="Copy it again.",
+                    hint="Copy it again.",
                 )
             return
         at += 8 + size + size % 2
 
 
-def _damaged(error: Exception, place: str, kind: str) -> UserError:
+def _damaged(error: Exception, location: str, kind: str) -> UserError:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    mend = "Is it damaged or of another format? Object arrays and pickles are not read."
+    hint = "Is it damaged or of another format? Object arrays and pickles are not read."
     if "matlab v7.3" in text:
-        mend = "It is an HDF5 file: name it in `files` of the data spec and read it without converting."
-    return UserError(f"cannot be read as {kind} ({text})", place=place, mend=mend)
+        hint = "It is an HDF5 file: name it in `files` of the data spec and read it without converting."
+    return UserError(f"cannot be read as {kind} ({text})", location=location, hint=hint)

@@ -43,7 +43,7 @@ class Latest:
 class Source:
     """A file (or zip member) that holds one stream of a recording or of one of its frames, or streams of several."""
 
-    place: str
+    location: str
     read: Callable[[], readers.Content]
     attributes: dict[str, str]
 
@@ -75,61 +75,61 @@ def index_of(rules: Conversion, source: Path, archives: ExitStack) -> Index:
     index: Index = {}
     latest = Latest()
     for stream, rule in rules.streams.items():
-        for path, place, read in _files(rule, source, archives, latest):
+        for path, location, read in _files(rule, source, archives, latest):
             found = re.search(rules.record, path)
             if found is None:
                 raise UserError(
                     "a file that the pattern of recordings does not match",
-                    place=place,
+                    location=location,
                     value=path,
                     expected=f"a path that holds {rules.record!r}",
-                    mend="Change `convert.record`, or narrow `files` if it is none of the recordings.",
+                    hint="Change `convert.record`, or narrow `files` if it is none of the recordings.",
                 )
             named = {key: value for key, value in found.groupdict().items() if value is not None}
             number = named.pop(FRAME, None)
             parts = [named.pop(key) for key in list(named) if key.startswith("record")]
             record = ("_".join(parts) or found.group(0)).replace("/", "_")
             files = index.setdefault(record, {}).setdefault(stream, Files())
-            there = files.whole if number is None else files.frames.setdefault(_number(number, place), [])
+            there = files.whole if number is None else files.frames.setdefault(_number(number, location), [])
             if there and not rule.several:
                 of = f"the recording {record!r}" + (f", frame {number}" if number else "")
                 raise UserError(
                     f"two files for {stream!r} of {of}",
-                    place=place,
-                    value=there[0].place,
+                    location=location,
+                    value=there[0].location,
                     expected="one",
-                    mend="Let the group `record` of `convert.record` take in what tells them apart; "
+                    hint="Let the group `record` of `convert.record` take in what tells them apart; "
                     "`several: true` where they belong together.",
                 )
-            there.append(Source(place, read, named))
+            there.append(Source(location, read, named))
     if not index:
         raise UserError(
             "no source file matches",
-            place=str(source),
+            location=str(source),
             value=[s.files for s in rules.streams.values()],
             expected="the published files",
-            mend="Is this the right folder?",
+            hint="Is this the right folder?",
         )
     for record, streams in index.items():
         for stream, rule in rules.streams.items():
             if stream not in streams and not rule.optional:
                 raise UserError(
                     "a recording without one of its streams",
-                    place=str(source),
+                    location=str(source),
                     value=record,
                     expected=stream,
-                    mend="Set `optional: true` on that stream if this is so.",
+                    hint="Set `optional: true` on that stream if this is so.",
                 )
     return index
 
 
-def _number(text: str, place: str) -> int:
+def _number(text: str, location: str) -> int:
     try:
         return int(text)
     except ValueError:
         raise UserError(
             "not the number of a frame",
-            place=place,
+            location=location,
             value=text,
             expected="digits, for the group `frame` of `convert.record`",
         ) from None
@@ -151,12 +151,12 @@ def _files(
         archive = archives.enter_context(readers.open_zip(path))
         for name in fnmatch.filter(archive.namelist(), rule.member):
             if not name.endswith("/"):
-                place = f"{path}!{name}"
-                kind = rule.format or readers.kind_of(name, place)
-                yield name, place, partial(_read_member, archive, name, place, kind, options)
+                location = f"{path}!{name}"
+                kind = rule.format or readers.kind_of(name, location)
+                yield name, location, partial(_read_member, archive, name, location, kind, options)
 
 
 def _read_member(
-    archive: zipfile.ZipFile, name: str, place: str, kind: str, options: dict[str, Any]
+    archive: zipfile.ZipFile, name: str, location: str, kind: str, options: dict[str, Any]
 ) -> readers.Content:
-    return readers.parse(readers.read_member(archive, name), place, kind, **options)
+    return readers.parse(readers.read_member(archive, name), location, kind, **options)

@@ -51,7 +51,7 @@ def offsets_of(rule: Stream, content: readers.Content, rows: int) -> Any:
     ):
         raise UserError(
             "not row offsets of these values",
-            place=f"{content.place}:{rule.offsets}",
+            location=f"{content.location}:{rule.offsets}",
             value=offsets.tolist() if len(offsets) < 9 else [*offsets[:4].tolist(), "...", offsets[-1].item()],
             expected=f"whole numbers that rise from 0 to {rows}",
         )
@@ -66,14 +66,14 @@ def function_of(rule: Stream, stream: str, transformations: Transformations) -> 
     """
     if rule.through is None:
         return None
-    place, known = f"convert.streams.{stream}.through", transformations.get(rule.through.adapter, {})
+    location, known = f"convert.streams.{stream}.through", transformations.get(rule.through.adapter, {})
     if rule.through.function not in known:
         raise UserError(
             "no such transformation",
-            place=place,
+            location=location,
             value=f"{rule.through.adapter}.{rule.through.function}",
             expected="one of " + ", ".join(known),
-            mend=nearest(rule.through.function, known),
+            hint=nearest(rule.through.function, known),
         )
     function = known[rule.through.function]
     try:
@@ -81,7 +81,7 @@ def function_of(rule: Stream, stream: str, transformations: Transformations) -> 
     except TypeError as error:
         raise UserError(
             f"not the options of {rule.through.function} ({error})",
-            place=place,
+            location=location,
             value=rule.through.options,
             expected=str(signature(function)),
         ) from None
@@ -89,7 +89,7 @@ def function_of(rule: Stream, stream: str, transformations: Transformations) -> 
 
 
 def made_of(
-    values: Any, through: Transformation | None, place: str
+    values: Any, through: Transformation | None, location: str
 ) -> tuple[Any, dict[str, Any], list[str]]:  # values, attributes, findings
     """What is stored of `values`, what is noted with it, and what a person should know.
 
@@ -101,7 +101,7 @@ def made_of(
     try:
         made, attributes, findings = through(values)
     except UserError as error:
-        raise UserError(str(error).removesuffix(error.mend).rstrip(" ."), place=place, mend=error.mend) from error
+        raise UserError(str(error).removesuffix(error.hint).rstrip(" ."), location=location, hint=error.hint) from error
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise UserError(f"the stream's `through` cannot use it ({error})", place=place) from error
+        raise UserError(f"the stream's `through` cannot use it ({error})", location=location) from error
     return made, dict(attributes), list(findings)

@@ -43,7 +43,7 @@ def timed(
     stamps: NDArray[np.float64] | None,
     rate_hz: float | None,
     resample_hz: float | None,
-    place: str,
+    location: str,
 ) -> Timed:
     """Values on an even grid, by what is known of their times.
 
@@ -52,29 +52,29 @@ def timed(
         stamps: seconds of every value, or None.
         rate_hz: stated, of a steady clock.
         resample_hz: of the grid wanted, which the stamps need not keep.
-        place: for messages.
+        location: for messages.
 
     Raises:
         UserError: stamps that are too few, missing, going back, uneven, or of another rate.
     """
     if stamps is None:
         if resample_hz is not None:
-            raise UserError("nothing to resample by", place=place, expected="`time` with `resample_hz`")
+            raise UserError("nothing to resample by", location=location, expected="`time` with `resample_hz`")
         return Timed(values, rate_hz)
-    check_stamps(stamps, place)
+    check_stamps(stamps, location)
     if resample_hz is not None:
-        _check_length((stamps[-1] - stamps[0]) * resample_hz, len(values), place)
+        _check_length((stamps[-1] - stamps[0]) * resample_hz, len(values), location)
         return resample(values, stamps, resample_hz)
-    return steady(values, stamps, place) if rate_hz is None else clocked(values, stamps, rate_hz, place)
+    return steady(values, stamps, location) if rate_hz is None else clocked(values, stamps, rate_hz, location)
 
 
-def check_rows(stamps: NDArray[np.float64], rows: int, place: str) -> None:
+def check_rows(stamps: NDArray[np.float64], rows: int, location: str) -> None:
     """Refuse another number of stamps than there are rows."""
     if len(stamps) != rows:
-        raise UserError("not one time stamp a row", place=place, value=len(stamps), expected=f"{rows}")
+        raise UserError("not one time stamp a row", location=location, value=len(stamps), expected=f"{rows}")
 
 
-def check_stamps(stamps: NDArray[np.float64], place: str) -> None:
+def check_stamps(stamps: NDArray[np.float64], location: str) -> None:
     """Refuse stamps that give no time to every row.
 
     Raises:
@@ -83,15 +83,15 @@ def check_stamps(stamps: NDArray[np.float64], place: str) -> None:
     if len(stamps) < 2:
         raise UserError(
             "too few time stamps for a rate",
-            place=place,
+            location=location,
             value=len(stamps),
             expected="two rows or more",
-            mend="Leave `time` out and state `rate_hz`.",
+            hint="Leave `time` out and state `rate_hz`.",
         )
     if not np.isfinite(stamps).all():
         raise UserError(
             "a time stamp is missing",
-            place=place,
+            location=location,
             value=f"row {int(np.argmin(np.isfinite(stamps)))}",
             expected="a time in every row",
         )
@@ -99,26 +99,26 @@ def check_stamps(stamps: NDArray[np.float64], place: str) -> None:
         row = int(np.argmax(back)) + 1
         raise UserError(
             "time stamps that go back",
-            place=place,
+            location=location,
             value=f"{stamps[row]:.6f} after {stamps[row - 1]:.6f} (row {row})",
             expected="stamps in order",
-            mend="Two recordings in one file? Split them. Out of order? Sort them.",
+            hint="Two recordings in one file? Split them. Out of order? Sort them.",
         )
 
 
-def _check_length(length: float, rows: int, place: str) -> None:
+def _check_length(length: float, rows: int, location: str) -> None:
     """Refuse a grid that is nearly empty: stamps in another unit, or recordings that lie far apart."""
     if length > max(_MOST_ROWS, 100 * rows):
         raise UserError(
             "time stamps that span far more than was measured",
-            place=place,
+            location=location,
             value=f"{rows} rows",
             expected=f"most of {length:.0f} points in time",
-            mend="Is `time_unit` right? Two recordings in one file? Split them.",
+            hint="Is `time_unit` right? Two recordings in one file? Split them.",
         )
 
 
-def steady(values: NDArray[Any], stamps: NDArray[np.float64], place: str) -> Timed:
+def steady(values: NDArray[Any], stamps: NDArray[np.float64], location: str) -> Timed:
     """Values whose stamps are even as they are.
 
     Raises:
@@ -129,15 +129,15 @@ def steady(values: NDArray[Any], stamps: NDArray[np.float64], place: str) -> Tim
     if interval <= 0 or np.abs(steps - interval).max() > 0.01 * interval:
         raise UserError(
             "time stamps that are not evenly spaced",
-            place=place,
+            location=location,
             value=f"intervals of {steps.min():.6g} to {steps.max():.6g} s",
             expected="a steady rate to within 1 %",
-            mend="Give `rate_hz` if the device's clock is steady, or `resample_hz` to put the data on an even grid.",
+            hint="Give `rate_hz` if the device's clock is steady, or `resample_hz` to put the data on an even grid.",
         )
     return Timed(values, 1 / interval, float(stamps[0]))
 
 
-def clocked(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float, place: str) -> Timed:
+def clocked(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float, location: str) -> Timed:
     """Values of a device with a steady clock of known rate and imprecise stamps.
 
     A stamp may come late and be caught up; where the stamps stay behind after a pause, rows were left out, and as
@@ -161,15 +161,15 @@ def clocked(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float, p
     if abs(drift) > 0.002 * seconds + 2 / rate_hz:
         raise UserError(
             "time stamps that do not keep the stated rate",
-            place=place,
+            location=location,
             value=f"{drift:+.3f} s in {seconds:.0f} s",
             expected=f"{rate_hz:g} Hz to within 0.2 %",
-            mend="Correct `rate_hz`, or give `resample_hz` alone if there is no steady clock.",
+            hint="Correct `rate_hz`, or give `resample_hz` alone if there is no steady clock.",
         )
     if position[-1] == len(stamps) - 1:
         return Timed(values, rate_hz, start)
     length = int(position[-1]) + 1
-    _check_length(length, len(values), place)
+    _check_length(length, len(values), location)
     full = np.full((length, *values.shape[1:]), np.nan, dtype=np.result_type(values.dtype, np.float32))
     full[position] = values
     rows = np.maximum(np.searchsorted(position, np.arange(length), side="right") - 1, 0)

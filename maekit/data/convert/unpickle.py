@@ -92,12 +92,12 @@ class _Plain(pickle.Unpickler):
         return _NAMES[module, name]
 
 
-def plain(content: bytes, place: str) -> Any:
+def plain(content: bytes, location: str) -> Any:
     """What a pickle holds, made of containers, numbers, text and arrays only.
 
     Args:
         content: of the file.
-        place: for messages.
+        location: for messages.
 
     Raises:
         UserError: it names anything else, or is damaged. Nothing that it names has then been imported or run.
@@ -107,13 +107,13 @@ def plain(content: bytes, place: str) -> Any:
     except _NotPlain as error:
         raise UserError(
             "a pickle that holds more than data",
-            place=place,
+            location=location,
             value=str(error),
             expected="containers, numbers, text and NumPy arrays",
-            mend="Nothing of it was run. If you trust it, save its data in another format yourself.",
+            hint="Nothing of it was run. If you trust it, save its data in another format yourself.",
         ) from error
     except Exception as error:  # damaged bytes end in anything from EOFError to IndexError
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"cannot be read as a pickle ({text})", place=place, mend="Is it cut off? Copy it again."
+            f"cannot be read as a pickle ({text})", location=location, hint="Is it cut off? Copy it again."
         ) from error

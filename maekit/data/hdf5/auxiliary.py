@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from maekit.data.sample import Sample, SignalInfo
 
 
-class SignalsBeside:
-    """The signals of `spec.beside` that were asked for, in every recording that has them.
+class AuxiliarySignals:
+    """The signals of `spec.auxiliary` that were asked for, in every recording that has them.
 
     Args:
         spec: what the files mean.
@@ -32,17 +32,17 @@ class SignalsBeside:
 
     def __init__(self, spec: DataSpec, window: Window | None, wanted: Sequence[str], max_sample_bytes: int) -> None:
         for name in wanted:
-            if name not in spec.beside:
+            if name not in spec.auxiliary:
                 raise UserError(
-                    "no such signal beside",
-                    place=f"data spec {spec.name}: beside",
+                    "no such auxiliary signal",
+                    location=f"data spec {spec.name}: beside",
                     value=name,
-                    expected="one of " + (", ".join(spec.beside) or "(it has none)"),
-                    mend=nearest(name, spec.beside) or "Name it in `beside` of the data spec.",
+                    expected="one of " + (", ".join(spec.auxiliary) or "(it has none)"),
+                    hint=nearest(name, spec.auxiliary) or "Name it in `auxiliary` of the data spec.",
                 )
         self.readers: dict[str, RecordingReader] = {}
         for name in wanted:
-            signal = spec.beside[name]
+            signal = spec.auxiliary[name]
             cut = window is not None and window.axis in signal.axes
             own = spec.model_copy(update={"signal": signal, "valid": None, "window": None})
             self.readers[name] = RecordingReader(own, window if cut else None, max_sample_bytes)
@@ -62,7 +62,7 @@ class SignalsBeside:
             if reader.window is not None and recording.rows != rows:
                 raise UserError(
                     f"{name!r} has other rows than the signal beside it",
-                    place=f"{path}:{recording.dataset}",
+                    location=f"{path}:{recording.dataset}",
                     value=recording.rows,
                     expected=f"{rows}: one for each of the signal's",
                 )
@@ -93,21 +93,21 @@ class SignalsBeside:
             if not some:
                 raise UserError(
                     "no recording has this signal",
-                    place=f"data spec {reader.spec.name}: beside",
+                    location=f"data spec {reader.spec.name}: beside",
                     value=name,
                     expected=f"a dataset {reader.signal.path!r} in some recording",
                 )
             found[name] = reader.info(some)
         return found
 
-    def samples(self, file: h5py.File, number: int, start: int, stop: int, place: str) -> dict[str, Sample]:
+    def samples(self, file: h5py.File, number: int, start: int, stop: int, location: str) -> dict[str, Sample]:
         """Of one window, those that its recording has.
 
         Args:
             file: of the recording.
             number: of the recording, in the order of `describe`.
             start, stop: rows of the window.
-            place: how messages name the file.
+            location: how messages name the file.
         """
         found = {}
         for name, reader in self.readers.items():
@@ -116,5 +116,5 @@ class SignalsBeside:
                 continue
             first, last = (start, stop) if reader.window is not None else (0, recording.rows)
             signal, valid = reader.read(file, recording, first, last)
-            found[name] = reader.sample(signal, valid, recording, first, place)
+            found[name] = reader.sample(signal, valid, recording, first, location)
         return found

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Reducer = Callable[[NDArray[Any], float], float]
 
 
-def read_attribute(name: str, dataset: h5py.Dataset, record: h5py.Group, mend: str) -> Any:
+def read_attribute(name: str, dataset: h5py.Dataset, record: h5py.Group, hint: str) -> Any:
     """An attribute of the dataset, else of its record, else of the file.
 
     Raises:
@@ -37,9 +37,9 @@ def read_attribute(name: str, dataset: h5py.Dataset, record: h5py.Group, mend: s
     known = sorted({key for holder in holders for key in holder.attrs})
     raise UserError(
         f"no attribute {name!r}",
-        place=f"{record.file.filename}:{dataset.name}",
+        location=f"{record.file.filename}:{dataset.name}",
         expected="an attribute of the dataset, its record or the file; there are " + (", ".join(known) or "none"),
-        mend=nearest(name, known) or mend,
+        hint=nearest(name, known) or hint,
     )
 
 
@@ -53,7 +53,7 @@ def read_rate(attribute: str, dataset: h5py.Dataset, record: h5py.Group) -> floa
     if not (np.isfinite(rate) and rate > 0):
         raise UserError(
             f"the attribute {attribute!r} is no sampling rate",
-            place=f"{record.file.filename}:{dataset.name}",
+            location=f"{record.file.filename}:{dataset.name}",
             value=value,
             expected="one positive number, in hertz",
         )
@@ -84,21 +84,21 @@ def read_groups(group: Group | None, dataset: h5py.Dataset, record: h5py.Group, 
         if match is None:
             raise UserError(
                 "the group's pattern does not match",
-                place=path,
+                location=path,
                 value=text,
                 expected=f"a match of {pattern!r}",
-                mend="Correct `group` in the data spec.",
+                hint="Correct `group` in the data spec.",
             )
         names, expected = [match.group("group") if "group" in match.re.groupindex else match.group()], 1
     if len(names) != expected:
         raise UserError(
             "the groups are not as many as the recording's rows",
-            place=path,
+            location=path,
             value=len(names),
             expected=f"one name, or {rows}",
         )
     if not all(names):
-        raise UserError("an empty group name", place=path, mend="Give every recording the name of its group.")
+        raise UserError("an empty group name", location=path, hint="Give every recording the name of its group.")
     return np.array(names)
 
 
@@ -121,10 +121,10 @@ class LabelReader:
         if self.name not in known:
             raise UserError(
                 "no such reduction of labels",
-                place="data spec: label.reduce",
+                location="data spec: label.reduce",
                 value=self.name,
                 expected="one of " + ", ".join(known),
-                mend=nearest(self.name, known) or "It is declared by another adapter than the recipe's, perhaps.",
+                hint=nearest(self.name, known) or "It is declared by another adapter than the recipe's, perhaps.",
             )
         self._reduce = known[self.name]
 
@@ -146,28 +146,28 @@ class LabelReader:
         """
         label = self.label
         if label.attribute is not None:
-            place = f"{record.file.filename}:{record.name}@{label.attribute}"
+            location = f"{record.file.filename}:{record.name}@{label.attribute}"
             raw = np.asarray(read_attribute(label.attribute, dataset, record, "Correct `label` in the data spec."))
             raw = raw.reshape(()) if raw.size == 1 else raw
             if raw.ndim:
-                raise UserError("an attribute that is no single label", place=place, value=raw.tolist())
+                raise UserError("an attribute that is no single label", location=location, value=raw.tolist())
         else:
-            raw, place = _read_small(label.path or "", record)
+            raw, location = _read_small(label.path or "", record)
             if not raw.size and not label.events:  # a recording without any event is one thing, without labels another
-                raise UserError("an empty dataset of labels", place=place, value=raw.shape)
-        values = self._numbers(raw, place)
+                raise UserError("an empty dataset of labels", location=location, value=raw.shape)
+        values = self._numbers(raw, location)
         if label.events:
-            return self._from_events(values, windows, rate_hz, place)
+            return self._from_events(values, windows, rate_hz, location)
         if values.ndim == 0:
             return np.full(len(windows), values if np.isfinite(values) else nan)
         if values.shape != (rows,):
             few = values.ndim == 1 and len(values) < rows
             raise UserError(
                 "fewer labels than samples" if few else "labels of another shape than the recording",
-                place=place,
+                location=location,
                 value=values.shape,
                 expected=f"one value, or ({rows},): one for each row of {dataset.name}",
-                mend="Correct `label.path`, or `events: true` where these are times of events.",
+                hint="Correct `label.path`, or `events: true` where these are times of events.",
             )
         values = np.where(np.isfinite(values), values, nan)
         shift = round(label.offset_s * rate_hz) if rate_hz else 0
@@ -180,13 +180,13 @@ class LabelReader:
         return labels
 
     def _from_events(
-        self, times: NDArray[np.float64], windows: Sequence[tuple[int, int]], rate_hz: float | None, place: str
+        self, times: NDArray[np.float64], windows: Sequence[tuple[int, int]], rate_hz: float | None, location: str
     ) -> NDArray[np.float64]:
         if rate_hz is None:
             raise UserError(
                 "event times, but the signal has no time axis",
-                place=place,
-                mend="Name the axis `time` in `signal.axes` and give `rate_hz`.",
+                location=location,
+                hint="Name the axis `time` in `signal.axes` and give `rate_hz`.",
             )
         times = np.sort(times[np.isfinite(times)].reshape(-1)) + self.label.offset_s
         labels = np.empty(len(windows))
@@ -198,19 +198,21 @@ class LabelReader:
     def _one(self, values: NDArray[np.float64], seconds: float) -> float:
         return float(self._reduce(values, seconds)) if len(values) else nan
 
-    def _numbers(self, raw: NDArray[Any], place: str) -> NDArray[np.float64]:
+    def _numbers(self, raw: NDArray[Any], location: str) -> NDArray[np.float64]:
         """Values, or indices of classes, as float64 (NaN: none)."""
         text = raw.dtype.kind in "OSU"
         if raw.dtype.kind not in "biufOSU":
             raise UserError(
                 "labels that are neither numbers nor names",
-                place=place,
+                location=location,
                 value=str(raw.dtype),
                 expected="numbers, or text with `classes`",
             )
         if text and self.classes is None:
             raise UserError(
-                "labels are text, but the data spec names no classes", place=place, mend="List them in `label.classes`."
+                "labels are text, but the data spec names no classes",
+                location=location,
+                hint="List them in `label.classes`.",
             )
         if self.classes is None:
             return np.asarray(raw, np.float64)
@@ -221,10 +223,10 @@ class LabelReader:
             if unknown is not None:
                 raise UserError(
                     "an unknown class",
-                    place=place,
+                    location=location,
                     value=unknown,
                     expected="one of " + ", ".join(self.classes),
-                    mend=nearest(unknown, self.classes) or "Add it to `label.classes` in the data spec.",
+                    hint=nearest(unknown, self.classes) or "Add it to `label.classes` in the data spec.",
                 )
             return np.array([index[name] for name in names], np.float64).reshape(raw.shape)
         values = np.asarray(raw, np.float64)
@@ -232,7 +234,7 @@ class LabelReader:
         if wrong.any():
             raise UserError(
                 "an unknown class",
-                place=place,
+                location=location,
                 value=float(np.ravel(values)[np.ravel(wrong)][0]),
                 expected=f"an index from 0 to {len(self.classes) - 1}, or a name",
             )
@@ -242,14 +244,16 @@ class LabelReader:
 def _read_small(path: str, record: h5py.Group) -> tuple[NDArray[Any], str]:
     """A whole dataset that belongs to a recording (labels, groups), and its place."""
     dataset = find_dataset(record.file, path, record.name)
-    place = f"{record.file.filename}:{dataset.name}"
-    check_storage(dataset, place)
+    location = f"{record.file.filename}:{dataset.name}"
+    check_storage(dataset, location)
     if dataset.size * dataset.dtype.itemsize > BLOCK_LIMIT:
-        raise UserError("too large for labels or groups", place=place, value=dataset.shape)
+        raise UserError("too large for labels or groups", location=location, value=dataset.shape)
     try:
-        return np.asarray(dataset[()]), place
+        return np.asarray(dataset[()]), location
     except OSError as error:
-        raise UserError(f"damaged values ({error})", place=place, mend="Copy or convert the recording again.") from None
+        raise UserError(
+            f"damaged values ({error})", location=location, hint="Copy or convert the recording again."
+        ) from None
 
 
 def _texts(values: NDArray[Any]) -> list[str]:

@@ -45,28 +45,28 @@ class ObjectReader:
         if path not in record:
             return None
         table = find_dataset(record.file, path, record.name)
-        place = f"{record.file.filename}:{table.name}"
-        check_storage(table, place)
+        location = f"{record.file.filename}:{table.name}"
+        check_storage(table, location)
         there = [
             name.decode() if isinstance(name, bytes) else str(name) for name in np.ravel(table.attrs.get(COLUMNS, []))
         ]
         if table.ndim != 3 or table.dtype.kind not in "fiu" or table.shape[0] != rows or table.shape[2] != len(there):
             raise UserError(
                 "no table of objects",
-                place=place,
+                location=location,
                 value=f"{table.dtype} {table.shape}, columns {there or 'not named'}",
                 expected=f"numbers (row, object, column): {rows} rows, as {dataset.name} has, and the attribute `{COLUMNS}` with a name for each column",
             )
         if table.size * table.dtype.itemsize > BLOCK_LIMIT:
-            raise UserError("too large for labels", place=place, value=table.shape)
+            raise UserError("too large for labels", location=location, value=table.shape)
         for name in self.columns:
             if name not in there:
                 raise UserError(
                     "no such column",
-                    place=place,
+                    location=location,
                     value=name,
                     expected="one of " + ", ".join(there),
-                    mend=nearest(name, there) or "Correct `label.objects` in the data spec.",
+                    hint=nearest(name, there) or "Correct `label.objects` in the data spec.",
                 )
         last = np.array([min(stop, rows) - 1 for _, stop in windows], dtype=np.int64)
         first = int(last.min()) if len(last) else 0  # one window of a long recording does not read all of it
@@ -75,7 +75,7 @@ class ObjectReader:
             values = np.asarray(part, dtype=np.float32)[..., [there.index(name) for name in self.columns]]
         except OSError as error:
             raise UserError(
-                f"damaged values ({error})", place=place, mend="Copy or convert the recording again."
+                f"damaged values ({error})", location=location, hint="Copy or convert the recording again."
             ) from None
         present: NDArray[np.bool_] = np.asarray(np.isfinite(values).all(-1))
         partly = np.isfinite(values).any(-1) & ~present
@@ -83,7 +83,7 @@ class ObjectReader:
             row, number = np.argwhere(partly)[0]
             raise UserError(
                 "an object that lacks a number",
-                place=f"{place} row {first + row}",
+                location=f"{location} row {first + row}",
                 value=values[row, number].tolist(),
                 expected="a number in every column that is read, or NaN in all",
             )
@@ -91,7 +91,7 @@ class ObjectReader:
             if (extents := values[..., column][present]).size and not extents.min() > 0:
                 raise UserError(
                     "a box without extent",
-                    place=place,
+                    location=location,
                     value=f"{self.columns[column]} = {extents.min():g}",
                     expected="above zero",
                 )
@@ -101,7 +101,7 @@ class ObjectReader:
             if wrong.any():
                 raise UserError(
                     "an unknown class",
-                    place=place,
+                    location=location,
                     value=float(kinds[wrong][0]),
                     expected=f"an index from 0 to {len(self.classes) - 1}: {', '.join(self.classes)}",
                 )

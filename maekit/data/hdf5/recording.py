@@ -55,14 +55,14 @@ class RecordingReader:
 
     def __init__(self, spec: DataSpec, window: Window | None = None, max_sample_bytes: int = BLOCK_LIMIT) -> None:
         if spec.signal is None or spec.files is None:
-            raise UserError("not a data spec of HDF5 files", place=spec.name, expected="`kind: hdf5`")
+            raise UserError("not a data spec of HDF5 files", location=spec.name, expected="`kind: hdf5`")
         self.spec, self.signal = spec, spec.signal
         self.window = window or spec.window
         if self.window is not None:
             try:
                 check_window(self.window, self.signal)
             except ValueError as error:
-                raise UserError(str(error), place="data.window") from None
+                raise UserError(str(error), location="data.window") from None
         self.axes = tuple(axis for axis in self.signal.axes if axis != CHANNEL)
         self.row_axis = self.window.axis if self.window else self.axes[0]
         self.max_sample_bytes = max_sample_bytes
@@ -71,17 +71,17 @@ class RecordingReader:
         """Metadata of one recording, after every check that needs no values."""
         signal = self.signal
         dataset = find_dataset(file, signal.path, record)
-        place = f"{path}:{dataset.name}"
-        check_storage(dataset, place)
-        check_values(dataset, signal, place)
+        location = f"{path}:{dataset.name}"
+        check_storage(dataset, location)
+        check_values(dataset, signal, location)
         shape = tuple(dataset.shape[: len(signal.axes)])
         for name, length in zip(signal.axes, shape, strict=True):
             if not length:
                 raise UserError(
                     f"zero rows: nothing along {name!r}",
-                    place=place,
+                    location=location,
                     value=shape,
-                    mend="Leave the recording out, or look at how it was written.",
+                    hint="Leave the recording out, or look at how it was written.",
                 )
         rows = shape[signal.axes.index(self.row_axis)]
         rate = signal.rate_hz
@@ -93,23 +93,23 @@ class RecordingReader:
         if signal.channels and len(signal.channels) != channels:
             raise UserError(
                 f"{channels} channels, and the data spec names {len(signal.channels)}",
-                place=place,
+                location=location,
                 value=signal.channels,
-                mend="Correct `signal.channels`.",
+                hint="Correct `signal.channels`.",
             )
-        found = Recording(path, record, dataset.name, mask, shape, rows, rate_hz, self._length(rows, rate_hz, place))
+        found = Recording(path, record, dataset.name, mask, shape, rows, rate_hz, self._length(rows, rate_hz, location))
         size = dataset.size // rows * dataset.dtype.itemsize * found.length
         if size > self.max_sample_bytes:
             raise UserError(
                 f"a sample of {size / 2**30:.2f} GiB",
-                place=place,
+                location=location,
                 value=shape,
                 expected=f"at most {self.max_sample_bytes / 2**30:.2f} GiB",
-                mend="Give a (shorter) `window`.",
+                hint="Give a (shorter) `window`.",
             )
         return found
 
-    def _length(self, rows: int, rate_hz: float | None, place: str) -> int:
+    def _length(self, rows: int, rate_hz: float | None, location: str) -> int:
         window = self.window
         if window is None:
             return rows
@@ -121,9 +121,9 @@ class RecordingReader:
         if length < 2:
             raise UserError(
                 "a window of less than two points",
-                place=place,
+                location=location,
                 value=f"{window.seconds:g} s at {rate_hz:g} Hz",
-                mend="Give a longer window, or check that `rate_hz` is in hertz.",
+                hint="Give a longer window, or check that `rate_hz` is in hertz.",
             )
         return length
 
@@ -143,13 +143,13 @@ class RecordingReader:
                 yield start, start + length
 
     def sample(
-        self, signal: NDArray[Any], valid: NDArray[np.bool_], recording: Recording, start: int, place: str = ""
+        self, signal: NDArray[Any], valid: NDArray[np.bool_], recording: Recording, start: int, location: str = ""
     ) -> Sample:
         """The window that begins at row `start`, from its rows; what it lacks at the end is added and marked missing.
 
         Args:
             signal, valid: as `read` gives them, `recording.length` rows or fewer.
-            place: how messages name the file; by default its path.
+            location: how messages name the file; by default its path.
         """
         axis = self.axes.index(self.row_axis)
         if short := recording.length - valid.shape[axis]:
@@ -166,23 +166,23 @@ class RecordingReader:
             valid=None if valid.all() else np.ascontiguousarray(valid),
             label=None,
             group="",
-            place=f"{place or recording.file}:{recording.record}@{where}",
+            location=f"{location or recording.file}:{recording.record}@{where}",
             rate_hz=recording.rate_hz,
         )
 
     def _check_mask(self, file: h5py.File, record: str, shape: tuple[int, ...], rows: int) -> str:
         assert self.spec.valid is not None
         mask = find_dataset(file, self.spec.valid.path, record)
-        place = f"{file.filename}:{mask.name}"
-        check_storage(mask, place)
+        location = f"{file.filename}:{mask.name}"
+        check_storage(mask, location)
         plain = tuple(n for axis, n in zip(self.signal.axes, shape, strict=True) if axis != CHANNEL)
         if mask.dtype.kind not in "biu" or mask.shape not in (shape, plain, (rows,)):
             raise UserError(
                 "not a mask of the signal",
-                place=place,
+                location=location,
                 value=f"{mask.dtype} {mask.shape}",
                 expected=f"booleans of shape {plain} or ({rows},)",
-                mend="Correct `valid.path`.",
+                hint="Correct `valid.path`.",
             )
         return str(mask.name)
 
@@ -196,10 +196,10 @@ class RecordingReader:
             if found.shape[i] != first.shape[i] and (axis != self.row_axis or self.window is None):
                 raise UserError(
                     f"recordings of different length along {axis!r}",
-                    place=f"{found.file}:{found.dataset}",
+                    location=f"{found.file}:{found.dataset}",
                     value=found.shape,
                     expected=f"{first.shape}, as in {first.file.name}:{first.dataset}",
-                    mend="Give a `window` (with `pad: true` for short ones)."
+                    hint="Give a `window` (with `pad: true` for short ones)."
                     if axis == self.row_axis
                     else "Convert them to one size, or use one data spec for each.",
                 )
@@ -215,7 +215,7 @@ class RecordingReader:
         self, file: h5py.File, recording: Recording, start: int, stop: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Rows of a recording: (channels, *axes) values, and (*axes) which of them were measured."""
-        axes, place = self.signal.axes, f"{recording.file}:{recording.dataset}"
+        axes, location = self.signal.axes, f"{recording.file}:{recording.dataset}"
         stored = axes.index(self.row_axis)
         try:
             raw = file[recording.dataset][(slice(None),) * stored + (slice(start, stop),)]
@@ -230,10 +230,10 @@ class RecordingReader:
         except OSError as error:
             raise UnreadableError(
                 f"damaged values ({error})",
-                place=f"{place} rows {start} to {stop}",
-                mend="Copy or convert the recording again.",
+                location=f"{location} rows {start} to {stop}",
+                hint="Copy or convert the recording again.",
             ) from None
-        signal = channels_first(to_native(raw, self.signal.complex, place), axes)
+        signal = channels_first(to_native(raw, self.signal.complex, location), axes)
         valid = np.isfinite(signal).all(0)
         if mask is not None:
             if mask.ndim == len(axes) and CHANNEL in axes:

@@ -28,24 +28,24 @@ def open_hdf5(path: Path) -> h5py.File:
     Raises:
         UserError: missing, a folder, not HDF5, or damaged.
     """
-    place = str(path)
+    location = str(path)
     if path.is_dir():
-        raise UserError("a folder where an HDF5 file is expected", place=place, mend="Give the file inside it.")
+        raise UserError("a folder where an HDF5 file is expected", location=location, hint="Give the file inside it.")
     if not path.is_file():
-        raise UserError("no such file", place=place, expected="an HDF5 file")
+        raise UserError("no such file", location=location, expected="an HDF5 file")
     try:
         if not h5py.is_hdf5(path):
             raise UserError(
                 "not an HDF5 file",
-                place=place,
+                location=location,
                 value=_beginning(path),
                 expected="a file that begins with the HDF5 signature",
-                mend="`maekit data convert` makes HDF5 from CSV, NPY, NPZ, MAT and WAV.",
+                hint="`maekit data convert` makes HDF5 from CSV, NPY, NPZ, MAT and WAV.",
             )
         return h5py.File(path, "r")
     except OSError as error:
         raise UserError(
-            f"damaged or truncated HDF5 file ({error})", place=place, mend="Copy or convert the recording again."
+            f"damaged or truncated HDF5 file ({error})", location=location, hint="Copy or convert the recording again."
         ) from None
 
 
@@ -55,7 +55,9 @@ def follow(file: h5py.File, path: str, record: str = "/") -> Any:
     Raises:
         UserError: nothing there (with the nearest dataset), an external link, or a soft link that leads nowhere.
     """
-    return _walk(file, _absolute(path, record), place=f"{file.filename}:{_absolute(path, record)}", links=_SOFT_LINKS)
+    return _walk(
+        file, _absolute(path, record), location=f"{file.filename}:{_absolute(path, record)}", links=_SOFT_LINKS
+    )
 
 
 def find_dataset(file: h5py.File, path: str, record: str) -> h5py.Dataset:
@@ -64,9 +66,9 @@ def find_dataset(file: h5py.File, path: str, record: str) -> h5py.Dataset:
     if not isinstance(found, h5py.Dataset):
         raise UserError(
             "a group where a dataset is expected",
-            place=f"{file.filename}:{_absolute(path, record)}",
+            location=f"{file.filename}:{_absolute(path, record)}",
             expected="one of " + (", ".join(dataset_names(found)) or "(no dataset is in it)"),
-            mend="Correct the `path` in the data spec.",
+            hint="Correct the `path` in the data spec.",
         )
     return found
 
@@ -89,10 +91,10 @@ def find_records(file: h5py.File, pattern: str | None) -> list[str]:
     if not found:
         raise UserError(
             "no HDF5 group matches `records`",
-            place=file.filename,
+            location=file.filename,
             value=pattern,
             expected="a pattern of groups; the file holds " + (", ".join(list(file)[:20]) or "nothing"),
-            mend="Correct `records`, or omit it where the whole file is one recording.",
+            hint="Correct `records`, or omit it where the whole file is one recording.",
         )
     return sorted(found)
 
@@ -110,7 +112,7 @@ def dataset_names(group: h5py.Group, limit: int = 200) -> list[str]:
     return names
 
 
-def check_storage(dataset: h5py.Dataset, place: str) -> None:
+def check_storage(dataset: h5py.Dataset, location: str) -> None:
     """Refuse what is not really stored in this file, before a byte of it is read.
 
     Raises:
@@ -120,26 +122,26 @@ def check_storage(dataset: h5py.Dataset, place: str) -> None:
     if dataset.is_virtual:
         raise UserError(
             "a virtual dataset, whose values stand in other files",
-            place=place,
+            location=location,
             expected="values stored in the file itself",
-            mend="Write the values into the file (h5repack does not; read and write them once).",
+            hint="Write the values into the file (h5repack does not; read and write them once).",
         )
     if properties.get_external_count():
         raise UserError(
             "external storage, values kept in another file",
-            place=place,
+            location=location,
             value=properties.get_external(0)[0],
             expected="values stored in the file itself",
-            mend="Copy the dataset into one file with `h5repack`.",
+            hint="Copy the dataset into one file with `h5repack`.",
         )
     declared, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
     if declared > DECLARED_LIMIT and declared > DECLARED_RATIO * stored:
         raise UserError(
             f"the shape declares {declared / 2**30:.1f} GiB but {stored} bytes are stored",
-            place=place,
+            location=location,
             value=dataset.shape,
             expected=f"at most {DECLARED_RATIO} declared bytes for each stored one",
-            mend="Write the dataset with the shape that was really recorded.",
+            hint="Write the dataset with the shape that was really recorded.",
         )
     if dataset.chunks is not None:
         grid = prod(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))
@@ -147,26 +149,26 @@ def check_storage(dataset: h5py.Dataset, place: str) -> None:
         if written < grid:
             raise UserError(
                 "chunks that were never written would read as fill values",
-                place=place,
+                location=location,
                 value=f"{written} of {grid} chunks",
                 expected="every chunk written",
-                mend="Resize the dataset to what was recorded, or write NaN where nothing was.",
+                hint="Resize the dataset to what was recorded, or write NaN where nothing was.",
             )
         if prod(dataset.chunks) * dataset.dtype.itemsize > BLOCK_LIMIT:
             raise UserError(
                 "one chunk is too large to decode at once",
-                place=place,
+                location=location,
                 value=dataset.chunks,
                 expected=f"chunks of at most {BLOCK_LIMIT / 2**30:.0f} GiB",
-                mend="Rewrite it with smaller chunks (`h5repack`).",
+                hint="Rewrite it with smaller chunks (`h5repack`).",
             )
     elif declared and not stored:
         raise UserError(
             "a dataset that was never written would read as fill values",
-            place=place,
+            location=location,
             value=dataset.shape,
             expected="stored values",
-            mend="Write the values, or leave the recording out.",
+            hint="Write the values, or leave the recording out.",
         )
     for i in range(properties.get_nfilters()):
         code, _, _, name = properties.get_filter(i)
@@ -175,9 +177,9 @@ def check_storage(dataset: h5py.Dataset, place: str) -> None:
         if not h5py.h5z.filter_avail(code):
             raise UserError(
                 "compressed with a filter that is not installed",
-                place=place,
+                location=location,
                 value=name.decode(errors="replace") or code,
-                mend="Install the extra: pip install 'maekit[hdf5plugin]'.",
+                hint="Install the extra: pip install 'maekit[hdf5plugin]'.",
             )
 
 
@@ -200,37 +202,39 @@ def _is_group(file: h5py.File, path: str) -> bool:
     return isinstance(follow(file, path), h5py.Group)
 
 
-def _walk(file: h5py.File, path: str, *, place: str, links: int) -> Any:
+def _walk(file: h5py.File, path: str, *, location: str, links: int) -> Any:
     item: Any = file["/"]
     here = ""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     for i, part in enumerate(parts):
         if ".." in parts:
-            raise UserError("`..` has no meaning in an HDF5 path", place=place, mend="Give the path from the record.")
+            raise UserError(
+                "`..` has no meaning in an HDF5 path", location=location, hint="Give the path from the record."
+            )
         link = item.get(part, getlink=True) if isinstance(item, h5py.Group) and part in item.keys() else None  # noqa: SIM118
         if isinstance(link, h5py.ExternalLink):
             raise UserError(
                 "an external link, which leaves the file",
-                place=place,
+                location=location,
                 value=f"{link.filename}:{link.path}",
                 expected="values stored in the file itself",
-                mend="Copy what it points to into the file (`h5copy`).",
+                hint="Copy what it points to into the file (`h5copy`).",
             )
         if isinstance(link, h5py.SoftLink):
             target = "/".join([_absolute(link.path, here or "/"), *parts[i + 1 :]])
             if not links:
-                raise UserError("soft links that go round in a circle", place=place, value=link.path)
+                raise UserError("soft links that go round in a circle", location=location, value=link.path)
             try:
-                return _walk(file, target, place=place, links=links - 1)
+                return _walk(file, target, location=location, links=links - 1)
             except UserError as error:
                 if error.problem != "nothing stands here":
                     raise
                 raise UserError(
                     "a soft link to nothing",
-                    place=place,
+                    location=location,
                     value=link.path,
                     expected="a link to something in the same file",
-                    mend="Mend the link or name the target itself.",
+                    hint="Mend the link or name the target itself.",
                 ) from None
         if link is None:
             known = dataset_names(file)
@@ -238,9 +242,9 @@ def _walk(file: h5py.File, path: str, *, place: str, links: int) -> Any:
             near = nearest(path.strip("/"), known) or nearest(parts[-1], short)
             raise UserError(
                 "nothing stands here",
-                place=place,
+                location=location,
                 expected="a dataset or group of the file; datasets: " + (", ".join(known[:20]) or "none"),
-                mend=near or "Correct the path in the data spec; `maekit data inspect` shows the tree.",
+                hint=near or "Correct the path in the data spec; `maekit data inspect` shows the tree.",
             )
         here = f"{here}/{part}"
         item = item[part]

@@ -15,7 +15,7 @@ import numpy as np
 
 from maekit.config.data_spec import TIME, DataSpec, Window
 from maekit.data.fingerprint import fingerprint
-from maekit.data.hdf5.auxiliary import SignalsBeside
+from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.labels import LabelReader, read_groups
 from maekit.data.hdf5.objects import ObjectReader, stacked
 from maekit.data.hdf5.recording import Recording, RecordingReader
@@ -59,11 +59,11 @@ class HDF5Windows:
         window: instead of the spec's.
         reducers: the adapter's ways to make a label from what is in a window.
         with_labels: False leaves labels unread, so that unlabelled windows are kept (pretraining).
-        beside: names of the spec's other signals that samples come with.
+        auxiliary: names of the spec's other signals that samples come with.
         max_sample_bytes: a window larger than this is refused.
 
     Attributes:
-        info, groups, labels, classes, objects, beside: see `Source`.
+        info, groups, labels, classes, objects, auxiliary: see `Source`.
         recordings: what was found.
         dropped: how many windows (or short recordings) were left out, by reason.
 
@@ -79,7 +79,7 @@ class HDF5Windows:
         window: Window | None = None,
         reducers: Mapping[str, Reducer] | None = None,
         with_labels: bool = True,
-        beside: Sequence[str] = (),
+        auxiliary: Sequence[str] = (),
         max_sample_bytes: int = BLOCK_LIMIT,
     ) -> None:
         self.spec, self.root = spec, Path(root)
@@ -89,7 +89,7 @@ class HDF5Windows:
         if spec.label and with_labels:
             self._labels = ObjectReader(spec.label) if spec.label.objects else LabelReader(spec.label, reducers or {})
         self.objects = self._labels.columns if isinstance(self._labels, ObjectReader) else None
-        self._beside = SignalsBeside(spec, self.window, beside, max_sample_bytes)
+        self._auxiliary = AuxiliarySignals(spec, self.window, auxiliary, max_sample_bytes)
         self._handles: dict[Path, h5py.File] = {}
         self._pid = os.getpid()
         self.dropped: dict[str, int] = Counter()
@@ -106,7 +106,7 @@ class HDF5Windows:
         self.labels = self._checked_labels(labels)
         info = self.reader.info([self.recordings[number] for number, _ in self._rows])
         self.info = replace(info, objects=self.objects or ())
-        self.beside = self._beside.infos(sorted({number for number, _ in self._rows}))
+        self.auxiliary = self._auxiliary.infos(sorted({number for number, _ in self._rows}))
         self.dropped = dict(self.dropped)
 
     def __len__(self) -> int:
@@ -120,13 +120,13 @@ class HDF5Windows:
         recording = self.recordings[number]
         stop = min(start + recording.length, recording.rows)
         signal, valid = self.reader.read(self._open(recording.file), recording, start, stop)
-        place = recording.file.relative_to(self.root).as_posix()
+        location = recording.file.relative_to(self.root).as_posix()
         label = None if self.labels is None else self.labels[index]
         return replace(
-            self.reader.sample(signal, valid, recording, start, place),
+            self.reader.sample(signal, valid, recording, start, location),
             label=label if label is None or label.ndim else label.item(),
             group=str(self.groups[index]),
-            beside=self._beside.samples(self._open(recording.file), number, start, stop, place),
+            auxiliary=self._auxiliary.samples(self._open(recording.file), number, start, stop, location),
         )
 
     @property
@@ -147,7 +147,7 @@ class HDF5Windows:
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the samples: the spec's meaning, the window, the files (see `fingerprint.py`)."""
-        said = self.spec.model_dump(mode="json", include=DECIDES | ({"beside"} if self.beside else set()))
+        said = self.spec.model_dump(mode="json", include=DECIDES | ({"auxiliary"} if self.auxiliary else set()))
         # Keys that came later are left out where they say nothing, so that runs from before them go on.
         if self.objects is None and said["label"]:
             del said["label"]["objects"]
@@ -213,7 +213,7 @@ class HDF5Windows:
             self._rows.append((len(self.recordings), start))
             groups.append(str(names[start] if len(names) > 1 else names[0]))
             labels.append(value)
-        self._beside.describe(file, path, record, recording.rows)
+        self._auxiliary.describe(file, path, record, recording.rows)
         self.recordings.append(recording)
 
     def _missing(self, file: h5py.File, recording: Recording) -> NDArray[np.float64] | None:
@@ -232,7 +232,7 @@ class HDF5Windows:
 
     def _checked_labels(self, labels: list[Any]) -> NDArray[np.generic] | None:
         """Labels as the `Source` protocol has them, once it is sure that there is something to learn from."""
-        place = f"{self.root / (self.spec.files or '')}:{self.reader.signal.path}"
+        location = f"{self.root / (self.spec.files or '')}:{self.reader.signal.path}"
         if not labels:
             counted = ", ".join(f"{count} x {reason}" for reason, count in self.dropped.items())
             asked = {k: v for k, v in self.window.model_dump().items() if v is not None} if self.window else None
@@ -245,7 +245,11 @@ class HDF5Windows:
             main = max(self.dropped, key=lambda reason: self.dropped[reason])
             value = self.spec.missing_budget if main == MISSING else asked
             raise UserError(
-                f"no window is left ({counted})", place=place, value=value, expected="at least one", mend=mends[main]
+                f"no window is left ({counted})",
+                location=location,
+                value=value,
+                expected="at least one",
+                hint=mends[main],
             )
         if self._labels is None:
             return None
@@ -260,10 +264,10 @@ class HDF5Windows:
             name = self.spec.label.path or self.spec.label.attribute
             raise UserError(
                 "only one class among the labels",
-                place=f"{self.root / (self.spec.files or '')}:{name}",
+                location=f"{self.root / (self.spec.files or '')}:{name}",
                 value=self.classes[found[0]],
                 expected="samples of at least two of " + ", ".join(self.classes),
-                mend="Check `label` in the data spec, and that all recordings are there.",
+                hint="Check `label` in the data spec, and that all recordings are there.",
             )
         return codes
 
@@ -278,18 +282,18 @@ def find_files(root: Path, pattern: str) -> list[Path]:
         near = nearest(root.name, (p.name for p in root.parent.iterdir())) if root.parent.is_dir() else ""
         raise UserError(
             "a file where a folder is expected" if root.exists() else "no such folder",
-            place=str(root),
+            location=str(root),
             expected="the folder that holds the recordings",
-            mend=near or "Give it as `data.root` (--set data.root=FOLDER).",
+            hint=near or "Give it as `data.root` (--set data.root=FOLDER).",
         )
     found = sorted(root.glob(pattern))
     if not found:
         names = sorted(path.name for path in root.iterdir())
         raise UserError(
             "no file matches" if names else "an empty folder",
-            place=str(root),
+            location=str(root),
             value=pattern,
             expected="files; there are " + ", ".join(names[:10]) if names else "files with the recordings",
-            mend=nearest(pattern, names) or "Correct `files` in the data spec or `data.root` in the recipe.",
+            hint=nearest(pattern, names) or "Correct `files` in the data spec or `data.root` in the recipe.",
         )
     return found

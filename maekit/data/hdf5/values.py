@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PAIR_FIELDS = (("real", "imag"), ("re", "im"), ("r", "i"), ("i", "q"))
 
 
-def check_values(dataset: h5py.Dataset, signal: Signal, place: str) -> None:
+def check_values(dataset: h5py.Dataset, signal: Signal, location: str) -> None:
     """Whether the stored type and the number of axes are those that the spec describes.
 
     Raises:
@@ -34,47 +34,47 @@ def check_values(dataset: h5py.Dataset, signal: Signal, place: str) -> None:
         if fields is None:
             raise UserError(
                 "compound values",
-                place=place,
+                location=location,
                 value=str(dtype),
                 expected="numbers, or two numeric fields (real, imag) with `complex: pairs`",
-                mend="Name one field's values as a dataset of its own.",
+                hint="Name one field's values as a dataset of its own.",
             )
         if rule != "pairs":
             raise UserError(
                 "I and Q stored as compound pairs, and no rule for them",
-                place=place,
+                location=location,
                 value=str(dtype),
-                mend="Write `complex: pairs` under `signal` in the data spec.",
+                hint="Write `complex: pairs` under `signal` in the data spec.",
             )
     elif dtype.kind == "c":
         if rule is None:
             raise UserError(
                 "complex values and no rule for them",
-                place=place,
+                location=location,
                 value=str(dtype),
                 expected="`complex: keep`, `magnitude` or `phase` under `signal`",
-                mend="Say in the data spec what they become.",
+                hint="Say in the data spec what they become.",
             )
         if rule == "pairs":
             raise UserError(
                 "`complex: pairs`, but the values are complex already",
-                place=place,
+                location=location,
                 value=str(dtype),
-                mend="Write `complex: keep`.",
+                hint="Write `complex: keep`.",
             )
     elif dtype.kind not in "biuf":
         raise UserError(
             "values that are not numbers",
-            place=place,
+            location=location,
             value=str(dtype),
             expected="integers, floats or complex numbers",
-            mend="Correct `signal.path`, or store the numbers themselves.",
+            hint="Correct `signal.path`, or store the numbers themselves.",
         )
     elif rule == "pairs":
         if dataset.ndim != named + 1 or dataset.shape[-1] != 2:
             raise UserError(
                 "`complex: pairs` needs fields (real, imag) or a last, unnamed axis of 2",
-                place=place,
+                location=location,
                 value=dataset.shape,
                 expected=f"({', '.join(signal.axes)}, 2)",
             )
@@ -82,26 +82,26 @@ def check_values(dataset: h5py.Dataset, signal: Signal, place: str) -> None:
     elif rule is not None:
         raise UserError(
             f"`complex: {rule}`, but the values are real",
-            place=place,
+            location=location,
             value=str(dtype),
-            mend="Remove the rule, or write `complex: pairs` where the last axis of 2 holds I and Q.",
+            hint="Remove the rule, or write `complex: pairs` where the last axis of 2 holds I and Q.",
         )
     if axes != named:
         raise UserError(
             f"a dataset of {axes} axes, and the data spec names {named}",
-            place=place,
+            location=location,
             value=dataset.shape,
             expected=f"({', '.join(signal.axes)})",
-            mend="Name every axis of the dataset in `signal.axes`, in order.",
+            hint="Name every axis of the dataset in `signal.axes`, in order.",
         )
 
 
-def to_native(raw: NDArray[Any], rule: str | None, place: str) -> NDArray[Any]:
+def to_native(raw: NDArray[Any], rule: str | None, location: str) -> NDArray[Any]:
     """Stored values -> float32, complex64, or float64 for integers that float32 would round (32 bits and more).
 
     Args:
         rule: `signal.complex` of the spec; with `pairs` a last axis of 2 or the two fields are joined.
-        place: for the message.
+        location: for the message.
 
     Raises:
         UserError: a finite value beyond the range of float32.
@@ -127,10 +127,10 @@ def to_native(raw: NDArray[Any], rule: str | None, place: str) -> NDArray[Any]:
     except FloatingPointError:
         raise UserError(
             "a value beyond the range of float32",
-            place=place,
+            location=location,
             value=float(np.nanmax(np.abs(raw[np.isfinite(raw)]))),
             expected="magnitudes below 3.4e38",
-            mend="Store NaN where nothing was measured, or another unit.",
+            hint="Store NaN where nothing was measured, or another unit.",
         ) from None
 
 

@@ -66,13 +66,13 @@ class ImageFolderSource:
     def __init__(self, spec: DataSpec, root: Path, *, labels: bool = True) -> None:
         self.root = root / (spec.folder or "")
         self.objects: tuple[str, ...] | None = None
-        self.beside: dict[str, SignalInfo] = {}
+        self.auxiliary: dict[str, SignalInfo] = {}
         if not self.root.is_dir():
             raise UserError(
                 "no such folder",
-                place=str(self.root),
+                location=str(self.root),
                 expected="a folder with pictures",
-                mend="Set it with `--set data.root=FOLDER`"
+                hint="Set it with `--set data.root=FOLDER`"
                 + (f", or make it with `maekit data convert {spec.name}`." if spec.convert else "."),
             )
         self.spec, self.info = spec, INFO
@@ -117,28 +117,28 @@ def list_folder(root: Path) -> Listing:
     groups: list[NDArray[np.str_]] = []
     numbers: list[NDArray[np.int64]] = []
     for side, (folders, loose) in content.items():
-        place = root / side
+        location = root / side
         if classes and loose:
             raise UserError(
                 "pictures outside of the class folders",
-                place=str(place),
+                location=str(location),
                 value=loose[0],
                 expected=f"{side or root.name}/CLASS/{loose[0]}, with a class such as {classes[0]!r}",
-                mend="Move them into folders of their classes, or away.",
+                hint="Move them into folders of their classes, or away.",
             )
         for number, name in enumerate(classes or ["."]):
             if classes and name not in folders:
                 raise UserError(
                     f"no folder of the class {name!r}, which other sides have",
-                    place=str(place),
+                    location=str(location),
                     expected=f"the same {len(classes)} class folders in {', '.join(sides)}",
-                    mend=nearest(name, folders) or "Was the data set copied or unpacked to its end?",
+                    hint=nearest(name, folders) or "Was the data set copied or unpacked to its end?",
                 )
-            found = _entries(place / name)[1] if classes else loose
+            found = _entries(location / name)[1] if classes else loose
             if not found:
                 raise UserError(
                     "a class folder without pictures" if classes else "no picture",
-                    place=str(place / name),
+                    location=str(location / name),
                     expected="files ending in " + ", ".join(SUFFIXES),
                 )
             folder = PurePosixPath(side, name).as_posix()
@@ -176,11 +176,11 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UnreadableError(f"cannot be read ({error.strerror})", place=str(path)) from error
+        raise UnreadableError(f"cannot be read ({error.strerror})", location=str(path)) from error
     return decode_picture(content, str(path))
 
 
-def decode_picture(content: bytes, place: str) -> NDArray[np.uint8]:
+def decode_picture(content: bytes, location: str) -> NDArray[np.uint8]:
     """An encoded picture as RGB uint8 (3, height, width), in memory rows of pixels, which is what resizing is fast on.
 
     Everything becomes RGB as Pillow's `convert("RGB")` does it, like the pipelines that published numbers come from:
@@ -190,7 +190,7 @@ def decode_picture(content: bytes, place: str) -> NDArray[np.uint8]:
 
     Args:
         content: of the file.
-        place: for messages.
+        location: for messages.
 
     Raises:
         UnreadableError: no picture, a damaged one, values without a stated range, or more than 89 megapixels.
@@ -198,15 +198,15 @@ def decode_picture(content: bytes, place: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(content)) as picture:
             if picture.width * picture.height > MOST_PIXELS:
-                raise _too_large(place, f"{picture.width} x {picture.height}")
+                raise _too_large(location, f"{picture.width} x {picture.height}")
             if picture.mode.startswith("I"):
-                return _from_16_bits(np.asarray(picture), place)
+                return _from_16_bits(np.asarray(picture), location)
             if picture.mode == "F":
                 raise UnreadableError(
                     "a picture of floats, whose range nothing states",
-                    place=place,
+                    location=location,
                     expected="8 or 16 bits",
-                    mend="Save it as 8 or 16 bits.",
+                    hint="Save it as 8 or 16 bits.",
                 )
             if picture.mode == "P":  # straight to RGB, Pillow warns about some palettes with transparency
                 return np.array(picture.convert("RGBA").convert("RGB")).transpose(2, 0, 1)
@@ -214,38 +214,38 @@ def decode_picture(content: bytes, place: str) -> NDArray[np.uint8]:
     except (UserError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise _too_large(place, "its header") from error
+        raise _too_large(location, "its header") from error
     except Exception as error:  # what a decoder meets in damaged bytes ends in anything from OSError to struct.error
         reason = "neither JPEG, PNG nor another known kind" if isinstance(error, UnidentifiedImageError) else error
         raise UnreadableError(
-            f"cannot be read as a picture ({reason})", place=place, mend="Remove or replace the file."
+            f"cannot be read as a picture ({reason})", location=location, hint="Remove or replace the file."
         ) from error
 
 
-def rgb(content: bytes, place: str) -> NDArray[np.uint8]:
+def rgb(content: bytes, location: str) -> NDArray[np.uint8]:
     """The same as (height, width, channel), which is how a signal beside others is stored."""
-    return np.ascontiguousarray(decode_picture(content, place).transpose(1, 2, 0))
+    return np.ascontiguousarray(decode_picture(content, location).transpose(1, 2, 0))
 
 
-def _too_large(place: str, value: str) -> UnreadableError:
+def _too_large(location: str, value: str) -> UnreadableError:
     return UnreadableError(
         "a picture too large to decode safely",
-        place=place,
+        location=location,
         value=value,
         expected=f"at most {MOST_PIXELS // 10**6} megapixels",
-        mend="Scale it down or remove it.",
+        hint="Scale it down or remove it.",
     )
 
 
-def _from_16_bits(gray: NDArray[np.generic], place: str) -> NDArray[np.uint8]:
+def _from_16_bits(gray: NDArray[np.generic], location: str) -> NDArray[np.uint8]:
     values = gray.astype(np.float64)
     if values.min() < 0 or values.max() > 65535:
         raise UnreadableError(
             "gray values of more than 16 bits",
-            place=place,
+            location=location,
             value=(values.min(), values.max()),
             expected="0 to 65535",
-            mend="Save it as 8 or 16 bits.",
+            hint="Save it as 8 or 16 bits.",
         )
     return np.repeat((values / 257).round().astype(np.uint8)[None], 3, axis=0)
 

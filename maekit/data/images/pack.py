@@ -80,16 +80,18 @@ def pack(
     if spec.kind != "image_folder":
         raise UserError(
             "only folders of pictures are packed",
-            place=spec.name,
+            location=spec.name,
             value=f"kind: {spec.kind}",
-            mend="HDF5 recordings are read as they are.",
+            hint="HDF5 recordings are read as they are.",
         )
     if (root / MANIFEST).exists():
-        raise UserError("a pack already", place=str(root), mend="Point data.root at it.")
+        raise UserError("a pack already", location=str(root), hint="Point data.root at it.")
     source = ImageFolderSource(spec, root)
     if target.resolve() == source.root.resolve() or source.root.resolve() in target.resolve().parents:
         raise UserError(
-            "the pack would lie inside the folder it is made of", place=str(target), mend="Choose a folder beside it."
+            "the pack would lie inside the folder it is made of",
+            location=str(target),
+            hint="Choose a folder beside it.",
         )
     with _held(target), ThreadPoolExecutor(workers) as pool:
         sizes = np.fromiter(_ahead(pool, lambda i: _size(source.path(i)), range(len(source)), workers), dtype=np.int64)
@@ -128,7 +130,7 @@ def _cut(sizes: NDArray[np.int64], shards: int | None) -> list[int]:
     if not 1 <= shards <= min(MOST_SHARDS, len(sizes)):
         raise UserError(
             "no such number of shards",
-            place="--shards",
+            location="--shards",
             value=shards,
             expected=f"1 to {min(MOST_SHARDS, len(sizes))} for {len(sizes)} pictures",
         )
@@ -146,7 +148,7 @@ def _begin(target: Path, plan: str, form: Form, size: int, classes: tuple[str, .
         if strangers:
             raise UserError(
                 "the folder is not empty, and no pack",
-                place=str(target),
+                location=str(target),
                 value=sorted(strangers)[0],
                 expected="a new folder",
             )
@@ -166,9 +168,9 @@ def _begin(target: Path, plan: str, form: Form, size: int, classes: tuple[str, .
     if manifest["plan"] != plan:
         raise UserError(
             "another pack" if manifest["complete"] else "an unfinished pack of other files or options",
-            place=str(target),
+            location=str(target),
             expected="a new folder, or the unfinished pack of the same files, form, size and shards",
-            mend="Choose another folder, or remove this one.",
+            hint="Choose another folder, or remove this one.",
         )
     return manifest
 
@@ -197,17 +199,17 @@ def _write(
             data = file.create_dataset("bytes", (max(1, int(offsets[-1])),), dtype=np.uint8)
             data[-1] = 0
             for i, content in enumerate(_ahead(pool, lambda row: take(source.path(row)), rows, workers)):
-                place = source.path(rows[i])
+                location = source.path(rows[i])
                 if content is None and shapes is not None:
                     shapes[i] = 0
                     unreadable.append(os.fsdecode(source.names[rows[i]]))
                 elif content is None or len(content) != lengths[i]:
                     raise UserError(
                         "a file that changes while it is packed",
-                        place=str(place),
+                        location=str(location),
                         value=None if content is None else len(content),
                         expected=f"{lengths[i]} bytes",
-                        mend="Run the command again when it is still.",
+                        hint="Run the command again when it is still.",
                     )
                 else:
                     data[offsets[i] : offsets[i + 1]] = content
@@ -224,8 +226,8 @@ def _write(
     except OSError as error:
         raise UserError(
             f"cannot write ({error})",
-            place=str(path),
-            mend="Make room and run the same command again: it goes on where it stopped.",
+            location=str(path),
+            hint="Make room and run the same command again: it goes on where it stopped.",
         ) from error
     finally:
         unfinished.unlink(missing_ok=True)
@@ -236,7 +238,7 @@ def _size(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", place=str(path)) from error
+        raise UserError(f"cannot be read ({error.strerror})", location=str(path)) from error
 
 
 def _content(path: Path) -> NDArray[np.uint8]:
@@ -244,7 +246,7 @@ def _content(path: Path) -> NDArray[np.uint8]:
         return np.frombuffer(path.read_bytes(), dtype=np.uint8)
     except OSError as error:
         raise UserError(
-            f"cannot be read ({error.strerror})", place=str(path), mend="The same command goes on where it stopped."
+            f"cannot be read ({error.strerror})", location=str(path), hint="The same command goes on where it stopped."
         ) from error
 
 
@@ -284,7 +286,7 @@ def _check_space(target: Path, wanted: int) -> None:
     if free < wanted:
         raise UserError(
             "not enough room",
-            place=str(target),
+            location=str(target),
             value=f"{free / 2**30:.1f} GiB free",
             expected=f"{wanted / 2**30:.1f} GiB",
         )
@@ -307,13 +309,13 @@ def _held(target: Path) -> Iterator[None]:
         lock = (target / ".lock").open("a")
     except OSError as error:
         raise UserError(
-            f"cannot be written ({error.strerror})", place=str(target), mend="Choose another with --to."
+            f"cannot be written ({error.strerror})", location=str(target), hint="Choose another with --to."
         ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(
-                "another process is packing into this folder", place=str(target), mend="Wait for it."
+                "another process is packing into this folder", location=str(target), hint="Wait for it."
             ) from error
         yield

@@ -60,7 +60,7 @@ class _Shard:
     path: Path
     first: int
     sha256: str
-    place: int
+    location: int
     offsets: NDArray[np.int64]
     names: NDArray[np.bytes_]
     sides: NDArray[np.str_]
@@ -88,8 +88,8 @@ class PackedFolder:
         if not manifest["complete"]:
             raise UserError(
                 "an unfinished pack",
-                place=str(root / MANIFEST),
-                mend="Run the same `maekit data pack` again: it goes on where it stopped.",
+                location=str(root / MANIFEST),
+                hint="Run the same `maekit data pack` again: it goes on where it stopped.",
             )
         self.spec, self.root, self.info, self.form = spec, root, INFO, manifest["form"]
         shards: list[_Shard] = []
@@ -101,7 +101,7 @@ class PackedFolder:
         self._files: dict[int, BinaryIO] = {}
         self.groups = np.concatenate([shard.sides for shard in shards])
         self.objects: tuple[str, ...] | None = None
-        self.beside: dict[str, SignalInfo] = {}
+        self.auxiliary: dict[str, SignalInfo] = {}
         self.classes = tuple(manifest["classes"]) if labels and manifest["classes"] else None
         self.labels: NDArray[Any] | None = None
         if self.classes:
@@ -116,20 +116,20 @@ class PackedFolder:
     def __getitem__(self, index: int) -> Sample:
         number, i = self._find(index)
         shard = self._shards[number]
-        place = f"{shard.path}:/{os.fsdecode(shard.names[i])}"
+        location = f"{shard.path}:/{os.fsdecode(shard.names[i])}"
         content = self._read(index, 0, self._size(index))
         if shard.shapes is None:
-            picture = decode_picture(content, place)
+            picture = decode_picture(content, location)
         else:
             height, width = (int(n) for n in shard.shapes[i])
             if not height:
                 raise UnreadableError(
-                    "could not be read when it was packed", place=place, mend="Replace the file and pack again."
+                    "could not be read when it was packed", location=location, hint="Replace the file and pack again."
                 )
             pixels = np.frombuffer(bytearray(content), dtype=np.uint8)
             picture = pixels.reshape(height, width, 3).transpose(2, 0, 1)
         label = None if self.labels is None else int(self.labels[index])
-        return Sample(picture, None, label, str(self.groups[index]), place)
+        return Sample(picture, None, label, str(self.groups[index]), location)
 
     def fingerprint(self) -> str:
         """Of packed files that of the folder they came from; of pixels one of their own."""
@@ -148,10 +148,10 @@ class PackedFolder:
             if found != shard.sha256:
                 raise UserError(
                     "a shard that is not as it was packed",
-                    place=str(shard.path),
+                    location=str(shard.path),
                     value=found,
                     expected=f"SHA-256 {shard.sha256}",
-                    mend=_AGAIN,
+                    hint=_AGAIN,
                 )
             yield f"{shard.path.name}: {len(shard.names)} samples, SHA-256 as packed"
 
@@ -172,11 +172,13 @@ class PackedFolder:
         try:
             if number not in self._files:
                 self._files[number] = shard.path.open("rb", buffering=0)
-            content = os.pread(self._files[number].fileno(), length, shard.place + int(shard.offsets[i]) + start)
+            content = os.pread(self._files[number].fileno(), length, shard.location + int(shard.offsets[i]) + start)
         except OSError as error:
-            raise UnreadableError(f"cannot be read ({error.strerror})", place=str(shard.path), mend=_AGAIN) from error
+            raise UnreadableError(
+                f"cannot be read ({error.strerror})", location=str(shard.path), hint=_AGAIN
+            ) from error
         if len(content) != length:
-            raise UnreadableError("a shard that ends too early", place=str(shard.path), mend=_AGAIN)
+            raise UnreadableError("a shard that ends too early", location=str(shard.path), hint=_AGAIN)
         return content
 
 
@@ -186,17 +188,17 @@ def read_manifest(root: Path) -> dict[str, Any]:
     Raises:
         UserError: damaged, or of a later maekit.
     """
-    place = str(root / MANIFEST)
+    location = str(root / MANIFEST)
     try:
         found = json.loads((root / MANIFEST).read_text())
         version = found["maekit_pack"]
         if isinstance(version, int) and version > FORMAT:
             raise UserError(
                 "a pack of a later maekit",
-                place=place,
+                location=location,
                 value=version,
                 expected=f"at most {FORMAT}",
-                mend="Install a newer maekit.",
+                hint="Install a newer maekit.",
             )
         found = {key: found[key] for key in ("plan", "complete", "form", "size", "classes", "shards")}
         for shard in found["shards"]:
@@ -204,7 +206,9 @@ def read_manifest(root: Path) -> dict[str, Any]:
             if Path(shard["file"]).name != shard["file"]:
                 raise ValueError(shard["file"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"no manifest of a pack ({type(error).__name__}: {error})", place=place, mend=_AGAIN) from error
+        raise UserError(
+            f"no manifest of a pack ({type(error).__name__}: {error})", location=location, hint=_AGAIN
+        ) from error
     return found
 
 
@@ -214,10 +218,10 @@ def _open_shard(root: Path, entry: dict[str, Any], first: int, form: Form, class
     if size != entry["bytes"]:
         raise UserError(
             "a missing shard" if size is None else "a shard of another size",
-            place=str(path),
+            location=str(path),
             value=size,
             expected=f"{entry['bytes']} bytes",
-            mend=_AGAIN,
+            hint=_AGAIN,
         )
     try:
         with open_hdf5(path) as file:
@@ -235,16 +239,16 @@ def _open_shard(root: Path, entry: dict[str, Any], first: int, form: Form, class
             )
             sound = _fits(shard, entry["samples"], dataset.size)
     except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"not a shard of a pack ({error})", place=str(path), mend=_AGAIN) from error
+        raise UserError(f"not a shard of a pack ({error})", location=str(path), hint=_AGAIN) from error
     if not sound:
-        raise UserError("a damaged shard: its parts do not fit each other", place=str(path), mend=_AGAIN)
+        raise UserError("a damaged shard: its parts do not fit each other", location=str(path), hint=_AGAIN)
     if classes and shard.labels is not None and not 0 <= shard.labels.min() <= shard.labels.max() < len(classes):
         raise UserError(
             "a label outside of the classes",
-            place=str(path),
+            location=str(path),
             value=(int(shard.labels.min()), int(shard.labels.max())),
             expected=f"0 to {len(classes) - 1}",
-            mend=_AGAIN,
+            hint=_AGAIN,
         )
     return shard
 
@@ -252,7 +256,9 @@ def _open_shard(root: Path, entry: dict[str, Any], first: int, form: Form, class
 def _fits(shard: _Shard, samples: int, size: int) -> bool:
     """Whether all parts of a shard speak of the same samples, inside of its bytes."""
     lengths = np.diff(shard.offsets)
-    sound = shard.place is not None and samples > 0 and len(lengths) == len(shard.names) == len(shard.sides) == samples
+    sound = (
+        shard.location is not None and samples > 0 and len(lengths) == len(shard.names) == len(shard.sides) == samples
+    )
     sound = sound and shard.offsets[0] == 0 and lengths.min() >= 0 and shard.offsets[-1] <= size
     if shard.labels is not None:
         sound = sound and shard.labels.shape == (samples,)

@@ -50,7 +50,7 @@ def maps_of(adapter: AdcCubeAdapter, signal: np.ndarray, valid: np.ndarray | Non
     return found[0], None if whole is None else whole[0]
 
 
-def place(adapter: AdcCubeAdapter, found: torch.Tensor) -> list[float]:
+def location(adapter: AdcCubeAdapter, found: torch.Tensor) -> list[float]:
     """Where the strongest bin is, in the units of the axes."""
     bins = np.unravel_index(int(found[0].argmax()), found[0].shape)
     return [axis.start + (axis.step or 0) * i for axis, i in zip(adapter.map_axes, bins, strict=True)]
@@ -103,10 +103,10 @@ def test_simulated_objects_are_where_the_file_says(tmp_path: Path) -> None:
     azimuth = AdcCubeAdapter(cube_info(), view="range_azimuth", clutter="mean", azimuth_bins=120, patch=(8, 8), **KNOWN)
     for signal, (range_m, azimuth_deg, velocity, kind) in zip(signals, objects[:, 0], strict=True):
         assert kind == 2
-        found = place(doppler, maps_of(doppler, signal)[0])
+        found = location(doppler, maps_of(doppler, signal)[0])
         assert abs(found[0] - range_m) < 3.5
         assert abs(found[1] - velocity) < 2.0
-        found = place(azimuth, maps_of(azimuth, signal)[0])
+        found = location(azimuth, maps_of(azimuth, signal)[0])
         assert abs(found[0] - range_m) < 3.5
         assert abs(found[1] - azimuth_deg) < np.degrees(np.arctan(3.0 / range_m)) + 5
 
@@ -117,23 +117,23 @@ def test_axes_are_in_metres_metres_a_second_and_degrees(range_m: float, velocity
     doppler = AdcCubeAdapter(cube_info(), **KNOWN)
     assert [axis.unit for axis in doppler.map_axes] == ["m", "m/s"]
     steps = [axis.step or 0.0 for axis in doppler.map_axes]
-    found = place(doppler, maps_of(doppler, signal)[0])
+    found = location(doppler, maps_of(doppler, signal)[0])
     assert abs(found[0] - range_m) <= 0.51 * steps[0]
     assert abs(found[1] - velocity) <= 0.51 * steps[1]
     for method in ("fft", "capon"):
         azimuth = AdcCubeAdapter(cube_info(), view="range_azimuth", method=method, **KNOWN)  # type: ignore[arg-type]
-        found = place(azimuth, maps_of(azimuth, signal)[0])
+        found = location(azimuth, maps_of(azimuth, signal)[0])
         assert abs(found[0] - range_m) <= 0.51 * steps[0]
         assert abs(found[1] - azimuth_deg) <= 0.51 * 120 / 64
         mirrored = AdcCubeAdapter(cube_info(), view="range_azimuth", method=method, spacing=-0.5)  # type: ignore[arg-type]
-        assert place(mirrored, maps_of(mirrored, signal)[0])[1] == pytest.approx(-found[1])
+        assert location(mirrored, maps_of(mirrored, signal)[0])[1] == pytest.approx(-found[1])
 
 
 def test_a_canceller_keeps_the_axis_and_loses_what_stands_still() -> None:
     signal = 100 * echo(10.0, 0.0, 0.0) + echo(20.0, 6.0, 0.0)
     for clutter in ("mean", "two_pulse", "three_pulse"):
         adapter = AdcCubeAdapter(cube_info(), clutter=clutter, **KNOWN)  # type: ignore[arg-type]
-        found = place(adapter, maps_of(adapter, signal)[0])
+        found = location(adapter, maps_of(adapter, signal)[0])
         assert found[0] == pytest.approx(20.0, abs=0.51 * (adapter.map_axes[0].step or 0))
         assert found[1] == pytest.approx(6.0, abs=0.51 * (adapter.map_axes[1].step or 0))
 
@@ -293,7 +293,7 @@ def test_objects_are_found_in_cubes(tmp_path: Path) -> None:
         f"name: cubes\nadapter: {{name: adc_cube, view: range_azimuth, patch: [8, 8], {options}}}\n"
         f"data: {{spec: {spec}, root: {tmp_path}, split: {{test: [drive003]}}}}\n"
         "model: {encoder: {width: 16, depth: 1, heads: 2}}\noptimizer: {base_lr: 8.0e-3}\n"
-        "task: {name: detection, tolerances: [0.1, 0.1, 0.1], lengths: [0.5, 1.7, 4], detail: 4, overlay: 0.5}\n"
+        "task: {name: detection, kappa: [0.1, 0.1, 0.1], lengths: [0.5, 1.7, 4], skip_channels: 4, mix: 0.5}\n"
         "schedule: {epochs: 1, warmup_epochs: 0}\ntraining: {batch_size: 4}\n"
     )
     run = api.finetune(recipe, "random", runs=tmp_path / "runs").folder

@@ -45,8 +45,8 @@ def test_targets_of_a_simulated_scene_are_found_where_they_are() -> None:
 
     grid = fft_sines(64)
     for method, options in {
-        "capon": {**WINDOW, "reach": (1.5, 2.5)},
-        "fft": {"guard": (3, 0), "train": (8, 0), "reach": (1.5, 8.0)},
+        "capon": {**WINDOW, "eps": (1.5, 2.5)},
+        "fft": {"guard": (3, 0), "train": (8, 0), "eps": (1.5, 8.0)},
     }.items():
         chart = range_azimuth_map(cube, sines=grid, method=method).numpy()  # type: ignore[arg-type]
         found = map_clusters(chart, **options, false_alarm=1e-6)  # type: ignore[arg-type]
@@ -76,10 +76,10 @@ def test_reach_decides_what_belongs_together() -> None:
     chart = np.zeros((40, 40))
     chart[20, 10:17:3] = 40.0
     assert len(map_clusters(chart, **WINDOW, kind="os")) == 3  # type: ignore[arg-type]
-    (one,) = map_clusters(chart, **WINDOW, kind="os", reach=(1.0, 3.0))  # type: ignore[arg-type]
+    (one,) = map_clusters(chart, **WINDOW, kind="os", eps=(1.0, 3.0))  # type: ignore[arg-type]
     assert tuple(one["extent"]) == (1, 7)
-    assert len(map_clusters(chart, **WINDOW, kind="os", reach=(3.0, 1.0))) == 3  # type: ignore[arg-type]
-    assert len(map_clusters(chart, **WINDOW, kind="os", fewest=2)) == 0  # type: ignore[arg-type]
+    assert len(map_clusters(chart, **WINDOW, kind="os", eps=(3.0, 1.0))) == 3  # type: ignore[arg-type]
+    assert len(map_clusters(chart, **WINDOW, kind="os", min_samples=2)) == 0  # type: ignore[arg-type]
 
 
 def test_the_highest_score_comes_first_and_noise_alone_gives_little() -> None:
@@ -98,8 +98,8 @@ def test_the_highest_score_comes_first_and_noise_alone_gives_little() -> None:
 def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="two axes, this has 1"):
         map_clusters(np.zeros(8), **WINDOW)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="reach"):
-        map_clusters(np.zeros((8, 8)), **WINDOW, reach=(0.0, 1.0))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="eps"):
+        map_clusters(np.zeros((8, 8)), **WINDOW, eps=(0.0, 1.0))  # type: ignore[arg-type]
 
 
 def test_lit_cells_are_clustered_by_metres_not_by_bins() -> None:
@@ -112,7 +112,7 @@ def test_lit_cells_are_clustered_by_metres_not_by_bins() -> None:
     )
     everywhere = plane.at(torch.cartesian_prod(torch.arange(200.0), torch.arange(61.0)))
     chart = np.zeros((200, 61), dtype=np.float32)
-    near = (plane.place(everywhere) - torch.tensor([0.2, 1.5])).norm(dim=-1) < 0.2
+    near = (plane.location(everywhere) - torch.tensor([0.2, 1.5])).norm(dim=-1) < 0.2
     chart[near.reshape(200, 61).numpy()] = 2.0
     chart[158:166, 26:28] = 2.0
     chart[100, 10] = 5.0
@@ -120,8 +120,8 @@ def test_lit_cells_are_clustered_by_metres_not_by_bins() -> None:
     found = detector.find(Sample(chart[None], None, None, "", ""))
     assert detector.features == ("range_extent", "azimuth_extent", "across", "cells")
     assert found.shape == (2, 3 + 4)
-    places = plane.place(torch.from_numpy(found[:, :2]).float())
-    far = plane.place(plane.at(torch.tensor([161.5, 26.5])))
+    places = plane.location(torch.from_numpy(found[:, :2]).float())
+    far = plane.location(plane.at(torch.tensor([161.5, 26.5])))
     assert plane.sizes(torch.tensor([161.5, 26.5]))[1] * torch.pi / 180 * far.norm() > 2 * LIT_REACH_M
     torch.testing.assert_close(places, torch.stack([torch.tensor([0.2, 1.5]), far]), atol=0.03, rtol=0)
     assert found[0, 2] == chart[:40].sum()  # the sum of its cells; the nearer covers more of them

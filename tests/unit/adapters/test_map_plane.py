@@ -14,7 +14,7 @@ from blobs import AZIMUTHS, DETECTION, RANGES, write
 
 from maekit import api
 from maekit.adapters.radar.plane import map_plane
-from maekit.build.experiment import set_up
+from maekit.build.experiment import build_experiment
 from maekit.build.models import make_task
 from maekit.config.load import load_recipe
 from maekit.data.sample import Axis
@@ -30,7 +30,7 @@ def test_an_angle_is_one_in_either_unit(unit: str, step: float) -> None:
     assert plane is not None
     where = plane.at(torch.tensor([4.0, 6.0]))
     torch.testing.assert_close(
-        plane.place(where), torch.tensor([3 * np.sin(np.deg2rad(30)), 3 * np.cos(np.deg2rad(30))]).float()
+        plane.location(where), torch.tensor([3 * np.sin(np.deg2rad(30)), 3 * np.cos(np.deg2rad(30))]).float()
     )
 
 
@@ -88,17 +88,17 @@ def test_nothing_in_any_training_sample_is_learned_and_said_as_nothing(
             table, columns = record["objects"][:], record["objects"].attrs["columns"]
             del record["objects"]
             record.create_dataset("objects", data=change(table)).attrs["columns"] = columns
-    setup = set_up(load_recipe(recipe, [DETECTION]))
-    assert detection_baselines.constant(setup).shape == (0, 4)
+    experiment = build_experiment(load_recipe(recipe, [DETECTION]))
+    assert detection_baselines.constant(experiment).shape == (0, 4)
     batch = {
         "signal": torch.zeros(2, 1, RANGES, AZIMUTHS),
         "index": torch.arange(2),
-        "label": torch.from_numpy(np.asarray(setup.labels[:2])),
+        "label": torch.from_numpy(np.asarray(experiment.labels[:2])),
     }
-    task = make_task(setup)
+    task = make_task(experiment)
     assert torch.isfinite(task(batch))
     assert (
-        task.summarize(
+        task.compute_metrics(
             {
                 "loss": torch.zeros(2),
                 "detections": torch.full((2, 3, 4), torch.nan),
@@ -116,11 +116,11 @@ def test_a_box_without_extent_is_refused(tmp_path: Path) -> None:
         table[np.isfinite(table).all(-1), 3] *= -1
         file["drive0/objects"][:] = table
     with pytest.raises(UserError, match=r"a box without extent.*range_extent"):
-        set_up(load_recipe(recipe, [DETECTION]))
+        build_experiment(load_recipe(recipe, [DETECTION]))
 
 
-@pytest.mark.parametrize("wrong", ["suppress_above: -3", "suppress_above: 2", "box_weight: -3"])
+@pytest.mark.parametrize("wrong", ["nms_threshold: -3", "nms_threshold: 2", "box_weight: -3"])
 def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: str) -> None:
     options: Any = DETECTION.replace("}", f", {wrong}}}")
-    with pytest.raises(UserError, match="suppress_above"):
-        make_task(set_up(load_recipe(write(tmp_path, frames=8), [options])))
+    with pytest.raises(UserError, match="nms_threshold"):
+        make_task(build_experiment(load_recipe(write(tmp_path, frames=8), [options])))

@@ -15,7 +15,7 @@ from maekit import api
 from maekit.adapter import Front
 from maekit.adapters.heart.rate_spectrum import RateSpectrumAdapter
 from maekit.config.data_spec import load_spec
-from maekit.core import CombCNN, GridPatchifier
+from maekit.core import GridPatchifier, HarmonicCNN
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
@@ -55,8 +55,8 @@ def test_the_peak_is_where_the_patch_says(bpm: float) -> None:
 def test_another_rate_is_the_same_picture_moved(bpm: float, steps: int) -> None:
     one, two = (spectra(beating(rate))[0][0] for rate in (bpm, bpm * 2 ** (steps / 36)))
     peaks = slice(60, 110)  # from the first harmonic on, lines are as wide as the window makes them: not below
-    likeness = [np.corrcoef(one[peaks], two[peaks.start + lag : peaks.stop + lag])[0, 1] for lag in range(16)]
-    assert abs(int(np.argmax(likeness)) - steps) <= 1
+    similarity = [np.corrcoef(one[peaks], two[peaks.start + lag : peaks.stop + lag])[0, 1] for lag in range(16)]
+    assert abs(int(np.argmax(similarity)) - steps) <= 1
 
 
 def test_an_envelope_shows_a_beat_that_the_spectrum_does_not() -> None:
@@ -114,7 +114,7 @@ def test_spectra_that_cannot_be(options: dict[str, Any], message: str) -> None:
 def test_a_tap_brings_what_lies_so_far_away() -> None:
     patchifier = GridPatchifier((1, 40), (1,), ("rate",))
     torch.manual_seed(0)
-    encoder = CombCNN(patchifier, width=8, depth=1, kernel=1, taps=(-7, 0, 12)).eval()
+    encoder = HarmonicCNN(patchifier, width=8, depth=1, kernel=1, offsets=(-7, 0, 12)).eval()
     x = torch.randn(1, 1, 40)
     moved = x.clone()
     moved[0, 0, 20] += 3
@@ -126,13 +126,13 @@ def test_what_stands_behind_the_blocks_is_tuned_like_a_head() -> None:
     patchifier = GridPatchifier((1, 40), (1,), ("rate",))
     task = Regression(
         Front(patchifier),
-        CombCNN(patchifier, width=8, depth=2, kernel=1),
+        HarmonicCNN(patchifier, width=8, depth=2, kernel=1),
         mean=70.0,
         std=9.0,
         tune="partial",
         tuned_blocks=0,
     )
-    comb = [name for name, _ in task.named_parameters() if name.startswith("encoder.comb")]
+    comb = [name for name, _ in task.named_parameters() if name.startswith("encoder.harmonic")]
     assert comb
     assert all(task.depth_of(name) is None and task.get_parameter(name).requires_grad for name in comb)
     assert not any(p.requires_grad for p in task.encoder.blocks.parameters())
@@ -145,7 +145,7 @@ def test_a_patch_speaks_for_its_own_value(bpm: float) -> None:
     places = adapter.places()
     task = Regression(
         adapter.front,
-        CombCNN(adapter.patchifier, width=8, depth=1, kernel=1),
+        HarmonicCNN(adapter.patchifier, width=8, depth=1, kernel=1),
         mean=70.0,
         std=9.0,
         bins="patches",
@@ -163,7 +163,7 @@ def test_a_patch_speaks_for_its_own_value(bpm: float) -> None:
 
 def test_a_comb_needs_one_axis() -> None:
     with pytest.raises(ValueError, match="one axis"):
-        CombCNN(GridPatchifier((1, 4, 4), (1, 1)), width=8, depth=1, kernel=1)
+        HarmonicCNN(GridPatchifier((1, 4, 4), (1, 1)), width=8, depth=1, kernel=1)
 
 
 @settings(max_examples=50, deadline=None)
@@ -194,7 +194,7 @@ data:
   window: {axis: time, seconds: 10, hop_seconds: 5}
   split: {validation: [p000], test: [p001]}
 model:
-  backbone: {name: comb, width: 8, depth: 1, kernel: 5, taps: [0, 36]}
+  backbone: {name: harmonic_cnn, width: 8, depth: 1, kernel: 5, offsets: [0, 36]}
   decoder: {width: 8, depth: 1, heads: 2}
   masking: {name: span, length: 6}
   mask_ratio: 0.5

@@ -35,7 +35,7 @@ from maekit.errors import UserError
 
 Array = NDArray[Any]
 
-AT = {name: place for place, name in enumerate(COLUMNS)}
+AT = {name: location for location, name in enumerate(COLUMNS)}
 STRONG = replace(ARRAY_RADAR, power_w=10.0)
 
 
@@ -314,7 +314,7 @@ def test_the_file_is_as_the_data_spec_says(tmp_path: Path) -> None:
         text = (tmp_path / f"{name}.yaml").read_text()
         assert text == find_spec(name).read_text()
         said = yaml.safe_load(text)
-        signals = {"signal": said["signal"], **said["beside"]}
+        signals = {"signal": said["signal"], **said["auxiliary"]}
         for signal in signals.values():
             values = record[signal["path"]]
             assert len(signal["axes"]) == values.ndim

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from maekit.adapter import Adapter
 from maekit.adapters.heart import beats
 from maekit.adapters.heart.heart_rate import HeartRateAdapter
-from maekit.build.experiment import set_up
+from maekit.build.experiment import build_experiment
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier
 from maekit.data import loading
@@ -41,7 +41,7 @@ def tone(seconds: float, bpm: float, rate_hz: float = 50.0) -> Sample:
 @given(bpm=st.floats(60, 90), rate_hz=st.sampled_from([50.0, 100.0, 30.0]), seed=st.integers(0, 10**6))
 def test_label_and_spectral_peak_move_together(bpm: float, rate_hz: float, seed: int) -> None:
     made, rng = adapter(12, None), np.random.default_rng(seed)
-    varied = made.vary(tone(12.1, bpm, rate_hz), rng)
+    varied = made.augment_sample(tone(12.1, bpm, rate_hz), rng)
     x, valid = made.training_sample(varied, rng)
     assert x.shape == (1, 500)
     assert valid is None or valid.all(), "the window read is long enough"
@@ -55,7 +55,7 @@ def test_nothing_aliases_when_it_plays_faster() -> None:
     made = adapter(12)
     levels = {}
     for seed in range(40):
-        varied = made.vary(tone(12, 24 * 60), np.random.default_rng(seed))
+        varied = made.augment_sample(tone(12, 24 * 60), np.random.default_rng(seed))
         assert varied.rate_hz is not None
         x, _ = made.prepare(varied)
         levels[round(varied.rate_hz / 50, 2)] = float(np.abs(x[0, 50:-50]).max())
@@ -68,7 +68,7 @@ def test_what_is_missing_does_not_tell_the_label() -> None:
     """Of a window no longer than the sample some is missing, anywhere, and as much at every speed."""
     made, shares, firsts, labels = adapter(10), [], [], []
     for seed in range(200):
-        varied = made.vary(tone(10, 75), np.random.default_rng(seed))
+        varied = made.augment_sample(tone(10, 75), np.random.default_rng(seed))
         x, valid = made.prepare(varied)
         assert valid is not None
         assert np.isfinite(x).all()
@@ -87,7 +87,7 @@ def test_what_was_not_measured_stays_so() -> None:
     gap[250:300] = False
     holed = replace(tone(12, 75), valid=gap, signal=np.where(gap, 1.0, np.nan)[None])
     for seed in range(10):
-        varied = made.vary(holed, np.random.default_rng(seed))
+        varied = made.augment_sample(holed, np.random.default_rng(seed))
         x, valid = made.prepare(varied)
         assert valid is not None
         assert varied.rate_hz is not None
@@ -97,29 +97,29 @@ def test_what_was_not_measured_stays_so() -> None:
 
 def test_classes_and_samples_without_a_label_keep_what_they_have() -> None:
     made, rng = adapter(12), np.random.default_rng(0)
-    assert made.vary(replace(tone(12, 75), label=None), rng).label is None
-    assert made.vary(replace(tone(12, 75), label=3), rng).label == 3
+    assert made.augment_sample(replace(tone(12, 75), label=None), rng).label is None
+    assert made.augment_sample(replace(tone(12, 75), label=3), rng).label == 3
     plain = tone(12, 75)
-    assert HeartRateAdapter(made.info).vary(plain, rng) is plain
+    assert HeartRateAdapter(made.info).augment_sample(plain, rng) is plain
     with pytest.raises(ValueError, match=r"time_stretch 0.8, expected 0 to 0.5"):
         HeartRateAdapter(made.info, time_stretch=0.8)
 
 
 def test_only_training_batches_are_varied_and_each_is_repeatable(tiny: Path) -> None:
-    setup = set_up(load_recipe(tiny, [*STRETCH, "task=regression"]))
-    check_adapter(setup.adapter, setup.source)
-    train, plain = setup.some_samples("train", augment=True), setup.some_samples("train")
+    experiment = build_experiment(load_recipe(tiny, [*STRETCH, "task=regression"]))
+    check_adapter(experiment.adapter, experiment.source)
+    train, plain = experiment.some_samples("train", augment=True), experiment.some_samples("train")
     keys = [[Key(epoch, i) for i in range(12)] for epoch in (0, 1)]
     first, again, later = (collate([train[key] for key in keys[epoch]]) for epoch in (0, 0, 1))
     truth = collate([plain[key] for key in keys[0]])
-    assert torch.equal(truth["label"], torch.tensor(setup.labels[truth["index"].numpy()], dtype=torch.float32))
+    assert torch.equal(truth["label"], torch.tensor(experiment.labels[truth["index"].numpy()], dtype=torch.float32))
     assert torch.equal(first["label"], again["label"])
     assert torch.equal(first["signal"], again["signal"])
     assert not torch.equal(first["label"], later["label"])
     ratio = first["label"] / truth["label"]
     assert ((ratio > 0.79) & (ratio < 1.21)).all()
     assert (ratio != 1).sum() > 8
-    unlabelled = set_up(load_recipe(tiny, STRETCH)).some_samples("train", augment=True)
+    unlabelled = build_experiment(load_recipe(tiny, STRETCH)).some_samples("train", augment=True)
     assert "label" not in unlabelled[Key(0, 0)]
 
 
@@ -150,7 +150,7 @@ def test_what_is_prepared_is_kept_and_not_spoilt(room: int | None, monkeypatch: 
 
     class Counting(Adapter):
         def prepare(self, sample: Sample) -> tuple[Any, Any]:
-            prepared.append(sample.place)
+            prepared.append(sample.location)
             return super().prepare(sample)
 
         def augment(self, signal: Any, valid: Any, rng: np.random.Generator) -> tuple[Any, Any]:

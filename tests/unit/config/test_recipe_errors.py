@@ -60,7 +60,10 @@ def message(folder: Path, text: str, *settings_: str) -> str:
             ["recipe.yaml:4:23", "9 is longer than the 3 epochs"],
         ),
         (GOOD + "training: {batch_size: 0}\n", ["training.batch_size", "greater than 0"]),
-        (GOOD + "training: {batch_size: 5, accumulation: 2}\n", ["recipe.yaml:5:27", "does not divide into 2"]),
+        (
+            GOOD + "training: {batch_size: 5, gradient_accumulation_steps: 2}\n",
+            ["recipe.yaml:5:27", "does not divide into 2"],
+        ),
         (
             GOOD + "model: {encoder: {width: 10, depth: 1, heads: 3}}\n",
             ["recipe.yaml:5:40", "does not divide into 3 heads"],

@@ -1,4 +1,4 @@
-"""`--over`: short names of keys, grids, names of folders, and what a person gets to read for a mistake."""
+"""`--sweep`: short names of keys, grids, names of folders, and what a person gets to read for a mistake."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def test_the_end_of_a_key_is_enough(short: str, full: str) -> None:
         ("width=8,16", "model.encoder.width, model.decoder.width"),
         ("seed=1,2", "Seeds are set by --seeds"),
         ("data.split.fold=0,1", "every fold is run"),
-        ("mask_ratio", "--over key=a,b,c"),
-        ("mask_ratio=", "--over key=a,b,c"),
+        ("mask_ratio", "--sweep key=a,b,c"),
+        ("mask_ratio=", "--sweep key=a,b,c"),
         ("mask_ratio=0.5,0.50", "a value twice"),
         ("patch_s=0.2", "adapter.KEY"),
-        ("mask_ratio=[0.5", "--over mask_ratio=[0.5"),
+        ("mask_ratio=[0.5", "--sweep mask_ratio=[0.5"),
         ("mask_ratio.low=1", "Did you mean"),
     ],
 )

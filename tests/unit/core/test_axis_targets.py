@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import api
-from maekit.build.experiment import set_up
+from maekit.build.experiment import build_experiment
 from maekit.build.models import TrainingPatches, fit_target, make_target
 from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
@@ -252,7 +252,7 @@ def test_a_mix_as_a_person_runs_it(tiny: Path, tmp_path: Path) -> None:
     assert last["loss"] == pytest.approx(total, rel=1e-4)
     assert last["loss_mean_patch"] > 0
     assert read_weights(run)["model.target.targets.0.std"].shape == (10,)
-    again = set_up(load_recipe(run / "recipe.yaml"))
+    again = build_experiment(load_recipe(run / "recipe.yaml"))
     target = make_target(again)
     fit_target(again, target)
     assert torch.equal(target.targets[2].std, read_weights(run)["model.target.targets.2.std"])  # type: ignore[index, union-attr]

@@ -159,9 +159,9 @@ def test_every_verb(tiny: Path, tmp_path: Path, model: str) -> None:
     tuned = api.finetune(tiny, run, runs=tmp_path, overrides=[model, *LABELLED]).folder
     probed = [model, "task.name=regression", "name=probed", "task.tune=frozen"]
     api.finetune(tiny, run, runs=tmp_path, overrides=[*probed, "training.activation_checkpointing=true"])
-    setup, task = api.open_run(tuned)
-    features, _ = api.embeddings(setup, task, "test", Process(0, 1, torch.device("cpu")))
-    assert features.shape == (len(setup.split["test"]), 8)
+    experiment, task = api.open_run(tuned)
+    features, _ = api.embeddings(experiment, task, "test", Process(0, 1, torch.device("cpu")))
+    assert features.shape == (len(experiment.split["test"]), 8)
     assert reconstruct(run, tmp_path / "drawn", count=1)
     assert import_export.export_weights(tuned, tmp_path / "all.safetensors", "safetensors")
     for form in ("timm", "official", "huggingface"):

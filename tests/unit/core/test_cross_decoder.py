@@ -45,7 +45,7 @@ def test_predictions_do_not_depend_on_each_other() -> None:
 
 def test_training_predicts_a_share_and_evaluation_all() -> None:
     x, noise = torch.randn(2, 1, 24, 32), torch.rand(2, 48)
-    model, whole = make(predicted_share=0.25), make()
+    model, whole = make(cross_mask_ratio=0.25), make()
     seen = (model(x, noise=noise).pred != 0).all(-1)
     assert seen.sum(1).tolist() == [9, 9]
     assert torch.equal(seen, (model(x, noise=noise).pred != 0).all(-1)), "given noise, a step is repeatable"
@@ -65,7 +65,7 @@ def test_which_removed_patches_are_predicted_is_left_to_chance() -> None:
 
 
 def test_missing_patches_do_not_matter() -> None:
-    model, noise = make(predicted_share=0.5), torch.rand(2, 48)
+    model, noise = make(cross_mask_ratio=0.5), torch.rand(2, 48)
     valid = torch.ones(2, 48, dtype=torch.bool)
     valid[0, :20] = False
     x = torch.randn(2, 1, 24, 32)
@@ -85,14 +85,14 @@ def test_what_does_not_go_together() -> None:
     for options in (
         {"encoder_mask_tokens": True},
         {"loss_on": "all"},
-        {"decoder_attention": "self", "predicted_share": 0.5},
+        {"decoder_attention": "self", "cross_mask_ratio": 0.5},
     ):
         with pytest.raises(ValueError, match="decoder_attention"):
             make(**options)
 
 
 def test_as_a_person_runs_it(tiny: Path, tmp_path: Path) -> None:
-    cross = ["model.decoder_attention=cross", "model.predicted_share=0.5", "training.activation_checkpointing=true"]
+    cross = ["model.decoder_attention=cross", "model.cross_mask_ratio=0.5", "training.activation_checkpointing=true"]
     run = api.pretrain(tiny, runs=tmp_path, overrides=[*cross, "schedule.epochs=3"]).folder
     metrics = api.evaluate(run)
     assert metrics["loss"] < 2
@@ -100,5 +100,5 @@ def test_as_a_person_runs_it(tiny: Path, tmp_path: Path) -> None:
     assert reconstruct(run, tmp_path / "pictures", count=1)
     with pytest.raises(UserError, match=r"decoder_attention.*Did you mean 'cross'"):
         api.pretrain(tiny, runs=tmp_path, overrides=["model.decoder_attention=cros"])
-    with pytest.raises(UserError, match="predicted_share goes with nothing else"):
-        api.pretrain(tiny, runs=tmp_path, overrides=["model.predicted_share=0.5", "name=b"])
+    with pytest.raises(UserError, match="cross_mask_ratio goes with nothing else"):
+        api.pretrain(tiny, runs=tmp_path, overrides=["model.cross_mask_ratio=0.5", "name=b"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from maekit import api
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.energy import EnergyMasking, spread
-from maekit.core.joint import OWN, JointAutoencoder, JointEncoder, Sampled
+from maekit.core.joint import PRIMARY, JointAutoencoder, JointEncoder, Sampled
 from maekit.core.masking import scores_of
 from maekit.core.targets.base import PatchNormTarget, RawTarget
 from maekit.core.targets.mix import MixTarget, Part
@@ -99,19 +99,19 @@ def test_the_loss_is_the_weighted_mean_over_what_was_removed() -> None:
 def test_together_with_other_signals_its_own_is_weighted() -> None:
     torch.manual_seed(0)
     other = GridPatchifier((3, 4, 8), (4, 4))
-    encoder = JointEncoder(CUT, SIZE, beside={"other": other})
+    encoder = JointEncoder(CUT, SIZE, auxiliary={"other": other})
     weighted = WeightedTarget(CUT, of=RawTarget(CUT), power=2.0)
     joint = JointAutoencoder(
         CUT, encoder=encoder, decoder=SIZE, masking=EnergyMasking(CUT), target=weighted, mask_ratio=0.5
     )
     patches = sparse()
     signals = {
-        OWN: Sampled(CUT.unpatchify(patches), None, torch.rand(3, 48)),
+        PRIMARY: Sampled(CUT.unpatchify(patches), None, torch.rand(3, 48)),
         "other": Sampled(torch.randn(3, 3, 4, 8), None, torch.rand(3, 2)),
     }
     out = joint.together(signals)
-    errors = (out[OWN].pred - patches).square().mean(-1) * weighted.patch_weights(patches)
-    torch.testing.assert_close(out[OWN].loss, errors[out[OWN].mask].mean())
+    errors = (out[PRIMARY].pred - patches).square().mean(-1) * weighted.patch_weights(patches)
+    torch.testing.assert_close(out[PRIMARY].loss, errors[out[PRIMARY].mask].mean())
 
 
 def test_a_mix_is_weighted_as_a_whole() -> None:
@@ -216,10 +216,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("blobs"))
 
 
-@pytest.mark.parametrize("beside", [[], ["task.name=joint", f"beside={{picture: {PICTURE}}}"]])
-def test_as_a_person_runs_it(recipe: Path, tmp_path: Path, beside: list[str]) -> None:
+@pytest.mark.parametrize("auxiliary", [[], ["task.name=joint", f"auxiliary={{picture: {PICTURE}}}"]])
+def test_as_a_person_runs_it(recipe: Path, tmp_path: Path, auxiliary: list[str]) -> None:
     target = "model.target={name: weighted, of: {name: mix, parts: [raw, {name: patch_norm, weight: 0.5}]}, power: 2}"
-    both = [target, "model.masking={name: energy, removed: 0.6}", *beside]
+    both = [target, "model.masking={name: energy, removed: 0.6}", *auxiliary]
     run = api.pretrain(recipe, runs=tmp_path, overrides=both).folder
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
     assert last["loss_unweighted"] == pytest.approx(last["loss_raw"] + 0.5 * last["loss_patch_norm"], rel=1e-4)

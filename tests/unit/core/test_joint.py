@@ -12,7 +12,7 @@ from torch import Tensor
 from maekit import api
 from maekit.build.weights import read_weights
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
-from maekit.core.joint import OWN, JointAutoencoder, JointEncoder, Sampled
+from maekit.core.joint import PRIMARY, JointAutoencoder, JointEncoder, Sampled
 from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
 from maekit.core.transformer import TransformerConfig
@@ -27,7 +27,7 @@ MAPS, PICTURES = GridPatchifier((1, 8, 8), (4, 4)), GridPatchifier((3, 4, 8), (4
 
 def encoder() -> JointEncoder:
     torch.manual_seed(0)
-    return JointEncoder(MAPS, SIZE, beside={"picture": PICTURES})
+    return JointEncoder(MAPS, SIZE, auxiliary={"picture": PICTURES})
 
 
 def model() -> JointAutoencoder:
@@ -41,33 +41,34 @@ def batch(seed: int = 0, valid: Tensor | None = None) -> dict[str, Sampled]:
     drawn = torch.Generator().manual_seed(seed)
     maps, pictures = torch.randn(3, 1, 8, 8, generator=drawn), torch.randn(3, 3, 4, 8, generator=drawn)
     noise = torch.rand(3, 4, generator=drawn), torch.rand(3, 2, generator=drawn)
-    return {OWN: Sampled(maps, None, noise[0]), "picture": Sampled(pictures, valid, noise[1])}
+    return {PRIMARY: Sampled(maps, None, noise[0]), "picture": Sampled(pictures, valid, noise[1])}
 
 
 def test_alone_it_is_the_encoder_and_the_autoencoder_of_one_signal() -> None:
     joint, signals = model().eval(), batch()
     alone = Encoder(MAPS, SIZE)
-    alone.load_state_dict({k: v for k, v in joint.encoder.state_dict().items() if not k.startswith("beside.")})
-    torch.testing.assert_close(joint.encoder(signals[OWN].x), alone.eval()(signals[OWN].x))
+    alone.load_state_dict({k: v for k, v in joint.encoder.state_dict().items() if not k.startswith("auxiliary.")})
+    torch.testing.assert_close(joint.encoder(signals[PRIMARY].x), alone.eval()(signals[PRIMARY].x))
     plain = MaskedAutoencoder(
         MAPS, encoder=alone, decoder=TransformerConfig(16, 1, 2), masking=RandomMasking(MAPS), mask_ratio=0.5
     )
     plain.decoder.load_state_dict(joint.decoder.state_dict())
     torch.testing.assert_close(
-        joint(signals[OWN].x, noise=signals[OWN].noise), plain.eval()(signals[OWN].x, noise=signals[OWN].noise)
+        joint(signals[PRIMARY].x, noise=signals[PRIMARY].noise),
+        plain.eval()(signals[PRIMARY].x, noise=signals[PRIMARY].noise),
     )
 
 
 def test_each_signal_sees_the_other_and_nothing_of_what_was_removed() -> None:
     joint, signals = model().eval(), batch()
     before = joint.together(signals)
-    assert {name: tuple(out.pred.shape) for name, out in before.items()} == {OWN: (3, 4, 16), "picture": (3, 2, 48)}
+    assert {name: tuple(out.pred.shape) for name, out in before.items()} == {PRIMARY: (3, 4, 16), "picture": (3, 2, 48)}
     removed = PICTURES.unpatchify(before["picture"].mask[..., None].expand(-1, -1, 48).float()).bool()
     hidden = signals | {"picture": signals["picture"]._replace(x=torch.where(removed, 9.0, signals["picture"].x))}
-    torch.testing.assert_close(joint.together(hidden)[OWN].pred, before[OWN].pred)
+    torch.testing.assert_close(joint.together(hidden)[PRIMARY].pred, before[PRIMARY].pred)
     torch.testing.assert_close(joint.together(hidden)["picture"].pred, before["picture"].pred)
     shown = signals | {"picture": signals["picture"]._replace(x=torch.where(removed, signals["picture"].x, 9.0))}
-    assert not torch.allclose(joint.together(shown)[OWN].pred, before[OWN].pred)
+    assert not torch.allclose(joint.together(shown)[PRIMARY].pred, before[PRIMARY].pred)
 
 
 def test_a_missing_signal_changes_nothing_and_is_not_in_the_loss() -> None:
@@ -80,10 +81,10 @@ def test_a_missing_signal_changes_nothing_and_is_not_in_the_loss() -> None:
     again = joint.together(signals | {"picture": signals["picture"]._replace(x=other)})
     for name in found:
         torch.testing.assert_close(again[name].loss, found[name].loss)
-    torch.testing.assert_close(again[OWN].pred, found[OWN].pred)
-    alone = joint.together({OWN: Sampled(signals[OWN].x, None, signals[OWN].noise)})
-    torch.testing.assert_close(found[OWN].pred[1], alone[OWN].pred[1])
-    assert not torch.allclose(found[OWN].pred[0], alone[OWN].pred[0])
+    torch.testing.assert_close(again[PRIMARY].pred, found[PRIMARY].pred)
+    alone = joint.together({PRIMARY: Sampled(signals[PRIMARY].x, None, signals[PRIMARY].noise)})
+    torch.testing.assert_close(found[PRIMARY].pred[1], alone[PRIMARY].pred[1])
+    assert not torch.allclose(found[PRIMARY].pred[0], alone[PRIMARY].pred[0])
 
 
 def contrast(**options: float) -> MomentumContrast:
@@ -137,7 +138,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("blobs"), frames=32, without_picture=(1,))
 
 
-JOINT = [f"beside.picture={PICTURE}"]
+JOINT = [f"auxiliary.picture={PICTURE}"]
 
 
 def losses(folder: Path) -> list[float]:
@@ -192,8 +193,8 @@ def test_pretraining_learns_resumes_and_is_carried_to_detection(recipe: Path, tm
     both = api.finetune(recipe, whole.folder, overrides=[DETECTION, *JOINT, "name=both"], runs=tmp_path)
     for folder in (alone.folder, both.folder):
         assert "ap" in api.evaluate(folder)
-    assert not any("beside" in name for name in read_weights(alone.folder))
-    assert any("beside.picture" in name for name in read_weights(both.folder))
+    assert not any("auxiliary" in name for name in read_weights(alone.folder))
+    assert any("auxiliary.picture" in name for name in read_weights(both.folder))
 
 
 def test_contrast_alone_has_a_report_and_nothing_to_draw(recipe: Path, tmp_path: Path) -> None:
@@ -215,11 +216,11 @@ def test_a_signal_that_pretraining_has_not_seen_starts_anew(recipe: Path, tmp_pa
 
 def test_what_does_not_go_with_signals_beside_is_refused(recipe: Path, tmp_path: Path) -> None:
     for overrides, told in (
-        ([f"beside.pictur={PICTURE}"], "no such signal beside"),
+        ([f"auxiliary.pictur={PICTURE}"], "no such auxiliary signal"),
         ([*JOINT, "model.backbone=cnn"], "one signal alone"),
         ([*JOINT, "task={name: joint, contrast: 1, key: sound}"], "picture"),
         ([*JOINT, "task={name: joint, masked: 0}"], "one above"),
-        (["task={name: joint}"], "beside"),
+        (["task={name: joint}"], "auxiliary"),
         ([*JOINT, "task={name: joint, contrast: 1}", "training.parallel=fsdp2"], "whole weights"),
     ):
         with pytest.raises(UserError, match=told):
@@ -230,44 +231,44 @@ def test_an_inherited_signal_is_taken_away_by_null(recipe: Path, tmp_path: Path)
     from maekit.config.load import load_recipe
 
     parent = tmp_path / "parent.yaml"
-    parent.write_text(recipe.read_text() + f"beside: {{picture: {PICTURE}}}\n")
+    parent.write_text(recipe.read_text() + f"auxiliary: {{picture: {PICTURE}}}\n")
     child = tmp_path / "child.yaml"
-    child.write_text("extends: parent.yaml\nname: child\nbeside: {picture: null}\n")
-    assert set(load_recipe(parent).recipe.beside) == {"picture"}
-    assert load_recipe(child).recipe.beside == {}
+    child.write_text("extends: parent.yaml\nname: child\nauxiliary: {picture: null}\n")
+    assert set(load_recipe(parent).recipe.auxiliary) == {"picture"}
+    assert load_recipe(child).recipe.auxiliary == {}
     written = tmp_path / "written.yaml"
     written.write_text(load_recipe(parent).yaml())
     assert load_recipe(written).recipe == load_recipe(parent).recipe
-    swept = load_recipe(parent, ["beside.picture.patch=4"])
-    assert swept.recipe.beside["picture"].options["patch"] == 4
+    swept = load_recipe(parent, ["auxiliary.picture.patch=4"])
+    assert swept.recipe.auxiliary["picture"].options["patch"] == 4
 
 
 def test_a_recording_without_the_signal_gives_nothing_valid(recipe: Path) -> None:
-    from maekit.build.experiment import set_up
+    from maekit.build.experiment import build_experiment
     from maekit.config.load import load_recipe
     from maekit.data.loading import collate
     from maekit.data.sampler import Key
     from maekit.tasks.signals import sampled
 
-    setup = set_up(load_recipe(recipe, JOINT))
-    samples = setup.some_samples("train")
+    experiment = build_experiment(load_recipe(recipe, JOINT))
+    samples = experiment.some_samples("train")
     with_it, without = (
-        next(i for i, index in enumerate(samples.indices) if setup.source.groups[index] == drive)
+        next(i for i, index in enumerate(samples.indices) if experiment.source.groups[index] == drive)
         for drive in ("drive0", "drive1")
     )
     batch = collate([samples[Key(0, with_it)], samples[Key(0, without)]])
     assert batch["picture.valid"].flatten(1).all(1).tolist() == [True, False]
-    fronts = torch.nn.ModuleDict({name: adapter.front for name, adapter in setup.beside.items()})
-    signals = sampled(batch, setup.adapter.front, fronts)
+    fronts = torch.nn.ModuleDict({name: adapter.front for name, adapter in experiment.auxiliary.items()})
+    signals = sampled(batch, experiment.adapter.front, fronts)
     valid = signals["picture"].valid
     assert valid is not None
     assert valid.any(1).tolist() == [True, False]
     assert (signals["picture"].x[1] == 0).all()
-    assert signals[OWN].valid is None
+    assert signals[PRIMARY].valid is None
 
 
 def test_a_run_is_not_continued_with_another_signal_beside(recipe: Path, tmp_path: Path) -> None:
     given = ["task={name: joint}", "name=tied", "schedule.epochs=1", "schedule.warmup_epochs=0"]
     api.pretrain(recipe, overrides=[*JOINT, *given], runs=tmp_path)
-    with pytest.raises(UserError, match="differ in beside"):
-        api.pretrain(recipe, overrides=[*JOINT, *given, "beside.picture.crop_ratio=0.9"], runs=tmp_path)
+    with pytest.raises(UserError, match="differ in auxiliary"):
+        api.pretrain(recipe, overrides=[*JOINT, *given, "auxiliary.picture.crop_ratio=0.9"], runs=tmp_path)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 
 from maekit import api
-from maekit.build.experiment import set_up
+from maekit.build.experiment import build_experiment
 from maekit.build.models import fit_target
 from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
@@ -172,12 +172,12 @@ def test_masking_as_in_the_paper() -> None:
 
 def test_pca_from_training_patches_travels_in_the_checkpoint(tiny: Path, tmp_path: Path) -> None:
     run = api.pretrain(tiny, runs=tmp_path, overrides=[*QUICK, "model.target={name: pca, factors: 3}"]).folder
-    setup, task = api.open_run(run)
+    experiment, task = api.open_run(run)
     trained = read_weights(run)["model.target.components"]
     assert trained.abs().sum() > 0
     assert torch.equal(task.model.target.components, trained)  # type: ignore[union-attr, arg-type]
-    again = PCATarget(setup.adapter.patchifier, factors=3)
-    fit_target(set_up(load_recipe(run / "recipe.yaml")), again)
+    again = PCATarget(experiment.adapter.patchifier, factors=3)
+    fit_target(build_experiment(load_recipe(run / "recipe.yaml")), again)
     assert torch.equal(again.components, trained)
     assert "3 principal components" in report(run).read_text()
     assert reconstruct(run, tmp_path / "pictures", count=1)

@@ -273,7 +273,7 @@ def test_splits() -> None:
             resolve(groups, split, "here")
     with pytest.raises(ValueError, match="in both"):
         Split(validation=["a"], test=["a"])
-    few = labelled(np.arange(10), groups, np.arange(10) % 2, wanted=2, fraction=0.5, classes=True, seed=1, place="")
+    few = labelled(np.arange(10), groups, np.arange(10) % 2, wanted=2, fraction=0.5, classes=True, seed=1, location="")
     assert len(set(groups[few])) <= 2
     assert set(few % 2) == {0, 1}
 

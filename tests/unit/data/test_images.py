@@ -18,7 +18,7 @@ from PIL import Image
 
 from maekit import api
 from maekit.adapters.image.image import ImageAdapter
-from maekit.build.experiment import set_up
+from maekit.build.experiment import build_experiment
 from maekit.config.data_spec import DataSpec, load_spec
 from maekit.config.load import load_recipe
 from maekit.data.images.folder import ImageFolderSource, decode_picture, read_picture
@@ -308,23 +308,27 @@ def test_who_stands_in_depends_on_nothing_but_the_order(torn: Path) -> None:
     adapter = ImageAdapter(source.info, size=16, patch=8)
     train = np.flatnonzero(source.groups == "train")
 
-    def epoch(world_size: int = 1, accumulation: int = 1, workers: int = 0, first: int = 0) -> list[list[Any]]:
+    def epoch(
+        world_size: int = 1, gradient_accumulation_steps: int = 1, workers: int = 0, first: int = 0
+    ) -> list[list[Any]]:
         """(index, content) of the samples of every step of epoch 1."""
         steps: list[list[Any]] = [[] for _ in range(4 - first)]
         for rank in range(world_size):
             samples = Samples(source, train, adapter, patches=4, seed=5, augment=True, skipped=Skipped(3))
-            sampler = BatchSampler(16, 4, seed=5, accumulation=accumulation, rank=rank, world_size=world_size)
+            sampler = BatchSampler(
+                16, 4, seed=5, gradient_accumulation_steps=gradient_accumulation_steps, rank=rank, world_size=world_size
+            )
             sampler.start_at(1, first)
             for i, batch in enumerate(loader(samples, sampler, workers=workers)):
                 pairs = zip(batch["index"].tolist(), batch["signal"], strict=True)
-                steps[i // accumulation] += [(index, x.numpy().tobytes()) for index, x in pairs]
+                steps[i // gradient_accumulation_steps] += [(index, x.numpy().tobytes()) for index, x in pairs]
         return [sorted(step) for step in steps]
 
     whole = epoch()
     assert sum(map(len, whole)) == 16
     assert len({index for step in whole for index, _ in step}) == 14
     assert epoch(world_size=2) == whole
-    assert epoch(world_size=2, accumulation=2) == whole
+    assert epoch(world_size=2, gradient_accumulation_steps=2) == whole
     assert epoch(workers=2) == whole
     assert epoch(first=2) == whole[2:]
 
@@ -336,14 +340,14 @@ def test_a_stand_in_is_not_counted_in_evaluation_and_embeddings(tmp_path: Path, 
     api.embed(run, tmp_path / "features.h5", device="cpu")
     with h5py.File(tmp_path / "features.h5") as file:
         for side, count in (("train", 14), ("test", 7)):
-            assert len(file[side]["features"]) == len(file[side]["place"]) == count
-            assert not {place.decode() for place in file[side]["place"]} & {str(torn / name) for name in TORN}
+            assert len(file[side]["features"]) == len(file[side]["location"]) == count
+            assert not {location.decode() for location in file[side]["location"]} & {str(torn / name) for name in TORN}
     labelled = recipe(tmp_path, torn, 3, name="c")
     labelled.write_text(labelled.read_text() + "task: classification\n")
-    setup = set_up(load_recipe(labelled), labels=True)
-    features, indices = probe.raw(setup, "train")
+    experiment = build_experiment(load_recipe(labelled), labels=True)
+    features, indices = probe.raw(experiment, "train")
     assert len(features) == len(indices) == 14
-    readable = [i for i in setup.split["train"] if not str(setup.source.path(int(i))).endswith(TORN)]  # type: ignore[attr-defined]
+    readable = [i for i in experiment.split["train"] if not str(experiment.source.path(int(i))).endswith(TORN)]  # type: ignore[attr-defined]
     assert indices.tolist() == readable
 
 
@@ -351,31 +355,31 @@ def test_a_list_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     skipped = Skipped(2, tmp_path / "file/bad_samples.txt")
     with pytest.raises(UserError, match="cannot be written"):
-        skipped.note(UnreadableError("torn", place="a.jpg"))
+        skipped.note(UnreadableError("torn", location="a.jpg"))
 
 
 def test_the_list_keeps_any_name_and_is_shared(tmp_path: Path) -> None:
     one, other = (Skipped(3, tmp_path / "run/bad.txt") for _ in range(2))
     for name in ("a\u2028b.jpg", "new\nline.jpg", "\udcff.jpg"):
         for _ in range(2):
-            one.note(UnreadableError("torn", place=name))
-            other.note(UnreadableError("torn", place=name))
+            one.note(UnreadableError("torn", location=name))
+            other.note(UnreadableError("torn", location=name))
     assert len(one.names()) == 3
     with pytest.raises(UserError, match="got 4"):
-        other.note(UnreadableError("torn", place="d.jpg"))
+        other.note(UnreadableError("torn", location="d.jpg"))
     memory = Skipped(1)
-    memory.note(UnreadableError("torn", place="a.jpg"))
-    memory.note(UnreadableError("torn", place="a.jpg"))
+    memory.note(UnreadableError("torn", location="a.jpg"))
+    memory.note(UnreadableError("torn", location="a.jpg"))
     with pytest.raises(UserError, match=r"got 2.*b\.jpg: torn"):
-        memory.note(UnreadableError("torn", place="b.jpg"))
+        memory.note(UnreadableError("torn", location="b.jpg"))
 
 
 def test_errors_pass_a_pipe_word_for_word() -> None:
-    error = UnreadableError("torn", place="a.jpg", value=3, expected="whole", mend="Mend it.")
+    error = UnreadableError("torn", location="a.jpg", value=3, expected="whole", hint="Mend it.")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is UnreadableError
     assert str(again) == str(error)
-    assert (again.problem, again.place, again.expected, again.mend) == ("torn", "a.jpg", "whole", "Mend it.")
+    assert (again.problem, again.location, again.expected, again.hint) == ("torn", "a.jpg", "whole", "Mend it.")
 
 
 def test_every_sample_unreadable(tmp_path: Path, torn: Path) -> None:

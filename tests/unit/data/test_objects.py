@@ -23,7 +23,7 @@ signal:
   axes: [frame, range, azimuth]
   unit: dB
   steps: {range: {step: 0.5, unit: m}, azimuth: {step: 0.25, start: -0.5, unit: deg, spacing: sine}}
-beside:
+auxiliary:
   picture: {path: picture, axes: [frame, height, width, channel], channels: [red, green, blue]}
   floor: {path: floor, axes: [height, width]}
 group: {attribute: drive}
@@ -85,14 +85,14 @@ def test_axes_even_in_the_sine_have_their_points_in_degrees(folder: Path) -> Non
 
 
 def test_signals_beside_come_with_the_rows_that_have_them(folder: Path) -> None:
-    source = opened(folder, with_labels=False, beside=["picture", "floor"])
-    assert source.beside["picture"].shape == (3, 4, 6)
+    source = opened(folder, with_labels=False, auxiliary=["picture", "floor"])
+    assert source.auxiliary["picture"].shape == (3, 4, 6)
     sample, without = source[FRAMES + 2], source[2 * FRAMES + 1]
-    assert set(sample.beside) == {"picture", "floor"}
-    assert set(without.beside) == {"floor"}
+    assert set(sample.auxiliary) == {"picture", "floor"}
+    assert set(without.auxiliary) == {"floor"}
     with h5py.File(folder / "scenes.h5") as file:
-        np.testing.assert_array_equal(sample.beside["picture"].signal, file["drive1/picture"][2].transpose(2, 0, 1))
-    assert (without.beside["floor"].signal == 2).all()
+        np.testing.assert_array_equal(sample.auxiliary["picture"].signal, file["drive1/picture"][2].transpose(2, 0, 1))
+    assert (without.auxiliary["floor"].signal == 2).all()
     assert source.fingerprint() != opened(folder, with_labels=False).fingerprint()
 
 
@@ -114,12 +114,12 @@ def test_tables_that_are_none_are_refused(folder: Path, change: object, told: st
 
 def test_signals_beside_that_do_not_fit_are_refused(folder: Path) -> None:
     with pytest.raises(UserError, match=r"picture, floor"):
-        opened(folder, beside=["pictur"])
+        opened(folder, auxiliary=["pictur"])
     with h5py.File(folder / "scenes.h5", "a") as file:
         del file["drive1/picture"]
         file["drive1/picture"] = np.zeros((FRAMES - 1, 4, 6, 3), dtype=np.uint8)
     with pytest.raises(UserError, match="other rows"):
-        opened(folder, beside=["picture"])
+        opened(folder, auxiliary=["picture"])
 
 
 def test_checking_counts_objects_and_names_who_lacks_a_signal(folder: Path) -> None:
@@ -131,8 +131,10 @@ def test_checking_counts_objects_and_names_who_lacks_a_signal(folder: Path) -> N
     assert "person 2 (0.25 a sample), car 4 (0.50 a sample)" in text
     assert "range 1 to 9, median 2.75 m; the axis goes from 0 to 3.5; BEYOND it: 1" in text
     assert "azimuth -20 to 5, median 0 deg; the axis goes from -30 to 30\n" in text
-    assert "beside: picture (3, 4, 6) of channel, height, width, in 2 of 3 recordings; not in /drive2" in text
-    assert "beside: floor (1, 4, 6) of channel, height, width, in all 3 recordings" in text
+    assert (
+        "auxiliary signals: picture (3, 4, 6) of channel, height, width, in 2 of 3 recordings; not in /drive2" in text
+    )
+    assert "auxiliary signals: floor (1, 4, 6) of channel, height, width, in all 3 recordings" in text
     with h5py.File(folder / "scenes.h5", "a") as file:
         del file["drive1/floor"]
         file["drive1/floor"] = np.zeros((4, 7), dtype=np.float32)

@@ -74,7 +74,7 @@ def test_a_pack_gives_the_batches_of_its_folder(folder: Path, packed: Path, work
     assert one.classes == other.classes == ("cat", "dog", "maïs", "zebra & co")
     assert np.array_equal(one.groups, other.groups)
     assert np.array_equal(one.labels, other.labels)  # type: ignore[arg-type]
-    assert other[17].place.endswith("00002.h5:/" + str(one.path(17).relative_to(folder)))  # type: ignore[attr-defined]
+    assert other[17].location.endswith("00002.h5:/" + str(one.path(17).relative_to(folder)))  # type: ignore[attr-defined]
     for i in range(len(one)):
         assert np.array_equal(one[i].signal, other[i].signal)
     for mine, theirs in zip(batches(one, 0), batches(other, workers), strict=True):

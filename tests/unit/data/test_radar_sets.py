@@ -65,7 +65,7 @@ def test_a_target_is_where_its_mark_says(name: str, tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     spec = load_spec(name)
-    source = HDF5Windows(spec, tmp_path / "out", beside=list(spec.beside))
+    source = HDF5Windows(spec, tmp_path / "out", auxiliary=list(spec.auxiliary))
     axes = {axis.name: axis for axis in source.info.axes}
     near = expected["tolerance"]
     seen = 0
@@ -99,7 +99,7 @@ def test_a_target_is_where_its_mark_says(name: str, tmp_path: Path) -> None:
                     assert values.max() == pytest.approx(expected["peak"], rel=1e-5)
                 if "range_doppler" in record:
                     assert where["doppler"] == pytest.approx(doppler, abs=0.22)
-                    slow = source.beside["range_doppler"].axes
+                    slow = source.auxiliary["range_doppler"].axes
                     peak = np.unravel_index(record["range_doppler"][at].argmax(), record["range_doppler"].shape[1:])
                     assert peak == (nearest_bin(slow[0], where["range"]), nearest_bin(slow[1], where["doppler"]))
                 if "sizes" in expected:
@@ -114,13 +114,13 @@ def test_the_shipped_spec_opens_what_was_converted(name: str, tmp_path: Path) ->
     made(name, tmp_path)
     spec = load_spec(name)
     converted(name, tmp_path)
-    source = HDF5Windows(spec, tmp_path / "out", beside=list(spec.beside))
+    source = HDF5Windows(spec, tmp_path / "out", auxiliary=list(spec.auxiliary))
     assert source.objects == tuple(spec.label.objects or ())  # type: ignore[union-attr]
     assert source.classes == tuple(spec.label.classes or ())  # type: ignore[union-attr]
-    sample = next(source[i] for i in range(len(source)) if "image" in source[i].beside)
+    sample = next(source[i] for i in range(len(source)) if "image" in source[i].auxiliary)
     assert isinstance(sample.label, np.ndarray)
     assert np.isfinite(sample.label).all(-1).sum() == 1
-    image = sample.beside["image"].signal
+    image = sample.auxiliary["image"].signal
     assert image.shape[0] == 3
     groups = set(source.groups.tolist())
     held = [*getattr(spec.split, "validation", []), *getattr(spec.split, "test", [])]
@@ -129,7 +129,7 @@ def test_the_shipped_spec_opens_what_was_converted(name: str, tmp_path: Path) ->
         assert groups == {"0"}
     if name == "radarcity":
         assert groups == {"train_Arcisstrasse1", "test_Arcisstrasse1"}
-        assert sample.beside["depth"].signal.shape == (2, 48, 64)
+        assert sample.auxiliary["depth"].signal.shape == (2, 48, 64)
 
 
 def test_pictures_stay_with_their_frame_and_their_side(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_rows_of_one_file_become_recordings(real_points: Path, tmp_path: Path) -
     """Cells in lists, cut by offsets, told apart by sequence: counted into maps, and their clusters as objects."""
     spec = load_spec("radar_range_azimuth_points")
     convert(spec, real_points, tmp_path, transformations={"range_doppler": RangeDopplerAdapter.transformations})
-    source = HDF5Windows(spec, tmp_path, beside=["range_doppler"])
+    source = HDF5Windows(spec, tmp_path, auxiliary=["range_doppler"])
     assert len(source) == 4
     assert source.groups.tolist() == ["0", "0", "0", "7"]
     with h5py.File(tmp_path / "radar_range_azimuth_points.h5") as file:

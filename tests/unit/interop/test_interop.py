@@ -280,11 +280,11 @@ def test_positions_of_another_size_are_resampled_on_import(recipes: Path) -> Non
 
 
 class Payload:
-    def __init__(self, place: Path) -> None:
-        self.place = str(place)
+    def __init__(self, location: Path) -> None:
+        self.location = str(location)
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.mkdir, (self.place,)
+        return os.mkdir, (self.location,)
 
 
 def test_files_that_must_not_be_trusted(recipes: Path) -> None:
@@ -361,7 +361,7 @@ def test_graphs_compute_the_same(recipes: Path, form: str, labelled: bool) -> No
     target = recipes / {"onnx": "m.onnx", "torch_export": "m.pt2"}[form]
     notes = export_weights(run, target, form)
     assert "signal (batch, 3, 32, 32) uint8" in notes[0]
-    setup, task = api.open_run(run)
+    experiment, task = api.open_run(run)
     x = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
     task.eval()
     with torch.inference_mode():
@@ -373,7 +373,7 @@ def test_graphs_compute_the_same(recipes: Path, form: str, labelled: bool) -> No
     else:
         found = torch.export.load(target).module()(x)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
-    del setup
+    del experiment
 
 
 def test_the_run_says_where_it_came_from(recipes: Path) -> None:

@@ -225,8 +225,8 @@ def test_a_regressors_graph_answers_in_the_unit_of_the_label(tiny: Path, tmp_pat
     run = api.finetune(tiny, "random", runs=tmp_path, overrides=["task=regression"]).folder
     notes = export_weights(run, tmp_path / "m.pt2", "torch_export")
     assert "out: output (batch) float32" in notes[0]
-    setup, task = api.open_run(run)
-    signals = torch.stack([torch.from_numpy(setup.adapter.prepare(setup.source[i])[0]) for i in range(3)])
+    experiment, task = api.open_run(run)
+    signals = torch.stack([torch.from_numpy(experiment.adapter.prepare(experiment.source[i])[0]) for i in range(3)])
     found = torch.export.load(tmp_path / "m.pt2").module()(signals)
     torch.testing.assert_close(found, task.eval().predict({"signal": signals}))  # type: ignore[operator]
     assert 30 < found.mean() < 150, "beats a minute"

@@ -23,11 +23,11 @@ def every_path(said: Any, time_s: Any, tracker: Tracker, last: int, at: int) -> 
     found = np.zeros(count)
     for path in product(range(count), repeat=last + 1):
         weight, spoke = 1.0, -np.inf
-        for i, place in enumerate(path):
+        for i, location in enumerate(path):
             if i:
-                weight *= tracker._move(time_s[i] - time_s[i - 1])[path[i - 1], place]
+                weight *= tracker._move(time_s[i] - time_s[i - 1])[path[i - 1], location]
             if said[i] is not None:
-                weight *= np.exp(said[i][place] * min((time_s[i] - spoke) / tracker.window_s, 1))
+                weight *= np.exp(said[i][location] * min((time_s[i] - spoke) / tracker.window_s, 1))
                 spoke = time_s[i]
         found[path[at]] += weight
     return found / found.sum()

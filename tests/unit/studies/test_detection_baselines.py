@@ -13,7 +13,7 @@ from blobs import DETECTION, write
 from maekit.adapters.radar.detector import RANGE_AZIMUTH, looks_of
 from maekit.adapters.radar.range_azimuth import RangeAzimuthAdapter
 from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
-from maekit.build.experiment import Setup, set_up
+from maekit.build.experiment import Experiment, build_experiment
 from maekit.build.models import make_task
 from maekit.config.load import load_recipe
 from maekit.data.sample import Axis, Sample, SignalInfo
@@ -169,17 +169,17 @@ def test_detections_are_given_objects_as_average_precision_gives_them() -> None:
 
 
 @pytest.fixture(scope="module")
-def blobs(tmp_path_factory: pytest.TempPathFactory) -> Setup:
-    return set_up(load_recipe(write(tmp_path_factory.mktemp("blobs")), [DETECTION]), fit=False)
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    return build_experiment(load_recipe(write(tmp_path_factory.mktemp("blobs")), [DETECTION]), fit=False)
 
 
-def measured(found: list[Any], setup: Setup, task: Any, *, boxes: bool = False) -> dict[str, float]:
-    true = detection_baselines.objects(setup, "test", boxes=boxes)
+def measured(found: list[Any], experiment: Experiment, task: Any, *, boxes: bool = False) -> dict[str, float]:
+    true = detection_baselines.objects(experiment, "test", boxes=boxes)
     group = np.zeros(len(true), dtype=np.int64)
-    return precision_and_recall(match(found, true, group, 1, 2, task.likeness), np.ones(1), ["person", "car"])
+    return precision_and_recall(match(found, true, group, 1, 2, task.similarity), np.ones(1), ["person", "car"])
 
 
-def test_spots_are_found_and_told_apart_by_their_size(blobs: Setup) -> None:
+def test_spots_are_found_and_told_apart_by_their_size(blobs: Experiment) -> None:
     """Persons are one cell 10 dB above noise, cars 5 by 3."""
     task, detector = make_task(blobs), blobs.adapter.detectors()[NAME]
     plain = detection_baselines.detect(blobs, detector, "test")
@@ -188,7 +188,7 @@ def test_spots_are_found_and_told_apart_by_their_size(blobs: Setup) -> None:
     usual = float(np.bincount(train[:, -1].astype(int)).argmax())
     assert {float(kind) for rows in plain for kind in rows[:, 2]} == {usual}
     alone = measured(plain, blobs, task)
-    classified = detection_baselines.detect_and_classify(blobs, detector, "test", task.likeness, boxes=task.boxes)  # type: ignore[arg-type]
+    classified = detection_baselines.detect_and_classify(blobs, detector, "test", task.similarity, boxes=task.boxes)  # type: ignore[arg-type]
     scores = np.concatenate(classified)[:, 3]
     assert ((scores >= detection_baselines.LEAST) & (scores <= 1)).all()
     both = measured(classified, blobs, task)
@@ -198,7 +198,7 @@ def test_spots_are_found_and_told_apart_by_their_size(blobs: Setup) -> None:
     assert both["ap"] > alone["ap"] + 0.3
 
 
-def test_where_the_centre_lies_is_learned(blobs: Setup) -> None:
+def test_where_the_centre_lies_is_learned(blobs: Experiment) -> None:
     """Of cars alone: their detections are moved 1 m nearer, and then come out where they were."""
     task, detector = make_task(blobs), blobs.adapter.detectors()[NAME]
 
@@ -209,7 +209,7 @@ def test_where_the_centre_lies_is_learned(blobs: Setup) -> None:
 
     moved = type(detector)(detector.features, nearer)
     found = [
-        detection_baselines.detect_and_classify(blobs, one, "test", task.likeness, boxes=task.boxes)
+        detection_baselines.detect_and_classify(blobs, one, "test", task.similarity, boxes=task.boxes)
         for one in (detector, moved)
     ]  # type: ignore[arg-type]
     before, after = (np.concatenate(rows)[np.concatenate(rows)[:, 2] == 1] for rows in found)
@@ -219,16 +219,16 @@ def test_where_the_centre_lies_is_learned(blobs: Setup) -> None:
     assert np.abs(sure[:, None, :2] - far[:, :2]).max(-1).min(1).max() < 0.05
 
 
-def test_boxes_are_those_of_the_detector(blobs: Setup) -> None:
-    setup = set_up(load_recipe(blobs.loaded.path, ["task={name: detection, boxes: true}"]), fit=False)
-    task, detector = make_task(setup), setup.adapter.detectors()[NAME]
-    found = detection_baselines.detect_and_classify(setup, detector, "test", task.likeness, boxes=task.boxes)  # type: ignore[arg-type]
+def test_boxes_are_those_of_the_detector(blobs: Experiment) -> None:
+    experiment = build_experiment(load_recipe(blobs.loaded.path, ["task={name: detection, boxes: true}"]), fit=False)
+    task, detector = make_task(experiment), experiment.adapter.detectors()[NAME]
+    found = detection_baselines.detect_and_classify(experiment, detector, "test", task.similarity, boxes=task.boxes)  # type: ignore[arg-type]
     assert found[0].shape[1] == 6
-    assert measured(found, setup, task, boxes=True)["ap50"] > 0.6
-    assert detection_baselines.detect(setup, detector, "test", boxes=True)[0].shape[1] == 6
+    assert measured(found, experiment, task, boxes=True)["ap50"] > 0.6
+    assert detection_baselines.detect(experiment, detector, "test", boxes=True)[0].shape[1] == 6
 
 
-def test_few_labels_leave_nothing_to_tell_apart(blobs: Setup) -> None:
+def test_few_labels_leave_nothing_to_tell_apart(blobs: Experiment) -> None:
     features = np.random.default_rng(0).standard_normal((6, 3))
     assert detection_baselines._classifier(features, np.full(6, -1))(features) == {}
     assert detection_baselines._classifier(features, np.full(6, 1))(features)[1].tolist() == [1.0] * 6
@@ -237,30 +237,30 @@ def test_few_labels_leave_nothing_to_tell_apart(blobs: Setup) -> None:
     assert {kind: len(values) for kind, values in several.items()} == {0: 0, 1: 0}
 
 
-def test_what_cannot_be_is_said(blobs: Setup) -> None:
+def test_what_cannot_be_is_said(blobs: Experiment) -> None:
     detector = blobs.adapter.detectors()[NAME]
     bare = type(detector)(("power",), detector.find)
     with pytest.raises(UserError, match="does not give boxes"):
         detection_baselines.detect(blobs, bare, "test", boxes=True)
-    unlabelled = set_up(load_recipe(blobs.loaded.path, []), fit=False)
+    unlabelled = build_experiment(load_recipe(blobs.loaded.path, []), fit=False)
     with pytest.raises(UserError, match="no objects"):
         detection_baselines.detect(unlabelled, detector, "test")
 
 
 def test_on_a_drive_of_a_simulated_street(tmp_path: Path) -> None:
-    """Most objects are found near to where they are; the tolerances are for the classes that they have."""
+    """Most objects are found near to where they are; the kappa are for the classes that they have."""
     spec = RangeAzimuthAdapter.simulate(tmp_path, drives=3, frames=8, image=None, clutter="mean", receivers=16)
     recipe = tmp_path / "street.yaml"
     recipe.write_text(
         f"name: street\nadapter: {{name: range_azimuth, patch: [8, 4]}}\ndata: {{spec: {spec}, root: {tmp_path}, "
-        "split: {test: [drive002]}}\nschedule: {epochs: 1}\ntask: {name: detection, tolerances: [0.005, 0.01, 0.03]}\n"
+        "split: {test: [drive002]}}\nschedule: {epochs: 1}\ntask: {name: detection, kappa: [0.005, 0.01, 0.03]}\n"
     )
-    setup = set_up(load_recipe(recipe), fit=False)
-    found = detection_baselines.detect(setup, setup.adapter.detectors()[NAME], "test")
-    true = detection_baselines.objects(setup, "test")
-    likeness = make_task(setup).likeness  # type: ignore[union-attr]
+    experiment = build_experiment(load_recipe(recipe), fit=False)
+    found = detection_baselines.detect(experiment, experiment.adapter.detectors()[NAME], "test")
+    true = detection_baselines.objects(experiment, "test")
+    similarity = make_task(experiment).similarity  # type: ignore[union-attr]
     hits = [
-        (detection_baselines.matched(np.column_stack([rows[:, :2], rows[:, 3]]), ours, likeness) >= 0).sum()  # type: ignore[arg-type]
+        (detection_baselines.matched(np.column_stack([rows[:, :2], rows[:, 3]]), ours, similarity) >= 0).sum()  # type: ignore[arg-type]
         for rows, ours in zip(found, true, strict=True)
     ]
     assert sum(hits) > 0.5 * sum(map(len, true))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from maekit.errors import UserError
-from maekit.studies.jobs import Cell, digest, is_done, read, run_cells
+from maekit.studies.jobs import Job, digest, is_done, read, run_jobs
 from maekit.training.lock import lock
 
 
@@ -22,28 +22,28 @@ def noted(log: Path, name: str, *needed: dict[str, int]) -> dict[str, int]:
 
 
 def wrong(log: Path) -> dict[str, int]:
-    raise UserError("no good", place=str(log), value=3, expected="four")
+    raise UserError("no good", location=str(log), value=3, expected="four")
 
 
-def chain(log: Path) -> list[Cell]:
+def chain(log: Path) -> list[Job]:
     """Two that stand alone, and one that needs both."""
-    one, two = (Cell("k", f"deep/{name}", partial(noted, log, name)) for name in ("one", "two"))
-    return [one, two, Cell("k", "sum", partial(noted, log, "sum"), needs=(one.name, two.name))]
+    one, two = (Job("k", f"deep/{name}", partial(noted, log, name)) for name in ("one", "two"))
+    return [one, two, Job("k", "sum", partial(noted, log, "sum"), needs=(one.name, two.name))]
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_each_is_computed_once(tmp_path: Path, jobs: int) -> None:
     log = tmp_path / "log"
-    run_cells(tmp_path / "cells", chain(log), jobs=jobs)
+    run_jobs(tmp_path / "cells", chain(log), jobs=jobs)
     assert sorted(log.read_text().split()) == ["one", "sum", "two"]
     assert log.read_text().split()[-1] == "sum"
     assert read(tmp_path / "cells", "sum") == {"value": 3}
     told: list[str] = []
-    run_cells(tmp_path / "cells", chain(log), jobs=jobs, tell=told.append)
+    run_jobs(tmp_path / "cells", chain(log), jobs=jobs, tell=told.append)
     assert not told
     assert len(log.read_text().split()) == 3
     (tmp_path / "cells/sum.json").unlink()
-    run_cells(tmp_path / "cells", chain(log), tell=told.append)
+    run_jobs(tmp_path / "cells", chain(log), tell=told.append)
     assert log.read_text().split()[3:] == ["sum"]
     assert told[0] == "2 of 3 parts are there already"
     assert not list((tmp_path / "cells").rglob("*.lock"))
@@ -54,11 +54,11 @@ def test_a_failure_is_told_and_what_was_done_stays(tmp_path: Path, jobs: int) ->
     log = tmp_path / "log"
     cells = [
         *chain(log)[:2],
-        Cell("k", "wrong", partial(wrong, log)),
-        Cell("k", "after", partial(noted, log, "after"), ("wrong",)),
+        Job("k", "wrong", partial(wrong, log)),
+        Job("k", "after", partial(noted, log, "after"), ("wrong",)),
     ]
     with pytest.raises(UserError, match="log: no good; got 3; expected four"):
-        run_cells(tmp_path, cells, jobs=jobs)
+        run_jobs(tmp_path, cells, jobs=jobs)
     assert is_done(tmp_path, "deep/one") or jobs > 1
     assert not is_done(tmp_path, "wrong")
     assert not is_done(tmp_path, "after")
@@ -70,7 +70,7 @@ def test_what_another_process_works_on_is_waited_for(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     with lock(tmp_path / "deep/one.lock") as holder:
         assert holder is None
-        thread = threading.Thread(target=run_cells, args=(tmp_path, cells))
+        thread = threading.Thread(target=run_jobs, args=(tmp_path, cells))
         thread.start()
         deadline = time.monotonic() + 20
         while not is_done(tmp_path, "deep/two"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maekit.studies.scoring import Predictions, Scored, joined, stated_uncertainty
+from maekit.studies.scoring import Predictions, Scored, concatenate_folds, stated_uncertainty
 from maekit.studies.scoring import scored as scored_values
 
 
@@ -69,7 +69,7 @@ def test_folds_are_joined_with_their_own_labels_and_uncertainty() -> None:
         result({"a": [1.0, None], "b": [1.0, 2.0]}, "p1", labels={"b": [5.0, 6.0]}, uncertainty={"a": [0.5, 1.0]}),
         result({"a": [3.0], "b": [3.0]}, "p2", labels={"b": [7.0]}, uncertainty={"a": [2.0]}),
     ]
-    a, b = joined(folds, "a"), joined(folds, "b")
+    a, b = concatenate_folds(folds, "a"), concatenate_folds(folds, "b")
     np.testing.assert_array_equal(a.output, [1, NAN, 3])
     np.testing.assert_array_equal(a.label, [70, 70, 70])
     np.testing.assert_array_equal(b.label, [5, 6, 7])
@@ -78,9 +78,9 @@ def test_folds_are_joined_with_their_own_labels_and_uncertainty() -> None:
     assert a.uncertainty.tolist() == [0.5, 1, 2]
     assert b.uncertainty is None
     folds[1].pop("uncertainty")
-    some = joined(folds, "a").uncertainty
+    some = concatenate_folds(folds, "a").uncertainty
     assert some is not None
-    assert stated_uncertainty(joined(folds, "a")) == {}
+    assert stated_uncertainty(concatenate_folds(folds, "a")) == {}
     np.testing.assert_array_equal(some, [0.5, 1, NAN])
 
 

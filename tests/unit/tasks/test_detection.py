@@ -27,7 +27,7 @@ from maekit.metrics.plane import Plane
 from maekit.metrics.similarity import LocationSimilarity, Overlap
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
 from maekit.tasks.detection import Detection
-from maekit.tasks.overlay import overlaid
+from maekit.tasks.mix import overlaid
 from maekit.tasks.pretraining import Pretraining
 
 RANGE, AZIMUTH = torch.linspace(1, 32, 32), torch.rad2deg(torch.linspace(-0.8, 0.8, 33).asin())
@@ -42,11 +42,11 @@ def test_cells_and_coordinates_are_inverses_also_where_spacing_is_uneven() -> No
 
 
 def test_places_are_right_and_ahead() -> None:
-    torch.testing.assert_close(PLANE.place(torch.tensor([2.0, 90.0])), torch.tensor([2.0, 0.0]), atol=1e-5, rtol=0)
-    torch.testing.assert_close(PLANE.place(torch.tensor([2.0, -30.0])), torch.tensor([-1.0, 3.0**0.5]))
+    torch.testing.assert_close(PLANE.location(torch.tensor([2.0, 90.0])), torch.tensor([2.0, 0.0]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(PLANE.location(torch.tensor([2.0, -30.0])), torch.tensor([-1.0, 3.0**0.5]))
     speeds = Plane(("range", "speed"), (RANGE, AZIMUTH))
     with pytest.raises(ValueError, match="no distance and angle"):
-        speeds.place(torch.tensor([1.0, 2.0]))
+        speeds.location(torch.tensor([1.0, 2.0]))
     with pytest.raises(ValueError, match="rise"):
         Plane(("range", "azimuth"), (RANGE.flip(0), AZIMUTH))
 
@@ -223,9 +223,9 @@ def of_clips() -> Detection:
         plane=plane,
         columns=["range", "azimuth"],
         classes=None,
-        tolerances=[0.1],
+        kappa=[0.1],
         lengths=[1.0],
-        detail=4,
+        skip_channels=4,
     )
 
 
@@ -277,13 +277,13 @@ def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("task", "told"),
     [
-        ("{name: detection}", "tolerances"),
-        ("{name: detection, tolerances: 0.1}", "tolerances: expected a list"),
-        ("{name: detection, tolerances: [0.1], lengths: [1, 2]}", "for each of person, car"),
-        ("{name: detection, tolerances: [0.1, 0.1]}", "length"),
-        ("{name: detection, tolerances: [0.1, 0.1], lengths: [1, 1], narrowest: 9}", "narrowest"),
-        ("{name: detection, tolerances: [0.1, 0.1], lengths: [1, 1], detail: -1}", "detail=-1"),
-        ("{name: detection, tolerances: [0.1, 0.1], lengths: [1, 1], overlay: 2}", "overlay=2"),
+        ("{name: detection}", "kappa"),
+        ("{name: detection, kappa: 0.1}", "kappa: expected a list"),
+        ("{name: detection, kappa: [0.1], lengths: [1, 2]}", "for each of person, car"),
+        ("{name: detection, kappa: [0.1, 0.1]}", "length"),
+        ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], sigma_min: 9}", "sigma_min"),
+        ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], skip_channels: -1}", "detail=-1"),
+        ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], mix: 2}", "overlay=2"),
         ("{name: regression}", "detection for objects"),
     ],
 )
@@ -293,14 +293,16 @@ def test_options_that_do_not_fit_are_named(recipe: Path, tmp_path: Path, task: s
 
 
 def test_left_and_right_are_swapped_with_their_objects(recipe: Path) -> None:
-    from maekit.build.experiment import set_up
+    from maekit.build.experiment import build_experiment
     from maekit.config.load import load_recipe
 
-    setup = set_up(load_recipe(recipe, [DETECTION, "adapter.mirror_azimuth=true"]))
+    experiment = build_experiment(load_recipe(recipe, [DETECTION, "adapter.mirror_azimuth=true"]))
     rng = np.random.default_rng(0)
-    index = int(np.flatnonzero(np.isfinite(setup.labels[:, 0, 0]))[0])
-    sample = setup.source[index]
-    swapped = next(one for one in (setup.adapter.vary(sample, rng) for _ in range(20)) if one is not sample)
+    index = int(np.flatnonzero(np.isfinite(experiment.labels[:, 0, 0]))[0])
+    sample = experiment.source[index]
+    swapped = next(
+        one for one in (experiment.adapter.augment_sample(sample, rng) for _ in range(20)) if one is not sample
+    )
     np.testing.assert_array_equal(swapped.signal, sample.signal[..., ::-1])
     assert swapped.label[0, 1] == -sample.label[0, 1]
     assert swapped.label[0, 0] == sample.label[0, 0]
@@ -333,7 +335,7 @@ def test_a_mirrored_or_moved_map_takes_its_objects_their_extents_and_what_was_no
         adapter = RangeAzimuthAdapter(info, patch=patch, **options)
         seen = set()
         for _ in range(30):
-            moved = adapter.vary(sample, rng)
+            moved = adapter.augment_sample(sample, rng)
             assert moved.valid is not None
             found = plane.cells(torch.from_numpy(moved.label[:, :2]))
             assert np.isnan(moved.label[3]).all()
@@ -351,19 +353,19 @@ def test_a_mirrored_or_moved_map_takes_its_objects_their_extents_and_what_was_no
 
 
 def test_what_moves_or_changes_the_map_alone_goes_with_nothing_beside(recipe: Path, tmp_path: Path) -> None:
-    beside = f"beside={{picture: {PICTURE}}}"
+    auxiliary = f"auxiliary={{picture: {PICTURE}}}"
     for more, told in (
         ([DETECTION, "adapter.shift=[4, 4]"], "shift"),
-        (["task={name: detection, tolerances: [0.02, 0.02], lengths: [1, 2], overlay: 0.5}"], "overlay"),
+        (["task={name: detection, kappa: [0.02, 0.02], lengths: [1, 2], mix: 0.5}"], "mix"),
     ):
         with pytest.raises(UserError, match=f"{told}=.* picture is read beside it"):
-            api.finetune(recipe, "random", overrides=[beside, *more], runs=tmp_path)
+            api.finetune(recipe, "random", overrides=[auxiliary, *more], runs=tmp_path)
     frames = SignalInfo(("power",), (Axis("range", 8, "m", 1.0), Axis("doppler", 8, "m/s", 1.0, -4.0)))
     mirrored = SignalInfo(("power",), (Axis("range", 8, "m", 1.0), Axis("azimuth", 8, "deg", 10.0, -35.0)))
     adapter = RangeAzimuthAdapter(mirrored, mirror_azimuth=True)
-    adapter.goes_beside({})
+    adapter.check_auxiliary({})
     with pytest.raises(ValueError, match="last axis of speeds is doppler"):
-        adapter.goes_beside({"speeds": RangeDopplerAdapter(frames)})
+        adapter.check_auxiliary({"speeds": RangeDopplerAdapter(frames)})
     with pytest.raises(UserError, match=r"shift=\[32, 0\].*below \(32, 16\)"):
         api.finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[32, 0]"], runs=tmp_path)
 
@@ -373,14 +375,7 @@ def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
     encoder = Encoder(patchifier, TransformerConfig(width=8, depth=1, heads=1))
     plane = Plane(("range", "azimuth"), (RANGE[:16], AZIMUTH[:16]), angle=1, radians=torch.pi / 180)
     task = Detection(
-        Plain(),
-        encoder,
-        plane=plane,
-        columns=["range", "azimuth"],
-        classes=None,
-        tolerances=[0.1],
-        lengths=[1.0],
-        overlay=1.0,
+        Plain(), encoder, plane=plane, columns=["range", "azimuth"], classes=None, kappa=[0.1], lengths=[1.0], mix=1.0
     )
     signal = torch.randn(3, 1, 16, 16)
     label = torch.tensor([[[2.0, 0.0]], [[torch.nan, torch.nan]], [[5.0, -9.0]]])
@@ -393,7 +388,7 @@ def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
     assert both["valid"].sum(1).tolist() == [3, 3, 4]
     alone, laid = (task._losses(task.maps(one), one["label"]).mean() for one in (batch, both))
     torch.testing.assert_close(task.train()(batch), laid)
-    task.overlay = 0.0
+    task.mix = 0.0
     torch.testing.assert_close(task(batch), alone)
     some = overlaid({"signal": torch.arange(1000.0)[:, None]}, 0.3)["signal"][:, 0] != torch.arange(1000.0)
     assert not some[1:].any()  # each has more than the one before it
@@ -417,7 +412,7 @@ def test_an_overlay_is_for_training_alone_in_pretraining_too() -> None:
         mask_ratio=0.5,
         target=PatchNormTarget(patchifier),
     )
-    task = Pretraining(Plain(), model, overlay=1.0)
+    task = Pretraining(Plain(), model, mix=1.0)
     batch = {"signal": torch.randn(3, 1, 16, 16), "noise": torch.rand(3, 4)}
     torch.testing.assert_close(task.train()(batch), Pretraining(Plain(), model)(overlaid(batch, 1.0)))
     torch.testing.assert_close(task.eval()(batch), Pretraining(Plain(), model)(batch))

@@ -91,8 +91,8 @@ def test_likelihoods_are_torchs(spread: Any) -> None:
 @pytest.mark.parametrize("options", WAYS[1:], ids=str)
 def test_uncertainty_finds_the_uncertain_ones(options: dict[str, Any]) -> None:
     task, batch = trained(250, **options), noisy(2000, seed=10**6)
-    rows = task.rows(batch)
-    found = task.summarize(rows)
+    rows = task.eval_step(batch)
+    found = task.compute_metrics(rows)
     with torch.no_grad():
         estimate = task.estimate(batch)
     assert all(torch.equal(value, rows[name]) for name, value in estimate.items())
@@ -115,8 +115,8 @@ def test_a_value_alone_has_no_uncertainty() -> None:
     task = regressor()
     assert task.values is None
     assert list(task.estimate(noisy(5))) == ["output"]
-    assert "uncertainty" not in task.rows(noisy(5))
-    assert "aurc" not in task.summarize(task.rows(noisy(5)))
+    assert "uncertainty" not in task.eval_step(noisy(5))
+    assert "aurc" not in task.compute_metrics(task.eval_step(noisy(5)))
 
 
 @pytest.mark.parametrize("options", WAYS, ids=str)

@@ -98,7 +98,7 @@ def test_layer_decay_equals_timms() -> None:
 def test_five_lars_steps_equal_the_formula() -> None:
     """You et al. (2017) as the linear probe takes it: weights adapt, biases do not, momentum on the scaled gradient."""
     task = classifier(tune="frozen", pooling="class")
-    optimizer = make_optimizer(task, Optimizer(name="lars", weight_decay=0.0, momentum=0.9, trust=0.001))
+    optimizer = make_optimizer(task, Optimizer(name="lars", weight_decay=0.0, momentum=0.9, trust_coefficient=0.001))
     weight, bias = task.head.weight.detach().clone(), task.head.bias.detach().clone()
     speed_w, speed_b = torch.zeros_like(weight), torch.zeros_like(bias)
     batch = labelled()
@@ -185,7 +185,7 @@ def test_recomputed_activations_change_nothing() -> None:
     for recomputed in (False, True):
         task = classifier()
         if recomputed:
-            task.recompute_activations()
+            task.set_grad_checkpointing()
         gradients.append((kept_for_backward(task), {n: p.grad for n, p in task.named_parameters()}))
     (whole, expected), (less, found) = gradients
     assert less < 0.5 * whole
@@ -199,7 +199,7 @@ def test_recomputed_activations_change_nothing() -> None:
         ({"batch_size": 4096, "micro_batch": 64}, 64, 1),
         ({"batch_size": 4096, "micro_batch": 100}, 8, 8),
         ({"batch_size": 12, "micro_batch": 5}, 1, 3),
-        ({"batch_size": 12, "accumulation": 2}, 3, 2),
+        ({"batch_size": 12, "gradient_accumulation_steps": 2}, 3, 2),
         ({"batch_size": 12}, 2, 1),
         ({"batch_size": 7, "micro_batch": 2}, 1, 7),
     ],
@@ -274,5 +274,5 @@ def test_mixed_training_never_reaches_evaluation() -> None:
     assert not torch.equal(mixed, task.eval()(batch))
     plain = classifier(smoothing=0.1).eval()(batch)
     assert torch.equal(task(batch), plain)
-    found = task.summarize(task.rows(batch))
+    found = task.compute_metrics(task.eval_step(batch))
     assert 0 <= found["accuracy"] <= found["top5"] <= 1

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from maekit import api
-from maekit.build.experiment import set_up
+from maekit.build.experiment import build_experiment
 from maekit.build.models import make_task
 from maekit.config.load import load_recipe
 from maekit.config.schema import Schedule
@@ -72,7 +72,7 @@ def test_workers_and_accumulation_change_nothing(
     parts = api.pretrain(
         tiny,
         runs=tmp_path / "a",
-        overrides=["training.accumulation=2", "model.drop_path=0", "model.encoder.drop_path=0"],
+        overrides=["training.gradient_accumulation_steps=2", "model.drop_path=0", "model.encoder.drop_path=0"],
     ).folder
     whole = api.pretrain(tiny, runs=tmp_path / "b", overrides=["model.encoder.drop_path=0"]).folder
     assert [x for _, x in losses(parts)] == pytest.approx([x for _, x in losses(whole)], rel=1e-4)
@@ -191,8 +191,8 @@ def test_damaged_checkpoints(
     api.pretrain(tiny, runs=tmp_path)
     assert "1 steps are lost" in caplog.text
     assert losses(folder) == reference
-    for place in (folder / "checkpoints").iterdir():
-        (place / "optimizer.safetensors").write_bytes(b"")
+    for location in (folder / "checkpoints").iterdir():
+        (location / "optimizer.safetensors").write_bytes(b"")
     before = sorted(folder.rglob("*"))
     with pytest.raises(UserError, match="every checkpoint of this run is damaged"):
         api.pretrain(tiny, runs=tmp_path)
@@ -249,7 +249,7 @@ def test_another_recipe_is_refused(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("samples", "drawn"), [(7, 30), (30, 30), (103, 30), (10, 30)])
 def test_an_epoch_of_any_length_goes_through_all_samples_equally_often(samples: int, drawn: int) -> None:
-    sampler = BatchSampler(samples, 10, seed=3, epoch_samples=drawn)
+    sampler = BatchSampler(samples, 10, seed=3, samples_per_epoch=drawn)
     keys = []
     for epoch in range(2):
         sampler.start_at(epoch)
@@ -261,20 +261,24 @@ def test_an_epoch_of_any_length_goes_through_all_samples_equally_often(samples: 
         assert [key for batch in sampler for key in batch] == keys[-1][20:]
     assert len({*keys[0], *keys[1]}) == 2 * drawn, "augmented alike"
     assert keys[0] != keys[1]
-    with pytest.raises(UserError, match="epoch_samples"):
+    with pytest.raises(UserError, match="samples_per_epoch"):
         BatchSampler(7, 10)
 
 
 def test_sampler_deals_the_same_samples_to_any_number_of_processes() -> None:
-    def step_sets(world: int, accumulation: int) -> list[set[int]]:
+    def step_sets(world: int, gradient_accumulation_steps: int) -> list[set[int]]:
         parts = [
-            list(BatchSampler(103, 12, seed=3, accumulation=accumulation, rank=r, world_size=world))
+            list(
+                BatchSampler(
+                    103, 12, seed=3, gradient_accumulation_steps=gradient_accumulation_steps, rank=r, world_size=world
+                )
+            )
             for r in range(world)
         ]
         micro = list(zip(*parts, strict=True))
         return [
-            {key.position for m in micro[i : i + accumulation] for part in m for key in part}
-            for i in range(0, len(micro), accumulation)
+            {key.position for m in micro[i : i + gradient_accumulation_steps] for part in m for key in part}
+            for i in range(0, len(micro), gradient_accumulation_steps)
         ]
 
     assert step_sets(1, 1) == step_sets(3, 1) == step_sets(2, 2)
@@ -306,8 +310,8 @@ def test_learning_rate_is_the_papers() -> None:
 
 
 def test_parameter_groups(tiny: Path) -> None:
-    setup = set_up(load_recipe(tiny, ["task=regression", "optimizer.layer_decay=0.5"]))
-    task = make_task(setup)
+    experiment = build_experiment(load_recipe(tiny, ["task=regression", "optimizer.layer_decay=0.5"]))
+    task = make_task(experiment)
     groups = parameter_groups(task, weight_decay=0.1, layer_decay=0.5)
     found = {id(p): (g["weight_decay"], g["lr_scale"]) for g in groups for p in g["params"]}
     named = dict(task.named_parameters())
@@ -322,7 +326,7 @@ def test_parameter_groups(tiny: Path) -> None:
     assert {name: found[id(named[name])] for name in expected} == expected
     assert len(found) == sum(p.requires_grad for p in task.parameters())
     assert named["encoder.pos_embed"].requires_grad
-    pretraining = make_task(set_up(load_recipe(tiny)))
+    pretraining = make_task(build_experiment(load_recipe(tiny)))
     assert not dict(pretraining.named_parameters())["model.encoder.pos_embed"].requires_grad
     decays = {
         id(p): g["weight_decay"]

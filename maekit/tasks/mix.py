@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     from maekit.tasks.task import Batch
 
 
-def checked_share(overlay: float) -> float:
+def checked_share(mix: float) -> float:
     """A share of samples.
 
     Raises:
         ValueError: it is none.
     """
-    if not 0 <= overlay <= 1:
-        raise ValueError(f"overlay={overlay}, expected a share of samples, from 0 to 1")
-    return overlay
+    if not 0 <= mix <= 1:
+        raise ValueError(f"overlay={mix}, expected a share of samples, from 0 to 1")
+    return mix
 
 
-def none_beside(overlay: float, others: Collection[str]) -> None:
+def refuse_auxiliary(mix: float, others: Collection[str]) -> None:
     """Whether an overlay goes with the signals that are read beside the sample.
 
     Raises:
         ValueError: it does not; it would change the sample alone.
     """
-    if others and overlay:
+    if others and mix:
         raise ValueError(
-            f"overlay={overlay} changes the sample alone, but {', '.join(others)} is read beside it: set it to 0"
+            f"overlay={mix} changes the sample alone, but {', '.join(others)} is read beside it: set it to 0"
         )
 
 
