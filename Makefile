@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= $(shell nproc)
 export OMP_NUM_THREADS ?= $(shell nproc)
 
 .PHONY: help demo test lint clean benchmark
@@ -11,13 +12,16 @@ demo: .venv/.ready  ## simulate, pretrain, fine-tune, compare: about two minutes
 	$(BIN)/maekit demo
 
 test: .venv/.ready  ## all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --jaxtyping-packages=maekit.core,beartype.beartype
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" --jaxtyping-packages=maekit.core,beartype.beartype
 
-lint: .venv/.ready  ## style and types
+lint: .venv/.ready  ## style, types and who imports whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy maekit
 	$(BIN)/mypy adapters --explicit-package-bases
+# import-linter sees the package as it is installed, with adapters/ inside.
+	rm -rf build/house && mkdir -p build/house && cp -R maekit build/house && cp -R adapters build/house/maekit
+	cd build/house && PYTHONPATH=. ../../$(BIN)/lint-imports ../../pyproject.toml --no-cache
 
 benchmark: .venv/.ready  ## a training step beside the peers', on an idle machine: 20 minutes on two cores
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'

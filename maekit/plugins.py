@@ -1,7 +1,7 @@
 """Finding adapters, encoders, maskings, targets and tasks by the short names that recipes use.
 
 Installed packages declare them as entry points of the groups `maekit.adapters`, `maekit.encoders`, `maekit.maskings`,
-`maekit.targets`, `maekit.build.tokenizers` and `maekit.tasks`; the built-in ones are declared the same way in our own pyproject. Code that is
+`maekit.targets`, `maekit.tokenizers` and `maekit.tasks`; the built-in ones are declared the same way in our own pyproject. Code that is
 not installed comes in only through `--plugin FILE.py`, where `register` names it.
 """
 

@@ -70,9 +70,16 @@ class Experiment:
             return None
         patches = prod(self.adapter.patchifier.grid_size)
         return Samples(
-            self.source, indices, self.adapter, patches=patches, seed=self.recipe.seed, augment=augment,
+            self.source,
+            indices,
+            self.adapter,
+            patches=patches,
+            seed=self.recipe.seed,
+            augment=augment,
             skipped=self.skipped,
-            auxiliary={name: AuxiliarySignal(other, prod(other.patchifier.grid_size)) for name, other in self.auxiliary.items()},
+            auxiliary={
+                name: AuxiliarySignal(other, prod(other.patchifier.grid_size)) for name, other in self.auxiliary.items()
+            },
         )
 
     def some_samples(self, side: str, *, augment: bool = False) -> Samples:
@@ -84,8 +91,10 @@ class Experiment:
         found = self.samples(side, augment=augment)
         if found is None:
             raise UserError(
-                f"the {side} split is empty", location=self.loaded.locate("data", "split"),
-                expected="at least one group", hint="Name groups for it in `data.split`.",
+                f"the {side} split is empty",
+                location=self.loaded.locate("data", "split"),
+                expected="at least one group",
+                hint="Name groups for it in `data.split`.",
             )
         return found
 
@@ -114,7 +123,9 @@ class Experiment:
         return self.source.labels
 
 
-def build_experiment(loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True, folder: Path | None = None) -> Experiment:
+def build_experiment(
+    loaded: LoadedRecipe, *, labels: bool | None = None, fit: bool = True, folder: Path | None = None
+) -> Experiment:
     """Open the data of a recipe, split it, make its adapter.
 
     Args:
@@ -149,14 +160,21 @@ def build_experiment(loaded: LoadedRecipe, *, labels: bool | None = None, fit: b
     split = splits.resolve(source.groups, recipe.data.split or spec.split, location)
     if labels and source.labels is not None:
         split["train"] = splits.labelled(
-            split["train"], source.groups, source.labels, wanted=recipe.data.labelled_groups,
-            fraction=recipe.data.label_fraction, classes=source.classes is not None and source.objects is None, seed=recipe.seed,
+            split["train"],
+            source.groups,
+            source.labels,
+            wanted=recipe.data.labelled_groups,
+            fraction=recipe.data.label_fraction,
+            classes=source.classes is not None and source.objects is None,
+            seed=recipe.seed,
             location=loaded.locate("data", "labelled_groups"),
         )
     allowed = recipe.data.bad_samples
     budget = int(allowed * len(source)) if isinstance(allowed, float) else allowed
     skipped = Skipped(budget, None if folder is None else folder / SKIPPED)
-    experiment = Experiment(loaded, spec, source, split, adapter, skipped=skipped, auxiliary=auxiliary_adapters(loaded, source))
+    experiment = Experiment(
+        loaded, spec, source, split, adapter, skipped=skipped, auxiliary=auxiliary_adapters(loaded, source)
+    )
     if fit:
         adapter.fit(experiment.to_fit())
         experiment.fit_auxiliary(experiment.auxiliary)
@@ -173,15 +191,24 @@ def auxiliary_adapters(loaded: LoadedRecipe, source: Source) -> dict[str, Adapte
     for name, choice in loaded.recipe.auxiliary.items():
         location = loaded.locate("auxiliary", name)
         if name not in source.auxiliary:
-            raise UserError("data without signals beside", location=location, value=name, expected="an HDF5 data set whose spec has `auxiliary`")
+            raise UserError(
+                "data without signals beside",
+                location=location,
+                value=name,
+                expected="an HDF5 data set whose spec has `auxiliary`",
+            )
         kind = plugins.find("adapters", choice.name, location=location)
         found[name] = construct(kind, choice, loaded, ("auxiliary", name), source.auxiliary[name])
     return found
 
 
 def build_experiment_without_data(
-    loaded: LoadedRecipe, classes: int = 0, *, info: SignalInfo | None = None,
-    auxiliary: Mapping[str, SignalInfo] | None = None, fit: bool = False,
+    loaded: LoadedRecipe,
+    classes: int = 0,
+    *,
+    info: SignalInfo | None = None,
+    auxiliary: Mapping[str, SignalInfo] | None = None,
+    fit: bool = False,
 ) -> Experiment:
     """The adapter of a recipe whose data are not there, as far as that can be: weights can be read and written.
 
@@ -204,7 +231,9 @@ def build_experiment_without_data(
     if spec.kind == "image_folder":
         named = [str(i) for i in range(classes)]
     known = info or INFO
-    source = Absent(known, tuple(named) if named else None, objects=known.objects or None, auxiliary=dict(auxiliary or {}))
+    source = Absent(
+        known, tuple(named) if named else None, objects=known.objects or None, auxiliary=dict(auxiliary or {})
+    )
     split = {side: np.zeros(0, dtype=np.int64) for side in ("train", "validation", "test")}
     adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
     if fit:
@@ -212,8 +241,10 @@ def build_experiment_without_data(
             adapter.fit(())
         except UserError as error:
             raise UserError(
-                "a normalisation that is estimated from data", location=loaded.locate("adapter"),
-                expected="the one that the weights were trained with, stated", hint="Give means and deviations in the adapter's `normalisation`.",
+                "a normalisation that is estimated from data",
+                location=loaded.locate("adapter"),
+                expected="the one that the weights were trained with, stated",
+                hint="Give means and deviations in the adapter's `normalisation`.",
             ) from error
     return Experiment(loaded, spec, source, split, adapter, auxiliary=auxiliary_adapters(loaded, source))
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from maekit import plugins
+from maekit.build.tokenizers import make_tokenizer
 from maekit.config.options import construct
 from maekit.config.schema import Choice, Size
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
@@ -20,7 +21,8 @@ from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.errors import UserError
 from maekit.metrics.similarity import similarity_of
 from maekit.tasks.joint import JointPretraining
-from maekit.build.tokenizers import make_tokenizer
+from maekit.tasks.pretraining import Pretraining
+from maekit.tasks.transfer import Transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,15 +52,25 @@ def make_autoencoder(experiment: Experiment) -> MaskedAutoencoder:
     loaded, model, patchifier = experiment.loaded, experiment.recipe.model, experiment.adapter.patchifier
     masking = construct(
         plugins.find("maskings", model.masking.name, location=loaded.locate("model", "masking", "name")),
-        model.masking, loaded, ("model", "masking"), patchifier,
+        model.masking,
+        loaded,
+        ("model", "masking"),
+        patchifier,
     )
     target, encoder = make_target(experiment), make_encoder(experiment)
     try:
         kind: type[MaskedAutoencoder] = JointAutoencoder if isinstance(encoder, JointEncoder) else MaskedAutoencoder
         return kind(
-            patchifier, encoder=encoder, decoder=size(model.decoder), masking=masking,
-            mask_ratio=model.mask_ratio, target=target, encoder_mask_tokens=model.encoder_mask_tokens, loss_on=model.loss_on,
-            decoder_attention=model.decoder_attention, cross_mask_ratio=model.cross_mask_ratio,
+            patchifier,
+            encoder=encoder,
+            decoder=size(model.decoder),
+            masking=masking,
+            mask_ratio=model.mask_ratio,
+            target=target,
+            encoder_mask_tokens=model.encoder_mask_tokens,
+            loss_on=model.loss_on,
+            decoder_attention=model.decoder_attention,
+            cross_mask_ratio=model.cross_mask_ratio,
         )
     except ValueError as error:
         keys = ("mask_ratio", "encoder_mask_tokens", "decoder_attention")
@@ -77,8 +89,12 @@ def make_encoder(experiment: Experiment) -> Backbone:
     sized: tuple[TransformerConfig, ...] = ()
     known: dict[str, Any] = {}
     if experiment.auxiliary and kind is not Encoder:
-        raise UserError("an encoder of one signal alone", location=loaded.locate("model", "backbone"), value=model.backbone.name,
-                        expected="transformer, where there are signals `auxiliary`")
+        raise UserError(
+            "an encoder of one signal alone",
+            location=loaded.locate("model", "backbone"),
+            value=model.backbone.name,
+            expected="transformer, where there are signals `auxiliary`",
+        )
     if experiment.auxiliary:
         kind = JointEncoder
         known["auxiliary"] = {name: adapter.patchifier for name, adapter in experiment.auxiliary.items()}
@@ -107,8 +123,12 @@ def _make_target(experiment: Experiment, choice: Choice, keys: tuple[str | int, 
     kind = plugins.find("targets", choice.name, location=loaded.locate(*keys, "name"))
     if issubclass(kind, TokenTarget):
         if len(keys) > 2:
-            raise UserError("a part that predicts codes", location=loaded.locate(*keys), value=choice.name,
-                            expected="targets of numbers inside another target")
+            raise UserError(
+                "a part that predicts codes",
+                location=loaded.locate(*keys),
+                value=choice.name,
+                expected="targets of numbers inside another target",
+            )
         known["tokenizer"] = make_tokenizer(loaded, experiment.adapter)
         options.pop("tokenizer", None)
     elif issubclass(kind, MixTarget):
@@ -124,8 +144,12 @@ def _make_target(experiment: Experiment, choice: Choice, keys: tuple[str | int, 
 def _inner_target(experiment: Experiment, given: Any, keys: tuple[str | int, ...]) -> Target:
     options = {"name": given} if isinstance(given, str) else given
     if not isinstance(options, dict) or not isinstance(options.get("name"), str):
-        raise UserError("the target that is weighted", location=experiment.loaded.locate(*keys), value=given,
-                        expected="`of: patch_norm` or `of: {name: ..., options}`")
+        raise UserError(
+            "the target that is weighted",
+            location=experiment.loaded.locate(*keys),
+            value=given,
+            expected="`of: patch_norm` or `of: {name: ..., options}`",
+        )
     return _make_target(experiment, Choice(**options), keys)
 
 
@@ -135,8 +159,12 @@ def _make_parts(experiment: Experiment, given: Any, keys: tuple[str | int, ...])
         options = {"name": part} if isinstance(part, str) else dict(part) if isinstance(part, dict) else {}
         weight = options.pop("weight", 1.0)
         if not isinstance(options.get("name"), str) or not isinstance(weight, int | float):
-            raise UserError("parts of a mix", location=experiment.loaded.locate(*keys), value=part,
-                            expected="`parts: [{name: raw, weight: 1}, {name: ..., weight: 0.5, options}]`")
+            raise UserError(
+                "parts of a mix",
+                location=experiment.loaded.locate(*keys),
+                value=part,
+                expected="`parts: [{name: raw, weight: 1}, {name: ..., weight: 0.5, options}]`",
+            )
         parts.append(Part(options["name"], _make_target(experiment, Choice(**options), (*keys, i)), float(weight)))
     return parts
 
@@ -177,9 +205,17 @@ def make_task(experiment: Experiment) -> Task:
         UserError: a task, labels or options that do not fit.
     """
     task = _make_task(experiment)
-    if isinstance(task, JointPretraining) and task.contrast is not None and experiment.recipe.training.parallel == "fsdp2":
-        raise UserError("momentum contrast with sharded weights", location=experiment.loaded.locate("training", "parallel"), value="fsdp2",
-                        expected="ddp: the encoder that follows needs whole weights in every process")
+    if (
+        isinstance(task, JointPretraining)
+        and task.contrast is not None
+        and experiment.recipe.training.parallel == "fsdp2"
+    ):
+        raise UserError(
+            "momentum contrast with sharded weights",
+            location=experiment.loaded.locate("training", "parallel"),
+            value="fsdp2",
+            expected="ddp: the encoder that follows needs whole weights in every process",
+        )
     for key, owner in (("adapter", experiment.adapter), ("task", task)):
         try:
             owner.check_auxiliary(experiment.auxiliary)
@@ -201,8 +237,10 @@ def _make_task(experiment: Experiment) -> Task:
     labels, expected = kind_of_labels(experiment)
     if recipe.task.name != expected:
         raise UserError(
-            f"{recipe.task.name} does not fit the labels", location=loaded.locate("task"),
-            value=f"{labels} in {experiment.spec.name}", expected=f"{expected} for {labels}",
+            f"{recipe.task.name} does not fit the labels",
+            location=loaded.locate("task"),
+            value=f"{labels} in {experiment.spec.name}",
+            expected=f"{expected} for {labels}",
         )
     if experiment.source.objects is not None:
         plane = plane_of(experiment)
@@ -230,9 +268,13 @@ def plane_of(experiment: Experiment) -> Plane:
     except ValueError as error:
         raise UserError(str(error), location=f"data spec {experiment.spec.name}: signal.steps") from error
     if plane is None:
-        raise UserError("it is not known where the cells of a sample lie", location=experiment.loaded.locate("adapter"),
-                        value=experiment.recipe.adapter.name, expected="an adapter with a `plane`, and `steps` of its axes in the data spec",
-                        hint="Detection needs the coordinates of both axes.")
+        raise UserError(
+            "it is not known where the cells of a sample lie",
+            location=experiment.loaded.locate("adapter"),
+            value=experiment.recipe.adapter.name,
+            expected="an adapter with a `plane`, and `steps` of its axes in the data spec",
+            hint="Detection needs the coordinates of both axes.",
+        )
     return plane
 
 
@@ -258,8 +300,10 @@ def _check_objects(experiment: Experiment, plane: Plane) -> None:
             for axis, c in zip(plane.axes, plane.coordinates, strict=True)
         ]
         raise UserError(
-            "no object of the training split lies on the map", location=f"data spec {experiment.spec.name}: label.objects",
-            value=", ".join(spans), expected=f"coordinates as `signal.steps` gives them: {', '.join(expected)}",
+            "no object of the training split lies on the map",
+            location=f"data spec {experiment.spec.name}: label.objects",
+            value=", ".join(spans),
+            expected=f"coordinates as `signal.steps` gives them: {', '.join(expected)}",
             hint="Convert the objects to these units (`maekit data check` shows both), or correct `start`, `step` and `unit`.",
         )
 
@@ -291,3 +335,10 @@ def size(given: Preset | Size, drop_path: float = 0.0) -> TransformerConfig:
         return TransformerConfig(given.width, given.depth, given.heads, given.mlp_ratio, given.drop_path or drop_path)
     preset = PRESETS[given]
     return TransformerConfig(preset.width, preset.depth, preset.heads, preset.mlp_ratio, drop_path)
+
+
+def encoder_of(task: Task) -> Backbone | None:
+    """The encoder of samples that a task trains or uses; None where it has none."""
+    if isinstance(task, Transfer):
+        return task.encoder
+    return task.model.encoder if isinstance(task, Pretraining) else None

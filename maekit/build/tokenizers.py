@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from maekit import plugins
+from maekit.build.weights import load_strictly, read_weights
 from maekit.config.load import load_recipe
 from maekit.config.options import construct
 from maekit.config.schema import Choice
 from maekit.errors import UserError
-from maekit.build.weights import load_strictly, read_weights
 
 if TYPE_CHECKING:
     from maekit.adapter import Adapter
@@ -56,7 +56,9 @@ def _choice(given: Any, location: str) -> Choice:
         return Choice(**given)
     if not isinstance(given, str):
         raise UserError(
-            "which tokenizer?", location=location, value=given,
+            "which tokenizer?",
+            location=location,
+            value=given,
             expected="`tokenizer: RUN`, the folder of a run that trained one, or `{name: ...}` of a plug-in",
             hint="Train one first: `maekit pretrain` with a recipe whose task is `tokenizer`.",
         )
@@ -64,13 +66,20 @@ def _choice(given: Any, location: str) -> Choice:
     if not stated.is_file():
         known = f" A plug-in's is written `{{name: {given}}}`." if given in plugins.names("tokenizers") else ""
         raise UserError(
-            "no run of a tokenizer here", location=location, value=given, expected="the folder of a run whose task is `tokenizer`",
+            "no run of a tokenizer here",
+            location=location,
+            value=given,
+            expected="the folder of a run whose task is `tokenizer`",
             hint="Train one with `maekit pretrain` and name its folder." + known,
         )
     task = load_recipe(stated).recipe.task
     if task.name != "tokenizer":
-        raise UserError("not the run of a tokenizer", location=location, value=f"{given}, task {task.name}",
-                        expected="a run whose task is `tokenizer`")
+        raise UserError(
+            "not the run of a tokenizer",
+            location=location,
+            value=f"{given}, task {task.name}",
+            expected="a run whose task is `tokenizer`",
+        )
     return Choice(name=PRIMARY, **task.options)
 
 
@@ -83,6 +92,9 @@ def _load(tokenizer: Tokenizer, run: Path, adapter: Adapter, location: str) -> N
         theirs = weights.get(f"front.{name}")
         if theirs is None or theirs.shape != value.shape or not torch.allclose(theirs.cpu(), value.cpu(), rtol=1e-3):
             raise UserError(
-                "a tokenizer that was trained with another normalisation", location=location, value=f"{run}: {name} differs",
-                expected="the adapter, data and split of this recipe", hint="Train the tokenizer on this training split.",
+                "a tokenizer that was trained with another normalisation",
+                location=location,
+                value=f"{run}: {name} differs",
+                expected="the adapter, data and split of this recipe",
+                hint="Train the tokenizer on this training split.",
             )

@@ -128,8 +128,12 @@ def read(folder: Path) -> TrainingStats | None:
         pace = None if stated.get("pace") is None else Pace(**stated["pace"])
         return TrainingStats(_info(stated["signal"]), stated["limits"], pace, auxiliary)
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError("not what a run wrote", location=str(folder / FILE), value=str(error),
-                        hint="Remove it; it is made again where the training data are at hand.") from error
+        raise UserError(
+            "not what a run wrote",
+            location=str(folder / FILE),
+            value=str(error),
+            hint="Remove it; it is made again where the training data are at hand.",
+        ) from error
 
 
 def _info(stated: dict[str, Any]) -> SignalInfo:

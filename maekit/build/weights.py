@@ -52,7 +52,9 @@ def read_weights(source: Path) -> Weights:
             ) from error
     if not source.is_file():
         raise UserError(
-            "no checkpoint here", location=str(source), value="a folder" if source.is_dir() else "nothing",
+            "no checkpoint here",
+            location=str(source),
+            value="a folder" if source.is_dir() else "nothing",
             expected="a run folder, a checkpoint folder or a .safetensors file",
             hint="Runs stand below --runs (default `runs`), by the recipe's name.",
         )
@@ -61,8 +63,11 @@ def read_weights(source: Path) -> Weights:
     # The length of a safetensors header may look like the start of a pickle; the header itself tells.
     if start.startswith(PICKLES) and not start.endswith(b"{"):
         raise UserError(
-            "a pickle (.pth, .pt, .bin), which may run code when it is opened", location=str(source), value=start,
-            expected="safetensors, or a run", hint="`maekit import` makes a run of its tensors, and runs nothing.",
+            "a pickle (.pth, .pt, .bin), which may run code when it is opened",
+            location=str(source),
+            value=start,
+            expected="safetensors, or a run",
+            hint="`maekit import` makes a run of its tensors, and runs nothing.",
         )
     try:
         return load_file(source)
@@ -88,7 +93,8 @@ def require_decoder(run: Path) -> None:
     """
     if lacks_decoder(run):
         raise UserError(
-            "no decoder in the weights that this run was made of", location=str(run),
+            "no decoder in the weights that this run was made of",
+            location=str(run),
             expected="weights that were saved with their decoder",
             hint="An encoder alone can be fine-tuned, probed and used for features.",
         )
@@ -109,7 +115,10 @@ def load_encoder(experiment: Experiment, module: nn.Module, source: Path) -> Non
         ):
             if theirs.name != mine.name:
                 raise UserError(
-                    f"weights of {what}", location=str(source), value=f"{key} {theirs.name}", expected=f"{key} {mine.name}",
+                    f"weights of {what}",
+                    location=str(source),
+                    value=f"{key} {theirs.name}",
+                    expected=f"{key} {mine.name}",
                     hint=f"Start from a run that was pretrained with this {key}.",
                 )
     weights = read_weights(source)
@@ -123,7 +132,10 @@ def load_encoder(experiment: Experiment, module: nn.Module, source: Path) -> Non
         if name in wanted or name.split(".")[0] not in ("norm", "mask_token")
     }
     # Signals beside that are not read here are left out; those that were not there in pretraining start anew.
-    auxiliary = {part: {name.split(".")[1] for name in names if name.startswith("auxiliary.")} for part, names in (("mine", wanted), ("theirs", encoder))}
+    auxiliary = {
+        part: {name.split(".")[1] for name in names if name.startswith("auxiliary.")}
+        for part, names in (("mine", wanted), ("theirs", encoder))
+    }
     new = auxiliary["mine"] - auxiliary["theirs"]
     if new:
         logger.info("%s has not seen %s: their embeddings start with new weights", source, ", ".join(sorted(new)))
@@ -176,8 +188,10 @@ def check_patches(own: Weights, weights: Weights, source: Path) -> None:
     mine, theirs = own[name].shape, weights[name].shape
     if mine[1] != theirs[1]:
         raise UserError(
-            "weights for patches of another size, or with other channels", location=str(source),
-            value=f"{theirs[1]} numbers a patch: {name} {tuple(theirs)} for {tuple(mine)}", expected=f"{mine[1]}",
+            "weights for patches of another size, or with other channels",
+            location=str(source),
+            value=f"{theirs[1]} numbers a patch: {name} {tuple(theirs)} for {tuple(mine)}",
+            expected=f"{mine[1]}",
             hint="Set the patch size that they were trained with; samples may be larger, for positions are interpolated.",
         )
 
@@ -240,7 +254,9 @@ def load_strictly(module: nn.Module, weights: Weights, source: Path) -> None:
     found = differences(own, weights)
     if any(found):
         raise UserError(
-            f"weights that do not fit; {found.told(own)}", location=str(source), expected="weights of this very model",
+            f"weights that do not fit; {found.told(own)}",
+            location=str(source),
+            expected="weights of this very model",
             hint="Use the model and adapter settings that the weights were trained with.",
         )
     module.load_state_dict(weights)

@@ -65,10 +65,10 @@ def data_pack(
         load_spec(spec),
         root,
         to,
-        form=form,
+        form=form,  # type: ignore[arg-type]
         size=size,
         shards=shards,
-        workers=workers,  # type: ignore[arg-type]
+        workers=workers,
         tell=lambda line: err.print(escape(line)),
     )
     if done.unreadable:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from maekit import api, plugins
+from maekit import plugins
 from maekit.build.experiment import build_experiment
+from maekit.build.prepare import RANDOM
 from maekit.config.load import load_recipe
 from maekit.report.content import Table, cell
+from maekit.runs.baselines import score, without_learning
+from maekit.runs.evaluate import evaluate
 from maekit.runs.report import report
-from maekit.studies.probe import score, without_learning
+from maekit.runs.train import finetune, pretrain
 
 PRETRAIN, FINETUNE = "heart_rate/demo_pretrain", "heart_rate/demo_finetune"
 
@@ -44,14 +47,14 @@ def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambd
     ]
     common += short if quick else []
     tell("2/4  pretraining without labels")
-    base = api.pretrain(PRETRAIN, overrides=[*common, f"name=pretrain_{name}"], runs=runs).folder
+    base = pretrain(PRETRAIN, overrides=[*common, f"name=pretrain_{name}"], runs=runs).folder
     tell("3/4  fine-tuning heart rate with the labels of four people, from the pretrained and from random weights")
-    starts: dict[str, str | Path] = {"pretrained": base, "from scratch": api.RANDOM}
+    starts: dict[str, str | Path] = {"pretrained": base, "from scratch": RANDOM}
     scores: dict[str, dict[str, float]] = {}
     for label, start in starts.items():
         overrides = [*common, f"name=finetune_{name}_{label.replace(' ', '_')}"]
-        tuned = api.finetune(FINETUNE, start, overrides=overrides, runs=runs).folder
-        scores[label] = api.evaluate(tuned)
+        tuned = finetune(FINETUNE, start, overrides=overrides, runs=runs).folder
+        scores[label] = evaluate(tuned)
     tell("4/4  comparing on people that nothing was trained on")
     experiment = build_experiment(load_recipe(FINETUNE, common), fit=False)
     test = experiment.split["test"]

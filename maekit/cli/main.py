@@ -66,9 +66,10 @@ def pretrain(
 ) -> None:
     """Pretrain (or train a tokenizer) without labels, or go on where a run was interrupted; then write its report."""
     from maekit import api
+    from maekit.build.prepare import recipe_without_labels
 
     if dry_run:
-        _plan(api.recipe_without_labels(recipe, set_ or []), None, runs, device)
+        _plan(recipe_without_labels(recipe, set_ or []), None, runs, device)
         return
     with _Bar() as bar:
         outcome = api.pretrain(
@@ -89,9 +90,10 @@ def finetune(
 ) -> None:
     """Train a labelled task from a pretrained encoder; then write its report."""
     from maekit import api
+    from maekit.build.prepare import recipe_with_labels
 
     if dry_run:
-        _plan(api.recipe_with_labels(recipe, set_ or []), from_, runs, device)
+        _plan(recipe_with_labels(recipe, set_ or []), from_, runs, device)
         return
     with _Bar() as bar:
         outcome = api.finetune(
@@ -103,9 +105,9 @@ def finetune(
 @app.command()
 def probe(recipe: RecipeArgument, from_: From, set_: Sets = None, device: Device = None) -> None:
     """A linear model on frozen features, beside one on the raw input and a constant (RECIPE: the labelled task)."""
-    from maekit.studies import probe as probing
+    from maekit.runs.probe import probe_table
 
-    print_table(probing.probe_table(recipe, from_, overrides=set_ or [], device=device))
+    print_table(probe_table(recipe, from_, overrides=set_ or [], device=device))
 
 
 app.command()(study)

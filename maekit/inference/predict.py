@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 import torch
 
-from maekit import api
 from maekit.build import training_stats
+from maekit.build.open_run import open_run
 from maekit.config.data_spec import TIME, DataSpec, Window, load_spec
 from maekit.data.hdf5.recording import Recording, RecordingReader
 from maekit.data.hdf5.safety import open_hdf5
@@ -327,7 +327,7 @@ def _open(run: Path, overrides: Sequence[str]) -> tuple[Experiment, Task, traini
     """A run that estimates something, with what it was trained on; its training data are read only where that is not known."""
     known = training_stats.read(run)
     stated = (known.signal, known.auxiliary) if known else (None, None)
-    experiment, task = api.open_run(run, overrides=overrides, data=known is None, info=stated[0], auxiliary=stated[1])
+    experiment, task = open_run(run, overrides=overrides, data=known is None, info=stated[0], auxiliary=stated[1])
     if not isinstance(task, Classification | Regression | Detection):
         raise UserError(
             "a run that estimates nothing",

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maekit import api
 from maekit.build.experiment import Absent, Experiment, build_experiment_without_data
-from maekit.build.models import make_task
+from maekit.build.models import encoder_of, make_task
+from maekit.build.open_run import open_run
+from maekit.build.prepare import save_run_metadata
 from maekit.build.weights import IMPORTED, INITIALISED, Differences, Weights, check_patches, differences, resampled
 from maekit.config.load import LoadedRecipe, load_recipe
 from maekit.core.autoencoder import Decoder, Encoder
@@ -86,7 +87,7 @@ def import_weights(
     experiment = build_experiment_without_data(loaded, classes, fit=True)
     torch.manual_seed(loaded.recipe.seed)
     task = make_task(experiment)
-    if not isinstance(api.encoder_of(task), Encoder):
+    if not isinstance(encoder_of(task), Encoder):
         raise UserError(
             "weights of other people's code are those of transformers",
             value=loaded.recipe.model.backbone.name,
@@ -111,7 +112,7 @@ def import_weights(
     source = {"file": file.name, "sha256": _sha256(file), "layout": layout, "key": key}
     folder = Run(run)
     with folder.owned():
-        api.save_run_metadata(
+        save_run_metadata(
             folder, experiment, Process(0, 1, torch.device("cpu")), f"{file.name}, SHA-256 {source['sha256']}"
         )
         stated = {**source, "notes": notes, INITIALISED: wrong.missing, "left out": wrong.unexpected}
@@ -151,9 +152,9 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
     if form in ("onnx", "torch_export"):
         from maekit.interop import graph
 
-        experiment, task = api.open_run(run, overrides=overrides, data=False)
+        experiment, task = open_run(run, overrides=overrides, data=False)
         return graph.write(Served(task).eval(), _example(experiment), target, form)
-    experiment, task = api.open_run(run, overrides=overrides, data=False)
+    experiment, task = open_run(run, overrides=overrides, data=False)
     if form == "safetensors":
         return _saved(task.state_dict(), target)
     weights, patchifier = _plain(task, run, form), experiment.adapter.patchifier
@@ -273,7 +274,7 @@ def _plain(task: Task, run: Path, form: str) -> Weights:
         UserError: what the layout has no names for, or what its readers would compute differently.
     """
     reason = ""
-    encoder = api.encoder_of(task)
+    encoder = encoder_of(task)
     if encoder is not None and not isinstance(encoder, Encoder):
         reason = f"an encoder that is a {type(encoder).__name__} and no transformer"
     elif isinstance(task, Pretraining):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from maekit import api, plugins
+from maekit import plugins
 from maekit.build.experiment import LABELLED_TASKS, Experiment
 from maekit.build.models import make_task
+from maekit.build.prepare import RANDOM, prepare_training
 from maekit.config.data_spec import load_spec
 from maekit.config.load import load_recipe
 from maekit.config.options import construct
@@ -96,8 +97,8 @@ def bench(
             torch.manual_seed(loaded.recipe.seed)
             task = make_task(experiment)
         else:
-            start = api.RANDOM if loaded.recipe.task.name in LABELLED_TASKS else None
-            experiment, task = api.prepare_training(loaded, start, Path(scratch))
+            start = RANDOM if loaded.recipe.task.name in LABELLED_TASKS else None
+            experiment, task = prepare_training(loaded, start, Path(scratch))
         training = experiment.some_samples("train", augment=True)
         shape = dry_run.Shape(loaded.recipe, len(training), len(experiment.split["validation"]), process.world_size)
         few = dry_run.some(training)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from maekit import api
 from maekit.build.experiment import Experiment
+from maekit.build.prepare import RANDOM, prepare_training
 from maekit.config.load import load_recipe
 from maekit.data.loading import collate, to_device
 from maekit.data.sampler import BatchSampler, Key
@@ -124,7 +124,7 @@ def plan(
 
     Args:
         loaded: a recipe, for a verb that takes it.
-        start: as for `maekit.api.finetune`; None in pretraining.
+        start: as for `maekit.finetune`; None in pretraining.
         runs: where the run would be written.
         device: as for training; `meta` times nothing.
 
@@ -135,7 +135,7 @@ def plan(
     with TemporaryDirectory() as scratch, init_distributed(name) as process:
         if device == "meta":
             process = Process(process.rank, process.world_size, torch.device("meta"))
-        experiment, task = api.prepare_training(loaded, start, Path(scratch))
+        experiment, task = prepare_training(loaded, start, Path(scratch))
         recipe, training = loaded.recipe, experiment.some_samples("train", augment=True)
         shape = Shape(recipe, len(training), len(experiment.split["validation"]), process.world_size)
         steps = shape.steps
@@ -353,7 +353,7 @@ def study_plans(planned: study.Plan, *, jobs: int = 1, device: str | None = None
     looked_at = list(distinct.values())[:: max(len(distinct) // MOST_TIMED, 1)]
     plans = []
     for some_ in looked_at:
-        start = None if isinstance(some_[0], methods.Pretraining) else api.RANDOM
+        start = None if isinstance(some_[0], methods.Pretraining) else RANDOM
         plans.append(plan(load_recipe(some_[0].recipe, some_[0].named), start, runs=some_[0].runs, device=device))
     pretrainings = sum(isinstance(one, methods.Pretraining) for one in trainings.values())
     folds, seeds = len(planned.rounds[0][0]), len(planned.rounds[0])

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit import api
+from maekit.build.prepare import RANDOM
 from maekit.config.load import load_recipe
 from maekit.errors import UserError, nearest
 from maekit.report.content import Table
+from maekit.runs.evaluate import evaluate
 from maekit.training.run import Run
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ def compare(
     for metric, path in given.items():
         if path is not None and metric not in downstream:
             raise UserError(
-                f"the reference of this run has no {metric!r} to compare with", location=f"--{metric}", value=str(path),
+                f"the reference of this run has no {metric!r} to compare with",
+                location=f"--{metric}",
+                value=str(path),
                 expected=", ".join(f"--{m}" for m in downstream) or "no option of this kind for this run",
             )
     own = _measured(run, recipe, split, overrides, device)
@@ -106,8 +109,16 @@ def compare(
         best = found.best.get(name)
         verdict, worse = _verdict(metric, ours - stated, tolerance)
         met &= not worse
-        rows.append([metric, _number(ours), "" if best is None else _number(best), _with(stated, tolerance),
-                     f"{ours - stated:+.4f}", verdict])
+        rows.append(
+            [
+                metric,
+                _number(ours),
+                "" if best is None else _number(best),
+                _with(stated, tolerance),
+                f"{ours - stated:+.4f}",
+                verdict,
+            ]
+        )
     missing = [metric for metric in downstream if given[metric] is None]
     if missing:
         ways = " ".join(f"--{metric} RUN" for metric in missing)
@@ -129,7 +140,9 @@ def _recipe(run: Path) -> Recipe:
     if not stated.is_file():
         near = [path.parent.name for path in run.parent.glob("*/recipe.yaml")] if run.parent.is_dir() else []
         raise UserError(
-            "no run here", location=str(run), expected="the folder of a run, with recipe.yaml and metrics.jsonl",
+            "no run here",
+            location=str(run),
+            expected="the folder of a run, with recipe.yaml and metrics.jsonl",
             hint=nearest(run.name, near) or "Runs stand below --runs (default `runs`), by the recipe's name.",
         )
     return load_recipe(stated).recipe
@@ -144,7 +157,9 @@ def _reference(recipe: Recipe, run: Path) -> tuple[Reference, str, dict[str, str
         return only, f"{reference.source} (of the pretraining it started from, {start})", {metric: OF_A_LABELLED_RUN}
     if recipe.reference is None:
         raise UserError(
-            "its recipe names no reference", location=str(run / "recipe.yaml"), value=recipe.name,
+            "its recipe names no reference",
+            location=str(run / "recipe.yaml"),
+            value=recipe.name,
             expected="`reference: {metrics: {accuracy: 0.85}, tolerance: {accuracy: 0.002}, source: ...}`",
             hint="A reference belongs to one recipe and is not taken over with `extends`.",
         )
@@ -167,7 +182,7 @@ def _start(run: Path) -> Path | None:
         start = json.loads((run / "environment.json").read_text()).get("started from")
     except (OSError, ValueError):
         return None
-    if not isinstance(start, str) or start == api.RANDOM:
+    if not isinstance(start, str) or start == RANDOM:
         return None
     path = Path(start)
     return path.parents[1] if path.parent.name == "checkpoints" else path
@@ -177,8 +192,10 @@ def _gives(metric: str, run: Path, recipe: Recipe) -> None:
     tune = recipe.task.options.get("tune", "full")
     if recipe.task.name != "classification" or tune not in DOWNSTREAM[metric]:
         raise UserError(
-            "not the kind of run that this option takes", location=f"--{metric}",
-            value=f"{run}: task {recipe.task.name}" + (f", tune {tune}" if recipe.task.name == "classification" else ""),
+            "not the kind of run that this option takes",
+            location=f"--{metric}",
+            value=f"{run}: task {recipe.task.name}"
+            + (f", tune {tune}" if recipe.task.name == "classification" else ""),
             expected="a classification with tune " + " or ".join(DOWNSTREAM[metric]),
         )
 
@@ -188,12 +205,15 @@ def _measured(run: Path, recipe: Recipe, split: str | None, overrides: Sequence[
     epochs = max((float(row["epoch"]) for row in rows), default=0.0)
     validations = [row for row in rows if row["kind"] == "validation"]
     names = {name for row in validations for name, value in row.items() if isinstance(value, float)} - {"epoch"}
-    best = {
-        name: (min if _lower(name) else max)(row[name] for row in validations if name in row) for name in names
-    }
+    best = {name: (min if _lower(name) else max)(row[name] for row in validations if name in row) for name in names}
     if split is not None:
-        return _Measured(api.evaluate(run, side=split, overrides=overrides, device=device), best,
-                         f"evaluated on the {split} split; best: of all validations", epochs, recipe.schedule.epochs)
+        return _Measured(
+            evaluate(run, side=split, overrides=overrides, device=device),
+            best,
+            f"evaluated on the {split} split; best: of all validations",
+            epochs,
+            recipe.schedule.epochs,
+        )
     last = {name: validations[-1][name] for name in names if name in validations[-1]} if validations else {}
     where = "the last validation; best: of all validations" if validations else "nothing was validated"
     return _Measured(last, best, where, epochs, recipe.schedule.epochs)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from maekit.build.experiment import Experiment
+from maekit.build.open_run import open_run
 from maekit.build.weights import require_decoder
 from maekit.data.loading import collate
 from maekit.data.sampler import Key
@@ -20,7 +21,6 @@ from maekit.report import figures
 from maekit.report.content import Picture
 from maekit.tasks.joint import JointPretraining
 from maekit.tasks.pretraining import Pretraining
-from maekit.api import open_run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,8 +85,17 @@ def reconstruct_samples(
         off = [float(np.abs(one - original)[removed].mean()) for one in (whole, guessed)]
         scored = rows["scored"][i].clamp(min=1)
         losses = {name: (rows[name][i] / scored).item() for name in ("loss", "loss_mean_patch")}
-        found.append(Reconstructed(experiment.source[int(samples.indices[index])].location, original, masked, whole, **losses,
-                                   off=off[0], off_interpolation=off[1]))
+        found.append(
+            Reconstructed(
+                experiment.source[int(samples.indices[index])].location,
+                original,
+                masked,
+                whole,
+                **losses,
+                off=off[0],
+                off_interpolation=off[1],
+            )
+        )
     return found
 
 
@@ -100,8 +109,10 @@ def turn_back(task: Pretraining, patches: Tensor, pred: Tensor, visible: Tensor,
     own = target.statistics(patches)
     if own is None:
         raise UserError(
-            "predictions of this target cannot be turned back into a sample", location="model.target",
-            value=type(target).__name__, expected="a run with the target raw, patch_norm or pca",
+            "predictions of this target cannot be turned back into a sample",
+            location="model.target",
+            value=type(target).__name__,
+            expected="a run with the target raw, patch_norm or pca",
             hint="Its losses are in the report, beside predictors without learning.",
         )
     pred = target.as_patches(pred)
@@ -135,7 +146,9 @@ def explain(task: Pretraining, statistics: Statistics) -> str:
     return EXPLANATION["raw" if isinstance(target, RawTarget) else statistics]
 
 
-def pictures(experiment: Experiment, task: Pretraining, count: int, statistics: Statistics = "neighbours") -> list[Picture]:
+def pictures(
+    experiment: Experiment, task: Pretraining, count: int, statistics: Statistics = "neighbours"
+) -> list[Picture]:
     """A figure for each sample: original, what the model saw, reconstruction."""
     unit = experiment.adapter.unit.split(" re ")[0]  # a difference of levels has no reference
     alone = " The model saw this signal alone, and none of those beside it." if experiment.auxiliary else ""
@@ -169,10 +182,16 @@ def reconstruct(
         )
     experiment, task = open_run(run, overrides=overrides)
     if not isinstance(task, Pretraining):
-        raise UserError("not a pretraining run", location=str(run), value=experiment.recipe.task.name, expected="pretraining")
+        raise UserError(
+            "not a pretraining run", location=str(run), value=experiment.recipe.task.name, expected="pretraining"
+        )
     if isinstance(task, JointPretraining) and (why := undrawable(task)):
-        raise UserError(why, location=str(run), expected="a run with `task.masked` above 0",
-                        hint="Its report says how often the signals of a moment are told from those of others.")
+        raise UserError(
+            why,
+            location=str(run),
+            expected="a run with `task.masked` above 0",
+            hint="Its report says how often the signals of a moment are told from those of others.",
+        )
     paths = [output / f"reconstruction_{i}.svg" for i in range(count)]
     require_decoder(run)
     there = [str(path) for path in paths if path.exists()]

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from maekit.runs import report_objects
-from maekit import api
 from maekit.build.experiment import Experiment
+from maekit.build.open_run import open_run
 from maekit.build.weights import lacks_decoder
-from maekit.runs.compare import comparison_or_none
-from maekit.runs.reconstruct import pictures, undrawable
 from maekit.report import figures
 from maekit.report.content import Content, Picture, Table
 from maekit.report.html import write_report
-from maekit.studies import probe
+from maekit.runs import baselines, report_objects
+from maekit.runs.compare import comparison_or_none
+from maekit.runs.evaluate import predictions
+from maekit.runs.reconstruct import pictures, undrawable
 from maekit.tasks.detection import Detection
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.tokenizing import Tokenizing
@@ -39,7 +39,7 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
     Raises:
         UserError: no run there.
     """
-    experiment, task = api.open_run(run, overrides=overrides)
+    experiment, task = open_run(run, overrides=overrides)
     rows = Run(run).rows()
     shown: list[Picture] = []
     tables = list(extra)
@@ -64,10 +64,14 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
     if (comparison := comparison_or_none(run)) is not None:
         tables.append(comparison)
     content = Content(
-        title=experiment.recipe.name, verdict=verdict, good=good, curves=figures.curves(rows),
+        title=experiment.recipe.name,
+        verdict=verdict,
+        good=good,
+        curves=figures.curves(rows),
         pictures_title="Reconstructions" if isinstance(task, Pretraining) else "Predictions",
         pictures=shown,
-        tables=tables, recipe=(run / "recipe.yaml").read_text(),
+        tables=tables,
+        recipe=(run / "recipe.yaml").read_text(),
         environment=json.loads((run / "environment.json").read_text()),
     )
     return write_report(content, run / "report.html")
@@ -117,15 +121,15 @@ def _labelled(
     side = "test" if len(experiment.split["test"]) else "validation"
     if not len(experiment.split[side]):
         return "There is no test or validation split to judge this run by.", None, tables, []
-    metrics, found = api.predictions(run, side=side, overrides=overrides, device=device, alone=True)
+    metrics, found = predictions(run, side=side, overrides=overrides, device=device, alone=True)
     output, label = found["output"], found["label"]
-    wanted = probe.shown_metrics(experiment)
+    wanted = baselines.shown_metrics(experiment)
     rows: list[list[Any]] = [["this run", *(metrics[name] for name in wanted)]]
     truth = experiment.labels[experiment.split[side]]
     best: dict[str, float] = {}
     if side == "test":
-        for name, values in probe.without_learning(experiment).items():
-            score = probe.score(experiment, values, truth)
+        for name, values in baselines.without_learning(experiment).items():
+            score = baselines.score(experiment, values, truth)
             rows.append([name, *(score[metric] for metric in wanted)])
             best[name] = score[wanted[0]]
     unit = experiment.spec.label.unit if experiment.spec.label else ""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit import api
 from maekit.config.data_spec import TIME
 from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.hdf5.source import HDF5Windows
@@ -17,6 +16,7 @@ from maekit.metrics.average_precision import THRESHOLDS, by_class, curve_of
 from maekit.metrics.similarity import LocationSimilarity
 from maekit.report.content import Picture, Table
 from maekit.report.detection_figures import precision_recall
+from maekit.runs.evaluate import predictions
 from maekit.tasks.detection import present
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def of_detection(
     side = "test" if len(experiment.split["test"]) else "validation"
     if not len(experiment.split[side]):
         return "There is no test or validation split to judge this run by.", [], []
-    metrics, rows = api.predictions(run, side=side, overrides=overrides, device=device, alone=True)
+    metrics, rows = predictions(run, side=side, overrides=overrides, device=device, alone=True)
     matched = task.matched(rows["detections"], rows["objects"])
     known = int(matched.truth.sum())
     if not known:
@@ -84,9 +84,7 @@ def _table(task: Detection, found: Matches, metrics: dict[str, float], score: fl
     names = ["", "objects", "AP", "AP50", "AR", f"precision from {score:.2f}", f"recall from {score:.2f}"]
     similarity = "overlap of boxes"
     if isinstance(task.similarity, LocationSimilarity):
-        similarity = "location similarity, kappa " + ", ".join(
-            f"{value:g}" for value in task.similarity.kappa.tolist()
-        )
+        similarity = "location similarity, kappa " + ", ".join(f"{value:g}" for value in task.similarity.kappa.tolist())
     note = (
         f"{samples} samples of groups never trained on. AP and AR: means over likeness 0.5 to 0.9 ({similarity}), AP50 at 0.5. Last columns, at "
         f"likeness 0.5: with all detections of a score of {score:.2f} or more, at which the two are best together on this very split."
@@ -94,7 +92,9 @@ def _table(task: Detection, found: Matches, metrics: dict[str, float], score: fl
     return Table(f"Objects found on the {side} split", names, rows, note)
 
 
-def _samples(experiment: Experiment, task: Detection, rows: dict[str, NDArray[Any]], score: float, side: str) -> list[Picture]:
+def _samples(
+    experiment: Experiment, task: Detection, rows: dict[str, NDArray[Any]], score: float, side: str
+) -> list[Picture]:
     """Some that have objects, evenly spread."""
     found, objects = present(rows["detections"]), present(rows["objects"])
     some = np.flatnonzero([len(true) > 0 for true in objects])

@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from maekit import api
 from maekit.build import training_stats
 from maekit.build.experiment import Experiment, build_experiment
 from maekit.build.models import object_similarity
+from maekit.build.open_run import open_run
+from maekit.build.prepare import RANDOM, random_task
 from maekit.config.load import load_recipe
-from maekit.studies import detection_baselines, probe
+from maekit.runs import baselines, probe
+from maekit.runs.evaluate import predictions
+from maekit.runs.train import finetune, pretrain
+from maekit.studies import detection_baselines
 from maekit.tasks.detection import present
 
 Array = Any
@@ -42,7 +46,7 @@ class Pretraining(Training):
     """A pretraining run; the result says where it is."""
 
     def __call__(self) -> Result:
-        outcome = api.pretrain(self.recipe, overrides=self.named, runs=self.runs, device=self.device)
+        outcome = pretrain(self.recipe, overrides=self.named, runs=self.runs, device=self.device)
         return {"run": self.run, "metrics": outcome.metrics}
 
 
@@ -53,9 +57,9 @@ class Tuning(Training):
     arm: str
 
     def __call__(self, base: Result | None = None) -> Result:
-        start = api.RANDOM if base is None else self.runs / base["run"]
-        run = api.finetune(self.recipe, start, overrides=self.named, runs=self.runs, device=self.device).folder
-        _, rows = api.predictions(run, device=self.device)
+        start = RANDOM if base is None else self.runs / base["run"]
+        run = finetune(self.recipe, start, overrides=self.named, runs=self.runs, device=self.device).folder
+        _, rows = predictions(run, device=self.device)
         if "detections" in rows:
             experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
             return _result(experiment, rows["index"], {self.arm: present(rows["detections"])})
@@ -84,9 +88,9 @@ class Probing:
     def __call__(self, base: Result | None = None) -> Result:
         experiment = build_experiment(load_recipe(self.recipe, self.overrides))
         if base is None:
-            _, task = api.random_task(self.pretraining, overrides=self.pretraining_overrides)
+            _, task = random_task(self.pretraining, overrides=self.pretraining_overrides)
         else:
-            _, task = api.open_run(self.runs / base["run"])
+            _, task = open_run(self.runs / base["run"])
         features = probe.embed(experiment, task, self.device)
         predicted, indices = probe.probe(experiment, features)
         near, _ = probe.neighbours(experiment, features)
@@ -122,7 +126,7 @@ class Constant:
             found = _result(experiment, test, {"constant (where objects were in training)": always})
             return found | {"pace": None}
         pace = training_stats.pace_of(experiment)
-        found = _result(experiment, experiment.split["test"], dict([probe.constant(experiment)]))
+        found = _result(experiment, experiment.split["test"], dict([baselines.constant(experiment)]))
         return found | {"pace": None if pace is None else asdict(pace)}
 
 
@@ -143,7 +147,7 @@ class Estimators:
             }
             return _result(experiment, experiment.split["test"], told)
         estimators = {} if experiment.source.classes else experiment.adapter.estimators()
-        found = {name: probe.estimates(experiment, estimate) for name, estimate in estimators.items()}
+        found = {name: baselines.estimates(experiment, estimate) for name, estimate in estimators.items()}
         return _result(experiment, experiment.split["test"], found)
 
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit import api
 from maekit.build.experiment import LABELLED_TASKS, Experiment, build_experiment
 from maekit.build.models import reads_patches
+from maekit.build.prepare import identity, recipe_with_labels, recipe_without_labels
 from maekit.config.data_spec import Folds, load_spec
 from maekit.config.load import find_recipe, load_recipe
 from maekit.config.merge import names_file
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from maekit.config.sweep import Point
 
 SAMPLES = ("seed", "adapter", "data", "data files")
-"""What decides samples, labels and split, of what `maekit.api.identity` gives."""
+"""What decides samples, labels and split, of what `maekit.identity` gives."""
 
 
 class PointPlan:
@@ -108,7 +108,7 @@ class PointPlan:
         # Estimators learn nothing: neither the seed nor what labels there are to train on changes what they say.
         every = (*labelled, "seed=0", "data.label_fraction=1", "data.labelled_groups=null")
         own, all_of = (self._identity(load_recipe(self.recipe, one), labels=True) for one in (labelled, every))
-        pretraining = api.recipe_without_labels(self.base, unlabelled)
+        pretraining = recipe_without_labels(self.base, unlabelled)
         theirs = self._identity(pretraining, labels=False)
         samples, same = ({name: found[name] for name in SAMPLES} for found in (own, all_of))
         weights = {name: theirs[name] for name in SAMPLES} | {
@@ -230,7 +230,7 @@ class PointPlan:
     def _beside(self, other: str, labelled: Sequence[str], add: Callable[..., Job]) -> Job:
         """Another recipe from scratch, on the very samples of this one."""
         path, mine = find_recipe(other), load_recipe(self.recipe, labelled)
-        theirs = api.recipe_with_labels(path)
+        theirs = recipe_with_labels(path)
         same = theirs.recipe.adapter.name == mine.recipe.adapter.name
         data = mine.recipe.data.model_dump(mode="json", exclude_none=True)
         if names_file(data["spec"]):
@@ -247,7 +247,7 @@ class PointPlan:
         return add("compare", key, self.to_samples, tuning)
 
     def _identity(self, loaded: LoadedRecipe, *, labels: bool) -> dict[str, Any]:
-        return api.identity(loaded.recipe, self.opened(loaded, labels=labels)[1])
+        return identity(loaded.recipe, self.opened(loaded, labels=labels)[1])
 
     def _split(self, fold: int) -> dict[str, Any]:
         assert self.split is not None

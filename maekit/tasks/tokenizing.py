@@ -29,11 +29,11 @@ class Tokenizing(Task):
         super().__init__()
         self.front = front
         self.tokenizer = FiniteScalarTokenizer(
-            front.patchifier,
+            front.patchifier,  # type: ignore[arg-type]
             levels=levels,
             width=width,
             depth=depth,
-            heads=heads,  # type: ignore[arg-type]
+            heads=heads,
         )
 
     def forward(self, batch: Batch) -> Tensor:

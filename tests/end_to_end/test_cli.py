@@ -19,11 +19,12 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from maekit import api
 from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.errors import UserError
+from maekit.runs.evaluate import evaluate
 from maekit.runs.report import report
+from maekit.runs.train import finetune, pretrain
 from maekit.studies import study
 from maekit.studies.page import terminal_tables
 
@@ -125,11 +126,11 @@ def test_a_whole_life(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_frozen_means_frozen(tiny: Path, tmp_path: Path) -> None:
-    base = api.pretrain(tiny, runs=tmp_path).folder
+    base = pretrain(tiny, runs=tmp_path).folder
     before = read_weights(base)
     for tune, blocks in (("frozen", 0), ("partial", 1), ("full", 2)):
         task = f"task={{name: regression, tune: {tune}, tuned_blocks: 1, head_std: 0.02}}"
-        after = read_weights(api.finetune(tiny, base, runs=tmp_path, overrides=[task, f"name={tune}"]).folder)
+        after = read_weights(finetune(tiny, base, runs=tmp_path, overrides=[task, f"name={tune}"]).folder)
         changed = {
             int(name.split(".")[2])
             for name in after
@@ -140,9 +141,9 @@ def test_frozen_means_frozen(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_weights_that_do_not_fit(tiny: Path, tmp_path: Path) -> None:
-    base = api.pretrain(tiny, runs=tmp_path).folder
+    base = pretrain(tiny, runs=tmp_path).folder
     with pytest.raises(UserError, match=r"of another shape.*expected weights of this very model"):
-        api.finetune(tiny, base, runs=tmp_path, overrides=[*LABELLED, "model.encoder.width=32"])
+        finetune(tiny, base, runs=tmp_path, overrides=[*LABELLED, "model.encoder.width=32"])
     stated = (base / "recipe.yaml").read_text()
     (base / "recipe.yaml").write_text(
         stated.replace("name: heart_rate", "name: spectrogram")
@@ -150,14 +151,14 @@ def test_weights_that_do_not_fit(tiny: Path, tmp_path: Path) -> None:
         .replace("rate_hz: 10", "hop: 3")
     )
     with pytest.raises(UserError, match="weights of another modality"):
-        api.finetune(tiny, base, runs=tmp_path, overrides=LABELLED)
+        finetune(tiny, base, runs=tmp_path, overrides=LABELLED)
     for name, content in {"a.pth": pickle.dumps({"a": 1}), "b.bin": b"PK\x03\x04rest"}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match="a pickle"):
-            api.finetune(tiny, tmp_path / name, runs=tmp_path, overrides=LABELLED)
+            finetune(tiny, tmp_path / name, runs=tmp_path, overrides=LABELLED)
     save_file({"encoder.cls_token": torch.zeros(1, 1, 16)}, tmp_path / "part.safetensors")
     with pytest.raises(UserError, match="missing"):
-        api.finetune(tiny, tmp_path / "part.safetensors", runs=tmp_path, overrides=LABELLED)
+        finetune(tiny, tmp_path / "part.safetensors", runs=tmp_path, overrides=LABELLED)
     assert not (tmp_path / "tuned/checkpoints").exists()
 
 
@@ -203,7 +204,7 @@ task: classification
 schedule: {{epochs: 2}}
 training: {{batch_size: 8}}
 """)
-    run = api.finetune(tmp_path / "recipe.yaml", "random", runs=tmp_path / "runs").folder
+    run = finetune(tmp_path / "recipe.yaml", "random", runs=tmp_path / "runs").folder
     page = report(run).read_text()
     assert "<script>" not in page
     assert page.count("&lt;script&gt;alert(1)") >= 1
@@ -264,8 +265,8 @@ def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
 
 
 def test_evaluation_is_deterministic_and_ignores_augmentation(tiny: Path, tmp_path: Path) -> None:
-    run = api.pretrain(tiny, runs=tmp_path, overrides=["adapter.gain_jitter=0.5"]).folder
-    assert api.evaluate(run) == api.evaluate(run)
+    run = pretrain(tiny, runs=tmp_path, overrides=["adapter.gain_jitter=0.5"]).folder
+    assert evaluate(run) == evaluate(run)
     assert load_recipe(run / "recipe.yaml").recipe.name == "tiny"
 
 

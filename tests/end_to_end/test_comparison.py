@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from maekit import api
 from maekit.config.load import list_recipes, load_recipe
 from maekit.errors import UserError
 from maekit.runs.compare import compare
 from maekit.runs.report import report
+from maekit.runs.train import finetune, pretrain
 
 RECIPE = """\
 name: {name}
@@ -156,8 +156,8 @@ def test_a_reference_is_of_one_recipe_alone(tmp_path: Path) -> None:
 
 def test_a_real_run_from_the_command_line(tiny: Path, tmp_path: Path) -> None:
     tiny.write_text(tiny.read_text() + "reference: {metrics: {loss: 1.0}, tolerance: {loss: 5.0}, source: a guess}\n")
-    base = api.pretrain(tiny, runs=tmp_path).folder
-    tuned = api.finetune(
+    base = pretrain(tiny, runs=tmp_path).folder
+    tuned = finetune(
         tiny,
         base,
         runs=tmp_path,

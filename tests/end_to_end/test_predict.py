@@ -19,7 +19,6 @@ from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api
 from maekit.adapters.heart import quality
 from maekit.build import training_stats
 from maekit.config.data_spec import DataSpec
@@ -29,6 +28,8 @@ from maekit.data.stream import stream
 from maekit.errors import UserError
 from maekit.inference.predict import followed, predict, smoothed
 from maekit.inference.writers import Estimate, Output
+from maekit.runs.evaluate import predictions
+from maekit.runs.train import finetune
 from maekit.studies.scoring import followed as followed_in_study
 from maekit.tasks.regression import Regression
 from maekit.tracking import Tracker
@@ -51,7 +52,7 @@ def run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     recipe = folder / "tiny.yaml"
     recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression}\n")
-    return api.finetune(recipe, "random", runs=folder).folder
+    return finetune(recipe, "random", runs=folder).folder
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def sure(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sure")
     recipe = folder / "tiny.yaml"
     recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression, bins: 30}\n")
-    return api.finetune(recipe, "random", runs=folder, overrides=["optimizer.base_lr=0.05", "schedule.epochs=6"]).folder
+    return finetune(recipe, "random", runs=folder, overrides=["optimizer.base_lr=0.05", "schedule.epochs=6"]).folder
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -87,7 +88,7 @@ def record(path: Path, values: np.ndarray, rate_hz: float, name: str = "person_0
 def test_equals_evaluation(run: Path, cohort: Path, tmp_path: Path) -> None:
     """The same windows, one stream and one by one, with labels and without, give the same numbers."""
     found = predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_001", hop_s=5, gate=False)
-    _, wanted = api.predictions(run, side="test")
+    _, wanted = predictions(run, side="test")
     rows = read(found.location)
     assert found.windows == len(rows) == len(wanted["output"]) == 5
     np.testing.assert_allclose([float(row["bpm"]) for row in rows], wanted["output"], rtol=1e-5)
@@ -233,7 +234,7 @@ def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Pa
     known = training_stats.read(sure)
     assert known is not None
     assert known.pace is not None
-    _, rows = api.predictions(sure, side="test")
+    _, rows = predictions(sure, side="test")
     count = len(rows["output"])
     result = {
         "arms": {"net": rows["output"].tolist()},
@@ -430,9 +431,9 @@ def test_classes_have_names_and_probabilities(tmp_path: Path) -> None:
             "ROOT", str(tmp_path)
         )
     )
-    folder = api.finetune(tmp_path / "recipe.yaml", "random", runs=tmp_path / "runs").folder
+    folder = finetune(tmp_path / "recipe.yaml", "random", runs=tmp_path / "runs").folder
     found = predict(folder, tmp_path / "d.h5", tmp_path / "out.csv", hop_s=5, gate=False)
-    _, wanted = api.predictions(folder, side="validation")
+    _, wanted = predictions(folder, side="validation")
     probabilities = torch.from_numpy(wanted["output"][10:]).softmax(1)
     rows = read(found.location)
     assert [row["class"] for row in rows] == [("calm", "busy")[i] for i in probabilities.argmax(1)]

@@ -18,7 +18,6 @@ import pytest
 from blobs import DETECTION, PICTURE, SPEC, write
 from PIL import Image
 
-from maekit import api
 from maekit.adapters.radar.drawing import draw_maps, drawn_at
 from maekit.build import training_stats
 from maekit.data.sample import Axis
@@ -26,7 +25,9 @@ from maekit.data.stream import stream
 from maekit.errors import UserError
 from maekit.inference.objects import Found
 from maekit.inference.predict import predict
+from maekit.runs.evaluate import predictions
 from maekit.runs.report import report
+from maekit.runs.train import finetune
 from maekit.training.stopping import StoppedError
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(recipe: Path) -> Path:
     overrides = [DETECTION, "name=found", *SHORT]
-    return api.finetune(recipe, "random", overrides=overrides, runs=recipe.parent / "runs").folder
+    return finetune(recipe, "random", overrides=overrides, runs=recipe.parent / "runs").folder
 
 
 @pytest.fixture(scope="module")
 def together(recipe: Path) -> Path:
     """A run that also reads a picture."""
     overrides = [DETECTION, f"auxiliary={{picture: {PICTURE}}}", "name=together", *SHORT]
-    return api.finetune(recipe, "random", overrides=overrides, runs=recipe.parent / "runs").folder
+    return finetune(recipe, "random", overrides=overrides, runs=recipe.parent / "runs").folder
 
 
 def found(run: Path, recipe: Path, to: Path, *, drawn: bool = False, **options: Any) -> Found:
@@ -84,7 +85,7 @@ def frames(to: Path) -> list[dict[str, Any]]:
 
 
 def same_as_evaluation(run: Path, told: list[dict[str, Any]]) -> None:
-    _, rows = api.predictions(run, side="test")
+    _, rows = predictions(run, side="test")
     assert len(told) == len(rows["detections"]) == FRAMES
     assert sum(len(frame["detections"]) for frame in told) > FRAMES
     for frame, wanted in zip(told, rows["detections"].astype(float), strict=True):
@@ -172,11 +173,11 @@ def test_clips_are_looked_at_in_every_frame(recipe: Path, tmp_path: Path) -> Non
         "name=clips",
         *SHORT,
     ]
-    run = api.finetune(recipe, "random", overrides=overrides, runs=tmp_path).folder
+    run = finetune(recipe, "random", overrides=overrides, runs=tmp_path).folder
     found(run, recipe, tmp_path / "out.json")
     told = frames(tmp_path / "out.json")
     assert [frame["frame"] for frame in told] == list(range(2, FRAMES))
-    _, rows = api.predictions(run, side="test")
+    _, rows = predictions(run, side="test")
     for frame, wanted in zip(told[::3], rows["detections"], strict=True):
         score = [one["score"] for one in frame["detections"]]
         np.testing.assert_allclose(score, wanted[np.isfinite(wanted[:, -1]), -1], rtol=1e-3)
@@ -233,7 +234,7 @@ def test_memory_does_not_grow(run: Path, recipe: Path, tmp_path: Path) -> None:
 
 def test_boxes_have_extents_with_units(recipe: Path, tmp_path: Path) -> None:
     overrides = ["task={name: detection, boxes: true}", "name=boxes", *SHORT]
-    run = api.finetune(recipe, "random", overrides=overrides, runs=tmp_path).folder
+    run = finetune(recipe, "random", overrides=overrides, runs=tmp_path).folder
     found(run, recipe, tmp_path / "out.csv", score_threshold=0)
     with (tmp_path / "out.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -314,7 +315,7 @@ def test_report_of_a_detection_run(run: Path) -> None:
         "camera",
     ):
         assert word in page, word
-    metrics, _ = api.predictions(run, side="test")
+    metrics, _ = predictions(run, side="test")
     assert f"AP {metrics['ap']:.3f} on the test split" in page
 
 

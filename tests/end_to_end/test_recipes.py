@@ -13,7 +13,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api, plugins
+from maekit import plugins
 from maekit.build.experiment import Experiment, auxiliary_adapters
 from maekit.build.models import fit_target, make_task
 from maekit.config.data_spec import Split, load_spec
@@ -27,6 +27,7 @@ from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.loading import collate
 from maekit.data.sampler import Key
 from maekit.errors import UserError
+from maekit.runs.train import finetune, pretrain
 from maekit.tasks.pretraining import Pretraining
 
 GOOD = """\
@@ -343,7 +344,7 @@ def test_options_are_checked_where_they_stand(tiny: Path, tmp_path: Path) -> Non
         "training.batch_size=4000": "do not fill one step",
     }
     for override, message in cases.items():
-        verb = api.pretrain if "task" not in override else lambda *a, **k: api.finetune(a[0], "random", **k)
+        verb = pretrain if "task" not in override else lambda *a, **k: finetune(a[0], "random", **k)
         with pytest.raises(UserError, match=message):
             verb(tiny, runs=tmp_path / "runs", overrides=[override])
     assert not list((tmp_path / "runs").rglob("*.safetensors"))

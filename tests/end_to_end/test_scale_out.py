@@ -15,8 +15,9 @@ import torch
 import torch.distributed as dist
 from processes import forked
 
-from maekit import api
 from maekit.errors import UserError
+from maekit.runs.evaluate import evaluate
+from maekit.runs.train import finetune, pretrain
 from maekit.tasks.shared_norm import SharedBatchNorm
 from maekit.training import checkpoint
 from maekit.training.run import Run
@@ -58,7 +59,7 @@ def sets(*overrides: str) -> list[str]:
 @pytest.fixture
 def one(tiny: Path, tmp_path: Path) -> Path:
     """Ten steps on one process."""
-    return api.pretrain(tiny, runs=tmp_path / "one", overrides=STILL).folder
+    return pretrain(tiny, runs=tmp_path / "one", overrides=STILL).folder
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def one(tiny: Path, tmp_path: Path) -> Path:
 )
 def test_many_processes_equal_one(tiny: Path, tmp_path: Path, one: Path, processes: int, options: list[str]) -> None:
     """Same samples, same masks: losses agree to 1e-4, which float32 sums in another order explain."""
-    assert not any(forked(processes, partial(api.pretrain, tiny, runs=tmp_path / "many", overrides=[*STILL, *options])))
+    assert not any(forked(processes, partial(pretrain, tiny, runs=tmp_path / "many", overrides=[*STILL, *options])))
     many = tmp_path / "many/tiny"
     assert rows(many, name="step") == rows(one, name="step")
     assert rows(many) == pytest.approx(rows(one), rel=1e-4)
@@ -87,7 +88,7 @@ def test_many_processes_equal_one(tiny: Path, tmp_path: Path, one: Path, process
     assert rows(many, "validation", trivial) == pytest.approx(rows(one, "validation", trivial), rel=1e-4)
     # What many processes saved opens in one.
     if "training.ema=0.9" not in options:
-        assert api.evaluate(many)["loss"] == pytest.approx(api.evaluate(one)["loss"], rel=1e-3)
+        assert evaluate(many)["loss"] == pytest.approx(evaluate(one)["loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +103,8 @@ def test_many_processes_equal_one(tiny: Path, tmp_path: Path, one: Path, process
 def test_every_parameter_that_trains_has_a_gradient(tiny: Path, tmp_path: Path, options: list[str]) -> None:
     """DistributedDataParallel waits for each; and the options of pretraining too are the same on two processes."""
     options = [*STILL, "schedule.epochs=1", *options]
-    alone = api.pretrain(tiny, runs=tmp_path / "one", overrides=options).folder
-    assert not any(forked(2, partial(api.pretrain, tiny, runs=tmp_path / "two", overrides=options)))
+    alone = pretrain(tiny, runs=tmp_path / "one", overrides=options).folder
+    assert not any(forked(2, partial(pretrain, tiny, runs=tmp_path / "two", overrides=options)))
     assert rows(tmp_path / "two/tiny") == pytest.approx(rows(alone), rel=1e-4)
 
 
@@ -122,9 +123,9 @@ def test_every_parameter_that_trains_has_a_gradient(tiny: Path, tmp_path: Path, 
 def test_fine_tuning_on_two_processes(tiny: Path, tmp_path: Path, one: Path, task: list[str], parallel: str) -> None:
     """Statistics of a probe, LARS, half a block, layer decay and clipping: as on one process, evaluation included."""
     options = [*STILL, *task, "schedule.warmup_epochs=0"]
-    alone = api.finetune(tiny, one, runs=tmp_path / "alone", overrides=options).folder
+    alone = finetune(tiny, one, runs=tmp_path / "alone", overrides=options).folder
     spread = [*options, f"training.parallel={parallel}"]
-    assert not any(forked(2, partial(api.finetune, tiny, one, runs=tmp_path / "two", overrides=spread)))
+    assert not any(forked(2, partial(finetune, tiny, one, runs=tmp_path / "two", overrides=spread)))
     assert rows(tmp_path / "two/tiny") == pytest.approx(rows(alone), rel=1e-3)
     mae = rows(alone, "validation", "mae")
     assert mae[0] != mae[-1]
@@ -143,10 +144,10 @@ def test_a_run_goes_on_at_another_world_size(tiny: Path, tmp_path: Path, one: Pa
                 location = folder / f"checkpoints/step-{later:09d}"
                 location.rename(tmp_path / f"{step}-{later}")
 
-    api.pretrain(tiny, runs=tmp_path / "parts", overrides=keep)
+    pretrain(tiny, runs=tmp_path / "parts", overrides=keep)
     for processes, reached in ((4, 3), (2, 6), (1, 9)):
         until(reached)
-        assert not any(forked(processes, partial(api.pretrain, tiny, runs=tmp_path / "parts", overrides=keep)))
+        assert not any(forked(processes, partial(pretrain, tiny, runs=tmp_path / "parts", overrides=keep)))
         assert checkpoint.steps(folder / "checkpoints")[-1] == 10
     assert rows(folder) == pytest.approx(rows(one), rel=1e-4)
 
@@ -170,7 +171,7 @@ training: {{batch_size: 32, micro_batch: 8, ema: 0.9}}
     said = torchrun(2, "finetune", str(recipe), "--from", "random", "--runs", str(tmp_path / "runs"))
     assert said.count("validation epoch 2.00") == 1
     assert "Metrics on the test split" in (tmp_path / "runs/fine/report.html").read_text()
-    metrics = api.evaluate(tmp_path / "runs/fine", side="validation")
+    metrics = evaluate(tmp_path / "runs/fine", side="validation")
     assert metrics["accuracy"] == pytest.approx(rows(tmp_path / "runs/fine", "validation", "accuracy")[-1])
 
 
@@ -182,20 +183,20 @@ def test_one_signal_stops_all_at_one_step(tiny: Path, tmp_path: Path, one: Path)
             if progress.step == 4 and os.environ["RANK"] == "1":  # type: ignore[attr-defined]
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        api.pretrain(tiny, runs=tmp_path, overrides=STILL, watch=stop)
+        pretrain(tiny, runs=tmp_path, overrides=STILL, watch=stop)
 
     assert forked(2, train) == [143, 143]
     assert checkpoint.steps(tmp_path / "tiny/checkpoints")[-1] == 5
-    api.pretrain(tiny, runs=tmp_path, overrides=STILL)
+    pretrain(tiny, runs=tmp_path, overrides=STILL)
     assert rows(tmp_path / "tiny") == pytest.approx(rows(one), rel=1e-4)
 
 
 def test_machines_that_do_not_share_the_run_folder(tiny: Path, tmp_path: Path) -> None:
-    api.pretrain(tiny, runs=tmp_path / "0", overrides=STILL)
+    pretrain(tiny, runs=tmp_path / "0", overrides=STILL)
 
     def train() -> None:
         with pytest.raises(UserError, match="different checkpoints") as raised:
-            api.pretrain(tiny, runs=tmp_path / os.environ["RANK"], overrides=STILL)
+            pretrain(tiny, runs=tmp_path / os.environ["RANK"], overrides=STILL)
         assert "steps 0 and 10" in str(raised.value)
 
     assert forked(2, train) == [0, 0]
@@ -211,7 +212,7 @@ def started(tiny: Path, runs: Path) -> int:
         os.setsid()
         code = 1
         try:
-            api.pretrain(tiny, runs=runs, overrides=LONG)
+            pretrain(tiny, runs=runs, overrides=LONG)
         except BaseException as error:
             code = getattr(error, "exit_code", 1)
         finally:
@@ -348,7 +349,7 @@ def test_statistics_are_of_all_processes(tmp_path: Path) -> None:
 def test_a_batch_that_cannot_be_dealt_out_is_refused(tiny: Path, tmp_path: Path) -> None:
     def train() -> None:
         with pytest.raises(UserError, match="the batch does not divide into 3 processes x 1 accumulated"):
-            api.pretrain(tiny, runs=tmp_path)
+            pretrain(tiny, runs=tmp_path)
 
     assert forked(3, train) == [0, 0, 0]
     assert not list(tmp_path.glob("tiny/checkpoints/*"))

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from maekit import api
 from maekit.adapters.radar.adc_cube import AdcCubeAdapter
 from maekit.adapters.radar.fmcw import FMCW
 from maekit.adapters.simulate.cube_scene import CUBE_RADAR, simulate_cubes
@@ -18,6 +17,8 @@ from maekit.config.data_spec import load_spec
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.inference.predict import predict
+from maekit.runs.evaluate import predictions
+from maekit.runs.train import finetune, pretrain
 from maekit.testing import check_adapter
 
 RADAR = CUBE_RADAR
@@ -223,7 +224,7 @@ training: {{batch_size: 4, log_every_steps: 1}}
 def test_a_masked_autoencoder_takes_two_steps_on_cubes(view: str, cubes: Path, tmp_path: Path) -> None:
     """Eight cubes of two drives, four a step; the chirp interval comes from the data spec."""
     (tmp_path / "cubes.yaml").write_text(RECIPE.format(view=view, folder=cubes))
-    done = api.pretrain(tmp_path / "cubes.yaml", runs=tmp_path, device="cpu")
+    done = pretrain(tmp_path / "cubes.yaml", runs=tmp_path, device="cpu")
     lines = (done.folder / "metrics.jsonl").read_text()
     assert '"step": 2' in lines or '"step":2' in lines
     assert "NaN" not in lines
@@ -296,8 +297,8 @@ def test_objects_are_found_in_cubes(tmp_path: Path) -> None:
         "task: {name: detection, kappa: [0.1, 0.1, 0.1], lengths: [0.5, 1.7, 4], skip_channels: 4, mix: 0.5}\n"
         "schedule: {epochs: 1, warmup_epochs: 0}\ntraining: {batch_size: 4}\n"
     )
-    run = api.finetune(recipe, "random", runs=tmp_path / "runs").folder
-    metrics, rows = api.predictions(run, side="test")
+    run = finetune(recipe, "random", runs=tmp_path / "runs").folder
+    metrics, rows = predictions(run, side="test")
     assert len(rows["index"]) == 4
     assert np.isfinite(metrics["loss"])
     out = tmp_path / "found.json"

@@ -12,13 +12,13 @@ import pytest
 import torch
 from blobs import AZIMUTHS, DETECTION, RANGES, write
 
-from maekit import api
 from maekit.adapters.radar.plane import map_plane
 from maekit.build.experiment import build_experiment
 from maekit.build.models import make_task
 from maekit.config.load import load_recipe
 from maekit.data.sample import Axis
 from maekit.errors import UserError
+from maekit.runs.train import finetune
 from maekit.studies import detection_baselines
 
 RANGE = Axis("range", 8, "m", 0.5, 1.0)
@@ -63,10 +63,10 @@ def test_a_spec_that_cannot_be_is_told_of_before_training(tmp_path: Path, old: s
     spec = tmp_path / "blobs.yaml"
     spec.write_text(spec.read_text().replace(old, new))
     with pytest.raises(UserError, match=told):
-        api.finetune(recipe, "random", overrides=[DETECTION], runs=tmp_path)
+        finetune(recipe, "random", overrides=[DETECTION], runs=tmp_path)
     if "no object" not in told:  # objects are moved with the map by its coordinates
         with pytest.raises(UserError, match=told):
-            api.finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[2, 2]"], runs=tmp_path)
+            finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[2, 2]"], runs=tmp_path)
     assert not list(tmp_path.glob("blobs/checkpoints/*"))
 
 

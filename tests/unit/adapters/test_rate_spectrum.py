@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api
 from maekit.adapter import Front
 from maekit.adapters.heart.rate_spectrum import RateSpectrumAdapter
 from maekit.config.data_spec import load_spec
@@ -19,6 +18,8 @@ from maekit.core import GridPatchifier, HarmonicCNN
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
+from maekit.runs.evaluate import predictions
+from maekit.runs.train import finetune, pretrain
 from maekit.tasks.bins import Bins
 from maekit.tasks.regression import Regression
 from maekit.testing import check_adapter
@@ -214,13 +215,13 @@ def written(tmp_path: Path, cohort: Path) -> Path:
 
 def test_pretrained_and_tuned_as_a_person_would(written: Path, tmp_path: Path) -> None:
     """Each patch speaks for its rate: what comes out lies in the range, and the spread is known."""
-    base = api.pretrain(written, runs=tmp_path).folder
-    run = api.finetune(written, str(base), runs=tmp_path, overrides=[TASK, "name=tuned"]).folder
-    _, rows = api.predictions(run)
+    base = pretrain(written, runs=tmp_path).folder
+    run = finetune(written, str(base), runs=tmp_path, overrides=[TASK, "name=tuned"]).folder
+    _, rows = predictions(run)
     assert ((rows["output"] > 38) & (rows["output"] < 143)).all()
     assert (rows["uncertainty"] > 0).all()
     frozen = TASK.replace("median", "median, tune: frozen")
-    _, rows = api.predictions(api.finetune(written, str(base), runs=tmp_path, overrides=[frozen, "name=f"]).folder)
+    _, rows = predictions(finetune(written, str(base), runs=tmp_path, overrides=[frozen, "name=f"]).folder)
     assert np.isfinite(rows["output"]).all()
 
 
@@ -234,7 +235,7 @@ def test_pretrained_and_tuned_as_a_person_would(written: Path, tmp_path: Path) -
 )
 def test_patches_that_speak_for_nothing(written: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        api.finetune(written, "random", runs=tmp_path, overrides=overrides)
+        finetune(written, "random", runs=tmp_path, overrides=overrides)
 
 
 def test_it_keeps_an_adapters_promises(cohort: Path) -> None:

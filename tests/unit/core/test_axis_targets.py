@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api
 from maekit.build.experiment import build_experiment
 from maekit.build.models import TrainingPatches, fit_target, make_target
 from maekit.build.weights import read_weights
@@ -24,6 +23,7 @@ from maekit.core.targets.log_spectrum import LogSpectrumTarget, power_spectrum
 from maekit.core.targets.mix import MixTarget, Part
 from maekit.errors import UserError
 from maekit.runs.report import report
+from maekit.runs.train import pretrain
 
 RATE = 20.0
 CUT = GridPatchifier((2, 400), (10,), ("time",), (RATE,))
@@ -246,7 +246,7 @@ MIX = (
 
 
 def test_a_mix_as_a_person_runs_it(tiny: Path, tmp_path: Path) -> None:
-    run = api.pretrain(tiny, runs=tmp_path, overrides=[*QUICK, MIX]).folder
+    run = pretrain(tiny, runs=tmp_path, overrides=[*QUICK, MIX]).folder
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
     total = 0.3 * last["loss_log_spectrum"] + last["loss_raw"] + last["loss_band"]
     assert last["loss"] == pytest.approx(total, rel=1e-4)
@@ -274,4 +274,4 @@ def test_mistakes_in_a_recipe_are_placed(tiny: Path, tmp_path: Path) -> None:
     }
     for target, message in cases.items():
         with pytest.raises(UserError, match=message):
-            api.pretrain(tiny, runs=tmp_path, overrides=[*QUICK, f"model.target={target}"])
+            pretrain(tiny, runs=tmp_path, overrides=[*QUICK, f"model.target={target}"])

@@ -11,12 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api
+from maekit.build.open_run import open_run
+from maekit.build.prepare import random_task
 from maekit.core import CNN, TCN, GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.encoders.convolutional import prime_factors, spread
 from maekit.errors import UserError
 from maekit.interop import import_export
+from maekit.runs.embed import embeddings
 from maekit.runs.reconstruct import reconstruct
+from maekit.runs.train import finetune, pretrain
 from maekit.tasks.regression import Regression
 from maekit.training import checkpoint
 from maekit.training.distributed import Process
@@ -121,7 +124,7 @@ def test_what_does_not_fit_is_named(kind: Any, patchifier: Any, options: dict[st
 
 def test_no_mask_tokens_of_its_own(tiny: Path) -> None:
     with pytest.raises(UserError, match=r"encoder_mask_tokens: CNN has no mask token"):
-        api.random_task(tiny, overrides=[CNN_MODEL, "model.encoder_mask_tokens=true"])
+        random_task(tiny, overrides=[CNN_MODEL, "model.encoder_mask_tokens=true"])
 
 
 def test_layers_decay_and_tune_by_block() -> None:
@@ -143,24 +146,24 @@ LABELLED = ["task.name=regression", "name=tuned"]
 @pytest.mark.parametrize("model", [CNN_MODEL, TCN_MODEL])
 def test_every_verb(tiny: Path, tmp_path: Path, model: str) -> None:
     """Pretrain, resume, fine-tune, probe, embed, reconstruct and export."""
-    whole = api.pretrain(tiny, runs=tmp_path / "whole", overrides=[model])
+    whole = pretrain(tiny, runs=tmp_path / "whole", overrides=[model])
 
     def stop(progress: Any) -> None:
         if progress.step == 7:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        api.pretrain(tiny, runs=tmp_path, overrides=[model], watch=stop)
-    run = api.pretrain(tiny, runs=tmp_path, overrides=[model]).folder
+        pretrain(tiny, runs=tmp_path, overrides=[model], watch=stop)
+    run = pretrain(tiny, runs=tmp_path, overrides=[model]).folder
     a, b = (checkpoint.load_newest(folder / "checkpoints")[0] for folder in (whole.folder, run))
     assert a is not None
     assert b is not None
     assert all(torch.equal(a.weights[name], b.weights[name]) for name in a.weights)
-    tuned = api.finetune(tiny, run, runs=tmp_path, overrides=[model, *LABELLED]).folder
+    tuned = finetune(tiny, run, runs=tmp_path, overrides=[model, *LABELLED]).folder
     probed = [model, "task.name=regression", "name=probed", "task.tune=frozen"]
-    api.finetune(tiny, run, runs=tmp_path, overrides=[*probed, "training.activation_checkpointing=true"])
-    experiment, task = api.open_run(tuned)
-    features, _ = api.embeddings(experiment, task, "test", Process(0, 1, torch.device("cpu")))
+    finetune(tiny, run, runs=tmp_path, overrides=[*probed, "training.activation_checkpointing=true"])
+    experiment, task = open_run(tuned)
+    features, _ = embeddings(experiment, task, "test", Process(0, 1, torch.device("cpu")))
     assert features.shape == (len(experiment.split["test"]), 8)
     assert reconstruct(run, tmp_path / "drawn", count=1)
     assert import_export.export_weights(tuned, tmp_path / "all.safetensors", "safetensors")
@@ -168,4 +171,4 @@ def test_every_verb(tiny: Path, tmp_path: Path, model: str) -> None:
         with pytest.raises(UserError, match="and no transformer"):
             import_export.export_weights(run, tmp_path / form, form)
     with pytest.raises(UserError, match=r"weights of another kind of encoder.*transformer"):
-        api.finetune(tiny, run, runs=tmp_path, overrides=["task.name=regression", "name=other"])
+        finetune(tiny, run, runs=tmp_path, overrides=["task.name=regression", "name=other"])

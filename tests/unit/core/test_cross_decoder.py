@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from maekit import api
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.cross_decoder import choose
 from maekit.errors import UserError
+from maekit.runs.evaluate import evaluate
 from maekit.runs.reconstruct import reconstruct
+from maekit.runs.train import pretrain
 
 GRID = GridPatchifier((1, 24, 32), (4, 4), ("height", "width"))
 
@@ -93,12 +94,12 @@ def test_what_does_not_go_together() -> None:
 
 def test_as_a_person_runs_it(tiny: Path, tmp_path: Path) -> None:
     cross = ["model.decoder_attention=cross", "model.cross_mask_ratio=0.5", "training.activation_checkpointing=true"]
-    run = api.pretrain(tiny, runs=tmp_path, overrides=[*cross, "schedule.epochs=3"]).folder
-    metrics = api.evaluate(run)
+    run = pretrain(tiny, runs=tmp_path, overrides=[*cross, "schedule.epochs=3"]).folder
+    metrics = evaluate(run)
     assert metrics["loss"] < 2
-    assert metrics == api.evaluate(run)
+    assert metrics == evaluate(run)
     assert reconstruct(run, tmp_path / "pictures", count=1)
     with pytest.raises(UserError, match=r"decoder_attention.*Did you mean 'cross'"):
-        api.pretrain(tiny, runs=tmp_path, overrides=["model.decoder_attention=cros"])
+        pretrain(tiny, runs=tmp_path, overrides=["model.decoder_attention=cros"])
     with pytest.raises(UserError, match="cross_mask_ratio goes with nothing else"):
-        api.pretrain(tiny, runs=tmp_path, overrides=["model.cross_mask_ratio=0.5", "name=b"])
+        pretrain(tiny, runs=tmp_path, overrides=["model.cross_mask_ratio=0.5", "name=b"])

@@ -12,7 +12,6 @@ from blobs import PICTURE, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.energy import EnergyMasking, spread
 from maekit.core.joint import PRIMARY, JointAutoencoder, JointEncoder, Sampled
@@ -21,6 +20,7 @@ from maekit.core.targets.base import PatchNormTarget, RawTarget
 from maekit.core.targets.mix import MixTarget, Part
 from maekit.core.targets.weighted import WeightedTarget
 from maekit.errors import UserError
+from maekit.runs.train import pretrain
 
 CUT = GridPatchifier((1, 24, 32), (4, 4), ("range", "doppler"))
 SIZE = TransformerConfig(24, 1, 2)
@@ -220,7 +220,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_as_a_person_runs_it(recipe: Path, tmp_path: Path, auxiliary: list[str]) -> None:
     target = "model.target={name: weighted, of: {name: mix, parts: [raw, {name: patch_norm, weight: 0.5}]}, power: 2}"
     both = [target, "model.masking={name: energy, removed: 0.6}", *auxiliary]
-    run = api.pretrain(recipe, runs=tmp_path, overrides=both).folder
+    run = pretrain(recipe, runs=tmp_path, overrides=both).folder
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
     assert last["loss_unweighted"] == pytest.approx(last["loss_raw"] + 0.5 * last["loss_patch_norm"], rel=1e-4)
     assert abs(last["loss"] - last["loss_unweighted"]) > 0.01
@@ -238,4 +238,4 @@ def test_mistakes_in_a_recipe_are_placed(recipe: Path, tmp_path: Path) -> None:
     }
     for override, message in cases.items():
         with pytest.raises(UserError, match=message):
-            api.pretrain(recipe, runs=tmp_path, overrides=[override])
+            pretrain(recipe, runs=tmp_path, overrides=[override])

@@ -9,7 +9,6 @@ import torch
 from blobs import DETECTION, PICTURE, write
 from torch import Tensor
 
-from maekit import api
 from maekit.build.weights import read_weights
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.joint import PRIMARY, JointAutoencoder, JointEncoder, Sampled
@@ -17,8 +16,10 @@ from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
 from maekit.core.transformer import TransformerConfig
 from maekit.errors import UserError
+from maekit.runs.evaluate import evaluate
 from maekit.runs.reconstruct import reconstruct
 from maekit.runs.report import report
+from maekit.runs.train import finetune, pretrain
 from maekit.tasks.momentum import MomentumContrast, partner_rank
 
 SIZE = TransformerConfig(24, 2, 3)
@@ -157,18 +158,16 @@ def losses(folder: Path) -> list[float]:
 )
 def test_pretraining_learns_resumes_and_is_carried_to_detection(recipe: Path, tmp_path: Path, task: str) -> None:
     given = [*JOINT, f"task={task}", "name=joint"]
-    whole = api.pretrain(
+    whole = pretrain(
         recipe, overrides=[*given, f"schedule.epochs={40 if 'masked: 0' in task else 16}"], runs=tmp_path / "whole"
     )
     if "masked: 0" in task:  # the queue fills first, so losses rise
-        assert api.evaluate(whole.folder, side="train")["partner_rank"] < 0.3
+        assert evaluate(whole.folder, side="train")["partner_rank"] < 0.3
         assert whole.metrics["loss"] == whole.metrics["loss_contrast"]
     else:
         said = losses(whole.folder)
         assert sum(said[-4:]) < sum(said[:4])
-    api.pretrain(
-        recipe, overrides=[*given, "training.save_every_steps=1", "schedule.epochs=4"], runs=tmp_path / "parts"
-    )
+    pretrain(recipe, overrides=[*given, "training.save_every_steps=1", "schedule.epochs=4"], runs=tmp_path / "parts")
 
     class Stop(Exception):
         pass
@@ -178,28 +177,28 @@ def test_pretraining_learns_resumes_and_is_carried_to_detection(recipe: Path, tm
             raise Stop
 
     with pytest.raises(Stop):
-        api.pretrain(
+        pretrain(
             recipe,
             overrides=[*given, "training.save_every_steps=1", "schedule.epochs=4"],
             runs=tmp_path / "again",
             watch=stop,
         )
-    resumed = api.pretrain(
+    resumed = pretrain(
         recipe, overrides=[*given, "training.save_every_steps=1", "schedule.epochs=4"], runs=tmp_path / "again"
     )
     assert losses(resumed.folder) == losses(tmp_path / "parts/joint")
 
-    alone = api.finetune(recipe, whole.folder, overrides=[DETECTION, "name=alone"], runs=tmp_path)
-    both = api.finetune(recipe, whole.folder, overrides=[DETECTION, *JOINT, "name=both"], runs=tmp_path)
+    alone = finetune(recipe, whole.folder, overrides=[DETECTION, "name=alone"], runs=tmp_path)
+    both = finetune(recipe, whole.folder, overrides=[DETECTION, *JOINT, "name=both"], runs=tmp_path)
     for folder in (alone.folder, both.folder):
-        assert "ap" in api.evaluate(folder)
+        assert "ap" in evaluate(folder)
     assert not any("auxiliary" in name for name in read_weights(alone.folder))
     assert any("auxiliary.picture" in name for name in read_weights(both.folder))
 
 
 def test_contrast_alone_has_a_report_and_nothing_to_draw(recipe: Path, tmp_path: Path) -> None:
     more = [*JOINT, "task={name: joint, masked: 0, contrast: 1}", "schedule.epochs=1"]
-    run = api.pretrain(recipe, overrides=more, runs=tmp_path).folder
+    run = pretrain(recipe, overrides=more, runs=tmp_path).folder
     page = report(run).read_text()
     assert "nothing was masked in this run" in page
     assert "(chance: 50%)" in page
@@ -208,8 +207,8 @@ def test_contrast_alone_has_a_report_and_nothing_to_draw(recipe: Path, tmp_path:
 
 
 def test_a_signal_that_pretraining_has_not_seen_starts_anew(recipe: Path, tmp_path: Path) -> None:
-    plain = api.pretrain(recipe, overrides=["name=plain"], runs=tmp_path)
-    both = api.finetune(recipe, plain.folder, overrides=[DETECTION, *JOINT, "name=both"], runs=tmp_path)
+    plain = pretrain(recipe, overrides=["name=plain"], runs=tmp_path)
+    both = finetune(recipe, plain.folder, overrides=[DETECTION, *JOINT, "name=both"], runs=tmp_path)
     front = read_weights(both.folder)
     assert front["fronts.picture.std"].item() != 1
 
@@ -224,7 +223,7 @@ def test_what_does_not_go_with_signals_beside_is_refused(recipe: Path, tmp_path:
         ([*JOINT, "task={name: joint, contrast: 1}", "training.parallel=fsdp2"], "whole weights"),
     ):
         with pytest.raises(UserError, match=told):
-            api.pretrain(recipe, overrides=[*overrides, "name=wrong"], runs=tmp_path)
+            pretrain(recipe, overrides=[*overrides, "name=wrong"], runs=tmp_path)
 
 
 def test_an_inherited_signal_is_taken_away_by_null(recipe: Path, tmp_path: Path) -> None:
@@ -269,6 +268,6 @@ def test_a_recording_without_the_signal_gives_nothing_valid(recipe: Path) -> Non
 
 def test_a_run_is_not_continued_with_another_signal_beside(recipe: Path, tmp_path: Path) -> None:
     given = ["task={name: joint}", "name=tied", "schedule.epochs=1", "schedule.warmup_epochs=0"]
-    api.pretrain(recipe, overrides=[*JOINT, *given], runs=tmp_path)
+    pretrain(recipe, overrides=[*JOINT, *given], runs=tmp_path)
     with pytest.raises(UserError, match="differ in auxiliary"):
-        api.pretrain(recipe, overrides=[*JOINT, *given, "auxiliary.picture.crop_ratio=0.9"], runs=tmp_path)
+        pretrain(recipe, overrides=[*JOINT, *given, "auxiliary.picture.crop_ratio=0.9"], runs=tmp_path)

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from sklearn.decomposition import PCA
 
-from maekit import api
 from maekit.build.experiment import build_experiment
 from maekit.build.models import fit_target
+from maekit.build.open_run import open_run
 from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
@@ -22,8 +22,11 @@ from maekit.core.targets.base import PCATarget, RawTarget, TokenTarget
 from maekit.core.targets.tokenizer import FiniteScalarTokenizer
 from maekit.errors import UserError
 from maekit.plugins import load_file
+from maekit.runs.embed import embed
+from maekit.runs.evaluate import evaluate
 from maekit.runs.reconstruct import reconstruct
 from maekit.runs.report import report
+from maekit.runs.train import finetune, pretrain
 
 GRID = GridPatchifier((3, 32, 32), (8, 8), ("height", "width"))
 SMALL = TransformerConfig(16, 1, 2)
@@ -171,8 +174,8 @@ def test_masking_as_in_the_paper() -> None:
 
 
 def test_pca_from_training_patches_travels_in_the_checkpoint(tiny: Path, tmp_path: Path) -> None:
-    run = api.pretrain(tiny, runs=tmp_path, overrides=[*QUICK, "model.target={name: pca, factors: 3}"]).folder
-    experiment, task = api.open_run(run)
+    run = pretrain(tiny, runs=tmp_path, overrides=[*QUICK, "model.target={name: pca, factors: 3}"]).folder
+    experiment, task = open_run(run)
     trained = read_weights(run)["model.target.components"]
     assert trained.abs().sum() > 0
     assert torch.equal(task.model.target.components, trained)  # type: ignore[union-attr, arg-type]
@@ -182,34 +185,34 @@ def test_pca_from_training_patches_travels_in_the_checkpoint(tiny: Path, tmp_pat
     assert "3 principal components" in report(run).read_text()
     assert reconstruct(run, tmp_path / "pictures", count=1)
     with pytest.raises(UserError, match=r"tiny.yaml.*from \d+ training patches|expected 1 to the 10 numbers"):
-        api.pretrain(tiny, runs=tmp_path, overrides=[*QUICK, "model.target={name: pca, factors: 30}", "name=b"])
+        pretrain(tiny, runs=tmp_path, overrides=[*QUICK, "model.target={name: pca, factors: 30}", "name=b"])
 
 
 def test_a_tokenizer_from_training_to_target(tiny: Path, tmp_path: Path) -> None:
-    trained = api.pretrain(tiny, runs=tmp_path, overrides=[*TOKENIZER, "schedule.epochs=6"])
+    trained = pretrain(tiny, runs=tmp_path, overrides=[*TOKENIZER, "schedule.epochs=6"])
     assert trained.metrics["codes_used"] > 1
     assert trained.metrics["perplexity"] <= trained.metrics["codes_used"] <= 12
     assert "of 12 codes in use" in report(trained.folder).read_text()
     target = f"model.target={{name: tokens, tokenizer: {trained.folder}}}"
-    run = api.pretrain(tiny, runs=tmp_path, overrides=[target, *QUICK]).folder
+    run = pretrain(tiny, runs=tmp_path, overrides=[target, *QUICK]).folder
     weights, theirs = read_weights(run), read_weights(trained.folder)
     same = [name for name in theirs if name.startswith("tokenizer.")]
     assert len(same) > 10
     assert all(torch.equal(weights[f"model.target.{name}"], theirs[name]) for name in same)
     trained.folder.rename(tmp_path / "elsewhere")
-    assert api.evaluate(run)["loss"] < 10
+    assert evaluate(run)["loss"] < 10
     assert "cannot be turned back" in report(run).read_text()
     assert "frequencies of the visible codes" in report(run).read_text()
     with pytest.raises(UserError, match="cannot be turned back"):
         reconstruct(run, tmp_path / "pictures")
     with pytest.raises(UserError, match="never trained"):
-        api.pretrain(run / "recipe.yaml", runs=tmp_path, overrides=["name=again"])
+        pretrain(run / "recipe.yaml", runs=tmp_path, overrides=["name=again"])
     with pytest.raises(UserError, match="no encoder of samples"):
-        api.embed(tmp_path / "elsewhere", tmp_path / "features.h5")
+        embed(tmp_path / "elsewhere", tmp_path / "features.h5")
 
 
 def test_mistakes_with_tokenizers(tiny: Path, tmp_path: Path) -> None:
-    base = api.pretrain(tiny, runs=tmp_path, overrides=QUICK).folder
+    base = pretrain(tiny, runs=tmp_path, overrides=QUICK).folder
     cases = {
         "tokens": "which tokenizer",
         "{name: tokens, tokenizer: runs/none}": "no run of a tokenizer here",
@@ -224,13 +227,13 @@ def test_mistakes_with_tokenizers(tiny: Path, tmp_path: Path) -> None:
     }
     for target, message in cases.items():
         with pytest.raises(UserError, match=message):
-            api.pretrain(tiny, runs=tmp_path, overrides=[f"model.target={target}", "name=b"])
+            pretrain(tiny, runs=tmp_path, overrides=[f"model.target={target}", "name=b"])
     with pytest.raises(UserError, match="a pretraining recipe"):
-        api.finetune(tiny, "random", runs=tmp_path, overrides=TOKENIZER)
-    other = api.pretrain(tiny, runs=tmp_path, overrides=[*TOKENIZER, *QUICK]).folder
+        finetune(tiny, "random", runs=tmp_path, overrides=TOKENIZER)
+    other = pretrain(tiny, runs=tmp_path, overrides=[*TOKENIZER, *QUICK]).folder
     moved = [f"model.target={{name: tokens, tokenizer: {other}}}", "data.split={validation: [p002], test: [p003]}"]
     with pytest.raises(UserError, match="another normalisation"):
-        api.pretrain(tiny, runs=tmp_path, overrides=[*moved, "name=c"])
+        pretrain(tiny, runs=tmp_path, overrides=[*moved, "name=c"])
 
 
 def test_a_tokenizer_from_a_plug_in_file(tiny: Path, tmp_path: Path) -> None:
@@ -251,8 +254,8 @@ class Thirds:
 """)
     load_file(tmp_path / "thirds.py")
     target = "model.target={name: tokens, tokenizer: {name: thirds, at: 0.1}}"
-    run = api.pretrain(tiny, runs=tmp_path, overrides=[target, *QUICK]).folder
+    run = pretrain(tiny, runs=tmp_path, overrides=[target, *QUICK]).folder
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert 0 < rows[-1]["loss"] < 3
     assert "loss_interpolation" not in rows[-1]
-    assert api.evaluate(run)["loss_mean_patch"] > 0
+    assert evaluate(run)["loss_mean_patch"] > 0

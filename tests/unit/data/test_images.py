@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maekit import api
 from maekit.adapters.image.image import ImageAdapter
 from maekit.build.experiment import build_experiment
 from maekit.config.data_spec import DataSpec, load_spec
@@ -26,6 +25,9 @@ from maekit.data.loading import Samples, loader
 from maekit.data.sampler import BatchSampler
 from maekit.data.skipped import Skipped
 from maekit.errors import UnreadableError, UserError
+from maekit.runs.embed import embed
+from maekit.runs.evaluate import evaluate, predictions
+from maekit.runs.train import pretrain
 from maekit.studies import probe
 
 SPEC = DataSpec(name="p", kind="image_folder")
@@ -271,7 +273,7 @@ def recipe(tmp_path: Path, torn: Path, allowed: float, *, workers: int = 0, name
 @pytest.mark.parametrize("workers", [0, 2])
 def test_without_a_budget_the_first_stops_the_run_in_one_paragraph(tmp_path: Path, torn: Path, workers: int) -> None:
     with pytest.raises(UnreadableError) as caught:
-        api.pretrain(recipe(tmp_path, torn, 0, workers=workers), runs=tmp_path / "runs", device="cpu")
+        pretrain(recipe(tmp_path, torn, 0, workers=workers), runs=tmp_path / "runs", device="cpu")
     text = str(caught.value)
     assert text.startswith(str(torn / "train"))
     assert "Traceback" not in text
@@ -282,7 +284,7 @@ def test_without_a_budget_the_first_stops_the_run_in_one_paragraph(tmp_path: Pat
 def test_within_the_budget_they_are_left_out_and_listed(
     tmp_path: Path, torn: Path, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = api.pretrain(recipe(tmp_path, torn, 2, workers=workers), runs=tmp_path / "runs", device="cpu").folder
+    run = pretrain(recipe(tmp_path, torn, 2, workers=workers), runs=tmp_path / "runs", device="cpu").folder
     listed = (run / "bad_samples.txt").read_text().splitlines()
     assert sorted(line.split(": ")[0] for line in listed) == [str(torn / name) for name in TORN[:2]]
     assert "2 samples could not be read" in caplog.text
@@ -291,14 +293,14 @@ def test_within_the_budget_they_are_left_out_and_listed(
         UserError,
         match=r"too many samples that cannot be read; got 3; expected at most data.bad_samples, which allows 2",
     ):
-        api.evaluate(run, device="cpu")
+        evaluate(run, device="cpu")
 
 
 def test_a_raised_budget_goes_on_with_the_run(tmp_path: Path, torn: Path) -> None:
     path = recipe(tmp_path, torn, 1)
     with pytest.raises(UserError, match="too many"):
-        api.pretrain(path, runs=tmp_path / "runs", device="cpu")
-    api.pretrain(path, overrides=["data.bad_samples=0.1"], runs=tmp_path / "runs", device="cpu")
+        pretrain(path, runs=tmp_path / "runs", device="cpu")
+    pretrain(path, overrides=["data.bad_samples=0.1"], runs=tmp_path / "runs", device="cpu")
     assert len((tmp_path / "runs/r/bad_samples.txt").read_text().splitlines()) == 2
 
 
@@ -334,10 +336,10 @@ def test_who_stands_in_depends_on_nothing_but_the_order(torn: Path) -> None:
 
 
 def test_a_stand_in_is_not_counted_in_evaluation_and_embeddings(tmp_path: Path, torn: Path) -> None:
-    run = api.pretrain(recipe(tmp_path, torn, 3), runs=tmp_path / "runs", device="cpu").folder
-    _, rows = api.predictions(run, device="cpu")
+    run = pretrain(recipe(tmp_path, torn, 3), runs=tmp_path / "runs", device="cpu").folder
+    _, rows = predictions(run, device="cpu")
     assert len(rows["index"]) == len(set(rows["index"].tolist())) == 7
-    api.embed(run, tmp_path / "features.h5", device="cpu")
+    embed(run, tmp_path / "features.h5", device="cpu")
     with h5py.File(tmp_path / "features.h5") as file:
         for side, count in (("train", 14), ("test", 7)):
             assert len(file[side]["features"]) == len(file[side]["location"]) == count
@@ -387,4 +389,4 @@ def test_every_sample_unreadable(tmp_path: Path, torn: Path) -> None:
     for path in root.glob("train/*/*"):
         path.write_bytes(b"")
     with pytest.raises(UserError, match="cannot be read"):
-        api.pretrain(recipe(tmp_path, root, 100), runs=tmp_path / "runs", device="cpu")
+        pretrain(recipe(tmp_path, root, 100), runs=tmp_path / "runs", device="cpu")

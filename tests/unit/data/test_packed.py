@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from maekit import api
 from maekit.adapters.image.image import ImageAdapter
 from maekit.cli.main import app
 from maekit.config.data_spec import DataSpec
@@ -29,6 +28,7 @@ from maekit.data.images.packed import MANIFEST, PackedFolder, open_folder
 from maekit.data.loading import Samples, loader
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UnreadableError, UserError
+from maekit.runs.train import pretrain
 
 SPEC = DataSpec.model_validate(
     {"name": "pictures", "kind": "image_folder", "split": {"train": ["train"], "test": ["test"]}}
@@ -336,14 +336,12 @@ def test_training_on_the_pack_is_training_on_the_folder(folder: Path, packed: Pa
     losses = []
     for name, root in (("folder", folder), ("pack", packed)):
         (tmp_path / f"{name}.yaml").write_text(RECIPE.format(name=name, spec=spec, root=root))
-        run = api.pretrain(tmp_path / f"{name}.yaml", runs=tmp_path / "runs", device="cpu").folder
+        run = pretrain(tmp_path / f"{name}.yaml", runs=tmp_path / "runs", device="cpu").folder
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         losses.append([row["loss"] for row in rows if row["kind"] == "train"])
     assert len(losses[0]) == 4
     assert losses[0] == losses[1]
-    again = api.pretrain(
-        tmp_path / "folder.yaml", overrides=[f"data.root={packed}"], runs=tmp_path / "runs", device="cpu"
-    )
+    again = pretrain(tmp_path / "folder.yaml", overrides=[f"data.root={packed}"], runs=tmp_path / "runs", device="cpu")
     assert again.folder == tmp_path / "runs/folder"
 
 

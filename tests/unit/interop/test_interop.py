@@ -16,9 +16,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from maekit import api
+from maekit.build.open_run import open_run
 from maekit.interop import huggingface, official
 from maekit.interop.import_export import export_weights, import_weights
+from maekit.runs.evaluate import evaluate, predictions
+from maekit.runs.train import finetune, pretrain
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.transfer import Transfer
 
@@ -81,7 +83,7 @@ def vitmae(**options: Any) -> torch.nn.Module:
 
 
 def autoencoder(run: Path) -> Pretraining:
-    _, task = api.open_run(run)
+    _, task = open_run(run)
     assert isinstance(task, Pretraining)
     return task.eval()
 
@@ -106,7 +108,7 @@ def test_hugging_faces_weights_give_hugging_faces_numbers(recipes: Path, saved: 
 def test_an_export_loads_in_transformers_with_no_word(recipes: Path) -> None:
     from transformers import ViTMAEForPreTraining
 
-    run = api.pretrain(recipes / "pretrain.yaml", runs=recipes / "runs").folder
+    run = pretrain(recipes / "pretrain.yaml", runs=recipes / "runs").folder
     export_weights(run, recipes / "vitmae", "huggingface")
     theirs, said = ViTMAEForPreTraining.from_pretrained(recipes / "vitmae", output_loading_info=True)
     assert not any(said[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
@@ -120,7 +122,7 @@ def test_an_export_loads_in_transformers_with_no_word(recipes: Path) -> None:
 
 @pytest.mark.parametrize("form", ["official", "huggingface", "timm", "safetensors"])
 def test_there_and_back_is_bit_exact(recipes: Path, form: str) -> None:
-    run = api.pretrain(recipes / "pretrain.yaml", runs=recipes / "runs").folder
+    run = pretrain(recipes / "pretrain.yaml", runs=recipes / "runs").folder
     target = recipes / {"official": "w.pth", "huggingface": "folder"}.get(form, "w.safetensors")
     export_weights(run, target, form)
     before = autoencoder(run).state_dict()
@@ -188,7 +190,7 @@ def test_the_published_evaluation_of_an_imported_classifier(recipes: Path) -> No
         overrides=[*adapter, "data.root=not/there/yet"],
     )
     here = [f"data.root={recipes / 'data'}"]
-    metrics, rows = api.predictions(recipes / "run", overrides=here)
+    metrics, rows = predictions(recipes / "run", overrides=here)
     # From tensors (the same arithmetic) and, as published, from Pillow's pictures, whose kernel differs by a level of 256.
     size, mean, std = int(32 / 0.875), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     cut = [v2.Resize(size, interpolation=v2.InterpolationMode.BICUBIC), v2.CenterCrop(32)]
@@ -219,7 +221,7 @@ def test_five_steps_of_fine_tuning_equal_timms(recipes: Path, pool: str, pooling
     import_weights(
         recipes / "bare.pth", recipes / "classify.yaml", recipes / "run", overrides=[f"task.pooling={pooling}"]
     )
-    _, task = api.open_run(recipes / "run")
+    _, task = open_run(recipes / "run")
     assert isinstance(task, Transfer)
     task.train().double()
     theirs.double()
@@ -263,10 +265,10 @@ def test_an_encoder_alone_is_enough_to_fine_tune_at_another_size(recipes: Path) 
     assert not (recipes / "run").exists()
     import_weights(recipes / "encoder.safetensors", recipes / "pretrain.yaml", recipes / "run", partial=True)
     larger = ["adapter.size=64", "data.label_fraction=1.0"]
-    tuned = api.finetune(recipes / "classify.yaml", recipes / "run", runs=recipes / "runs", overrides=larger).folder
-    assert api.evaluate(tuned)["accuracy"] >= 0
+    tuned = finetune(recipes / "classify.yaml", recipes / "run", runs=recipes / "runs", overrides=larger).folder
+    assert evaluate(tuned)["accuracy"] >= 0
     with pytest.raises(Exception, match=r"patch_embed.proj.weight \(48, 192\) for \(48, 48\)"):
-        api.finetune(recipes / "classify.yaml", recipes / "run", runs=recipes / "r2", overrides=["adapter.patch=4"])
+        finetune(recipes / "classify.yaml", recipes / "run", runs=recipes / "r2", overrides=["adapter.patch=4"])
 
 
 def encoder_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -349,19 +351,19 @@ def test_what_does_not_fit_is_listed(recipes: Path) -> None:
     torch.save(fine_tuned(5).state_dict(), recipes / "five.pth")
     import_weights(recipes / "five.pth", recipes / "classify.yaml", recipes / "five")
     with pytest.raises(UserError, match=r"head.weight \(5, 48\) for \(3, 48\)"):
-        api.evaluate(recipes / "five")
+        evaluate(recipes / "five")
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch_export"])
 @pytest.mark.parametrize("labelled", [False, True])
 def test_graphs_compute_the_same(recipes: Path, form: str, labelled: bool) -> None:
-    run = api.pretrain(recipes / "pretrain.yaml", runs=recipes / "runs").folder
+    run = pretrain(recipes / "pretrain.yaml", runs=recipes / "runs").folder
     if labelled:
-        run = api.finetune(recipes / "classify.yaml", run, runs=recipes / "tuned").folder
+        run = finetune(recipes / "classify.yaml", run, runs=recipes / "tuned").folder
     target = recipes / {"onnx": "m.onnx", "torch_export": "m.pt2"}[form]
     notes = export_weights(run, target, form)
     assert "signal (batch, 3, 32, 32) uint8" in notes[0]
-    experiment, task = api.open_run(run)
+    experiment, task = open_run(run)
     x = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
     task.eval()
     with torch.inference_mode():

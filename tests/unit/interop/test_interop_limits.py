@@ -12,14 +12,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_interop import encoder_of, fine_tuned, recipes, vitmae  # noqa: F401  (a fixture)
 
-from maekit import api
+from maekit.build.open_run import open_run
 from maekit.build.weights import read_weights, resampled
 from maekit.errors import UserError
 from maekit.interop import graph, official
 from maekit.interop.foreign import read_tensors
 from maekit.interop.import_export import export_weights, import_weights
+from maekit.runs.embed import embed
+from maekit.runs.evaluate import evaluate
 from maekit.runs.reconstruct import reconstruct
 from maekit.runs.report import report
+from maekit.runs.train import finetune, pretrain
 from maekit.tasks.transfer import Transfer
 
 SOME = {"cls_token": torch.zeros(1, 1, 4), "blocks.0.norm1.weight": torch.ones(4)}
@@ -101,11 +104,11 @@ def test_an_encoder_alone_is_never_asked_to_predict(recipes: Path) -> None:  # n
     save_file(official.write(encoder_of(vitmae()), 3, (8, 8)), recipes / "encoder.safetensors")
     run = recipes / "run"
     import_weights(recipes / "encoder.safetensors", recipes / "pretrain.yaml", run, partial=True)
-    for ask in (lambda: reconstruct(run, recipes / "pictures"), lambda: api.evaluate(run)):
+    for ask in (lambda: reconstruct(run, recipes / "pictures"), lambda: evaluate(run)):
         with pytest.raises(UserError, match="no decoder in the weights that this run was made of"):
             ask()
     assert "lack a decoder" in report(run).read_text()
-    assert api.embed(run, recipes / "features.h5").is_file()
+    assert embed(run, recipes / "features.h5").is_file()
 
 
 def test_a_normalisation_is_never_made_up(recipes: Path) -> None:  # noqa: F811
@@ -175,7 +178,7 @@ def test_each_kind_of_head_there_and_back(recipes: Path, make: Any, settings: li
                 )
             assert all(f"--set {setting}" in str(said.value) for setting in settings)
     import_weights(recipes / "w.safetensors", recipes / "classify.yaml", recipes / "run", overrides=settings)
-    _, task = api.open_run(recipes / "run")
+    _, task = open_run(recipes / "run")
     assert isinstance(task, Transfer)
     x = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
@@ -201,7 +204,7 @@ def test_what_a_layout_cannot_say_is_not_written(
     forms: list[str],
     reason: str,
 ) -> None:
-    run = api.pretrain(recipes / "pretrain.yaml", runs=recipes / "runs", overrides=settings).folder
+    run = pretrain(recipes / "pretrain.yaml", runs=recipes / "runs", overrides=settings).folder
     for form in forms:
         with pytest.raises(UserError, match=f"the layout {form} cannot say.*{reason}"):
             export_weights(run, recipes / "out", form)
@@ -216,16 +219,16 @@ def test_what_a_layout_cannot_say_is_not_written(
 @pytest.mark.parametrize(("pooling", "form"), [("mean", "official"), ("class", "timm"), ("class", "huggingface")])
 def test_probes_that_others_would_read_wrongly_are_not_written(recipes: Path, pooling: str, form: str) -> None:  # noqa: F811
     settings = ["task.tune=frozen", f"task.pooling={pooling}"]
-    run = api.finetune(recipes / "classify.yaml", "random", runs=recipes / "runs", overrides=settings).folder
+    run = finetune(recipes / "classify.yaml", "random", runs=recipes / "runs", overrides=settings).folder
     with pytest.raises(UserError, match=f"the layout {form} cannot say"):
         export_weights(run, recipes / "out", form)
 
 
 def test_a_regressors_graph_answers_in_the_unit_of_the_label(tiny: Path, tmp_path: Path) -> None:
-    run = api.finetune(tiny, "random", runs=tmp_path, overrides=["task=regression"]).folder
+    run = finetune(tiny, "random", runs=tmp_path, overrides=["task=regression"]).folder
     notes = export_weights(run, tmp_path / "m.pt2", "torch_export")
     assert "out: output (batch) float32" in notes[0]
-    experiment, task = api.open_run(run)
+    experiment, task = open_run(run)
     signals = torch.stack([torch.from_numpy(experiment.adapter.prepare(experiment.source[i])[0]) for i in range(3)])
     found = torch.export.load(tmp_path / "m.pt2").module()(signals)
     torch.testing.assert_close(found, task.eval().predict({"signal": signals}))  # type: ignore[operator]

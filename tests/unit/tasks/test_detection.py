@@ -12,7 +12,6 @@ from blobs import DETECTION, PICTURE, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api
 from maekit.adapters.radar.range_azimuth import RangeAzimuthAdapter
 from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
@@ -25,6 +24,8 @@ from maekit.errors import UserError
 from maekit.metrics.average_precision import RECALLS, THRESHOLDS, match, precision_and_recall
 from maekit.metrics.plane import Plane
 from maekit.metrics.similarity import LocationSimilarity, Overlap
+from maekit.runs.evaluate import evaluate, predictions
+from maekit.runs.train import finetune
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
 from maekit.tasks.detection import Detection
 from maekit.tasks.mix import overlaid
@@ -195,8 +196,8 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_network_learns_to_find_spots(recipe: Path, tmp_path: Path) -> None:
     more = ["schedule.epochs=40", "optimizer.base_lr=1.6e-2", "optimizer.betas=[0.9, 0.99]", "name=found"]
-    outcome = api.finetune(recipe, "random", overrides=[DETECTION, *more], runs=tmp_path)
-    metrics, rows = api.predictions(outcome.folder, side="test")
+    outcome = finetune(recipe, "random", overrides=[DETECTION, *more], runs=tmp_path)
+    metrics, rows = predictions(outcome.folder, side="test")
     assert metrics["ap_car"] > 0.6
     assert metrics["ap50"] > 0.35
     found = rows["detections"]
@@ -266,8 +267,8 @@ def test_detail_sees_cells_near_by_and_nothing_that_was_not_measured() -> None:
 
 def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -> None:
     more = ["schedule.epochs=40", "optimizer.base_lr=1.6e-2", "optimizer.betas=[0.9, 0.99]", "name=boxes"]
-    outcome = api.finetune(recipe, "random", overrides=["task={name: detection, boxes: true}", *more], runs=tmp_path)
-    metrics, rows = api.predictions(outcome.folder, side="test")
+    outcome = finetune(recipe, "random", overrides=["task={name: detection, boxes: true}", *more], runs=tmp_path)
+    metrics, rows = predictions(outcome.folder, side="test")
     assert metrics["ap50"] > 0.3
     cars = rows["detections"][..., 4] == 1
     sure = rows["detections"][cars & (rows["detections"][..., 5] > 0.4)]
@@ -289,7 +290,7 @@ def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -
 )
 def test_options_that_do_not_fit_are_named(recipe: Path, tmp_path: Path, task: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
-        api.finetune(recipe, "random", overrides=[f"task={task}"], runs=tmp_path)
+        finetune(recipe, "random", overrides=[f"task={task}"], runs=tmp_path)
 
 
 def test_left_and_right_are_swapped_with_their_objects(recipe: Path) -> None:
@@ -359,7 +360,7 @@ def test_what_moves_or_changes_the_map_alone_goes_with_nothing_beside(recipe: Pa
         (["task={name: detection, kappa: [0.02, 0.02], lengths: [1, 2], mix: 0.5}"], "mix"),
     ):
         with pytest.raises(UserError, match=f"{told}=.* picture is read beside it"):
-            api.finetune(recipe, "random", overrides=[auxiliary, *more], runs=tmp_path)
+            finetune(recipe, "random", overrides=[auxiliary, *more], runs=tmp_path)
     frames = SignalInfo(("power",), (Axis("range", 8, "m", 1.0), Axis("doppler", 8, "m/s", 1.0, -4.0)))
     mirrored = SignalInfo(("power",), (Axis("range", 8, "m", 1.0), Axis("azimuth", 8, "deg", 10.0, -35.0)))
     adapter = RangeAzimuthAdapter(mirrored, mirror_azimuth=True)
@@ -367,7 +368,7 @@ def test_what_moves_or_changes_the_map_alone_goes_with_nothing_beside(recipe: Pa
     with pytest.raises(ValueError, match="last axis of speeds is doppler"):
         adapter.check_auxiliary({"speeds": RangeDopplerAdapter(frames)})
     with pytest.raises(UserError, match=r"shift=\[32, 0\].*below \(32, 16\)"):
-        api.finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[32, 0]"], runs=tmp_path)
+        finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[32, 0]"], runs=tmp_path)
 
 
 def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
@@ -423,7 +424,7 @@ def test_an_overlay_is_for_training_alone_in_pretraining_too() -> None:
 
 def test_a_finished_run_is_not_read_with_patches_of_another_shape(recipe: Path, tmp_path: Path) -> None:
     more = [DETECTION, "schedule.epochs=1", "schedule.warmup_epochs=0", "name=cut"]
-    run = api.finetune(recipe, "random", overrides=more, runs=tmp_path).folder
-    assert "ap" in api.evaluate(run, overrides=["adapter.floor_db=-90"])
+    run = finetune(recipe, "random", overrides=more, runs=tmp_path).folder
+    assert "ap" in evaluate(run, overrides=["adapter.floor_db=-90"])
     with pytest.raises(UserError, match="cut otherwise"):
-        api.evaluate(run, overrides=["adapter.patch=[8, 2]"])
+        evaluate(run, overrides=["adapter.patch=[8, 2]"])

@@ -11,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit import api
 from maekit.adapter import Front
 from maekit.core import GridPatchifier, TransformerConfig
 from maekit.core.autoencoder import Encoder
 from maekit.errors import UserError
 from maekit.metrics.calibration import calibration
+from maekit.runs.evaluate import predictions
+from maekit.runs.train import finetune
 from maekit.tasks.bins import Bins
 from maekit.tasks.readout import Heteroscedastic
 from maekit.tasks.regression import Regression
@@ -165,14 +166,12 @@ def test_options_that_do_not_go_together(options: dict[str, Any], message: str) 
 def test_bins_as_a_person_runs_them(tiny: Path, tmp_path: Path) -> None:
     """The bins travel with the run, whatever the training labels are where it is opened."""
     task = "task={name: regression, bins: 24, bin_smoothing: 4, spread: null}"
-    run = api.finetune(tiny, "random", runs=tmp_path, overrides=[task]).folder
-    metrics, rows = api.predictions(run)
+    run = finetune(tiny, "random", runs=tmp_path, overrides=[task]).folder
+    metrics, rows = predictions(run)
     assert (rows["uncertainty"] > 0).all()
     assert metrics["aurc"] > 0
     moved = ["data.split={validation: [p000, p002, p003], test: [p001]}"]
-    _, again = api.predictions(run, overrides=moved)
+    _, again = predictions(run, overrides=moved)
     assert np.array_equal(rows["output"], again["output"])
     with pytest.raises(UserError, match=r"--set task.*`bin_range` and `bin_smoothing` are of no effect"):
-        api.finetune(
-            tiny, "random", runs=tmp_path, overrides=["task={name: regression, bin_range: [40, 160]}", "name=b"]
-        )
+        finetune(tiny, "random", runs=tmp_path, overrides=["task={name: regression, bin_range: [40, 160]}", "name=b"])

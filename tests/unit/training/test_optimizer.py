@@ -8,9 +8,11 @@ import pytest
 import torch
 from vitmae_pair import find, pair
 
-from maekit import api
+from maekit.build.open_run import open_run
 from maekit.config.schema import Optimizer, Training
 from maekit.core import Encoder, GridPatchifier, PatchNormTarget, TransformerConfig
+from maekit.runs.evaluate import evaluate
+from maekit.runs.train import finetune, pretrain
 from maekit.tasks.classification import Classification
 from maekit.tasks.mixing import Mixing
 from maekit.tasks.pretraining import Pretraining
@@ -118,9 +120,9 @@ def test_five_lars_steps_equal_the_formula() -> None:
 
 
 def test_lars_trains_and_resumes(tiny: Path, tmp_path: Path) -> None:
-    base = api.pretrain(tiny, runs=tmp_path / "base").folder
+    base = pretrain(tiny, runs=tmp_path / "base").folder
     options = ["task={name: regression, tune: frozen}", "optimizer={name: lars, weight_decay: 0, base_lr: 10}"]
-    whole = api.finetune(tiny, base, runs=tmp_path / "whole", overrides=options).folder
+    whole = finetune(tiny, base, runs=tmp_path / "whole", overrides=options).folder
 
     class Stop(Exception):
         pass
@@ -130,8 +132,8 @@ def test_lars_trains_and_resumes(tiny: Path, tmp_path: Path) -> None:
             raise Stop
 
     with pytest.raises(Stop):
-        api.finetune(tiny, base, runs=tmp_path / "part", overrides=options, watch=stop)
-    part = api.finetune(tiny, base, runs=tmp_path / "part", overrides=options).folder
+        finetune(tiny, base, runs=tmp_path / "part", overrides=options, watch=stop)
+    part = finetune(tiny, base, runs=tmp_path / "part", overrides=options).folder
     rows = [[(row["step"], row["loss"]) for row in Run(folder).rows()] for folder in (whole, part)]
     assert rows[0] == rows[1]
 
@@ -139,17 +141,17 @@ def test_lars_trains_and_resumes(tiny: Path, tmp_path: Path) -> None:
 def test_moving_average(tiny: Path, tmp_path: Path) -> None:
     """It is what the formula gives from the weights of every step, is saved, resumed, evaluated and handed on."""
     keep = ["training.ema=0.7", "training.save_every_steps=1", "training.keep_checkpoints=20"]
-    folder = api.pretrain(tiny, runs=tmp_path / "a", overrides=keep).folder
+    folder = pretrain(tiny, runs=tmp_path / "a", overrides=keep).folder
     saved = [checkpoint.load(folder / "checkpoints" / f"step-{step:09d}") for step in range(1, 11)]
     name = "model.encoder.blocks.0.mlp.fc1.weight"
     expected = saved[0].tensors["model"][name]
     for found in saved[1:]:
         expected = 0.7 * expected + 0.3 * found.tensors["model"][name]
     torch.testing.assert_close(saved[-1].tensors["average"][name], expected)
-    _, task = api.open_run(folder)
+    _, task = open_run(folder)
     assert torch.equal(dict(task.named_parameters())[name], saved[-1].tensors["average"][name])
     last = [row for row in Run(folder).rows() if row["kind"] == "validation"][-1]
-    assert api.evaluate(folder, side="validation")["loss"] == pytest.approx(last["loss"], rel=1e-5)
+    assert evaluate(folder, side="validation")["loss"] == pytest.approx(last["loss"], rel=1e-5)
 
     class Stop(Exception):
         pass
@@ -159,8 +161,8 @@ def test_moving_average(tiny: Path, tmp_path: Path) -> None:
             raise Stop
 
     with pytest.raises(Stop):
-        api.pretrain(tiny, runs=tmp_path / "b", overrides=keep, watch=stop)
-    again = api.pretrain(tiny, runs=tmp_path / "b", overrides=keep).folder
+        pretrain(tiny, runs=tmp_path / "b", overrides=keep, watch=stop)
+    again = pretrain(tiny, runs=tmp_path / "b", overrides=keep).folder
     resumed = checkpoint.load(again / "checkpoints" / "step-000000010")
     assert all(torch.equal(a, saved[-1].tensors["average"][n]) for n, a in resumed.tensors["average"].items())
 
@@ -210,8 +212,8 @@ def test_micro_batches_keep_the_effective_batch(options: dict[str, int], process
 
 def test_accumulation_changes_no_loss(tiny: Path, tmp_path: Path) -> None:
     still = ["model.encoder.drop_path=0"]
-    whole = Run(api.pretrain(tiny, runs=tmp_path / "a", overrides=still).folder).rows()
-    parts = Run(api.pretrain(tiny, runs=tmp_path / "b", overrides=[*still, "training.micro_batch=1"]).folder).rows()
+    whole = Run(pretrain(tiny, runs=tmp_path / "a", overrides=still).folder).rows()
+    parts = Run(pretrain(tiny, runs=tmp_path / "b", overrides=[*still, "training.micro_batch=1"]).folder).rows()
     assert [r["loss"] for r in parts] == pytest.approx([r["loss"] for r in whole], rel=1e-4)
 
 

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from maekit import api
 from maekit.build.experiment import build_experiment
 from maekit.build.models import make_task
 from maekit.config.load import load_recipe
 from maekit.config.schema import Schedule
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
+from maekit.runs.train import pretrain
 from maekit.training import checkpoint
 from maekit.training.optimizer import learning_rate, parameter_groups
 from maekit.training.run import Run
@@ -37,7 +37,7 @@ def losses(folder: Path) -> list[tuple[int, float]]:
 @pytest.fixture
 def reference(tiny: Path, tmp_path: Path) -> list[tuple[int, float]]:
     """Losses of an uninterrupted run."""
-    return losses(api.pretrain(tiny, runs=tmp_path / "reference").folder)
+    return losses(pretrain(tiny, runs=tmp_path / "reference").folder)
 
 
 def test_golden_losses(reference: list[tuple[int, float]]) -> None:
@@ -59,22 +59,22 @@ def test_resume_is_bit_equal(tiny: Path, tmp_path: Path, reference: list[tuple[i
             raise Stop
 
     with pytest.raises(Stop):
-        api.pretrain(tiny, runs=tmp_path, watch=stop)
+        pretrain(tiny, runs=tmp_path, watch=stop)
     assert checkpoint.steps(tmp_path / "tiny/checkpoints") == [5, 6]
-    assert losses(api.pretrain(tiny, runs=tmp_path).folder) == reference
+    assert losses(pretrain(tiny, runs=tmp_path).folder) == reference
 
 
 def test_workers_and_accumulation_change_nothing(
     tiny: Path, tmp_path: Path, reference: list[tuple[int, float]]
 ) -> None:
-    with_workers = api.pretrain(tiny, runs=tmp_path / "w", overrides=["training.workers=2"]).folder
+    with_workers = pretrain(tiny, runs=tmp_path / "w", overrides=["training.workers=2"]).folder
     assert losses(with_workers) == reference
-    parts = api.pretrain(
+    parts = pretrain(
         tiny,
         runs=tmp_path / "a",
         overrides=["training.gradient_accumulation_steps=2", "model.drop_path=0", "model.encoder.drop_path=0"],
     ).folder
-    whole = api.pretrain(tiny, runs=tmp_path / "b", overrides=["model.encoder.drop_path=0"]).folder
+    whole = pretrain(tiny, runs=tmp_path / "b", overrides=["model.encoder.drop_path=0"]).folder
     assert [x for _, x in losses(parts)] == pytest.approx([x for _, x in losses(whole)], rel=1e-4)
 
 
@@ -83,7 +83,7 @@ def run_in_child(recipe: Path, runs: Path) -> int:
     child = os.fork()
     if child == 0:
         try:
-            api.pretrain(recipe, runs=runs)
+            pretrain(recipe, runs=runs)
             os._exit(0)
         except BaseException:
             os._exit(1)
@@ -183,19 +183,19 @@ def test_killed_at_every_file_operation_of_a_save(tmp_path: Path) -> None:
 def test_damaged_checkpoints(
     tiny: Path, tmp_path: Path, reference: list[tuple[int, float]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = api.pretrain(tiny, runs=tmp_path).folder
+    folder = pretrain(tiny, runs=tmp_path).folder
     newest = folder / "checkpoints" / "step-000000010" / "model.safetensors"
     content = bytearray(newest.read_bytes())
     content[-5] ^= 1
     newest.write_bytes(bytes(content))
-    api.pretrain(tiny, runs=tmp_path)
+    pretrain(tiny, runs=tmp_path)
     assert "1 steps are lost" in caplog.text
     assert losses(folder) == reference
     for location in (folder / "checkpoints").iterdir():
         (location / "optimizer.safetensors").write_bytes(b"")
     before = sorted(folder.rglob("*"))
     with pytest.raises(UserError, match="every checkpoint of this run is damaged"):
-        api.pretrain(tiny, runs=tmp_path)
+        pretrain(tiny, runs=tmp_path)
     assert sorted(folder.rglob("*")) == before
 
 
@@ -205,10 +205,10 @@ def test_signal_saves_and_stops(tiny: Path, tmp_path: Path, reference: list[tupl
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(InterruptedRunError) as stopped:
-        api.pretrain(tiny, runs=tmp_path, watch=interrupt)
+        pretrain(tiny, runs=tmp_path, watch=interrupt)
     assert stopped.value.exit_code == 143
     assert checkpoint.steps(tmp_path / "tiny/checkpoints")[-1] == 4
-    assert losses(api.pretrain(tiny, runs=tmp_path).folder) == reference
+    assert losses(pretrain(tiny, runs=tmp_path).folder) == reference
 
 
 def test_not_finite_is_skipped_then_stops_with_a_dump(tiny: Path, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_not_finite_is_skipped_then_stops_with_a_dump(tiny: Path, tmp_path: Path
     original = pretraining.Pretraining.forward
     endless = mock.patch.object(pretraining.Pretraining, "forward", lambda self, b: original(self, b) * torch.inf)
     with endless, pytest.raises(NotFiniteError) as stopped:
-        api.pretrain(tiny, runs=tmp_path, overrides=["training.max_bad_steps=3"])
+        pretrain(tiny, runs=tmp_path, overrides=["training.max_bad_steps=3"])
     assert stopped.value.exit_code == 3
     facts = json.loads((tmp_path / "tiny/not_finite/facts.json").read_text())
     assert facts["steps_in_a_row"] == 4
@@ -234,17 +234,17 @@ def test_two_runs_on_one_folder(tmp_path: Path) -> None:
 
 
 def test_never_resume_and_tensorboard(tiny: Path, tmp_path: Path) -> None:
-    folder = api.pretrain(tiny, runs=tmp_path, overrides=["training.tensorboard=true"], resume="never").folder
+    folder = pretrain(tiny, runs=tmp_path, overrides=["training.tensorboard=true"], resume="never").folder
     assert list((folder / "tensorboard").glob("events*"))
     with pytest.raises(UserError, match="holds checkpoints"):
-        api.pretrain(tiny, runs=tmp_path, resume="never")
+        pretrain(tiny, runs=tmp_path, resume="never")
 
 
 def test_another_recipe_is_refused(tiny: Path, tmp_path: Path) -> None:
-    api.pretrain(tiny, runs=tmp_path)
+    pretrain(tiny, runs=tmp_path)
     with pytest.raises(UserError, match="they differ in model"):
-        api.pretrain(tiny, runs=tmp_path, overrides=["model.mask_ratio=0.6"])
-    api.pretrain(tiny, runs=tmp_path, overrides=["training.log_every_steps=3"])
+        pretrain(tiny, runs=tmp_path, overrides=["model.mask_ratio=0.6"])
+    pretrain(tiny, runs=tmp_path, overrides=["training.log_every_steps=3"])
 
 
 @pytest.mark.parametrize(("samples", "drawn"), [(7, 30), (30, 30), (103, 30), (10, 30)])
@@ -338,7 +338,7 @@ def test_parameter_groups(tiny: Path) -> None:
 
 def test_compile_falls_back_without_a_compiler(tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with mock.patch("shutil.which", return_value=None):
-        api.pretrain(tiny, runs=tmp_path, overrides=["training.compile=true", "schedule.epochs=1"])
+        pretrain(tiny, runs=tmp_path, overrides=["training.compile=true", "schedule.epochs=1"])
     assert "no C++ compiler" in caplog.text
 
 
@@ -346,8 +346,8 @@ def test_compile_falls_back_without_a_compiler(tiny: Path, tmp_path: Path, caplo
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_agrees_with_the_cpu(tiny: Path, tmp_path: Path) -> None:
     overrides = ["training.precision=float32", "model.encoder.drop_path=0"]
-    one = losses(api.pretrain(tiny, runs=tmp_path / "cpu", device="cpu", overrides=overrides).folder)
-    two = losses(api.pretrain(tiny, runs=tmp_path / "cuda", device="cuda", overrides=overrides).folder)
+    one = losses(pretrain(tiny, runs=tmp_path / "cpu", device="cpu", overrides=overrides).folder)
+    two = losses(pretrain(tiny, runs=tmp_path / "cuda", device="cuda", overrides=overrides).folder)
     assert [x for _, x in two] == pytest.approx([x for _, x in one], rel=1e-2)
 
 

@@ -1,4 +1,4 @@
-"""What can be said without training a network on labels: linear models, neighbours, no learning, a constant."""
+"""Linear models and nearest neighbours on frozen features and on the raw input."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit import api
 from maekit.build.experiment import Experiment, build_experiment
 from maekit.build.models import make_task, reads_patches
+from maekit.build.prepare import RANDOM
 from maekit.build.weights import load_encoder
 from maekit.config.load import load_recipe
 from maekit.data.loading import loader
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
-from maekit.metrics import scores as metrics
 from maekit.report.content import Table
+from maekit.runs.baselines import Array, score, shown_metrics, without_learning
+from maekit.runs.embed import each_once, embeddings
 from maekit.tasks.transfer import Transfer
 from maekit.training.distributed import init_distributed
 
 if TYPE_CHECKING:
-    from maekit.adapter import Estimator
     from maekit.tasks.task import Task
 
-Array = Any
+
 Features = tuple[Array, Array]
+
 """(samples, width), and the index of each sample in the source."""
 
 
@@ -73,7 +74,7 @@ def embed(experiment: Experiment, task: Task, device: str | None) -> Callable[[s
     def features(side: str) -> Features:
         if side not in found:
             with init_distributed(device) as process:
-                found[side] = api.embeddings(experiment, task, side, process)
+                found[side] = embeddings(experiment, task, side, process)
         return found[side]
 
     return features
@@ -86,49 +87,7 @@ def raw(experiment: Experiment, side: str) -> Features:
     for batch in loader(samples, BatchSampler(len(samples), 256, shuffle=False)):
         rows.append(experiment.adapter.front(batch["signal"], batch.get("valid"))[0].flatten(1).numpy())
         parts.append(batch["index"].numpy())
-    return api.each_once(np.concatenate(rows), np.concatenate(parts))
-
-
-def estimates(experiment: Experiment, estimate: Estimator) -> Array:
-    """What an estimator says of each sample of the test split; NaN where it says nothing."""
-    return np.array([estimate(experiment.source[int(i)]) for i in experiment.split["test"]], dtype=np.float64)
-
-
-def constant(experiment: Experiment) -> tuple[str, Array]:
-    """The median (for classes the most frequent) training label for every sample of the test split, and its name."""
-    labels, count = experiment.labels[experiment.split["train"]], len(experiment.split["test"])
-    if experiment.source.classes:
-        values, counts = np.unique(labels, return_counts=True)
-        return "constant (most frequent class)", np.full(count, values[counts.argmax()])
-    return "constant (median of training)", np.full(count, float(np.median(labels)))
-
-
-def without_learning(experiment: Experiment) -> dict[str, Array]:
-    """Predictions on the test split that nothing was learned for: the adapter's estimators, and a constant.
-
-    Where an estimator gives none (NaN), the constant stands in.
-    """
-    name, values = constant(experiment)
-    found: dict[str, Array] = {}
-    if not experiment.source.classes:
-        for other, estimate in experiment.adapter.estimators().items():
-            estimated = estimates(experiment, estimate)
-            found[other] = np.where(np.isfinite(estimated), estimated, values)
-    return found | {name: values}
-
-
-def score(experiment: Experiment, predicted: Array, label: Array, within: float = 5.0) -> dict[str, float]:
-    """The metrics that go with the labels of a recipe."""
-    return (
-        metrics.classification(predicted, label)
-        if experiment.source.classes
-        else metrics.regression(predicted, label, within)
-    )
-
-
-def shown_metrics(experiment: Experiment) -> list[str]:
-    """Those that a short table has."""
-    return ["accuracy", "balanced_accuracy"] if experiment.source.classes else ["mae", "rmse", "within", "r"]
+    return each_once(np.concatenate(rows), np.concatenate(parts))
 
 
 def probe_table(
@@ -157,7 +116,7 @@ def probe_table(
             value=loaded.recipe.task.name,
             expected="classification or regression",
         )
-    if start != api.RANDOM:
+    if start != RANDOM:
         load_encoder(experiment, task, Path(start))
     features, test = embed(experiment, task, device), experiment.split["test"]
     found = {

@@ -1,0 +1,1 @@
+"""From a recipe to an experiment: data, adapter, task, weights."""

@@ -1,0 +1,142 @@
+"""From a recipe to an experiment and a task that are ready to train, and what a checkpoint must agree with to be continued."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from maekit.build.experiment import LABELLED_TASKS, Experiment, build_experiment
+from maekit.build.models import fit_target, make_task
+from maekit.build.tokenizers import spelled_out
+from maekit.build.weights import load_encoder
+from maekit.config.load import LoadedRecipe, load_recipe
+from maekit.errors import UserError
+from maekit.tasks.pretraining import Pretraining
+from maekit.tasks.transfer import Transfer
+from maekit.training.distributed import Process
+from maekit.training.run import Run, environment
+
+if TYPE_CHECKING:
+    from maekit.config.schema import Recipe
+    from maekit.tasks.task import Task
+
+
+RANDOM = "random"
+
+"""`--from random`: weights as they are initialised, asked for by name."""
+
+
+MUST_AGREE = ("seed", "adapter", "data", "model", "task", "optimizer", "schedule")
+
+"""Sections of a recipe that a checkpoint is tied to; how often it saves or logs may change."""
+
+
+NOT_THE_DATA = ("root", "spec", "bad_samples")
+
+"""Keys of `data` that may change too: where the files lie, and how many may be unreadable."""
+
+
+def recipe_without_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """A recipe that `pretrain` takes.
+
+    Raises:
+        UserError: a recipe for another task, and everything that is wrong with it.
+    """
+    loaded = load_recipe(recipe, overrides)
+    if loaded.recipe.task.name in LABELLED_TASKS:
+        raise UserError(
+            "not a pretraining recipe",
+            location=loaded.locate("task", "name"),
+            value=loaded.recipe.task.name,
+            expected="a task without labels: pretraining or tokenizer",
+            hint="Use `maekit finetune`.",
+        )
+    return loaded
+
+
+def recipe_with_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """A recipe that `finetune` takes.
+
+    Raises:
+        UserError: a recipe for another task, and everything that is wrong with it.
+    """
+    loaded = load_recipe(recipe, overrides)
+    if loaded.recipe.task.name not in LABELLED_TASKS:
+        raise UserError(
+            "a pretraining recipe",
+            location=loaded.locate("task", "name"),
+            value=loaded.recipe.task.name,
+            expected="classification or regression",
+            hint="Use `maekit pretrain`.",
+        )
+    return loaded
+
+
+def prepare_training(loaded: LoadedRecipe, start: str | Path | None, folder: Path) -> tuple[Experiment, Task]:
+    """Data and task of a recipe as training begins with them: new weights, or an encoder from elsewhere.
+
+    Args:
+        loaded: a recipe.
+        start: a run, a checkpoint, or `random`; None in pretraining.
+        folder: where samples that cannot be read are listed.
+
+    Raises:
+        UserError: weights that do not fit, and everything that is wrong with the data.
+    """
+    experiment = build_experiment(loaded, fit=start in (None, RANDOM), folder=folder)
+    torch.manual_seed(loaded.recipe.seed)
+    task = make_task(experiment)
+    if isinstance(task, Transfer) and start is not None and start != RANDOM:
+        load_encoder(experiment, task, Path(start))
+    if isinstance(task, Pretraining):
+        fit_target(experiment, task.model.target)
+    return experiment, task
+
+
+def random_task(recipe: str | Path, *, overrides: Sequence[str] = ()) -> tuple[Experiment, Task]:
+    """Data of a recipe and its task with weights as they are initialised by its seed."""
+    experiment = build_experiment(load_recipe(recipe, overrides))
+    torch.manual_seed(experiment.recipe.seed)
+    return experiment, make_task(experiment)
+
+
+def identity(recipe: Recipe, fingerprint: str, start: str | Path | None = None) -> dict[str, Any]:
+    """What a checkpoint must agree on with a recipe to be continued: a digest of each section, and of the data.
+
+    Args:
+        recipe: resolved.
+        fingerprint: of the data's files.
+        start: as for `finetune`; None in pretraining.
+    """
+    sections = recipe.model_dump(mode="json")
+    found: dict[str, Any] = {
+        name: hashlib.sha256(json.dumps(sections[name]).encode()).hexdigest()[:16] for name in MUST_AGREE
+    }
+    found["data"] = hashlib.sha256(
+        json.dumps({k: v for k, v in sections["data"].items() if k not in NOT_THE_DATA}).encode()
+    ).hexdigest()[:16]
+    if sections["auxiliary"]:  # left out where there are none, so that runs from before there could be some go on
+        found["auxiliary"] = hashlib.sha256(json.dumps(sections["auxiliary"]).encode()).hexdigest()[:16]
+    found["data files"] = fingerprint
+    found["batch_size"] = recipe.training.batch_size
+    found["ema"] = recipe.training.ema
+    if start is not None:
+        found["start"] = start if start == RANDOM else str(Path(start).resolve())
+    return found
+
+
+def save_run_metadata(run: Run, experiment: Experiment, process: Process, start: str | Path | None = None) -> None:
+    """Write what the run needs to be opened again without the files that it was started from."""
+    recipe = spelled_out(experiment.recipe).model_copy(
+        update={"init": None, "data": experiment.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
+    )
+    resolved = LoadedRecipe(recipe, experiment.loaded.path, experiment.loaded.origins)
+    run.write_text("recipe.yaml", resolved.yaml())
+    run.write_text("data_spec.yaml", json.dumps(experiment.spec.model_dump(mode="json", exclude_none=True), indent=1))
+    facts = environment(process.device) | ({} if start is None else {"started from": str(start)})
+    run.write_text("environment.json", json.dumps(facts, indent=1))

@@ -1,0 +1,44 @@
+"""Predictions and metrics of a run on one side of its split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maekit.build.open_run import open_run
+from maekit.build.weights import require_decoder
+from maekit.tasks.regression import Regression
+from maekit.training import loop
+from maekit.training.distributed import init_distributed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def evaluate(
+    run: Path, *, side: str | None = None, overrides: Sequence[str] = (), device: str | None = None
+) -> dict[str, float]:
+    """Metrics of a finished (or unfinished) run on one side of its split; by default test, validation where that is empty."""
+    metrics, _ = predictions(run, side=side, overrides=overrides, device=device)
+    return metrics
+
+
+def predictions(
+    run: Path, *, side: str | None = None, overrides: Sequence[str] = (), device: str | None = None, alone: bool = False
+) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
+    """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample.
+
+    Regression that says how sure it is adds what `Regression.estimate` gives, and the `values` that a distribution is over.
+    Processes that `torchrun` started share the work; `alone` is for one of them when the others may have ended.
+    """
+    require_decoder(run)
+    experiment, task = open_run(run, overrides=overrides)
+    with init_distributed(device, alone=alone) as process:
+        side = side or ("test" if len(experiment.split["test"]) else "validation")
+        at_once = experiment.recipe.training.at_once(process.world_size)
+        rows = loop.rows_of(task, experiment.some_samples(side), process, at_once=at_once)
+        found = {name: values.numpy() for name, values in rows.items()}
+    if isinstance(task, Regression) and task.values is not None:
+        found["values"] = task.values
+    return task.compute_metrics(rows), found
