@@ -50,7 +50,36 @@ def _received(kind: type[UserError], text: str, state: dict[str, Any]) -> UserEr
     return error
 
 
+RENAMED = {
+    "accumulation": "gradient_accumulation_steps",
+    "beside": "auxiliary",
+    "comb": "harmonic_cnn",
+    "detail": "skip_channels",
+    "epoch_samples": "samples_per_epoch",
+    "fewest": "min_samples",
+    "lowest": "score_threshold",
+    "most": "max_detections",
+    "narrowest": "sigma_min",
+    "overlay": "mix",
+    "predicted_share": "cross_mask_ratio",
+    "reach": "eps",
+    "suppress_above": "nms_threshold",
+    "taps": "offsets",
+    "tolerances": "kappa",
+    "trust": "trust_coefficient",
+    "widest": "sigma_max",
+}
+"""Former names of recipe keys and of options, with the names that replaced them."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`Did you mean 'x'?` for the closest of `known`, or an empty string."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    """A hint that names the entry of `known` that was probably meant: the one that replaced `name`, or the closest spelling.
+
+    Returns:
+        One sentence, or an empty string where nothing is close.
+    """
+    names = list(known)
+    if RENAMED.get(name) in names:
+        return f"It is now called {RENAMED[name]!r}."
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
     return f"Did you mean {close[0]!r}?" if close else ""

@@ -60,7 +60,7 @@ def map_clusters(
     if map_db.ndim != 2:
         raise ValueError(f"a map has two axes, this has {map_db.ndim}")
     if not min(eps) > 0 or min_samples < 1:
-        raise ValueError(f"reach {eps} must be positive and fewest {min_samples} at least 1")
+        raise ValueError(f"eps {eps} must be positive and min_samples {min_samples} at least 1")
     power = 10 ** (map_db.astype(np.float64) / 10)
     threshold, detected = cfar(
         torch.from_numpy(power), guard=guard, train=train, false_alarm=false_alarm, kind=kind, rank=rank, looks=looks

@@ -212,7 +212,7 @@ class Still:
         frame, window, sample = self._kept
         scene = _scene(self.scenes, self.moments, frame, window, sample, self.title)
         on_page = self.location.suffix.lower() == ".svg"
-        view = self.scenes.view(scene, auxiliary=self.moments.name, page=on_page)
+        view = self.scenes.view(scene, beside=self.moments.name, page=on_page)
         if on_page:
             self.location.write_text(view.picture(scene.title).svg)
         else:
@@ -260,7 +260,7 @@ class Animation:
             return
         scene = _scene(self.scenes, self.moments, frame, window, sample, self.title)
         if self._view is None:
-            self._view = self.scenes.view(scene, limits=self.limits, auxiliary=self.moments.name)
+            self._view = self.scenes.view(scene, limits=self.limits, beside=self.moments.name)
         else:
             self._view.show(scene)
         self._drawn.append(_indexed(self._view.pixels(DPI[ANIMATED]), self._view.colours()))

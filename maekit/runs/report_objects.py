@@ -108,7 +108,7 @@ def _samples(
         scene = scenes.scene(sample, kept, objects[i].astype(np.float64), picture)
         alt = f"{len(kept)} objects found and {len(objects[i])} true ones in {sample.location}"
         caption = f"{sample.location}, of the {side} split. Found with a score of {score:.2f} or more."
-        pictures.append(scenes.view(scene, auxiliary=name, page=True).picture(alt, caption))
+        pictures.append(scenes.view(scene, beside=name, page=True).picture(alt, caption))
     return pictures
 
 

@@ -20,7 +20,7 @@ def checked_share(mix: float) -> float:
         ValueError: it is none.
     """
     if not 0 <= mix <= 1:
-        raise ValueError(f"overlay={mix}, expected a share of samples, from 0 to 1")
+        raise ValueError(f"mix={mix}, expected a share of samples, from 0 to 1")
     return mix
 
 
@@ -31,9 +31,7 @@ def refuse_auxiliary(mix: float, others: Collection[str]) -> None:
         ValueError: it does not; it would change the sample alone.
     """
     if others and mix:
-        raise ValueError(
-            f"overlay={mix} changes the sample alone, but {', '.join(others)} is read beside it: set it to 0"
-        )
+        raise ValueError(f"mix={mix} changes the sample alone, but {', '.join(others)} is read beside it: set it to 0")
 
 
 def overlaid(batch: Batch, share: float) -> Batch:

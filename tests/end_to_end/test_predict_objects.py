@@ -70,7 +70,7 @@ def together(recipe: Path) -> Path:
 
 def found(run: Path, recipe: Path, to: Path, *, drawn: bool = False, **options: Any) -> Found:
     """Where nothing is `drawn`, that takes no time."""
-    given: dict[str, Any] = {"record": "drive3", "lowest_score": LOWEST, **options}
+    given: dict[str, Any] = {"record": "drive3", "score_threshold": LOWEST, **options}
     undrawn = nullcontext() if drawn else mock.patch("maekit.inference.objects.drawings", return_value=[])
     with undrawn:
         outcome = predict(run, given.pop("file", recipe.parent / "blobs.h5"), to, **given)
@@ -252,7 +252,7 @@ def test_what_makes_no_sense_is_named(run: Path, recipe: Path, tmp_path: Path) -
         ({"track_s": 10.0}, "--track"),
         ({"smoothing": 5}, "--smoothing"),
         ({"uncertain_above": 5.0}, "--uncertain-above"),
-        ({"lowest_score": 1.0}, "--score-threshold"),
+        ({"score_threshold": 1.0}, "--score-threshold"),
         ({"record": "drive9"}, "Did you mean"),
         ({"record": None}, "several recordings"),
         ({"record": "drive0", "hop_s": 0.5}, "frame_rate_hz"),

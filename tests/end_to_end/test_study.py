@@ -15,7 +15,7 @@ import pytest
 
 from maekit.adapters.heart.heart_rate import HeartRateAdapter
 from maekit.config.load import load_recipe
-from maekit.config.routing import Routing, compare
+from maekit.config.routing import Routing, compared
 from maekit.errors import UserError
 from maekit.profiling.dry_run import study_plans
 from maekit.studies import methods, page, study
@@ -84,8 +84,8 @@ def test_overrides_go_where_they_belong() -> None:
     swept = Routing(same_data=True, probing=True)
     assert "optimizer.base_lr=1e-3" in swept.pretraining(settings)
     assert "optimizer.base_lr=1e-3" not in swept.labelled(settings)
-    assert compare(settings, same_adapter=True) == ["adapter.rate_hz=20"]
-    assert compare(settings, same_adapter=False) == []
+    assert compared(settings, same_adapter=True) == ["adapter.rate_hz=20"]
+    assert compared(settings, same_adapter=False) == []
 
 
 def test_one_pretraining_serves_all_label_fractions(labelled: Path) -> None:

@@ -17,8 +17,8 @@ from maekit.errors import UserError
 from maekit.metrics.average_precision import match, precision_and_recall
 from maekit.metrics.plane import Plane
 from maekit.metrics.similarity import LocationSimilarity
+from maekit.runs.probe import probe_table
 from maekit.studies.figures import curves
-from maekit.studies.probe import probe_table
 from maekit.studies.results import Study
 from maekit.studies.study import study
 
@@ -103,7 +103,7 @@ def test_cells_hold_detections_and_the_page_is_written(measured: tuple[Study, Pa
     assert "ap_car" in page
     assert "logistic regression" in page
     before = {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")}
-    study(folder.parents[2] / "detect.yaml", seeds=2, runs=folder.parent)
+    study(folder.parents[1] / "detect.yaml", seeds=2, runs=folder.parent)
     assert {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")} == before
 
 
@@ -118,7 +118,7 @@ def test_a_swept_key_draws_precision_and_recall(measured: tuple[Study, Path]) ->
 def test_a_probe_of_pooled_features_is_refused(measured: tuple[Study, Path]) -> None:
     _, folder = measured
     with pytest.raises(UserError, match="reads every patch"):
-        probe_table(folder.parents[2] / "detect.yaml", "random")
+        probe_table(folder.parents[1] / "detect.yaml", "random")
 
 
 def test_random_samples_stand_in_for_maps_with_objects() -> None:

@@ -61,7 +61,7 @@ def imported(nodes: Iterable[ast.AST]) -> set[str]:
 
 def modality_words(line: str) -> set[str]:
     # The one kind of folder that data/ knows by name.
-    line = re.sub(r"image[ _]?folder", "", line, flags=re.IGNORECASE)
+    line = re.sub(r"data\.images|image[ _]?folder", "", line, flags=re.IGNORECASE)
     return {word.lower() for word in WORD.findall(line)} & MODALITIES
 
 

@@ -1,1 +1,1 @@
-"""Folders of pictures, as files and packed."""
+"""Classification folders: one folder a class, as files or packed."""

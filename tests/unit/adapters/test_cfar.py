@@ -142,9 +142,7 @@ def test_thresholds_follow_the_level_also_beside_something_strong(kind: str) -> 
 
 
 @pytest.mark.parametrize(("window", "lowest", "highest"), [("none", 0.8, 1.2), ("hann", 1.5, 3.0)])
-def test_windowed_bins_are_correlated_and_give_more_false_alarms(
-    window: str, score_threshold: float, highest: float
-) -> None:
+def test_windowed_bins_are_correlated_and_give_more_false_alarms(window: str, lowest: float, highest: float) -> None:
     """What the docstring says of the assumption: with Hann windows the rate is about twice the stated one."""
     rng = np.random.default_rng(4)
     cubes = torch.from_numpy(rng.standard_normal((100, 64, 64)) + 1j * rng.standard_normal((100, 64, 64)))

@@ -25,10 +25,10 @@ from maekit.data.loading import Samples, loader
 from maekit.data.sampler import BatchSampler
 from maekit.data.skipped import Skipped
 from maekit.errors import UnreadableError, UserError
+from maekit.runs import probe
 from maekit.runs.embed import embed
 from maekit.runs.evaluate import evaluate, predictions
 from maekit.runs.train import pretrain
-from maekit.studies import probe
 
 SPEC = DataSpec(name="p", kind="image_folder")
 RNG = np.random.default_rng(0)

@@ -284,7 +284,7 @@ def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -
         ("{name: detection, kappa: [0.1, 0.1]}", "length"),
         ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], sigma_min: 9}", "sigma_min"),
         ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], skip_channels: -1}", "detail=-1"),
-        ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], mix: 2}", "overlay=2"),
+        ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], mix: 2}", "mix=2"),
         ("{name: regression}", "detection for objects"),
     ],
 )
