@@ -1,9 +1,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= $(shell nproc)
-export OMP_NUM_THREADS ?= $(shell nproc)
+CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+export OMP_NUM_THREADS ?= $(CORES)
 
-.PHONY: help demo test lint clean benchmark
+.PHONY: install help demo test lint clean benchmark
+
+install: .venv/.ready  ## make .venv, once; then `source .venv/bin/activate` puts maekit onto the PATH
+	@echo "maekit is in $(BIN). Put it onto the PATH of this shell: source .venv/bin/activate"
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -12,7 +15,7 @@ demo: .venv/.ready  ## simulate, pretrain, fine-tune, compare: about two minutes
 	$(BIN)/maekit demo
 
 test: .venv/.ready  ## all tests but the slow ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" --jaxtyping-packages=maekit.core,beartype.beartype
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(CORES) --dist worksteal -m "not slow" --jaxtyping-packages=maekit.core,beartype.beartype
 
 lint: .venv/.ready  ## style, types and who imports whom
 	$(BIN)/ruff check .

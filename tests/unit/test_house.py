@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,3 +127,19 @@ def test_the_adapters_folder_has_one_name() -> None:
         [sys.executable, "-c", "import adapters"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert "import it by that name" in done.stderr
+
+
+def test_the_drawing_shows_the_rooms_in_the_order_of_the_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    floors = [set(floor.split(" | ")) for floor in contracts[0]["layers"]]
+    drawing = (ROOT / "docs/architecture.md").read_text().split("```")[1]
+    drawn = re.findall(r"maekit\.\w+", drawing)
+    rooms = {f"maekit.{path.parent.name}" for path in (ROOT / "maekit").glob("*/__init__.py")} | {"maekit.adapters"}
+    assert rooms <= set(drawn) <= set().union(*floors)
+    order = [next(number for number, floor in enumerate(floors) if room in floor) for room in drawn]
+    assert order == sorted(order)
+
+
+def test_few_files_lie_outside_a_room() -> None:
+    assert len([*(ROOT / "maekit").glob("*.py")]) <= 12
+    assert len([*(ROOT / "adapters").glob("*.py")]) <= 4
