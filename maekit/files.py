@@ -1,55 +1,95 @@
-"""Writing a file or a folder whole or not at all."""
+"""Atomic writes: a file or a folder appears under its name whole, or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 UNFINISHED = ".unfinished"
+"""Ending of the names of partial files and folders, which start with a dot."""
+
+_NUMBERS = count()
+_NAME_BYTES = 200
+"""Bytes of the target's name that enter the partial name, which may have 255 in all."""
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a path to write to, and rename what was written there to `target` when the block ends without an exception.
+    """Yield a path to write to, and rename what was written there to `target` when the block ends without an exception.
 
-    The path lies in the folder of `target`, which is created, and its name starts with a dot and the process id, so that
-    processes that write the same target do not share it. A file is flushed to the disk before the rename, so that a crash
-    leaves either the old content or the new one. After an exception the partial file or folder is removed.
+    The partial path lies in the folder of `target`, which is created, so that the rename stays on one file system. Its
+    name holds the process id and a running number: processes and threads that write the same target do not share it.
+    Everything written is flushed to the disk before the rename, and the folder after it, so that a power failure leaves
+    either the old content or the new one. After an exception the partial file or folder is removed.
 
     Args:
-        target: a file or a folder; a file that is there is replaced, a folder that is there is not.
+        target: a file or a folder. A file there is replaced, through a symbolic link if it is one. A folder there is
+            replaced only if it is empty.
 
     Yields:
-        A path that does not exist. The block creates a file or a folder there.
+        A path at which nothing exists. The block creates a file or a folder there.
 
     Raises:
-        OSError: the folder cannot be written, or there is no room.
+        OSError: the folder cannot be written, the disk is full, or `target` is a folder that is not empty (checked
+            before the block runs, so that no work is lost).
     """
+    if target.is_symlink():
+        target = target.resolve()
+    if target.is_dir() and any(target.iterdir()):
+        raise FileExistsError(errno.EEXIST, "a folder that is not empty", str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{os.getpid()}.{target.name}{UNFINISHED}")
-    _remove(partial)
+    name = os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])
+    partial = target.with_name(f".{name}.{os.getpid()}-{next(_NUMBERS)}{UNFINISHED}")
+    remove(partial)  # from a killed process with the same id
     try:
         yield partial
-        if partial.is_file():
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
+        _flush(partial)
+        if target.is_dir() and not partial.is_dir():
+            target.rmdir()
         partial.replace(target)
     except BaseException:
-        _remove(partial)
+        remove(partial)
         raise
+    flush_folder(target.parent)
 
 
 def write_text(target: Path, text: str) -> None:
-    """Write UTF-8 text as `replacing` does."""
+    """Write UTF-8 text with `replacing`."""
     with replacing(target) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with everything in it; nothing happens where there is none."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush the entries of a folder (names, not contents) to the disk, on file systems that can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems refuse it
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _flush(path: Path) -> None:
+    """Flush a file, or a folder with everything in it, to the disk."""
+    if not path.is_dir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        return
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with (Path(folder) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        flush_folder(Path(folder))

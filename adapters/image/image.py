@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -33,6 +34,8 @@ Normalisation = Literal["imagenet", "fit"] | tuple[tuple[float, ...], tuple[floa
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R 601), as in Pillow's conversion to gray."""
 LOOKED_AT = 16
 """Training pictures whose values are compared with `full_scale` before training."""
 
@@ -86,6 +89,7 @@ class ImageAdapter(Adapter):
         scale: share of the area that a random crop takes, lowest and highest.
         flip: mirror half of the training pictures; not where left and right matter.
         crop_ratio: 0.875 as is usual for ImageNet, 1.0 for pictures that come in their final size.
+        channels: 1 turns colours into luma (ITU-R 601), 3 repeats gray; by default those of the data.
         normalisation: `imagenet` (mean and standard deviation of each colour there), `fit` (of the training split),
             or (means, standard deviations) of intensities in [0, 1], one for each channel.
         full_scale: the stored value that is intensity 1: 255, 65535 for 16 bits, 1 for floats.
@@ -107,6 +111,7 @@ class ImageAdapter(Adapter):
         scale: tuple[float, float] = (0.2, 1.0),
         flip: bool = True,
         crop_ratio: float = 0.875,
+        channels: Literal[1, 3] | None = None,
         normalisation: Normalisation = "imagenet",
         full_scale: float = 255.0,
         color_jitter: float = 0.0,
@@ -114,7 +119,7 @@ class ImageAdapter(Adapter):
         erasing: float = 0.0,
     ) -> None:
         height, width = (size, size) if isinstance(size, int) else size
-        channels = len(info.channels)
+        info = _with_channels(info, channels)
         if len(info.axes) != 2:
             raise ValueError(f"a picture has height and width, but the data spec gives {[a.name for a in info.axes]}")
         if info.complex:
@@ -129,9 +134,9 @@ class ImageAdapter(Adapter):
             raise ValueError(f"crop {crop!r}, expected one of {', '.join(get_args(Crop))}")
         if not 0 <= erasing <= 1 or color_jitter < 0:
             raise ValueError(f"erasing {erasing}, expected a share from 0 to 1; color_jitter {color_jitter}, 0 or more")
-        if (randaugment or color_jitter) and (channels != 3 or full_scale != 255):
+        if (randaugment or color_jitter) and (len(info.channels) != 3 or full_scale != 255):
             raise ValueError("randaugment and color_jitter are for pictures of three bytes a pixel")
-        patchifier = GridPatchifier((channels, height, width), (patch, patch), ("height", "width"))
+        patchifier = GridPatchifier((len(info.channels), height, width), (patch, patch), ("height", "width"))
         super().__init__(info, patchifier, PictureFront(patchifier, full_scale=full_scale, erasing=erasing))
         self.size, self.crop, self.scale, self.flip, self.crop_ratio = (height, width), crop, scale, flip, crop_ratio
         self.color_jitter = color_jitter
@@ -263,8 +268,31 @@ class ImageAdapter(Adapter):
                     expected=f"0 to full_scale = {self.full_scale:g}",
                     hint="Set the adapter's `full_scale` to the stored value of full intensity.",
                 )
-        return torch.from_numpy(x)
+        return self._convert_channels(torch.from_numpy(x))
+
+    def _convert_channels(self, x: Tensor) -> Tensor:
+        """To the channels of the adapter: colours to luma, or gray repeated."""
+        channels = len(self.info.channels)
+        if len(x) == channels:
+            return x
+        if channels == 3:
+            return x.expand(3, -1, -1)
+        luma = torch.tensordot(torch.tensor(LUMA), x.float(), 1)[None]  # torchvision's sums to 0.9999 and truncates
+        return luma if x.is_floating_point() else luma.round().to(x.dtype)
 
     def _in_range(self, x: Tensor) -> Array:
         """Without the overshoot of bicubic interpolation (bytes are clipped by torchvision)."""
         return (x.clamp(0, self.full_scale) if x.is_floating_point() else x).numpy()
+
+
+def _with_channels(info: SignalInfo, channels: Literal[1, 3] | None) -> SignalInfo:
+    """Metadata of the pictures once they are converted to this number of channels.
+
+    Raises:
+        ValueError: the data are neither gray nor RGB.
+    """
+    if channels is None or channels == len(info.channels):
+        return info
+    if len(info.channels) not in (1, 3):
+        raise ValueError(f"channels {channels}, but only gray and RGB are converted; the data have {info.channels}")
+    return replace(info, channels=("gray",) if channels == 1 else ("red", "green", "blue"))

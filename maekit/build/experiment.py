@@ -14,8 +14,8 @@ from maekit.config.data_spec import DataSpec, load_spec
 from maekit.config.options import construct
 from maekit.data import splits
 from maekit.data.hdf5.source import HDF5Windows
-from maekit.data.images.folder import INFO
 from maekit.data.images.packed import open_folder
+from maekit.data.images.picture import picture_info
 from maekit.data.loading import AuxiliarySignal, Samples
 from maekit.data.skipped import Skipped
 from maekit.errors import UnreadableError, UserError
@@ -157,15 +157,15 @@ def build_experiment(
         )
     adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
     location = loaded.locate("data", "split")
-    split = splits.resolve(source.groups, recipe.data.split or spec.split, location)
+    split = splits.resolve_split(source.groups, recipe.data.split or spec.split, location)
     if labels and source.labels is not None:
-        split["train"] = splits.labelled(
+        split["train"] = splits.select_labelled(
             split["train"],
             source.groups,
             source.labels,
-            wanted=recipe.data.labelled_groups,
+            labelled_groups=recipe.data.labelled_groups,
             fraction=recipe.data.label_fraction,
-            classes=source.classes is not None and source.objects is None,
+            stratify=source.classes is not None and source.objects is None,
             seed=recipe.seed,
             location=loaded.locate("data", "labelled_groups"),
         )
@@ -230,7 +230,7 @@ def build_experiment_without_data(
     named = spec.label.classes if spec.label else None
     if spec.kind == "image_folder":
         named = [str(i) for i in range(classes)]
-    known = info or INFO
+    known = info or picture_info(spec.picture_channels)
     source = Absent(
         known, tuple(named) if named else None, objects=known.objects or None, auxiliary=dict(auxiliary or {})
     )

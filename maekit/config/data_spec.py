@@ -143,6 +143,10 @@ class Signal(Strict):
     steps: dict[str, Step] = {}
     complex: Literal["keep", "magnitude", "phase", "pairs"] | None = None
 
+    def channel_names(self, count: int) -> tuple[str, ...]:
+        """Names of `count` channels: those of the spec, otherwise numbers; an only channel without a name has an empty one."""
+        return tuple(self.channels) or (tuple(str(i) for i in range(count)) if count > 1 else ("",))
+
     @model_validator(mode="after")
     def _axes_agree(self) -> Self:
         if len(set(self.axes)) < len(self.axes):
@@ -263,6 +267,7 @@ class DataSpec(Strict):
     kind: Literal["hdf5", "image_folder"] = "hdf5"
     files: Name | None = None
     folder: Name | None = None
+    channels: Literal[1, 3] | None = None
     records: Name | None = None
     signal: Signal | None = None
     auxiliary: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Signal] = {}
@@ -273,6 +278,11 @@ class DataSpec(Strict):
     window: Window | None = None
     split: Split | Folds | None = None
     convert: Conversion | None = None
+
+    @property
+    def picture_channels(self) -> Literal[1, 3]:
+        """Channels of pictures in folders: RGB unless the spec says otherwise."""
+        return self.channels or 3
 
     @field_validator("files", "folder")
     @classmethod
@@ -294,6 +304,8 @@ class DataSpec(Strict):
             return self
         if self.folder is not None:
             raise ValueError("`folder` goes with `kind: image_folder`; HDF5 files are named by `files`")
+        if self.channels is not None:
+            raise ValueError("`channels` goes with `kind: image_folder`; those of HDF5 files are `signal.channels`")
         missing = [key for key in ("files", "signal") if getattr(self, key) is None]
         if missing:
             raise ValueError(f"an HDF5 data set needs {', '.join(f'`{key}`' for key in missing)}")

@@ -1,4 +1,4 @@
-"""Whether files are what a data spec says."""
+"""`maekit data check`: whether files agree with a data spec."""
 
 from __future__ import annotations
 
@@ -13,123 +13,158 @@ from maekit.config.data_spec import OBJECT_CLASS, DataSpec
 from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.safety import BLOCK_LIMIT, open_hdf5
 from maekit.data.hdf5.source import HDF5Windows
+from maekit.data.images.folder import ImageFolderSource, describe_passed_over
 from maekit.data.images.packed import PackedFolder, open_folder
-from maekit.data.sample import Source
-from maekit.data.splits import resolve
+from maekit.data.sample import SignalInfo, Source
+from maekit.data.splits import resolve_split
 
-LOOKED_AT = 1000
-MOST_NAMED = 8
+EXAMINED_SAMPLES = 1000
+MAX_NAMES = 8
+MAX_GROUPS = 12
+GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B"}
+"""Pillow's modes of pictures without colour."""
 
 
 def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, float], float]]) -> Iterator[str]:
-    """Lines that say what was found; every file is opened and every floating-point value looked at once.
+    """Yield lines that report what the files hold. Every file is opened and every floating-point value read once.
 
     Args:
         spec: the data spec.
         root: the folder with the files.
-        reducers: those of all adapters, since a spec does not name its own.
+        reducers: the label reducers of all adapters, since a data spec does not name its adapter.
 
     Raises:
-        UserError: the first thing that is not as the spec says.
+        UserError: the first disagreement between files and spec.
     """
-    source: Source
-    if spec.kind == "image_folder":
-        source = open_folder(spec, root)
-        if isinstance(source, PackedFolder):
-            yield from source.verify()
+    source = open_folder(spec, root) if spec.kind == "image_folder" else HDF5Windows(spec, root, reducers=reducers)
+    if isinstance(source, HDF5Windows):
+        yield from _recordings(source)
     else:
-        source = HDF5Windows(spec, root, reducers=reducers)
-        yield f"{len(source.recordings)} recordings, {len(source)} usable windows"
-        for reason, count in source.dropped.items():
-            yield f"  left out: {count} ({reason})"
-    yield f"a sample: {source.info.shape} of {', '.join(('channel', *(axis.name for axis in source.info.axes)))}" + (
-        f", {source.info.rate_hz:g} Hz" if source.info.rate_hz else ""
-    )
-    yield _missing(source)
+        assert isinstance(source, ImageFolderSource | PackedFolder)
+        yield from _pictures(source)
     counts = Counter(source.groups.tolist())
-    yield (
-        f"{len(counts)} groups: "
-        + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:12])
-        + (" ..." if len(counts) > 12 else "")
-    )
+    shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:MAX_GROUPS])
+    yield f"{len(counts)} groups: {shown}" + (" ..." if len(counts) > MAX_GROUPS else "")
     if isinstance(source, HDF5Windows):
         yield from _auxiliary(spec, source)
-    if source.labels is not None and source.objects is not None:
-        yield from _objects(source)
-    elif source.labels is not None and source.classes:
-        yield "labels: " + ", ".join(
-            f"{name} {int((source.labels == i).sum())}" for i, name in enumerate(source.classes)
+    yield from _labels(spec, source)
+    split = resolve_split(source.groups, spec.split, spec.name)
+    sides = ", ".join(f"{side} {len(indices)}" for side, indices in split.items())
+    yield f"split: {sides} (no group on two sides)"
+
+
+def _recordings(source: HDF5Windows) -> Iterator[str]:
+    """Windows, their shape, and the share of missing values."""
+    yield f"{len(source.recordings)} recordings, {len(source)} usable windows"
+    for reason, count in source.dropped.items():
+        yield f"  left out: {count} ({reason})"
+    yield f"a sample: {_shape(source.info)}" + (f", {source.info.rate_hz:g} Hz" if source.info.rate_hz else "")
+    examined = _examined(source)
+    shares = [0.0 if (valid := source[i].valid) is None else float(1 - np.mean(valid)) for i in examined]
+    incomplete = sum(share > 0 for share in shares)
+    yield f"missing: {np.mean(shares):.2%} of the values, in {incomplete} of {len(examined)} samples examined"
+
+
+def _pictures(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
+    """Number of pictures, what is passed over, sizes and colour modes, and the shape of a sample."""
+    if isinstance(source, PackedFolder):
+        yield from source.verify()
+    yield f"{len(source)} pictures"
+    if isinstance(source, ImageFolderSource) and source.passed_over:
+        yield f"  {describe_passed_over(source.passed_over)}"
+    examined = _examined(source)
+    heights, widths = np.array([source[i].signal.shape[1:] for i in examined]).T  # decodes them all
+    sizes = Counter(zip(heights.tolist(), widths.tolist(), strict=True))
+    if len(sizes) == 1:
+        yield f"size: {heights[0]} x {widths[0]} pixels (height x width) in all {len(examined)} examined"
+    else:
+        yield (
+            f"sizes: {len(sizes)} in {len(examined)} pictures examined; height {heights.min()} to {heights.max()}, "
+            f"width {widths.min()} to {widths.max()} pixels, median {np.median(heights):g} x {np.median(widths):g}"
         )
-    elif source.labels is not None:
-        values = np.asarray(source.labels, dtype=np.float64)
-        yield f"labels: {values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g} {spec.label.unit if spec.label else ''}"
-    split = resolve(source.groups, spec.split, spec.name)
-    yield (
-        "split: " + ", ".join(f"{side} {len(indices)}" for side, indices in split.items()) + " (no group on two sides)"
-    )
+    modes = Counter(header.mode for i in examined if (header := source.header(i)) is not None)
+    yield "stored as: " + ", ".join(f"{mode} {count}" for mode, count in modes.most_common())
+    names = ", ".join(source.info.channels)
+    yield f"a sample: ({len(source.info.channels)}, height, width), channels {names}, 8 bits"
+    if source.channels == 3 and modes and set(modes) <= GRAY_MODES:
+        yield "  all of them are gray; `channels: 1` in the data spec keeps one channel instead of three equal ones"
+    if source.channels == 1 and set(modes) - GRAY_MODES:
+        yield "  some of them have colour, which becomes luma (`channels: 1`)"
+
+
+def _examined(source: Source) -> list[int]:
+    """Indices of at most `EXAMINED_SAMPLES` evenly spread samples."""
+    return [int(i) for i in np.unique(np.linspace(0, len(source) - 1, EXAMINED_SAMPLES).round())]
+
+
+def _shape(info: SignalInfo) -> str:
+    return f"{info.shape} of {', '.join(('channel', *(axis.name for axis in info.axes)))}"
 
 
 def _auxiliary(spec: DataSpec, source: HDF5Windows) -> Iterator[str]:
-    """A line for each signal beside: its shape, and which recordings lack it.
+    """A line for each auxiliary signal: its shape, and which recordings lack it.
 
     Raises:
-        UserError: one that is not as the spec says.
+        UserError: a signal disagrees with the spec.
     """
     for name in spec.auxiliary:
         signals = AuxiliarySignals(spec, source.window, [name], BLOCK_LIMIT)
         for recording in source.recordings:
             with open_hdf5(recording.file) as file:
                 signals.describe(file, recording.file, recording.record, recording.rows)
-        there, count = signals.having(name), len(source.recordings)
-        if not there:
+        present, count = signals.having(name), len(source.recordings)
+        if not present:
             yield f"auxiliary signals: {name} is in no recording (no dataset {spec.auxiliary[name].path!r})"
             continue
-        info = signals.infos(sorted(there))[name]
-        lacking = [recording.record for number, recording in enumerate(source.recordings) if number not in there]
-        where = (
-            f"in all {count} recordings"
-            if not lacking
-            else f"in {len(there)} of {count} recordings; not in {_some(lacking)}"
-        )
-        yield f"auxiliary signals: {name} {info.shape} of {', '.join(('channel', *(axis.name for axis in info.axes)))}, {where}"
+        info = signals.infos(sorted(present))[name]
+        lacking = [recording.record for number, recording in enumerate(source.recordings) if number not in present]
+        if lacking:
+            where = f"in {len(present)} of {count} recordings; not in {_abbreviate(lacking)}"
+        else:
+            where = f"in all {count} recordings"
+        yield f"auxiliary signals: {name} {_shape(info)}, {where}"
 
 
-def _objects(source: Source) -> Iterator[str]:
-    """How many there are in a sample, of which class, where, and whether they lie on the sample's axes."""
-    assert source.objects is not None
+def _labels(spec: DataSpec, source: Source) -> Iterator[str]:
+    if source.labels is None:
+        return
+    if source.objects is not None:
+        yield from _objects(source, source.objects)
+    elif source.classes:
+        counts = ((name, int((source.labels == i).sum())) for i, name in enumerate(source.classes))
+        yield "labels: " + ", ".join(f"{name} {count}" for name, count in counts)
+    else:
+        values = np.asarray(source.labels, dtype=np.float64)
+        unit = f" {spec.label.unit}" if spec.label and spec.label.unit else ""
+        yield f"labels: {values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g}{unit}"
+
+
+def _objects(source: Source, names: Sequence[str]) -> Iterator[str]:
+    """Number of objects in a sample, by class, and the range of each column against the sample's axes."""
     table = np.asarray(source.labels)
-    there = np.isfinite(table).all(-1)
-    count = there.sum(1)
+    present = np.isfinite(table).all(-1)
+    count = present.sum(1)
     yield (
-        f"objects: {there.sum()}, {count.min()} to {count.max()} in a sample, {count.mean():.2f} on average; "
+        f"objects: {present.sum()}, {count.min()} to {count.max()} in a sample, {count.mean():.2f} on average; "
         f"{int((count == 0).sum())} samples without"
     )
-    columns = {name: table[there][:, i] for i, name in enumerate(source.objects)}
-    if source.classes and there.any():
-        kinds = columns[OBJECT_CLASS]
-        of = ((name, int((kinds == i).sum())) for i, name in enumerate(source.classes))
-        yield "  " + ", ".join(f"{name} {n} ({n / len(table):.2f} a sample)" for name, n in of)
+    columns = {name: table[present][:, i] for i, name in enumerate(names)}
+    if source.classes and present.any():
+        classes = columns[OBJECT_CLASS]
+        counts = ((name, int((classes == i).sum())) for i, name in enumerate(source.classes))
+        yield "  " + ", ".join(f"{name} {n} ({n / len(table):.2f} a sample)" for name, n in counts)
     axes = {axis.name: axis for axis in source.info.axes}
     for name, values in columns.items():
         if name == OBJECT_CLASS or not len(values):
             continue
-        text = f"  {name} {values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g}"
+        line = f"  {name} {values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g}"
         if (axis := axes.get(name)) is not None and axis.step is not None:
             points = axis.points()
-            off = int(((values < points[0]) | (values > points[-1])).sum())
-            text += f" {axis.unit}; the axis goes from {points[0]:.4g} to {points[-1]:.4g}" + (
-                f"; BEYOND it: {off}" if off else ""
-            )
-        yield text
+            outside = int(((values < points[0]) | (values > points[-1])).sum())
+            line += f" {axis.unit}; the axis goes from {points[0]:.4g} to {points[-1]:.4g}"
+            line += f"; OUTSIDE of it: {outside}" if outside else ""
+        yield line
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
-
-
-def _missing(source: Source) -> str:
-    """The share of values that were not measured, over at most `LOOKED_AT` evenly spread samples."""
-    picked = np.unique(np.linspace(0, len(source) - 1, LOOKED_AT).round().astype(int))
-    shares = [0.0 if (valid := source[int(i)].valid) is None else float(1 - np.mean(valid)) for i in picked]
-    some = sum(share > 0 for share in shares)
-    return f"missing: {np.mean(shares):.2%} of the values, in {some} of {len(picked)} samples looked at"
+def _abbreviate(names: Sequence[str]) -> str:
+    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")

@@ -1,4 +1,4 @@
-"""Random numbers in the shape that a data spec states, to time a recipe where its data is not."""
+"""Random samples in the shape that a data spec states, for timing a recipe without its data."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.config.data_spec import CHANNEL, TIME, DataSpec, Window
-from maekit.data.images.folder import INFO
+from maekit.config.data_spec import CHANNEL, TIME, DataSpec, Signal, Window
+from maekit.data.images.picture import picture_info
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError, nearest
 
@@ -19,32 +19,35 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POOL = 16
-"""Different samples; they are taken again and again, so that drawing numbers costs nothing while time is taken."""
+"""Number of different samples. They are drawn once and reused, so that drawing does not count in timings."""
 CLASSES = 1000
-"""Of a folder of class folders that is not there."""
+"""Number of classes of an image folder, whose class folders are not there to be counted."""
 
 
 class RandomSource:
-    """A `Source` that knows its shape from a data spec alone; what only the files would tell must be given.
+    """A `Source` of random samples, whose shape comes from a data spec and from stated lengths.
 
     Args:
-        spec: what the files would mean.
-        window: instead of the spec's.
-        samples: how many.
-        lengths: points along axes whose length stands in the files alone.
-        labels: whether there are any; tables of objects are empty.
+        spec: the data spec.
+        window: replaces the spec's window.
+        samples: number of samples.
+        lengths: points along the axes whose length only the files would tell.
+        labels: whether samples have labels; tables of objects are empty.
 
     Raises:
-        UserError: an axis whose length is not known, or a length for an axis that there is not.
+        UserError: the length of an axis is missing, or one is given for an axis that does not exist.
     """
 
     def __init__(
         self, spec: DataSpec, window: Window | None, *, samples: int, lengths: Mapping[str, int], labels: bool
     ) -> None:
         self.samples, self.spec = samples, spec
-        self.info = _of_any_size(lengths) if spec.signal is None else _windows(spec, window or spec.window, lengths)
+        if spec.signal is None:
+            self.info = _picture_info(spec, lengths)
+        else:
+            self.info = _window_info(spec.name, spec.signal, window or spec.window, lengths)
         self.shape: Sequence[int] = self.info.shape
-        """Of a sample; where samples may have any size, whoever knows the size in use sets it."""
+        """Shape of a sample. For pictures of any size, the caller sets it to the size in use."""
         self._pool: list[NDArray[Any]] = []
         self.groups = np.full(samples, "random")
         self.objects: tuple[str, ...] | None = None
@@ -70,36 +73,35 @@ class RandomSource:
     def __getitem__(self, index: int) -> Sample:
         if not self._pool:
             rng = np.random.default_rng(0)
-            self._pool = [self._drawn(rng) for _ in range(POOL)]
+            self._pool = [self._draw(rng) for _ in range(POOL)]
         label = None if self.labels is None else self.labels[index]
         label = label if label is None or label.ndim else label.item()
         return Sample(self._pool[index % POOL], None, label, "random", f"random@{index}", self.info.rate_hz)
 
     def fingerprint(self) -> str:
-        """Random samples are no data that a run could be tied to."""
+        """A constant, since random samples are not data that a run depends on."""
         return "random"
 
-    def _drawn(self, rng: np.random.Generator) -> NDArray[Any]:
+    def _draw(self, rng: np.random.Generator) -> NDArray[Any]:
         if self.spec.signal is None:
             return rng.integers(0, 256, self.shape, dtype=np.uint8)
-        values = rng.uniform(0.1, 1.0, self.shape).astype(np.float32)  # positive: powers and magnitudes are
+        values = rng.uniform(0.1, 1.0, self.shape).astype(np.float32)  # positive, as powers and magnitudes are
         return values * (1 + 1j) if self.info.complex else values
 
 
-def _of_any_size(lengths: Mapping[str, int]) -> SignalInfo:
+def _picture_info(spec: DataSpec, lengths: Mapping[str, int]) -> SignalInfo:
     if lengths:
         raise UserError(
             "an image folder has no axes to give lengths for",
             location="--axis",
             value=dict(lengths),
-            expected="nothing: the adapter says the size",
+            expected="nothing: the adapter states the size",
         )
-    return INFO
+    return picture_info(spec.picture_channels)
 
 
-def _windows(spec: DataSpec, window: Window | None, lengths: Mapping[str, int]) -> SignalInfo:
-    signal = spec.signal
-    assert signal is not None
+def _window_info(spec_name: str, signal: Signal, window: Window | None, lengths: Mapping[str, int]) -> SignalInfo:
+    """Metadata of the windows of a signal, as `RecordingReader.info` would report it for files of these lengths."""
     for name in lengths:
         if name not in signal.axes:
             raise UserError(
@@ -110,35 +112,32 @@ def _windows(spec: DataSpec, window: Window | None, lengths: Mapping[str, int]) 
                 hint=nearest(name, signal.axes),
             )
     rate = signal.rate_hz if isinstance(signal.rate_hz, float) else None
-    known = dict(lengths)
+    lengths = dict(lengths)
     if window is not None and window.length is not None:
-        known[window.axis] = window.length
+        lengths[window.axis] = window.length
     if window is not None and window.seconds is not None and rate is not None:
-        known[TIME] = round(window.seconds * rate)
+        lengths[TIME] = round(window.seconds * rate)
     names = [name for name in signal.axes if name != CHANNEL]
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in lengths]
     if unknown:
         raise UserError(
-            f"how many points there are along {unknown[0]!r} stands in the files alone",
-            location=spec.name,
+            f"only the files tell how many points there are along {unknown[0]!r}",
+            location=spec_name,
             expected="a length for " + ", ".join(unknown),
             hint="Give " + " ".join(f"--axis {name}=NUMBER" for name in unknown) + ".",
         )
     if rate is None and window is not None and window.seconds is not None:
-        rate = known[TIME] / window.seconds
+        rate = lengths[TIME] / window.seconds
     if window is not None and window.length == 1:
         names.remove(window.axis)
-    count = known.get(CHANNEL, 1)
-    channels = tuple(signal.channels) or (tuple(str(i) for i in range(count)) if count > 1 else ("",))
     axes = []
     for name in names:
         step = signal.steps.get(name)
-        if name != TIME:
-            axes.append(
-                Axis(name, known[name])
-                if step is None
-                else Axis(name, known[name], step.unit, step.step, step.start, step.spacing)
-            )
-    if TIME in names:
-        axes.insert(names.index(TIME), Axis(TIME, known[TIME], "s", 1 / rate if rate else None))
+        if name == TIME:
+            axes.append(Axis(TIME, lengths[TIME], "s", 1 / rate if rate else None))
+        elif step is None:
+            axes.append(Axis(name, lengths[name]))
+        else:
+            axes.append(Axis(name, lengths[name], step.unit, step.step, step.start, step.spacing))
+    channels = signal.channel_names(lengths.get(CHANNEL, 1))
     return SignalInfo(channels, tuple(axes), signal.unit, signal.complex in ("keep", "pairs"), rate)

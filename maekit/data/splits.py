@@ -1,4 +1,4 @@
-"""Splits name groups, never rows, and no group stands on two sides."""
+"""Splits of samples into training, validation and test: they name groups, and no group is on two sides."""
 
 from __future__ import annotations
 
@@ -19,28 +19,42 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Indices = dict[str, "NDArray[np.int64]"]
+"""Sample indices by side: `train`, `validation` and `test`."""
+
+SIDE_OF_GROUP = {
+    "train": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
+"""The side of a group with one of these names, where a data set has no other groups and its spec states no split."""
 
 
-def resolve(groups: NDArray[np.str_], split: Split | Folds | None, location: str) -> Indices:
+def resolve_split(groups: NDArray[np.str_], split: Split | Folds | None, location: str) -> Indices:
     """Sample indices of `train`, `validation` and `test`.
+
+    Without a split, groups that are all named like sides (`train`, `val`, ...) go where their names say, and any other
+    groups are all for training.
 
     Args:
         groups: the group of each sample.
-        split: names of groups, or folds; None puts everything into training.
-        location: for messages.
+        split: names of groups, or folds.
+        location: shown in error messages.
 
     Raises:
-        UserError: a group on two sides, one that does not exist, or nothing to train on.
+        UserError: a group is on two sides or does not exist, or no group is left for training.
     """
     present = sorted(set(groups.tolist()))
-    names = (
-        _folds(present, split, location) if isinstance(split, Folds) else _named(present, split or Split(), location)
-    )
-    for one, other in combinations(names, 2):
-        both = sorted(set(names[one]) & set(names[other]))
+    if isinstance(split, Folds):
+        names = _fold_groups(present, split, location)
+    else:
+        names = _named_groups(present, split or _split_by_name(present), location)
+    for first, second in combinations(names, 2):
+        both = sorted(set(names[first]) & set(names[second]))
         if both:
             raise UserError(
-                f"a group stands in both {one} and {other}",
+                f"a group stands in both {first} and {second}",
                 location=location,
                 value=both[0],
                 expected="every group on one side",
@@ -54,47 +68,52 @@ def resolve(groups: NDArray[np.str_], split: Split | Folds | None, location: str
 
 
 def fold_count(groups: NDArray[np.str_], folds: Folds) -> int:
-    """How many folds there are."""
+    """Number of folds."""
     return len(set(groups.tolist()) - set(folds.exclude)) if folds.folds == "leave_one_out" else folds.folds
 
 
-def labelled(
+def select_labelled(
     indices: NDArray[np.int64],
     groups: NDArray[np.str_],
     labels: NDArray[Any],
     *,
-    wanted: int | Sequence[str] | None,
+    labelled_groups: int | Sequence[str] | None,
     fraction: float,
-    classes: bool,
+    stratify: bool,
     seed: int,
     location: str,
 ) -> NDArray[np.int64]:
-    """The training samples whose labels may be used.
+    """Select the training samples whose labels may be used.
 
     Args:
         indices: the training samples.
-        wanted: groups with labels: how many (drawn by `seed`), or which; None for all.
-        fraction: share of the remaining samples, drawn by `seed`, of each class alike where there are `classes`.
+        groups: the group of every sample of the source.
+        labels: the label of every sample of the source.
+        labelled_groups: number of groups with labels (drawn by `seed`), or their names; None for all.
+        fraction: share of the remaining samples, drawn by `seed`.
+        stratify: draw the same share of each class.
+        seed: of the draws.
+        location: shown in error messages.
 
     Raises:
-        UserError: more groups than there are, or nothing left.
+        UserError: more groups than there are, or an unknown group.
     """
     rng = np.random.default_rng((seed, 7))
     present = sorted(set(groups[indices].tolist()))
-    if isinstance(wanted, int):
-        if wanted > len(present):
+    if isinstance(labelled_groups, int):
+        if labelled_groups > len(present):
             raise UserError(
                 "more labelled groups than training groups",
                 location=location,
-                value=wanted,
+                value=labelled_groups,
                 expected=f"at most {len(present)}",
             )
-        wanted = [present[i] for i in rng.permutation(len(present))[:wanted]]
-    if wanted is not None:
-        _check_known(wanted, present, "labelled_groups", location)
-        indices = indices[np.isin(groups[indices], list(wanted))]
+        labelled_groups = [present[i] for i in rng.permutation(len(present))[:labelled_groups]]
+    if labelled_groups is not None:
+        _check_groups_exist(labelled_groups, present, "labelled_groups", location)
+        indices = indices[np.isin(groups[indices], list(labelled_groups))]
     if fraction < 1:
-        strata = labels[indices] if classes else np.zeros(len(indices))
+        strata = labels[indices] if stratify else np.zeros(len(indices))
         parts = []
         for value in np.unique(strata):
             members = indices[strata == value]
@@ -103,20 +122,30 @@ def labelled(
     return indices
 
 
-def _named(present: list[str], split: Split, location: str) -> dict[str, list[str]]:
-    held = {"validation": list(split.validation), "test": list(split.test)}
-    for side, members in held.items():
-        _check_known(members, present, side, location)
+def _split_by_name(present: list[str]) -> Split:
+    """By the names of the groups if all are named like sides and one is `train`; otherwise everything in training."""
+    if "train" not in present or not set(present) <= set(SIDE_OF_GROUP):
+        return Split()
+    sides: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
+    for name in present:
+        sides[SIDE_OF_GROUP[name]].append(name)
+    return Split(train=sides["train"], validation=sides["validation"], test=sides["test"])
+
+
+def _named_groups(present: list[str], split: Split, location: str) -> dict[str, list[str]]:
+    held_out = {"validation": list(split.validation), "test": list(split.test)}
+    for side, members in held_out.items():
+        _check_groups_exist(members, present, side, location)
     if split.train == "rest":
-        train = [name for name in present if name not in held["validation"] and name not in held["test"]]
+        train = [name for name in present if name not in held_out["validation"] and name not in held_out["test"]]
     else:
         train = list(split.train)
-        _check_known(train, present, "train", location)
-    return {"train": train, **held}
+        _check_groups_exist(train, present, "train", location)
+    return {"train": train, **held_out}
 
 
-def _folds(present: list[str], folds: Folds, location: str) -> dict[str, list[str]]:
-    for name in set(folds.exclude) - set(present):  # it takes no part, as was asked; but was it meant?
+def _fold_groups(present: list[str], folds: Folds, location: str) -> dict[str, list[str]]:
+    for name in set(folds.exclude) - set(present):  # harmless, but perhaps a misspelling
         logger.info("%s: excluded group %r is not in the data. %s", location, name, nearest(name, present))
     order = [name for name in present if name not in folds.exclude]
     if folds.folds != "leave_one_out":
@@ -137,7 +166,7 @@ def _folds(present: list[str], folds: Folds, location: str) -> dict[str, list[st
     return {"train": rotated[folds.validation_groups :], "validation": validation, "test": test}
 
 
-def _check_known(names: Sequence[str], present: list[str], side: str, location: str) -> None:
+def _check_groups_exist(names: Sequence[str], present: list[str], side: str, location: str) -> None:
     unknown = [name for name in names if name not in present]
     if unknown:
         raise UserError(

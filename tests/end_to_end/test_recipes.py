@@ -212,7 +212,7 @@ def test_every_shipped_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
     kind = plugins.find("adapters", loaded.recipe.adapter.name)
     adapter = construct(kind, loaded.recipe.adapter, loaded, ("adapter",), source.info)
     adapter.fit(source[i] for i in range(len(source)))
-    split = splits.resolve(source.groups, Split(), name)
+    split = splits.resolve_split(source.groups, Split(), name)
     experiment = Experiment(loaded, source.spec, source, split, adapter, auxiliary=auxiliary_adapters(loaded, source))
     experiment.fit_auxiliary(experiment.auxiliary)
     task = make_task(experiment).train()

@@ -152,9 +152,9 @@ def parse(content: bytes, location: str, kind: str, *, delimiter: str | None = N
         if kind == "int16":
             return Content(location, {"data": _int16(content, location)})
         if kind in ("png", "jpg"):
-            from maekit.data.images.folder import rgb
+            from maekit.data.images.picture import decode_pixels
 
-            return Content(location, {"data": rgb(content, location)})
+            return Content(location, {"data": decode_pixels(content, location)})
         if kind == "json":
             return Content(location, {}, document=json.loads(content))
         if kind == "pickle":

@@ -1,66 +1,72 @@
-"""Pictures in folders, one folder a class, as torchvision's ImageFolder reads them."""
+"""Pictures in folders, one folder a class, in the layout of torchvision's ImageFolder."""
 
 from __future__ import annotations
 
-import io
+import logging
 import os
-import warnings
+from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from maekit.data.fingerprint import fingerprint_of
-from maekit.data.sample import Axis, Sample, SignalInfo
-from maekit.errors import UnreadableError, UserError, nearest
+from maekit.data.images.picture import Header, decode_header, picture_info, read_picture
+from maekit.data.sample import Sample, SignalInfo
+from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from maekit.config.data_spec import DataSpec
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-MOST_PIXELS = 89_478_485
-"""Where Pillow begins to warn: a quarter of a gibibyte of RGB. Here it is an error, so the warning says nothing new."""
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-SIDES = ("train", "validation", "val", "test")
-INFO = SignalInfo(("red", "green", "blue"), (Axis("height", 0, "px"), Axis("width", 0, "px")))
-"""Of pictures in folders: sizes vary, so their axes have length 0."""
+logger = logging.getLogger(__name__)
+
+# Pillow decodes these. The tuple is spelled out so that a data set does not depend on the plug-ins of an installation.
+SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
+    *(".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+SIDES = ("train", "validation", "valid", "val", "test")
+_NESTED = "folder inside a class folder"
 
 
 class Listing(NamedTuple):
-    """What stands in a folder, kept small: ImageNet has 1.28 million files.
+    """The pictures in a folder, kept compact because ImageNet has 1.28 million.
 
     Attributes:
-        names: UTF-8, relative to the folder, in its order: by side, class, name.
-        sides: the group of each.
-        labels: the class index of each; None without class folders.
-        classes: their names in order; None without.
+        names: UTF-8 paths relative to the folder, in sample order: by side, class, name.
+        sides: the group of each picture.
+        labels: the class index of each picture; None without class folders.
+        classes: class names in index order; None without class folders.
+        passed_over: number of files and folders that are not read, by ending (`.npy`) or name (`extra/`).
     """
 
     names: NDArray[np.bytes_]
     sides: NDArray[np.str_]
     labels: NDArray[np.int64] | None
     classes: tuple[str, ...] | None
+    passed_over: Mapping[str, int]
 
 
 class ImageFolderSource:
-    """Pictures of any size as uint8 (3, height, width); see `maekit.data.sample.Source`.
+    """A `Source` of pictures of any size as uint8 (channels, height, width).
 
-    `root/SIDE/CLASS/picture.jpg`, where the sides (train, validation, val, test) become the groups that splits
-    name, or `root/CLASS/picture.jpg` with one group, or pictures without class folders, which have no labels.
-    Names that begin with a dot are passed over. How pictures become RGB says `read_picture`.
+    The layout is `root/SIDE/CLASS/picture.jpg`, where the sides (train, validation, valid, val, test, in any
+    capitalisation) become the groups that splits name, in lower case; or `root/CLASS/picture.jpg` with the one group
+    `all`; or pictures without class folders, which have no labels. Hidden files are ignored. Other files and folders
+    that are not read are counted in `passed_over` and logged as a warning. `decode_picture` converts pictures to the
+    `channels` of the spec.
 
     Args:
-        spec: its name, and `folder`, where the pictures lie below `root`.
+        spec: its `name`, `folder` (where the pictures lie below `root`) and `channels` are used.
         root: the folder.
-        labels: False where the task needs none.
+        labels: False for tasks without labels.
 
     Raises:
-        UserError: no picture, a class that a side lacks or that is empty, pictures beside class folders.
+        UserError: there is no picture, a side lacks a class, a class is empty, or pictures lie beside class folders.
     """
 
     def __init__(self, spec: DataSpec, root: Path, *, labels: bool = True) -> None:
@@ -75,8 +81,11 @@ class ImageFolderSource:
                 hint="Set it with `--set data.root=FOLDER`"
                 + (f", or make it with `maekit data convert {spec.name}`." if spec.convert else "."),
             )
-        self.spec, self.info = spec, INFO
-        self.names, self.groups, numbers, classes = list_folder(self.root)
+        self.spec, self.channels = spec, spec.picture_channels
+        self.info = picture_info(self.channels)
+        self.names, self.groups, numbers, classes, self.passed_over = list_folder(self.root)
+        if self.passed_over:
+            logger.warning("%s: %s", self.root, describe_passed_over(self.passed_over))
         self.classes = classes if labels else None
         self.labels: NDArray[Any] | None = numbers if labels else None
 
@@ -84,46 +93,62 @@ class ImageFolderSource:
         return len(self.names)
 
     def path(self, index: int) -> Path:
-        """Of one picture."""
+        """The file of one picture."""
         return self.root / os.fsdecode(self.names[index])
 
     def __getitem__(self, index: int) -> Sample:
         path = self.path(index)
         label = None if self.labels is None else int(self.labels[index])
-        return Sample(read_picture(path), None, label, str(self.groups[index]), str(path))
+        return Sample(read_picture(path, self.channels), None, label, str(self.groups[index]), str(path))
+
+    def header(self, index: int) -> Header | None:
+        """What the header of a picture states; None where it cannot be read."""
+        return decode_header(self.path(index).read_bytes())
 
     def fingerprint(self) -> str:
-        """A digest of names, sizes and content."""
-
-        def read(index: int, start: int, length: int) -> bytes:
-            with self.path(index).open("rb") as stream:
-                stream.seek(start)
-                return stream.read(length)
-
+        """A digest of names, sizes, content and number of channels."""
         names = [os.fsdecode(name) for name in self.names]
-        return fingerprint_of(names, lambda i: self.path(i).stat().st_size, read, self.spec.name)
+        return fingerprint_of(names, lambda i: self.path(i).stat().st_size, self._read, spec_meaning(self.spec))
+
+    def _read(self, index: int, start: int, length: int) -> bytes:
+        with self.path(index).open("rb") as stream:
+            stream.seek(start)
+            return stream.read(length)
+
+
+def spec_meaning(spec: DataSpec) -> str:
+    """The part of an image folder's spec that decides what a sample is, for fingerprints."""
+    return spec.name if spec.picture_channels == 3 else f"{spec.name}, {spec.picture_channels} channel"
+
+
+def describe_passed_over(passed_over: Mapping[str, int]) -> str:
+    """One sentence on the files and folders that a listing does not read."""
+    counts = Counter(passed_over).most_common()
+    shown = ", ".join(f"{count} x {name}" if count > 1 else name for name, count in counts[:8])
+    return f"{sum(passed_over.values())} files and folders are not read: {shown}{', ...' if len(counts) > 8 else ''}"
 
 
 def list_folder(root: Path) -> Listing:
-    """The pictures below a folder.
+    """List the pictures below a folder.
 
     Raises:
-        UserError: as `ImageFolderSource`.
+        UserError: see `ImageFolderSource`.
     """
-    sides = [side for side in SIDES if (root / side).is_dir()] or [""]
-    content = {side: _entries(root / side) for side in sides}
-    classes = sorted({name for folders, _ in content.values() for name in folders})
+    passed_over: Counter[str] = Counter()
+    sides = _sides(root, passed_over)
+    contents = {side: _entries(root / folder, passed_over) for side, folder in sides.items()}
+    classes = sorted({name for folders, _ in contents.values() for name in folders})
     names: list[str] = []
     groups: list[NDArray[np.str_]] = []
-    numbers: list[NDArray[np.int64]] = []
-    for side, (folders, loose) in content.items():
-        location = root / side
+    labels: list[NDArray[np.int64]] = []
+    for side, (folders, loose) in contents.items():
+        location = root / sides[side]
         if classes and loose:
             raise UserError(
                 "pictures outside of the class folders",
                 location=str(location),
                 value=loose[0],
-                expected=f"{side or root.name}/CLASS/{loose[0]}, with a class such as {classes[0]!r}",
+                expected=f"{sides[side] or root.name}/CLASS/{loose[0]}, with a class such as {classes[0]!r}",
                 hint="Move them into folders of their classes, or away.",
             )
         for number, name in enumerate(classes or ["."]):
@@ -131,141 +156,76 @@ def list_folder(root: Path) -> Listing:
                 raise UserError(
                     f"no folder of the class {name!r}, which other sides have",
                     location=str(location),
-                    expected=f"the same {len(classes)} class folders in {', '.join(sides)}",
+                    expected=f"the same {len(classes)} class folders in {', '.join(sides.values())}",
                     hint=nearest(name, folders) or "Was the data set copied or unpacked to its end?",
                 )
-            found = _entries(location / name)[1] if classes else loose
-            if not found:
+            pictures = _class_pictures(location / name, passed_over) if classes else loose
+            if not pictures:
                 raise UserError(
                     "a class folder without pictures" if classes else "no picture",
                     location=str(location / name),
                     expected="files ending in " + ", ".join(SUFFIXES),
+                    hint=describe_passed_over(passed_over) + "." if passed_over else "",
                 )
-            folder = PurePosixPath(side, name).as_posix()
-            names += found if folder == "." else [f"{folder}/{file}" for file in found]
-            groups.append(np.full(len(found), side or "all"))
-            numbers.append(np.full(len(found), number, dtype=np.int64))
+            folder = PurePosixPath(sides[side], name).as_posix()
+            names += pictures if folder == "." else [f"{folder}/{file}" for file in pictures]
+            groups.append(np.full(len(pictures), side or "all"))
+            labels.append(np.full(len(pictures), number, dtype=np.int64))
     return Listing(
         np.array([os.fsencode(name) for name in names]),
         np.concatenate(groups),
-        np.concatenate(numbers) if classes else None,
+        np.concatenate(labels) if classes else None,
         tuple(classes) or None,
+        dict(passed_over),
     )
 
 
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Sorted names of the folders and of the pictures in a folder."""
+def _sides(root: Path, passed_over: Counter[str]) -> dict[str, str]:
+    """Folder of each side by the side's name, in the order of `SIDES`; one nameless side where there are none.
+
+    Raises:
+        UserError: two folders of one side, such as `train` and `Train`.
+    """
+    folders: dict[str, str] = {}
+    others: list[str] = []
+    for path in sorted(root.iterdir()):
+        if path.name.startswith("."):
+            continue
+        side = path.name.lower()
+        if side not in SIDES or not path.is_dir():
+            others.append(f"{path.name}/" if path.is_dir() else path.suffix.lower() or path.name)
+        elif side in folders:
+            raise UserError(
+                f"two folders of the side {side!r}",
+                location=str(root),
+                value=[folders[side], path.name],
+                hint="Join them, or rename one of them.",
+            )
+        else:
+            folders[side] = path.name
+    if not folders:
+        return {"": ""}
+    passed_over.update(others)
+    return {side: folders[side] for side in SIDES if side in folders}
+
+
+def _class_pictures(folder: Path, passed_over: Counter[str]) -> list[str]:
+    folders, pictures = _entries(folder, passed_over)
+    passed_over.update([_NESTED] * len(folders))
+    return pictures
+
+
+def _entries(folder: Path, passed_over: Counter[str]) -> tuple[list[str], list[str]]:
+    """Sorted names of the folders and of the pictures in a folder; other files are counted by their ending."""
     folders, pictures = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir():
-                pictures.append(entry.name)
-            elif entry.is_dir():
+            if entry.is_dir():
                 folders.append(entry.name)
+            elif entry.name.lower().endswith(SUFFIXES):
+                pictures.append(entry.name)
+            else:
+                passed_over[Path(entry.name).suffix.lower() or entry.name] += 1
     return sorted(folders), sorted(pictures)
-
-
-def read_picture(path: Path) -> NDArray[np.uint8]:
-    """One file as RGB uint8 (3, height, width); see `decode_picture`.
-
-    Raises:
-        UnreadableError: no file, no picture, a damaged one, or one too large.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UnreadableError(f"cannot be read ({error.strerror})", location=str(path)) from error
-    return decode_picture(content, str(path))
-
-
-def decode_picture(content: bytes, location: str) -> NDArray[np.uint8]:
-    """An encoded picture as RGB uint8 (3, height, width), in memory rows of pixels, which is what resizing is fast on.
-
-    Everything becomes RGB as Pillow's `convert("RGB")` does it, like the pipelines that published numbers come from:
-    gray is repeated, palettes are looked up, CMYK is converted without a colour profile, transparency is dropped (what
-    colour lies under it shows). 16-bit gray is scaled by 1/257. The orientation that a camera noted (EXIF) is not
-    applied; of several frames the first is taken.
-
-    Args:
-        content: of the file.
-        location: for messages.
-
-    Raises:
-        UnreadableError: no picture, a damaged one, values without a stated range, or more than 89 megapixels.
-    """
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise _too_large(location, f"{picture.width} x {picture.height}")
-            if picture.mode.startswith("I"):
-                return _from_16_bits(np.asarray(picture), location)
-            if picture.mode == "F":
-                raise UnreadableError(
-                    "a picture of floats, whose range nothing states",
-                    location=location,
-                    expected="8 or 16 bits",
-                    hint="Save it as 8 or 16 bits.",
-                )
-            if picture.mode == "P":  # straight to RGB, Pillow warns about some palettes with transparency
-                return np.array(picture.convert("RGBA").convert("RGB")).transpose(2, 0, 1)
-            return np.array(picture.convert("RGB")).transpose(2, 0, 1)
-    except (UserError, MemoryError):
-        raise
-    except Image.DecompressionBombError as error:
-        raise _too_large(location, "its header") from error
-    except Exception as error:  # what a decoder meets in damaged bytes ends in anything from OSError to struct.error
-        reason = "neither JPEG, PNG nor another known kind" if isinstance(error, UnidentifiedImageError) else error
-        raise UnreadableError(
-            f"cannot be read as a picture ({reason})", location=location, hint="Remove or replace the file."
-        ) from error
-
-
-def rgb(content: bytes, location: str) -> NDArray[np.uint8]:
-    """The same as (height, width, channel), which is how a signal beside others is stored."""
-    return np.ascontiguousarray(decode_picture(content, location).transpose(1, 2, 0))
-
-
-def _too_large(location: str, value: str) -> UnreadableError:
-    return UnreadableError(
-        "a picture too large to decode safely",
-        location=location,
-        value=value,
-        expected=f"at most {MOST_PIXELS // 10**6} megapixels",
-        hint="Scale it down or remove it.",
-    )
-
-
-def _from_16_bits(gray: NDArray[np.generic], location: str) -> NDArray[np.uint8]:
-    values = gray.astype(np.float64)
-    if values.min() < 0 or values.max() > 65535:
-        raise UnreadableError(
-            "gray values of more than 16 bits",
-            location=location,
-            value=(values.min(), values.max()),
-            expected="0 to 65535",
-            hint="Save it as 8 or 16 bits.",
-        )
-    return np.repeat((values / 257).round().astype(np.uint8)[None], 3, axis=0)
-
-
-def resized(picture: NDArray[np.uint8], shorter: int) -> NDArray[np.uint8]:
-    """A picture whose shorter side is scaled down to so many pixels (bicubic, antialiased); smaller ones stay."""
-    import torch
-    from torchvision.transforms.v2 import InterpolationMode
-    from torchvision.transforms.v2 import functional as F
-
-    shape = resized_shape(picture.shape[1:], shorter)
-    if shape == picture.shape[1:]:
-        return picture
-    small: NDArray[np.uint8] = F.resize(
-        torch.from_numpy(picture), shape, InterpolationMode.BICUBIC, antialias=True
-    ).numpy()
-    return small
-
-
-def resized_shape(shape: Sequence[int], shorter: int) -> tuple[int, ...]:
-    """(height, width) with the shorter side scaled down to `shorter`, never up; rounded down, as torchvision does it."""
-    least = min(shape)
-    return tuple(shape) if least <= shorter else tuple(shorter * n // least for n in shape)

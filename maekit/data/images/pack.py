@@ -10,20 +10,21 @@ import shutil
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import h5py
 import numpy as np
-from PIL import Image
 
-from maekit.data.images.folder import ImageFolderSource, decode_picture, resized, resized_shape
+from maekit.data.images.folder import ImageFolderSource
 from maekit.data.images.packed import FORMAT, MANIFEST, read_manifest
+from maekit.data.images.picture import decode_header, decode_picture, resize_shorter_side, resized_shape
 from maekit.errors import UnreadableError, UserError
+from maekit.files import UNFINISHED, remove, replacing, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -31,15 +32,15 @@ if TYPE_CHECKING:
     from maekit.data.images.packed import Form
 
 SHARD_BYTES = 2**30
-MOST_SHARDS = 512
-"""Each is a descriptor that stays open in every worker."""
+MAX_SHARDS = 512
+"""Each shard is a file descriptor that stays open in every worker."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class Packed(NamedTuple):
-    """What was done: the folder, how many samples, and names of those that could not be read (pixels only)."""
+class PackResult(NamedTuple):
+    """The folder of a pack, its number of samples, and the pictures that could not be decoded (form `uint8` only)."""
 
     folder: Path
     samples: int
@@ -56,27 +57,57 @@ def pack(
     shards: int | None = None,
     workers: int = 8,
     tell: Callable[[str], None] = lambda line: None,
-) -> Packed:
-    """Write a pack of the pictures that `spec` finds below `root`.
+) -> PackResult:
+    """Pack the pictures that `spec` finds below `root`.
 
-    Memory stays small however many there are. Shards appear under their names only when they are whole; stopped,
-    the same call goes on after the last of them, and the result is the same to the byte.
+    Memory use does not depend on their number. A shard appears under its name only when it is complete. The same call
+    resumes an interrupted pack after its last shard, and the result is the same to the byte.
 
     Args:
         spec: of `kind: image_folder`.
-        root: its folder.
-        target: a new folder, or one where the same pack is unfinished.
-        form: `files` keeps every file as it is; `uint8` keeps pixels, in RGB, scaled down until the shorter side is
-            `size`: three to five times the bytes, no decoding in training. Those that cannot be read keep their
-            place, and are met again in training.
+        root: the folder of the pictures.
+        target: a new folder, or one with an unfinished pack of the same pictures and options.
+        form: `files` keeps every file as it is. `uint8` stores pixels, scaled down until the shorter side is `size`:
+            three to five times the bytes, and no decoding in training. A picture that cannot be decoded keeps its
+            place and is reported as unreadable in training.
         size: pixels of the shorter side, for `uint8`.
-        shards: how many files; by default one for each GiB of what is read, 256 at most.
-        workers: threads that read (and decode).
-        tell: takes a line a shard.
+        shards: number of files; by default one for each GiB that is read, 256 at most.
+        workers: threads that read and decode.
+        tell: receives one line a shard.
 
     Raises:
-        UserError: nothing to pack, a target that holds something else, a full disk, files that change meanwhile.
+        UserError: there is nothing to pack, the target holds something else, the disk is full, or a file changes
+            while it is packed.
     """
+    source = _open_source(spec, root, target)
+    with _lock(target), ThreadPoolExecutor(workers) as pool:
+        ahead = _Ahead(pool, workers)
+        sizes = np.fromiter(ahead(lambda i: _size(source.path(i)), range(len(source))), dtype=np.int64)
+        ends = _cut(sizes, shards)
+        manifest = _open_manifest(target, _plan(source, sizes, ends, form, size), form, size, source)
+        done = len(manifest["shards"])
+        if manifest["complete"]:
+            tell(f"{target} holds this pack already")
+        elif done:
+            tell(f"resuming after {done} of {len(ends)} shards")
+        if form == "files":
+            _check_space(target, int(sizes[ends[done - 1] if done else 0 :].sum()))
+        writer = _ShardWriter(source, sizes, form, size, ahead)
+        for number in range(done, len(ends)):
+            rows = range(ends[number - 1] if number else 0, ends[number])
+            entry, unreadable = writer.write(target / f"{number:05d}.h5", rows)
+            manifest["shards"].append(entry)
+            manifest["unreadable"] += unreadable
+            manifest["complete"] = number + 1 == len(ends)
+            _save_manifest(target, manifest)
+            tell(
+                f"{entry['file']}: {len(rows)} pictures, {entry['bytes'] / 2**20:.1f} MiB ({number + 1} of {len(ends)})"
+            )
+    return PackResult(target, len(source), manifest["unreadable"])
+
+
+def _open_source(spec: DataSpec, root: Path, target: Path) -> ImageFolderSource:
+    """The folder to pack, once `spec`, `root` and `target` allow it."""
     if spec.kind != "image_folder":
         raise UserError(
             "only folders of pictures are packed",
@@ -91,66 +122,45 @@ def pack(
         raise UserError(
             "the pack would lie inside the folder it is made of",
             location=str(target),
-            hint="Choose a folder beside it.",
+            hint="Choose another folder with --to.",
         )
-    with _held(target), ThreadPoolExecutor(workers) as pool:
-        sizes = np.fromiter(_ahead(pool, lambda i: _size(source.path(i)), range(len(source)), workers), dtype=np.int64)
-        ends = _cut(sizes, shards)
-        plan = hashlib.sha256(
-            json.dumps([form, size if form == "uint8" else None, ends, source.info.channels]).encode()
-        )
-        for name, length in zip(source.names, sizes, strict=True):
-            plan.update(b"\0%b\0%d" % (name, length))
-        manifest = _begin(target, plan.hexdigest(), form, size, source.classes)
-        done = len(manifest["shards"])
-        if manifest["complete"]:
-            tell(f"{target} holds this pack already")
-        elif done:
-            tell(f"going on after {done} of {len(ends)} shards")
-        if form == "files":
-            _check_space(target, int(sizes[ends[done - 1] if done else 0 :].sum()))
-        for number in range(done, len(ends)):
-            rows = range(ends[number - 1] if number else 0, ends[number])
-            entry, unreadable = _write(source, rows, sizes, target / f"{number:05d}.h5", form, size, pool, workers)
-            manifest["shards"].append(entry)
-            manifest["unreadable"] += unreadable
-            manifest["complete"] = number + 1 == len(ends)
-            _save(target, manifest)
-            tell(
-                f"{entry['file']}: {len(rows)} pictures, {entry['bytes'] / 2**20:.1f} MiB ({number + 1} of {len(ends)})"
-            )
-    return Packed(target, len(source), manifest["unreadable"])
+    return source
 
 
 def _cut(sizes: NDArray[np.int64], shards: int | None) -> list[int]:
-    """Where each shard ends, all of about the same number of bytes."""
+    """Index after the last picture of each shard, such that shards have about the same number of bytes."""
     total = np.cumsum(sizes)
     if shards is None:
         shards = min(256, len(sizes), max(1, -(-int(total[-1]) // SHARD_BYTES)))
-    if not 1 <= shards <= min(MOST_SHARDS, len(sizes)):
+    if not 1 <= shards <= min(MAX_SHARDS, len(sizes)):
         raise UserError(
             "no such number of shards",
             location="--shards",
             value=shards,
-            expected=f"1 to {min(MOST_SHARDS, len(sizes))} for {len(sizes)} pictures",
+            expected=f"1 to {min(MAX_SHARDS, len(sizes))} for {len(sizes)} pictures",
         )
-    ends = np.searchsorted(total, total[-1] * np.arange(1, shards) / shards, side="right")
-    # No shard is empty, however uneven the files are: each ends at least one file after the one before.
     steps = np.arange(1, shards)
+    ends = np.searchsorted(total, total[-1] * steps / shards, side="right")
+    # No shard is empty, however uneven the files are: each ends at least one file after the previous one.
     ends = np.maximum.accumulate(np.maximum(ends - steps, 0)) + steps
     return [*np.minimum(ends, len(sizes) - steps[::-1]).tolist(), len(sizes)]
 
 
-def _begin(target: Path, plan: str, form: Form, size: int, classes: tuple[str, ...] | None) -> dict[str, Any]:
-    """The manifest of an unfinished pack of this plan, or a new one."""
+def _plan(source: ImageFolderSource, sizes: NDArray[np.int64], ends: list[int], form: Form, size: int) -> str:
+    """Digest of everything that decides the bytes of a pack, by which an unfinished one is recognised."""
+    plan = hashlib.sha256(json.dumps([form, size if form == "uint8" else None, ends, source.info.channels]).encode())
+    for name, length in zip(source.names, sizes, strict=True):
+        plan.update(b"\0%b\0%d" % (name, length))
+    return plan.hexdigest()
+
+
+def _open_manifest(target: Path, plan: str, form: Form, size: int, source: ImageFolderSource) -> dict[str, Any]:
+    """The manifest of the unfinished pack of this plan, or a new one."""
     if not (target / MANIFEST).exists():
-        strangers = [path.name for path in target.iterdir() if not path.name.startswith(".")]
-        if strangers:
+        foreign = sorted(path.name for path in target.iterdir() if not path.name.startswith("."))
+        if foreign:
             raise UserError(
-                "the folder is not empty, and no pack",
-                location=str(target),
-                value=sorted(strangers)[0],
-                expected="a new folder",
+                "the folder is not empty, and no pack", location=str(target), value=foreign[0], expected="a new folder"
             )
         manifest = {
             "maekit_pack": FORMAT,
@@ -158,11 +168,12 @@ def _begin(target: Path, plan: str, form: Form, size: int, classes: tuple[str, .
             "plan": plan,
             "form": form,
             "size": size if form == "uint8" else None,
-            "classes": list(classes) if classes else None,
+            "channels": source.channels,
+            "classes": list(source.classes) if source.classes else None,
             "shards": [],
             "unreadable": [],
         }
-        _save(target, manifest)
+        _save_manifest(target, manifest)
         return manifest
     manifest = {**json.loads((target / MANIFEST).read_text()), **read_manifest(target)}
     if manifest["plan"] != plan:
@@ -175,63 +186,97 @@ def _begin(target: Path, plan: str, form: Form, size: int, classes: tuple[str, .
     return manifest
 
 
-def _write(
-    source: ImageFolderSource,
-    rows: range,
-    sizes: NDArray[np.int64],
-    path: Path,
-    form: Form,
-    size: int,
-    pool: ThreadPoolExecutor,
-    workers: int,
-) -> tuple[dict[str, Any], list[str]]:
-    """One shard; returns its entry in the manifest, and which could not be read."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    lengths, shapes, unreadable = sizes[rows.start : rows.stop], None, []
-    if form == "uint8":
-        shapes = np.array(list(_ahead(pool, lambda i: _shape(source.path(i), size), rows, workers)), dtype=np.int64)
-        lengths = shapes.prod(1) * 3
-    offsets = np.concatenate([[0], lengths.cumsum()])
-    take = _content if form == "files" else partial(_pixels, size=size)
-    try:
-        with h5py.File(unfinished, "w") as file:
-            # Contiguous: readers fetch bytes by their place in the file.
-            data = file.create_dataset("bytes", (max(1, int(offsets[-1])),), dtype=np.uint8)
-            data[-1] = 0
-            for i, content in enumerate(_ahead(pool, lambda row: take(source.path(row)), rows, workers)):
-                location = source.path(rows[i])
-                if content is None and shapes is not None:
-                    shapes[i] = 0
-                    unreadable.append(os.fsdecode(source.names[rows[i]]))
-                elif content is None or len(content) != lengths[i]:
-                    raise UserError(
-                        "a file that changes while it is packed",
-                        location=str(location),
-                        value=None if content is None else len(content),
-                        expected=f"{lengths[i]} bytes",
-                        hint="Run the command again when it is still.",
-                    )
-                else:
-                    data[offsets[i] : offsets[i + 1]] = content
-            file["offset"], file["name"] = offsets, source.names[rows.start : rows.stop]
-            file["side"] = source.groups[rows.start : rows.stop].astype("S")
-            if source.labels is not None:
-                file["label"] = source.labels[rows.start : rows.stop]
-            if shapes is not None:
-                file["shape"] = shapes
-        with unfinished.open("rb") as stream:
-            os.fsync(stream.fileno())
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        unfinished.replace(path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write ({error})",
-            location=str(path),
-            hint="Make room and run the same command again: it goes on where it stopped.",
-        ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return {"file": path.name, "samples": len(rows), "bytes": path.stat().st_size, "sha256": digest}, unreadable
+@dataclass(frozen=True)
+class _ShardWriter:
+    """Writes one shard at a time.
+
+    Args:
+        source: the pictures.
+        sizes: bytes of each picture's file when packing began.
+        form: see `pack`.
+        size: see `pack`.
+        ahead: runs the reading of files in threads.
+    """
+
+    source: ImageFolderSource
+    sizes: NDArray[np.int64]
+    form: Form
+    size: int
+    ahead: _Ahead
+
+    def write(self, path: Path, rows: range) -> tuple[dict[str, Any], list[str]]:
+        """Write the pictures `rows`; returns the shard's entry in the manifest and the names of unreadable pictures.
+
+        Raises:
+            UserError: the disk is full, or a file has changed since packing began.
+        """
+        try:
+            with replacing(path) as partial:
+                with h5py.File(partial, "w") as file:
+                    unreadable = self._fill(file, rows)
+                with partial.open("rb") as stream:
+                    digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(
+                f"cannot write ({error})",
+                location=str(path),
+                hint="Make room and run the same command again: it resumes where it stopped.",
+            ) from error
+        return {"file": path.name, "samples": len(rows), "bytes": path.stat().st_size, "sha256": digest}, unreadable
+
+    def _fill(self, file: h5py.File, rows: range) -> list[str]:
+        source, unreadable = self.source, list[str]()
+        lengths, shapes = self.sizes[rows.start : rows.stop], None
+        if self.form == "uint8":
+            shapes = np.array(list(self.ahead(self._shape, rows)), dtype=np.int64)
+            lengths = shapes.prod(1) * source.channels
+        offsets = np.concatenate([[0], lengths.cumsum()])
+        # Contiguous: readers fetch bytes by their position in the file.
+        data = file.create_dataset("bytes", (max(1, int(offsets[-1])),), dtype=np.uint8)
+        data[-1] = 0
+        for i, content in enumerate(self.ahead(self._content if shapes is None else self._pixels, rows)):
+            if content is None and shapes is not None:
+                shapes[i] = 0
+                unreadable.append(os.fsdecode(source.names[rows[i]]))
+            elif content is None or len(content) != lengths[i]:
+                raise UserError(
+                    "a file that changes while it is packed",
+                    location=str(source.path(rows[i])),
+                    value=None if content is None else len(content),
+                    expected=f"{lengths[i]} bytes",
+                    hint="Run the command again when nothing writes to the folder.",
+                )
+            else:
+                data[offsets[i] : offsets[i + 1]] = content
+        file["offset"], file["name"] = offsets, source.names[rows.start : rows.stop]
+        file["side"] = source.groups[rows.start : rows.stop].astype("S")
+        if source.labels is not None:
+            file["label"] = source.labels[rows.start : rows.stop]
+        if shapes is not None:
+            file["shape"] = shapes
+        return unreadable
+
+    def _content(self, row: int) -> NDArray[np.uint8]:
+        path = self.source.path(row)
+        try:
+            return np.frombuffer(path.read_bytes(), dtype=np.uint8)
+        except OSError as error:
+            raise UserError(
+                f"cannot be read ({error.strerror})", location=str(path), hint="The same command resumes the pack."
+            ) from error
+
+    def _shape(self, row: int) -> tuple[int, ...]:
+        """(height, width) that a picture will be packed with, from its header; zeros where it cannot be read."""
+        header = decode_header(self._content(row).tobytes())
+        return (0, 0) if header is None else resized_shape((header.height, header.width), self.size)
+
+    def _pixels(self, row: int) -> NDArray[np.uint8] | None:
+        """Pixels in rows; None for a picture that cannot be decoded."""
+        try:
+            picture = decode_picture(self._content(row).tobytes(), str(self.source.path(row)), self.source.channels)
+        except UnreadableError:
+            return None
+        return resize_shorter_side(picture, self.size).transpose(1, 2, 0).reshape(-1)
 
 
 def _size(path: Path) -> int:
@@ -241,69 +286,45 @@ def _size(path: Path) -> int:
         raise UserError(f"cannot be read ({error.strerror})", location=str(path)) from error
 
 
-def _content(path: Path) -> NDArray[np.uint8]:
-    try:
-        return np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    except OSError as error:
-        raise UserError(
-            f"cannot be read ({error.strerror})", location=str(path), hint="The same command goes on where it stopped."
-        ) from error
+@dataclass(frozen=True)
+class _Ahead:
+    """Runs a function on items in threads and yields the results in order, only a few ahead of the consumer."""
 
+    pool: ThreadPoolExecutor
+    workers: int
 
-def _shape(path: Path, shorter: int) -> tuple[int, ...]:
-    """(height, width) that a picture will be packed with, from its header; zeros where it has none."""
-    try:
-        with Image.open(path) as picture:
-            return resized_shape((picture.height, picture.width), shorter)
-    except Exception:  # as in `decode_picture`, which says what is wrong
-        return (0, 0)
-
-
-def _pixels(path: Path, *, size: int) -> NDArray[np.uint8] | None:
-    try:
-        return resized(decode_picture(_content(path).tobytes(), str(path)), size).transpose(1, 2, 0).reshape(-1)
-    except UnreadableError:
-        return None
-
-
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[_T], _R], items: Iterable[_T], workers: int) -> Iterator[_R]:
-    """`work` on each item, in order, a few ahead of who takes the results: so memory stays small."""
-    waiting: deque[Future[_R]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) > 4 * workers:
+    def __call__(self, function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+        waiting: deque[Future[_R]] = deque()
+        try:
+            for item in items:
+                waiting.append(self.pool.submit(function, item))
+                if len(waiting) > 4 * self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
-def _check_space(target: Path, wanted: int) -> None:
+def _check_space(target: Path, needed: int) -> None:
     free = shutil.disk_usage(target).free
-    if free < wanted:
+    if free < needed:
         raise UserError(
             "not enough room",
             location=str(target),
             value=f"{free / 2**30:.1f} GiB free",
-            expected=f"{wanted / 2**30:.1f} GiB",
+            expected=f"{needed / 2**30:.1f} GiB",
         )
 
 
-def _save(target: Path, manifest: dict[str, Any]) -> None:
-    unfinished = target / f".{MANIFEST}.unfinished"
-    with unfinished.open("w") as stream:
-        json.dump(manifest, stream, indent=1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    unfinished.replace(target / MANIFEST)
+def _save_manifest(target: Path, manifest: dict[str, Any]) -> None:
+    write_text(target / MANIFEST, json.dumps(manifest, indent=1))
 
 
 @contextmanager
-def _held(target: Path) -> Iterator[None]:
-    """Nobody else packs into this folder meanwhile."""
+def _lock(target: Path) -> Iterator[None]:
+    """Create the folder, keep other processes from packing into it, and remove partial files of earlier ones."""
     try:
         target.mkdir(parents=True, exist_ok=True)
         lock = (target / ".lock").open("a")
@@ -318,4 +339,6 @@ def _held(target: Path) -> Iterator[None]:
             raise UserError(
                 "another process is packing into this folder", location=str(target), hint="Wait for it."
             ) from error
+        for leftover in target.glob(f".*{UNFINISHED}"):  # of a process that was killed
+            remove(leftover)
         yield

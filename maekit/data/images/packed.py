@@ -1,15 +1,15 @@
-"""A folder of pictures packed into a few HDF5 files: the same samples, read in one access each.
+"""A folder of pictures packed into a few HDF5 files: the same samples, one read each.
 
-A pack is a folder with `pack.json` (what it holds, SHA-256 of every shard) and shards `00000.h5`, `00001.h5`, ...,
-each with `bytes` (everything, one after the other), `offset` (n + 1), `name` (as in the folder), `side`, `label`
-(with class folders) and `shape` (height, width; of pixels only).
+A pack is a folder with `pack.json` (the manifest, with the SHA-256 of every shard) and shards `00000.h5`, `00001.h5`, ...
+A shard has the datasets `bytes` (all pictures, concatenated), `offset` (n + 1), `name` (path in the folder), `side`,
+`label` (with class folders) and `shape` (height, width; only for pixels).
 
-Why bytes in one contiguous dataset, read beside the HDF5 library: measured on 2 shared cores (EPYC, warm cache), 1,200 JPEG
-of 67 kB in random order, reading alone: files 29,000 a second; a variable-length dataset through h5py 9,300; slices of
-a contiguous dataset through h5py 34,000; the same bytes by `pread` at the dataset's place in the file 45,000. The last
-is also what survives `fork`: nothing is shared but a descriptor without a position. Beside decoding (1 to 4 ms) all of them are small;
-what packing saves is the opening of 1.28 million files, which costs where this cannot show it: on network disks. Pixels
-(`uint8`, shorter side 256) come at 13,500 a second, for four times the bytes.
+The bytes stand in one contiguous dataset and are read with `pread`, not through the HDF5 library. Measured on 2 shared
+cores (EPYC, warm cache) with 1,200 JPEG of 67 kB in random order, reading alone: files 29,000 a second; a
+variable-length dataset through h5py 9,300; slices of a contiguous dataset through h5py 34,000; the same bytes by `pread`
+45,000. `pread` also survives `fork`, since processes share only a descriptor without a position. Decoding takes longer
+than any of these (1 to 4 ms); what packing saves is the opening of 1.28 million files, which is slow on network disks.
+Pixels (`uint8`, shorter side 256) are read at 13,500 a second, for four times the bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ import numpy as np
 
 from maekit.data.fingerprint import fingerprint_of
 from maekit.data.hdf5.safety import open_hdf5
-from maekit.data.images.folder import INFO, ImageFolderSource, decode_picture
+from maekit.data.images.folder import ImageFolderSource, spec_meaning
+from maekit.data.images.picture import Header, decode_header, decode_picture, picture_info
 from maekit.data.sample import Sample, SignalInfo, Source
 from maekit.errors import UnreadableError, UserError
 
@@ -39,14 +40,14 @@ if TYPE_CHECKING:
 MANIFEST = "pack.json"
 FORMAT = 1
 Form = Literal["files", "uint8"]
-_AGAIN = "Copy the pack again, or make it again with `maekit data pack`."
+_COPY_AGAIN = "Copy the pack again, or make it again with `maekit data pack`."
 
 
 def open_folder(spec: DataSpec, root: Path, *, labels: bool = True) -> Source:
-    """The source of a `kind: image_folder` data spec: of a pack where `root` is one, else of the folder.
+    """Open the data of a `kind: image_folder` spec: a pack where `root` is one, otherwise the folder.
 
     Raises:
-        UserError: as the two.
+        UserError: see `PackedFolder` and `ImageFolderSource`.
     """
     if (root / MANIFEST).exists():
         return PackedFolder(spec, root, labels=labels)
@@ -55,7 +56,7 @@ def open_folder(spec: DataSpec, root: Path, *, labels: bool = True) -> Source:
 
 @dataclass(frozen=True)
 class _Shard:
-    """One file, and where its bytes begin and end there."""
+    """One file of a pack, whose pictures are the samples from `first` on; `location` is the offset of its `bytes`."""
 
     path: Path
     first: int
@@ -69,18 +70,18 @@ class _Shard:
 
 
 class PackedFolder:
-    """What `ImageFolderSource` gives, in the same order, from a pack; see `maekit.data.sample.Source`.
+    """A `Source` of the samples of `ImageFolderSource`, in the same order, from a pack.
 
-    Packed files are decoded as they would be in the folder, so samples, fingerprint and with them whole runs are the
-    same. Packed pixels (`uint8`) are what they were resized to, and have a fingerprint of their own.
+    Packed files are decoded like those of a folder, so samples, fingerprint and therefore whole runs are the same.
+    Packed pixels (`uint8`) were resized when packed, and have a fingerprint of their own.
 
     Args:
-        spec: its name.
+        spec: its `name` and `channels` are used.
         root: the folder with `pack.json`.
-        labels: False where the task needs none.
+        labels: False for tasks without labels.
 
     Raises:
-        UserError: a pack that is unfinished, damaged, or of a later maekit.
+        UserError: the pack is unfinished, damaged, written by a later maekit, or holds pixels of other channels.
     """
 
     def __init__(self, spec: DataSpec, root: Path, *, labels: bool = True) -> None:
@@ -89,13 +90,22 @@ class PackedFolder:
             raise UserError(
                 "an unfinished pack",
                 location=str(root / MANIFEST),
-                hint="Run the same `maekit data pack` again: it goes on where it stopped.",
+                hint="Run the same `maekit data pack` again: it resumes where it stopped.",
             )
-        self.spec, self.root, self.info, self.form = spec, root, INFO, manifest["form"]
+        self.spec, self.root, self.form, self.channels = spec, root, manifest["form"], spec.picture_channels
+        self.info = picture_info(self.channels)
+        if self.form == "uint8" and manifest["channels"] != self.channels:
+            raise UserError(
+                "a pack of pixels with another number of channels than the data spec's",
+                location=str(root / MANIFEST),
+                value=manifest["channels"],
+                expected=f"{self.channels}",
+                hint="Change `channels` in the data spec, or pack the pictures again.",
+            )
         shards: list[_Shard] = []
         for entry in manifest["shards"]:
             first = shards[-1].first + len(shards[-1].names) if shards else 0
-            shards.append(_open_shard(root, entry, first, self.form, manifest["classes"]))
+            shards.append(_open_shard(root / entry["file"], entry, first, manifest))
         self._shards = shards
         self._firsts = np.array([shard.first for shard in shards])
         self._files: dict[int, BinaryIO] = {}
@@ -119,7 +129,7 @@ class PackedFolder:
         location = f"{shard.path}:/{os.fsdecode(shard.names[i])}"
         content = self._read(index, 0, self._size(index))
         if shard.shapes is None:
-            picture = decode_picture(content, location)
+            picture = decode_picture(content, location, self.channels)
         else:
             height, width = (int(n) for n in shard.shapes[i])
             if not height:
@@ -127,31 +137,40 @@ class PackedFolder:
                     "could not be read when it was packed", location=location, hint="Replace the file and pack again."
                 )
             pixels = np.frombuffer(bytearray(content), dtype=np.uint8)
-            picture = pixels.reshape(height, width, 3).transpose(2, 0, 1)
+            picture = pixels.reshape(height, width, self.channels).transpose(2, 0, 1)
         label = None if self.labels is None else int(self.labels[index])
         return Sample(picture, None, label, str(self.groups[index]), location)
 
+    def header(self, index: int) -> Header | None:
+        """What the header of a packed file states, or the shape of packed pixels; None for an unreadable picture."""
+        number, i = self._find(index)
+        shapes = self._shards[number].shapes
+        if shapes is None:
+            return decode_header(self._read(index, 0, self._size(index)))
+        height, width = (int(n) for n in shapes[i])
+        return Header("L" if self.channels == 1 else "RGB", height, width) if height else None
+
     def fingerprint(self) -> str:
-        """Of packed files that of the folder they came from; of pixels one of their own."""
+        """For packed files, the fingerprint of the folder they came from; for pixels, one of their own."""
         names = [os.fsdecode(name) for shard in self._shards for name in shard.names]
-        return fingerprint_of(names, self._size, self._read, self.spec.name)
+        return fingerprint_of(names, self._size, self._read, spec_meaning(self.spec))
 
     def verify(self) -> Iterator[str]:
-        """Read every byte and compare digests, a line a shard.
+        """Read every byte and compare digests; yields a line for each shard.
 
         Raises:
-            UserError: the first shard that is not as it was packed.
+            UserError: a shard differs from what was packed.
         """
         for shard in self._shards:
             with shard.path.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != shard.sha256:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != shard.sha256:
                 raise UserError(
                     "a shard that is not as it was packed",
                     location=str(shard.path),
-                    value=found,
+                    value=digest,
                     expected=f"SHA-256 {shard.sha256}",
-                    hint=_AGAIN,
+                    hint=_COPY_AGAIN,
                 )
             yield f"{shard.path.name}: {len(shard.names)} samples, SHA-256 as packed"
 
@@ -175,23 +194,23 @@ class PackedFolder:
             content = os.pread(self._files[number].fileno(), length, shard.location + int(shard.offsets[i]) + start)
         except OSError as error:
             raise UnreadableError(
-                f"cannot be read ({error.strerror})", location=str(shard.path), hint=_AGAIN
+                f"cannot be read ({error.strerror})", location=str(shard.path), hint=_COPY_AGAIN
             ) from error
         if len(content) != length:
-            raise UnreadableError("a shard that ends too early", location=str(shard.path), hint=_AGAIN)
+            raise UnreadableError("a shard that ends too early", location=str(shard.path), hint=_COPY_AGAIN)
         return content
 
 
 def read_manifest(root: Path) -> dict[str, Any]:
-    """What `pack.json` says.
+    """Read and check `pack.json`.
 
     Raises:
-        UserError: damaged, or of a later maekit.
+        UserError: it is damaged, or written by a later maekit.
     """
     location = str(root / MANIFEST)
     try:
-        found = json.loads((root / MANIFEST).read_text())
-        version = found["maekit_pack"]
+        content = json.loads((root / MANIFEST).read_text())
+        version = content["maekit_pack"]
         if isinstance(version, int) and version > FORMAT:
             raise UserError(
                 "a pack of a later maekit",
@@ -200,20 +219,21 @@ def read_manifest(root: Path) -> dict[str, Any]:
                 expected=f"at most {FORMAT}",
                 hint="Install a newer maekit.",
             )
-        found = {key: found[key] for key in ("plan", "complete", "form", "size", "classes", "shards")}
-        for shard in found["shards"]:
+        manifest = {key: content[key] for key in ("plan", "complete", "form", "size", "classes", "shards")}
+        manifest["channels"] = content.get("channels", 3)
+        for shard in manifest["shards"]:
             shard = {key: shard[key] for key in ("file", "samples", "bytes", "sha256")}
             if Path(shard["file"]).name != shard["file"]:
                 raise ValueError(shard["file"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"no manifest of a pack ({type(error).__name__}: {error})", location=location, hint=_AGAIN
+            f"no manifest of a pack ({type(error).__name__}: {error})", location=location, hint=_COPY_AGAIN
         ) from error
-    return found
+    return manifest
 
 
-def _open_shard(root: Path, entry: dict[str, Any], first: int, form: Form, classes: list[str] | None) -> _Shard:
-    path = root / entry["file"]
+def _open_shard(path: Path, entry: dict[str, Any], first: int, manifest: dict[str, Any]) -> _Shard:
+    classes: list[str] | None = manifest["classes"]
     size = path.stat().st_size if path.is_file() else None
     if size != entry["bytes"]:
         raise UserError(
@@ -221,7 +241,7 @@ def _open_shard(root: Path, entry: dict[str, Any], first: int, form: Form, class
             location=str(path),
             value=size,
             expected=f"{entry['bytes']} bytes",
-            hint=_AGAIN,
+            hint=_COPY_AGAIN,
         )
     try:
         with open_hdf5(path) as file:
@@ -235,26 +255,26 @@ def _open_shard(root: Path, entry: dict[str, Any], first: int, form: Form, class
                 file["name"][:],
                 file["side"].asstr()[:].astype(str),
                 file["label"][:] if classes else None,
-                file["shape"][:] if form == "uint8" else None,
+                file["shape"][:] if manifest["form"] == "uint8" else None,
             )
-            sound = _fits(shard, entry["samples"], dataset.size)
+            sound = _is_consistent(shard, entry["samples"], dataset.size, manifest["channels"])
     except (KeyError, OSError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"not a shard of a pack ({error})", location=str(path), hint=_AGAIN) from error
+        raise UserError(f"not a shard of a pack ({error})", location=str(path), hint=_COPY_AGAIN) from error
     if not sound:
-        raise UserError("a damaged shard: its parts do not fit each other", location=str(path), hint=_AGAIN)
+        raise UserError("a damaged shard: its parts do not fit each other", location=str(path), hint=_COPY_AGAIN)
     if classes and shard.labels is not None and not 0 <= shard.labels.min() <= shard.labels.max() < len(classes):
         raise UserError(
             "a label outside of the classes",
             location=str(path),
             value=(int(shard.labels.min()), int(shard.labels.max())),
             expected=f"0 to {len(classes) - 1}",
-            hint=_AGAIN,
+            hint=_COPY_AGAIN,
         )
     return shard
 
 
-def _fits(shard: _Shard, samples: int, size: int) -> bool:
-    """Whether all parts of a shard speak of the same samples, inside of its bytes."""
+def _is_consistent(shard: _Shard, samples: int, size: int, channels: int) -> bool:
+    """Whether all datasets of a shard have one entry for each sample, and offsets lie inside `bytes`."""
     lengths = np.diff(shard.offsets)
     sound = (
         shard.location is not None and samples > 0 and len(lengths) == len(shard.names) == len(shard.sides) == samples
@@ -264,5 +284,5 @@ def _fits(shard: _Shard, samples: int, size: int) -> bool:
         sound = sound and shard.labels.shape == (samples,)
     if shard.shapes is not None:
         sound = sound and shard.shapes.shape == (samples, 2)
-        sound = sound and bool(((shard.shapes == 0).all(1) | (shard.shapes.prod(1) * 3 == lengths)).all())
+        sound = sound and bool(((shard.shapes == 0).all(1) | (shard.shapes.prod(1) * channels == lengths)).all())
     return bool(sound)

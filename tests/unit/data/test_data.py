@@ -20,7 +20,7 @@ from maekit.data.convert.convert import convert
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.images.folder import ImageFolderSource, read_picture
 from maekit.data.inspect import inspect
-from maekit.data.splits import labelled, resolve
+from maekit.data.splits import resolve_split, select_labelled
 from maekit.errors import UserError
 
 SPEC = """\
@@ -255,25 +255,27 @@ def test_fingerprint_follows_content(tmp_path: Path) -> None:
 
 def test_splits() -> None:
     groups = np.array(list("aabbccddee"))
-    found = resolve(groups, Split(validation=["a"], test=["b", "c"]), "here")
+    found = resolve_split(groups, Split(validation=["a"], test=["b", "c"]), "here")
     assert {side: sorted(set(groups[i])) for side, i in found.items()} == {
         "train": ["d", "e"],
         "validation": ["a"],
         "test": ["b", "c"],
     }
-    tests = [set(groups[resolve(groups, Folds(folds="leave_one_out", fold=f), "here")["test"]]) for f in range(5)]
+    tests = [set(groups[resolve_split(groups, Folds(folds="leave_one_out", fold=f), "here")["test"]]) for f in range(5)]
     assert sorted(map(min, tests)) == list("abcde")
     for fold in range(2):
-        parts = [set(groups[i]) for i in resolve(groups, Folds(folds=2, fold=fold), "here").values()]
+        parts = [set(groups[i]) for i in resolve_split(groups, Folds(folds=2, fold=fold), "here").values()]
         assert not parts[0] & parts[1]
         assert not parts[0] & parts[2]
         assert set.union(*parts) == set("abcde")
     for split, message in ((Split(test=["f"]), "not in the data"), (Split(test=list("abcde")), "no group is left")):
         with pytest.raises(UserError, match=message):
-            resolve(groups, split, "here")
+            resolve_split(groups, split, "here")
     with pytest.raises(ValueError, match="in both"):
         Split(validation=["a"], test=["a"])
-    few = labelled(np.arange(10), groups, np.arange(10) % 2, wanted=2, fraction=0.5, classes=True, seed=1, location="")
+    few = select_labelled(
+        np.arange(10), groups, np.arange(10) % 2, labelled_groups=2, fraction=0.5, stratify=True, seed=1, location=""
+    )
     assert len(set(groups[few])) <= 2
     assert set(few % 2) == {0, 1}
 

@@ -20,10 +20,13 @@ from maekit.adapters.image.image import ImageAdapter
 from maekit.build.experiment import build_experiment
 from maekit.config.data_spec import DataSpec, load_spec
 from maekit.config.load import load_recipe
-from maekit.data.images.folder import ImageFolderSource, decode_picture, read_picture
+from maekit.data.check import check
+from maekit.data.images.folder import ImageFolderSource
+from maekit.data.images.picture import decode_picture, read_picture
 from maekit.data.loading import Samples, loader
 from maekit.data.sampler import BatchSampler
 from maekit.data.skipped import Skipped
+from maekit.data.splits import resolve_split
 from maekit.errors import UnreadableError, UserError
 from maekit.runs import probe
 from maekit.runs.embed import embed
@@ -212,6 +215,100 @@ def test_folders_that_are_not_in_order(tmp_path: Path, spoil: Any, message: str)
         ImageFolderSource(SPEC, tmp_path)
 
 
+def test_sides_are_known_by_all_their_usual_names(tmp_path: Path) -> None:
+    """Roboflow and fast.ai write `valid/`; folders may be capitalised. Without a split, names say where groups go."""
+    make(tmp_path, [f"{side}/{c}/{i}.png" for side in ("Train", "valid", "TEST") for c in "ab" for i in range(2)])
+    source = ImageFolderSource(SPEC, tmp_path)
+    assert [str(name) for name in dict.fromkeys(source.groups)] == ["train", "valid", "test"]
+    split = resolve_split(source.groups, None, "p")
+    assert {side: len(indices) for side, indices in split.items()} == {"train": 4, "validation": 4, "test": 4}
+    assert source[0].signal.shape == (3, 24, 24)
+    make(tmp_path, ["train/a/0.png"])
+    with pytest.raises(UserError, match=r"two folders of the side 'train'; got \['Train', 'train'\]"):
+        ImageFolderSource(SPEC, tmp_path)
+
+
+def test_a_split_by_name_needs_a_training_side_and_no_other_groups() -> None:
+    for groups in (["val", "test"], ["train", "anna"]):
+        split = resolve_split(np.array(groups), None, "p")
+        assert len(split["train"]) == 2
+
+
+def test_files_that_are_not_read_are_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = [f"train/{c}/{i}" for c in "ab" for i in range(6)]
+    make(
+        tmp_path,
+        [name + end for name, end in zip(names, [".PNG", ".jfif", ".gif", ".jpe", ".JPG", ".bmp"] * 2, strict=True)],
+    )
+    make(tmp_path, ["extra/0.png", "train/a/deeper/0.png"])
+    for i in range(3):
+        np.save(tmp_path / f"train/b/{i}.npy", GRAY)
+    (tmp_path / "labels.txt").touch()
+    source = ImageFolderSource(SPEC, tmp_path)
+    assert len(source) == 12, "every ending that Pillow reads, in capitals or not"
+    assert source.passed_over == {"extra/": 1, ".txt": 1, "folder inside a class folder": 1, ".npy": 3}
+    assert "6 files and folders are not read: 3 x .npy, extra/, .txt, folder inside a class folder" in caplog.text
+    assert any("6 files and folders are not read: 3 x .npy" in line for line in check(SPEC, tmp_path, {}))
+
+
+def test_the_error_without_pictures_names_what_there_is(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x.npy").touch()
+    with pytest.raises(UserError, match=r"without pictures.*1 files and folders are not read: \.npy"):
+        ImageFolderSource(SPEC, tmp_path)
+
+
+def test_gray_stays_one_channel_when_asked(tmp_path: Path) -> None:
+    """From the data spec for the source, or from the adapter's option; colours become luma."""
+    spec = SPEC.model_copy(update={"channels": 1})
+    for label, picture in (
+        ("a", Image.fromarray(GRAY)),
+        ("b", Image.fromarray(COLOUR)),
+        ("c", Image.fromarray(GRAY.astype(np.uint16) * 257)),
+    ):
+        (tmp_path / label).mkdir()
+        picture.save(tmp_path / label / "0.png")
+    source = ImageFolderSource(spec, tmp_path)
+    assert source.info.channels == ("gray",)
+    assert np.array_equal(source[0].signal, GRAY[None])
+    assert np.array_equal(source[1].signal[0], np.asarray(Image.fromarray(COLOUR).convert("L")))
+    assert np.array_equal(source[2].signal, GRAY[None])
+    colour = ImageFolderSource(SPEC, tmp_path)
+    assert colour.fingerprint() != source.fingerprint()
+    options: dict[str, Any] = {"size": 8, "patch": 4, "normalisation": "fit", "crop": "none", "crop_ratio": 1.0}
+    gray, both = ImageAdapter(colour.info, channels=1, **options), ImageAdapter(source.info, **options)
+    assert gray.info.channels == ("gray",)
+    for i in range(3):
+        expected = both.prepare(source[i])[0].astype(int)
+        assert expected.shape == (1, 8, 8)
+        assert np.abs(gray.prepare(colour[i])[0].astype(int) - expected).max() <= 1, "resized before or after"
+    repeated = ImageAdapter(source.info, channels=3, **options).prepare(source[0])[0]
+    assert np.array_equal(repeated, np.repeat(both.prepare(source[0])[0], 3, axis=0))
+
+
+def test_channels_of_a_spec_that_has_no_pictures() -> None:
+    with pytest.raises(ValueError, match=r"`channels` goes with `kind: image_folder`"):
+        DataSpec.model_validate({"name": "h", "files": "*", "channels": 1, "signal": {"path": "x", "axes": ["a"]}})
+
+
+def test_check_reports_sizes_and_colour_modes(tmp_path: Path) -> None:
+    make(tmp_path, ["a/0.png", "b/0.png"])
+    lines = list(check(SPEC, tmp_path, {}))
+    assert lines[:4] == [
+        "2 pictures",
+        "size: 24 x 24 pixels (height x width) in all 2 examined",
+        "stored as: RGB 2",
+        "a sample: (3, height, width), channels red, green, blue, 8 bits",
+    ]
+    for label in "ab":
+        Image.fromarray(GRAY).save(tmp_path / label / "0.png")
+    Image.fromarray(GRAY[:5]).save(tmp_path / "b/1.png")
+    lines = list(check(SPEC, tmp_path, {}))
+    assert "sizes: 2 in 3 pictures examined; height 5 to 9, width 7 to 7 pixels, median 9 x 7" in lines
+    assert "stored as: L 3" in lines
+    assert any("`channels: 1` in the data spec keeps one channel" in line for line in lines)
+
+
 def test_no_picture_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no picture"):
         ImageFolderSource(SPEC, tmp_path)
@@ -220,8 +317,6 @@ def test_no_picture_at_all(tmp_path: Path) -> None:
 
 
 def test_imagenet_lies_as_its_spec_says(tmp_path: Path) -> None:
-    from maekit.data.check import check
-
     spec = load_spec("imagenet")
     make(
         tmp_path,

@@ -133,7 +133,7 @@ def test_check_says_what_a_spec_finds(tmp_path: Path) -> None:
     text = "\n".join(check(spec, tmp_path, {}))
     assert "2 recordings, 6 usable windows" in text
     assert "left out: 2 (missing share over the budget)" in text
-    assert "missing: 10.00% of the values, in 2 of 6 samples" in text
+    assert "missing: 10.00% of the values, in 2 of 6 samples examined" in text
     assert "rest 3, walk 3" in text
     assert "train 3, validation 0, test 3" in text
     with h5py.File(tmp_path / "a.h5", "r+") as file:

@@ -129,7 +129,7 @@ def test_checking_counts_objects_and_names_who_lacks_a_signal(folder: Path) -> N
     text = "\n".join(check(spec, folder, {}))
     assert "objects: 6, 0 to 2 in a sample, 0.75 on average; 4 samples without" in text
     assert "person 2 (0.25 a sample), car 4 (0.50 a sample)" in text
-    assert "range 1 to 9, median 2.75 m; the axis goes from 0 to 3.5; BEYOND it: 1" in text
+    assert "range 1 to 9, median 2.75 m; the axis goes from 0 to 3.5; OUTSIDE of it: 1" in text
     assert "azimuth -20 to 5, median 0 deg; the axis goes from -30 to 30\n" in text
     assert (
         "auxiliary signals: picture (3, 4, 6) of channel, height, width, in 2 of 3 recordings; not in /drive2" in text

@@ -7,8 +7,9 @@ import json
 import multiprocessing
 import pickle
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import h5py
 import numpy as np
@@ -22,13 +23,17 @@ from maekit.cli.main import app
 from maekit.config.data_spec import DataSpec
 from maekit.data.check import check
 from maekit.data.images import pack as packing
-from maekit.data.images.folder import ImageFolderSource, resized
+from maekit.data.images.folder import ImageFolderSource
 from maekit.data.images.pack import pack
 from maekit.data.images.packed import MANIFEST, PackedFolder, open_folder
+from maekit.data.images.picture import resize_shorter_side
 from maekit.data.loading import Samples, loader
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UnreadableError, UserError
 from maekit.runs.train import pretrain
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SPEC = DataSpec.model_validate(
     {"name": "pictures", "kind": "image_folder", "split": {"train": ["train"], "test": ["test"]}}
@@ -105,7 +110,7 @@ def test_pixels_are_those_of_the_resized_folder(folder: Path, tmp_path: Path) ->
     done = pack(SPEC, folder, tmp_path / "pack", form="uint8", size=32, shards=2)
     other = PackedFolder(SPEC, done.folder)
     for i in range(len(one)):
-        expected = resized(one[i].signal, 32)
+        expected = resize_shorter_side(cast("NDArray[np.uint8]", one[i].signal), 32)
         assert min(expected.shape[1:]) == min(32, *one[i].signal.shape[1:])
         assert np.array_equal(other[i].signal, expected)
     assert one.fingerprint() != other.fingerprint(), "other pixels are other data"
@@ -134,7 +139,7 @@ def test_an_interrupted_pack_goes_on_and_ends_the_same(
     folder: Path, tmp_path: Path, form: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = pack(SPEC, folder, tmp_path / "whole", form=form, size=32, shards=4).folder
-    write, calls = packing._write, []
+    write, calls = packing._ShardWriter.write, []
 
     def interrupted(*arguments: Any) -> Any:
         calls.append(arguments)
@@ -142,7 +147,7 @@ def test_an_interrupted_pack_goes_on_and_ends_the_same(
             raise KeyboardInterrupt
         return write(*arguments)
 
-    monkeypatch.setattr(packing, "_write", interrupted)
+    monkeypatch.setattr(packing._ShardWriter, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         pack(SPEC, folder, tmp_path / "broken", form=form, size=32, shards=4)
     with pytest.raises(UserError, match=r"unfinished pack.*again"):
@@ -162,9 +167,9 @@ def test_an_interrupted_pack_goes_on_and_ends_the_same(
 
 def test_packing_twice_changes_nothing_and_nothing_is_overwritten(folder: Path, packed: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in packed.iterdir()}
-    said: list[str] = []
-    pack(SPEC, folder, packed, shards=3, tell=said.append)
-    assert said == [f"{packed} holds this pack already"]
+    messages: list[str] = []
+    pack(SPEC, folder, packed, shards=3, tell=messages.append)
+    assert messages == [f"{packed} holds this pack already"]
     assert before == {path: path.stat().st_mtime_ns for path in packed.iterdir()}
     with pytest.raises(UserError, match="another pack"):
         pack(SPEC, folder, packed, form="uint8", shards=3)
@@ -215,8 +220,8 @@ def test_memory_does_not_grow_with_what_is_packed(folder: Path, tmp_path: Path) 
             read += 1
         return item
 
-    with packing.ThreadPoolExecutor(2) as pool:
-        for item in packing._ahead(pool, work, range(500), 2):
+    with ThreadPoolExecutor(2) as pool:
+        for item in packing._Ahead(pool, 2)(work, range(500)):
             assert item == taken
             taken += 1
             most = max(most, read - taken)
@@ -315,6 +320,21 @@ def test_a_damaged_pack_is_found(packed: Path, tmp_path: Path) -> None:
         (root / MANIFEST).write_text(text)
         with pytest.raises(UserError, match=message):
             open_folder(SPEC, root)
+
+
+def test_gray_packs_keep_one_channel(folder: Path, tmp_path: Path) -> None:
+    """As files and as pixels; a pack of pixels is refused by a spec of other channels."""
+    gray = SPEC.model_copy(update={"channels": 1})
+    source = ImageFolderSource(gray, folder)
+    files = PackedFolder(gray, pack(gray, folder, tmp_path / "files").folder)
+    pixels = PackedFolder(gray, pack(gray, folder, tmp_path / "uint8", form="uint8", size=64).folder)
+    assert source.fingerprint() == files.fingerprint() != ImageFolderSource(SPEC, folder).fingerprint()
+    for i in range(len(source)):
+        assert source[i].signal.shape[0] == 1
+        assert np.array_equal(source[i].signal, files[i].signal)
+        assert np.array_equal(source[i].signal, pixels[i].signal)
+    with pytest.raises(UserError, match=r"another number of channels than the data spec's; got 1; expected 3"):
+        open_folder(SPEC, tmp_path / "uint8")
 
 
 RECIPE = """\

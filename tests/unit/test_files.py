@@ -1,0 +1,120 @@
+"""Atomic writes: whole or not at all, whatever happens in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from maekit.files import UNFINISHED, replacing, write_text
+
+
+def test_a_file_is_replaced_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "report.txt"
+    write_text(target, "old")
+    with replacing(target) as partial:
+        partial.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+    assert [path.name for path in target.parent.iterdir()] == ["report.txt"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_an_exception_the_old_file_stays_and_nothing_is_left(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "report.txt"
+    write_text(target, "old")
+
+    def interrupted() -> None:
+        with replacing(target) as partial:
+            partial.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        interrupted()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_is_written_whole_and_removed_after_an_exception(tmp_path: Path) -> None:
+    target = tmp_path / "pack"
+    with replacing(target) as partial:
+        (partial / "deep").mkdir(parents=True)
+        (partial / "deep" / "a.txt").write_text("a")
+    assert (target / "deep" / "a.txt").read_text() == "a"
+
+    def interrupted() -> None:
+        with replacing(tmp_path / "other") as partial:
+            partial.mkdir()
+            (partial / "a.txt").write_text("a")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        interrupted()
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_with_content_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "kept.txt").write_text("kept")
+    with pytest.raises(FileExistsError, match="not empty"), replacing(tmp_path / "full"):
+        pytest.fail("the block must not run")
+    assert (tmp_path / "full" / "kept.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_an_empty_folder_gives_way(tmp_path: Path, folder: bool) -> None:
+    target = tmp_path / "empty"
+    target.mkdir()
+    with replacing(target) as partial:
+        (partial.mkdir() if folder else partial.touch())
+    assert target.is_dir() == folder
+
+
+def test_a_symbolic_link_stays_and_its_file_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "latest.txt"
+    link.symlink_to(tmp_path / "disk" / "latest.txt")
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "latest.txt").read_text() == "new"
+
+
+def test_the_longest_name_that_a_file_system_takes_works(tmp_path: Path) -> None:
+    target = tmp_path / ("ä" * 120 + ".txt")
+    write_text(target, "long")
+    assert target.read_text() == "long"
+
+
+def test_threads_that_write_one_target_do_not_share_a_partial_file(tmp_path: Path) -> None:
+    texts = [str(i) * 10_000 for i in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda text: write_text(tmp_path / "one.txt", text), texts))
+    assert (tmp_path / "one.txt").read_text() in texts
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_result_is_readable_as_any_new_file_is(tmp_path: Path) -> None:
+    (tmp_path / "plain.txt").write_text("")
+    write_text(tmp_path / "atomic.txt", "")
+    assert (tmp_path / "atomic.txt").stat().st_mode == (tmp_path / "plain.txt").stat().st_mode
+
+
+def test_a_killed_process_leaves_the_old_file_and_a_hidden_partial_one(tmp_path: Path) -> None:
+    target = tmp_path / "report.txt"
+    write_text(target, "old")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from maekit.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as partial:\n"
+        "    partial.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, str(target)], env=os.environ, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert target.read_text() == "old"
+    (partial,) = (path for path in tmp_path.iterdir() if path != target)
+    assert partial.name.startswith(".")
+    assert partial.name.endswith(UNFINISHED)
