@@ -19,7 +19,8 @@ from maekit.errors import UserError
 from maekit.tasks.pretraining import Pretraining
 from maekit.tasks.transfer import Transfer
 from maekit.training.distributed import Process
-from maekit.training.run import Run, environment
+from maekit.training.environment import describe_environment
+from maekit.training.run import Run
 
 if TYPE_CHECKING:
     from maekit.config.schema import Recipe
@@ -138,5 +139,5 @@ def save_run_metadata(run: Run, experiment: Experiment, process: Process, start:
     resolved = LoadedRecipe(recipe, experiment.loaded.path, experiment.loaded.origins)
     run.write_text("recipe.yaml", resolved.yaml())
     run.write_text("data_spec.yaml", json.dumps(experiment.spec.model_dump(mode="json", exclude_none=True), indent=1))
-    facts = environment(process.device) | ({} if start is None else {"started from": str(start)})
+    facts = describe_environment(process.device) | ({} if start is None else {"started from": str(start)})
     run.write_text("environment.json", json.dumps(facts, indent=1))

@@ -285,9 +285,9 @@ def doctor() -> None:
     import torch
 
     from maekit import plugins
-    from maekit.training.run import environment
+    from maekit.training.environment import describe_environment
 
-    facts = environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    facts = describe_environment(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     facts["bfloat16"] = (
         "yes" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "no (float32 is used)"
     )

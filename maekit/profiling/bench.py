@@ -25,7 +25,7 @@ from maekit.profiling import dry_run, memory_estimate, step_timing
 from maekit.report.content import Table
 from maekit.report.quantities import duration, operations, size
 from maekit.training.distributed import init_distributed
-from maekit.training.step import Step
+from maekit.training.step import TrainStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -104,7 +104,7 @@ def bench(
         few = dry_run.some(training)
         flops = memory_estimate.product_flops(task, few)
         memory = memory_estimate.step_memory(task, few, shape.micro_batch, loaded.recipe, process)
-        step = Step(task.to(process.device), loaded.recipe, process)
+        step = TrainStep(task.to(process.device), loaded.recipe, process)
         number = dry_run.measurable(step, few, memory, shape, seconds)
         found = dry_run.paced(step, to_device(dry_run.cycled(few, number), process.device), shape, seconds)
         workers = loaded.recipe.training.workers
@@ -191,7 +191,7 @@ def _limit(loader: float, step: float, workers: int) -> str:
     return f"they take turns (training.workers: 0), and reading takes {100 * share:.0f} % of the time"
 
 
-def _device(process: Process, step: Step) -> str:
+def _device(process: Process, step: TrainStep) -> str:
     import platform
 
     dtype = str(step_timing.precision(step)).removeprefix("torch.")

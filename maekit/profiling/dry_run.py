@@ -25,7 +25,7 @@ from maekit.studies import methods, study
 from maekit.studies.jobs import is_done
 from maekit.training import checkpoint
 from maekit.training.distributed import Process, init_distributed
-from maekit.training.step import Step
+from maekit.training.step import TrainStep
 
 if TYPE_CHECKING:
     from maekit.config.load import LoadedRecipe
@@ -172,7 +172,7 @@ def first_steps(
     Returns:
         The pace, seconds to read a sample, and what to say about the measurement.
     """
-    step = Step(task.to(process.device), shape.recipe, process)
+    step = TrainStep(task.to(process.device), shape.recipe, process)
     number = measurable(step, few, memory, shape, seconds)
     reading = read_seconds(training, number, shape.recipe.training.workers)
     cuda = process.device.type == "cuda"
@@ -189,7 +189,7 @@ def first_steps(
     return found, reading, told
 
 
-def paced(step: Step, batch: Batch, shape: Shape, seconds: float) -> Pace:
+def paced(step: TrainStep, batch: Batch, shape: Shape, seconds: float) -> Pace:
     """`maekit.profiling.step_timing.pace`.
 
     Raises:
@@ -206,7 +206,7 @@ def paced(step: Step, batch: Batch, shape: Shape, seconds: float) -> Pace:
         ) from error
 
 
-def measurable(step: Step, few: Batch, memory: Memory, shape: Shape, seconds: float) -> int:
+def measurable(step: TrainStep, few: Batch, memory: Memory, shape: Shape, seconds: float) -> int:
     """How many samples to time at once: a micro-batch on a GPU, on a CPU not more than memory and patience allow."""
     number, device = shape.micro_batch, step.process.device
     if device.type == "cuda":

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 from maekit.training.distributed import Process
-from maekit.training.step import Step
+from maekit.training.step import TrainStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,17 +84,17 @@ def step_memory(task: Task, batch: Batch, samples: int, recipe: Recipe, process:
         shell, live = _shell(task, mode, device), _Live()
         weights = live.hold((*shell.parameters(), *shell.buffers()))
         with live, _Numbers():
-            step = Step(shell, eager, Process(0, 1, device))
+            step = TrainStep(shell, eager, Process(0, 1, device))
             trained = [p for p in shell.parameters() if p.requires_grad]
             for parameter in trained:  # the optimizer makes its state with the first step
                 parameter.grad = torch.zeros_like(parameter)
-            step.update(torch.zeros((), device=device))
+            step.optimizer_step(torch.zeros((), device=device))
             live.peak = live.now
             optimizer = sum(t.nbytes for t in tree_iter(dict(step.optimizer.state)) if isinstance(t, Tensor))
             loss = torch.zeros((), device=device)
             for _ in range(min(step.gradient_accumulation_steps, 2)):
-                loss += step.learn(_empty(batch, samples, device))
-            step.update(loss)
+                loss += step.forward_backward(_empty(batch, samples, device))
+            step.optimizer_step(loss)
         gradients = sum(p.nbytes for p in trained)
     passing = live.peak - optimizer
     if recipe.training.ema is not None:

@@ -19,13 +19,13 @@ from torch import nn
 
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
-from maekit.training.distributed import Process, mean_over_processes
+from maekit.training.distributed import Process, reduce_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from maekit.data.loading import Batch, Samples
-    from maekit.training.step import Step
+    from maekit.training.step import TrainStep
 
 FEWEST, MOST = 3, 300
 """Repetitions of what is timed."""
@@ -51,16 +51,16 @@ class Pace:
         return share * self.learn / self.samples + self.update
 
 
-def pace(step: Step, batch: Batch, seconds: float) -> Pace:
+def pace(step: TrainStep, batch: Batch, seconds: float) -> Pace:
     """Time a step on a batch on the device, about `seconds` in all; at a learning rate of zero, so that no weight moves."""
     process = step.process
     loss = torch.zeros((), device=process.device)
 
     def learn() -> None:
-        step.learn(batch)
+        step.forward_backward(batch)
 
     def whole() -> None:
-        step.update(step.learn(batch))
+        step.optimizer_step(step.forward_backward(batch))
 
     def rows() -> None:
         with torch.no_grad(), step.precision():
@@ -68,14 +68,14 @@ def pace(step: Step, batch: Batch, seconds: float) -> Pace:
 
     whole()  # makes the optimizer's state, compiles
     learning = timed(learn, process, seconds / 2)
-    step.update(loss)
-    step.learn(batch)
+    step.optimizer_step(loss)
+    step.forward_backward(batch)
     gradients = [(p, p.grad) for p in step.task.parameters() if p.grad is not None]
 
     def update() -> None:
         for parameter, gradient in gradients:
             parameter.grad = gradient
-        step.update(loss)
+        step.optimizer_step(loss)
 
     updating = timed(update, process, seconds / 4)
     step.task.eval()
@@ -84,7 +84,7 @@ def pace(step: Step, batch: Batch, seconds: float) -> Pace:
     return Pace(len(batch["index"]), learning, updating, evaluating)
 
 
-def patient(step: Step, make: Callable[[int], Batch], most: int, seconds: float) -> int:
+def patient(step: TrainStep, make: Callable[[int], Batch], most: int, seconds: float) -> int:
     """The largest micro-batch, up to `most`, that forward and backward take no longer than `seconds` for; at least two.
 
     Found by doubling, so that trying costs little more than what it allows; nothing is compiled for it.
@@ -163,21 +163,21 @@ def rate(feed: Iterator[Batch], use: Callable[[Batch], None], process: Process, 
     return 1 / _agreed(1 / statistics.median(rates), process)
 
 
-def learner(step: Step, every: int | None) -> Callable[[Batch], None]:
+def learner(step: TrainStep, every: int | None) -> Callable[[Batch], None]:
     """What training does with a micro-batch: copy it, learn, and after `every` so many (None: never) update."""
     losses: list[Tensor] = []
 
     def use(batch: Batch) -> None:
         last = len(losses) + 1 == every
-        losses.append(step.learn(to_device(batch, step.process.device), last=last))
+        losses.append(step.forward_backward(to_device(batch, step.process.device), last=last))
         if last:
-            step.update(torch.stack(losses).sum())
+            step.optimizer_step(torch.stack(losses).sum())
             losses.clear()
 
     return use
 
 
-def product_ceiling(step: Step) -> float:
+def product_ceiling(step: TrainStep) -> float:
     """Operations a second of this device's best matrix product in the step's precision.
 
     Square, and of the shape of the model's largest layer; the best of several, for it is a ceiling.
@@ -197,7 +197,7 @@ def product_ceiling(step: Step) -> float:
     return best
 
 
-def precision(step: Step) -> torch.dtype:
+def precision(step: TrainStep) -> torch.dtype:
     """What matrix products of the step are computed in."""
     device = step.process.device.type
     with step.precision():
@@ -233,7 +233,7 @@ def _agreed(seconds: float, process: Process) -> float:
     """The mean over processes, so that all repeat alike: a step waits for the others'."""
     if process.world_size == 1:
         return seconds
-    return mean_over_processes(torch.tensor(seconds, dtype=torch.float64, device=process.device), process).item()
+    return reduce_mean(torch.tensor(seconds, dtype=torch.float64, device=process.device), process).item()
 
 
 def _synchronise(device: torch.device) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from maekit.build.open_run import open_run
 from maekit.build.weights import require_decoder
 from maekit.tasks.regression import Regression
-from maekit.training import loop
 from maekit.training.distributed import init_distributed
+from maekit.training.evaluation import eval_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,8 +36,8 @@ def predictions(
     experiment, task = open_run(run, overrides=overrides)
     with init_distributed(device, alone=alone) as process:
         side = side or ("test" if len(experiment.split["test"]) else "validation")
-        at_once = experiment.recipe.training.at_once(process.world_size)
-        rows = loop.rows_of(task, experiment.some_samples(side), process, at_once=at_once)
+        micro_batch = experiment.recipe.training.at_once(process.world_size)
+        rows = eval_rows(task, experiment.some_samples(side), process, micro_batch=micro_batch)
         found = {name: values.numpy() for name, values in rows.items()}
     if isinstance(task, Regression) and task.values is not None:
         found["values"] = task.values

@@ -26,7 +26,7 @@ from maekit.studies.results import Kind, PointResult, Study, best
 from maekit.studies.scoring import Predictions, Scored, concatenate_folds, followed, scored
 from maekit.studies.scoring_objects import scored_objects
 from maekit.tracking import check_ahead
-from maekit.training.run import environment
+from maekit.training.environment import describe_environment
 
 if TYPE_CHECKING:
     from maekit.build.experiment import Experiment
@@ -157,7 +157,7 @@ def write(result: Study, predictions: Sequence[dict[str, Predictions]], planned:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{result.kind}.json").write_text(study_page.as_json(result))
     (folder / f"{result.kind}.csv").write_text(study_page.as_csv(result))
-    page = study_page.content(result, pictures, planned.loaded.yaml(), environment(torch.device("cpu")))
+    page = study_page.content(result, pictures, planned.loaded.yaml(), describe_environment(torch.device("cpu")))
     return write_report(page, folder / f"{result.kind}.html")
 
 

@@ -1,1 +1,1 @@
-"""One loop for every task, on a CPU, a GPU or many, that survives being stopped anywhere."""
+"""The training loop and what it needs: steps, optimizer, checkpoints, processes and run folders."""

@@ -1,4 +1,4 @@
-"""A moving average of the weights, which is what is evaluated and handed on where a recipe asks for it."""
+"""An exponential moving average (EMA) of the weights; where a recipe asks for one, it is evaluated and exported."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ if TYPE_CHECKING:
     from maekit.tasks.task import Task
 
 
-def moving_average(task: Task, decay: float | None) -> AveragedModel | None:
-    """average = decay * average + (1 - decay) * weights after every step, beginning with those of the first; None without decay.
+def make_average(task: Task, decay: float | None) -> AveragedModel | None:
+    """Make the average that every step updates: average = decay * average + (1 - decay) * weights.
 
-    Buffers (normalisation, statistics of a probe) are averaged alike.
+    The first update copies the weights. Buffers (normalisation, batch statistics of a probe) are averaged as well.
+
+    Returns:
+        The average, or None where `decay` is None.
     """
     if decay is None:
         return None
-    mean: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-    return AveragedModel(task, multi_avg_fn=mean, use_buffers=True)
+    update: Any = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(task, multi_avg_fn=update, use_buffers=True)
 
 
-def averaged(task: Task, average: AveragedModel | None) -> Task:
-    """The task to evaluate: with averaged weights where there are any."""
+def averaged_task(task: Task, average: AveragedModel | None) -> Task:
+    """Return the task with averaged weights, or `task` itself where there is no average."""
     return task if average is None else average.module  # type: ignore[return-value]

@@ -1,8 +1,8 @@
-"""Checkpoints that a crash at any moment cannot spoil.
+"""Checkpoints that survive a crash at any moment.
 
-A checkpoint is a folder `step-000001234` with safetensors for the tensors, JSON for the rest and a manifest of
-SHA-256 sums. It is written beside its place under a temporary name, synced to disk and renamed; only then are
-older ones removed.
+A checkpoint is a folder `step-000001234` with safetensors files for tensors, JSON for everything else and a manifest of
+SHA-256 sums. It is written under a temporary name beside its final one, synced to disk and renamed; only then are older
+checkpoints removed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from maekit.errors import UserError
+from maekit.training.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,13 +29,19 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 AVERAGE = "average"
-"""Beside `model` and `optimizer`: the moving average of the weights, where a recipe asked for one."""
+"""Group of tensors beside `model` and `optimizer`: the moving average of the weights, where a recipe asks for one."""
 _NAME = re.compile(r"step-(\d{9})")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What was saved: named groups of tensors (`model`, `optimizer`, `average`) and everything else as plain JSON."""
+    """Content of a checkpoint.
+
+    Attributes:
+        step: steps done.
+        tensors: groups of tensors by name: `model`, `optimizer`, `average`.
+        state: everything else, as plain JSON.
+    """
 
     step: int
     tensors: dict[str, dict[str, Tensor]]
@@ -42,16 +49,19 @@ class Checkpoint:
 
     @property
     def weights(self) -> dict[str, Tensor]:
-        """The outcome of training: the moving average where there is one, else the weights themselves."""
+        """The weights to evaluate and export: the moving average where there is one, else the model's own."""
         return self.tensors.get(AVERAGE, self.tensors["model"])
 
 
 class DamagedError(Exception):
-    """A checkpoint whose bytes are not those that were written."""
+    """The bytes of a checkpoint are not those that were written."""
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
-    """Write one checkpoint durably into `folder`, then remove all but the newest `keep`.
+    """Write a checkpoint durably into `folder`, then remove all but the newest `keep`.
+
+    This does more than `maekit.files.replacing`: every file and both folders are synced, an existing checkpoint of the
+    same step is replaced, and what killed processes left behind is removed.
 
     Returns:
         The folder of the checkpoint.
@@ -63,14 +73,14 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
         shutil.rmtree(leftover)
     unfinished.mkdir()
     for name, tensors in checkpoint.tensors.items():
-        save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, unfinished / f"{name}.safetensors")
+        write_tensors(unfinished / f"{name}.safetensors", tensors)
     (unfinished / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1))
     sums = {path.name: _sha256(path) for path in sorted(unfinished.iterdir())}
     (unfinished / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=1))
     for path in unfinished.iterdir():
         _sync(path)
     _sync(unfinished)
-    if location.exists():  # saved before, and found damaged or outrun since
+    if location.exists():  # a damaged checkpoint, or one of a run that resumed from an older step
         shutil.rmtree(location)
     unfinished.rename(location)
     _sync(folder)
@@ -87,7 +97,7 @@ def steps(folder: Path) -> list[int]:
 
 
 def load(location: Path) -> Checkpoint:
-    """Read one checkpoint folder.
+    """Read a checkpoint folder.
 
     Raises:
         DamagedError: a file is missing, or its sum is not the manifest's.
@@ -96,7 +106,7 @@ def load(location: Path) -> Checkpoint:
         sums = json.loads((location / MANIFEST).read_text())["sha256"]
         for name, expected in sums.items():
             if _sha256(location / name) != expected:
-                raise DamagedError(f"{location / name} is not as it was written (its SHA-256 differs)")
+                raise DamagedError(f"{location / name} has changed since it was written (its SHA-256 differs)")
         tensors = {Path(name).stem: load_file(location / name) for name in sums if name.endswith(".safetensors")}
         state = json.loads((location / "state.json").read_text())
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
@@ -105,25 +115,28 @@ def load(location: Path) -> Checkpoint:
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """The newest sound checkpoint in `folder` (None where none was ever written), and what had to be passed over.
+    """Read the newest intact checkpoint in `folder`.
+
+    Returns:
+        The checkpoint, None where none was ever written; and a message on each damaged one that was skipped.
 
     Raises:
         UserError: there are checkpoints, and all are damaged.
     """
-    damaged: list[str] = []
-    found = steps(folder)
-    for step in reversed(found):
+    messages: list[str] = []
+    saved_steps = steps(folder)
+    for step in reversed(saved_steps):
         try:
             checkpoint = load(folder / f"step-{step:09d}")
         except DamagedError as error:
-            damaged.append(str(error))
+            messages.append(str(error))
             continue
-        if damaged:
-            damaged.append(f"{found[-1] - step} steps are lost and will be run again from step {step}")
-        return checkpoint, damaged
-    if damaged:
+        if messages:
+            messages.append(f"{saved_steps[-1] - step} steps are lost and will be run again from step {step}")
+        return checkpoint, messages
+    if messages:
         raise UserError(
-            "every checkpoint of this run is damaged: " + "; ".join(damaged),
+            "every checkpoint of this run is damaged: " + "; ".join(messages),
             location=str(folder),
             hint="Restore the folder from a copy, or move it away to start from the beginning.",
         )
@@ -131,7 +144,7 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Split a nested mapping into tensors by "/"-joined path, and the same tree with the tensors left out."""
+    """Split a nested mapping into its tensors, by "/"-joined path, and the same mapping without them."""
     tensors: dict[str, Tensor] = {}
     rest: dict[str, Any] = {}
     for key, value in tree.items():
@@ -139,15 +152,15 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Tensor
         if hasattr(value, "detach"):
             tensors[path] = value
         elif isinstance(value, dict):
-            below, rest[key] = flatten(value, f"{path}/")
-            tensors |= below
+            nested, rest[key] = flatten(value, f"{path}/")
+            tensors |= nested
         else:
             rest[key] = value
     return tensors, rest
 
 
 def unflatten(tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> dict[str, Any]:
-    """Inverse of `flatten`."""
+    """Rebuild the nested mapping that `flatten` split."""
     tree = json.loads(json.dumps(rest))
     for path, value in tensors.items():
         *parents, last = path.split("/")

@@ -1,4 +1,4 @@
-"""One process or many: what `torchrun` says about this one, and how a task is spread over all."""
+"""One process or many: the process group that `torchrun` starts, and how a task is distributed over it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.nn.parallel import DistributedDataParallel
 
 from maekit.errors import UserError
-from maekit.training.device import float32_products, keep_memory
+from maekit.training.device import fast_float32_matmul, keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ Parallel = Literal["ddp", "fsdp2"]
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """This process among all, and the device it computes on."""
+    """This process: its place among all, and its device."""
 
     rank: int
     world_size: int
@@ -34,22 +34,27 @@ class Process:
 
     @property
     def first(self) -> bool:
-        """The one that writes files and speaks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
 
 @contextmanager
 def init_distributed(device: str | None = None, *, alone: bool = False) -> Iterator[Process]:
-    """Join the processes that `torchrun` started (alone without it), set up for the device; leave them at the end.
+    """Join the process group that `torchrun` started, and leave it when the block ends.
+
+    Without `torchrun` this is the only process. Device settings (see `maekit.training.device`) are applied too.
 
     Args:
         device: `cpu`, `cuda`, `cuda:1`; by default a GPU where there is one.
-        alone: join nobody; for what one process does when the others may have ended.
+        alone: join no group; for work that one process does when the others may have ended.
+
+    Yields:
+        This process.
     """
     name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    keep_memory(torch.device(name))
+    keep_freed_memory(torch.device(name))
     if alone or "WORLD_SIZE" not in os.environ:
-        with float32_products(torch.device(name)):
+        with fast_float32_matmul(torch.device(name)):
             yield Process(0, 1, torch.device(name))
         return
     local = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if name == "cuda" else torch.device(name)
@@ -57,14 +62,14 @@ def init_distributed(device: str | None = None, *, alone: bool = False) -> Itera
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if local.type == "cuda" else "gloo")
     try:
-        with float32_products(local):
+        with fast_float32_matmul(local):
             yield Process(dist.get_rank(), dist.get_world_size(), local)
     finally:
         dist.destroy_process_group()
 
 
 def parallelize(task: Task, process: Process, parallel: Parallel) -> nn.Module:
-    """The module whose call runs the task on all processes (the task itself where there is one)."""
+    """Wrap a task in DDP, or shard it with FSDP2, one shard group a block; a single process returns the task itself."""
     if process.world_size == 1:
         return task
     if parallel == "fsdp2":
@@ -77,36 +82,36 @@ def parallelize(task: Task, process: Process, parallel: Parallel) -> nn.Module:
     return DistributedDataParallel(task, device_ids=devices, gradient_as_bucket_view=True)
 
 
-def synchronise_gradients(module: nn.Module, wanted: bool) -> None:
-    """Whether the next backward pass averages gradients over processes: only the last of accumulated ones does."""
+def set_gradient_sync(module: nn.Module, enabled: bool) -> None:
+    """Set whether the next backward pass averages gradients over processes; needed for the last micro-batch only."""
     if isinstance(module, DistributedDataParallel):
-        module.require_backward_grad_sync = wanted
+        module.require_backward_grad_sync = enabled
     elif isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(wanted)
+        module.set_requires_gradient_sync(enabled)
 
 
 def reduce_step(loss: Tensor, norm: Tensor, stop: bool, process: Process) -> tuple[float, float, bool]:
-    """What all processes go by after a backward pass, in one exchange and one wait for the device.
+    """Share a step's numbers among processes, with one all-reduce and one wait for the device.
 
     Args:
-        loss: of this process.
-        norm: of the gradients, which processes share by now.
-        stop: whether this process was asked to.
-        process: this process among all.
+        loss: of this process, a scalar.
+        norm: of the gradients, which are the same on all processes already.
+        stop: whether this process was asked to stop.
+        process: this process.
 
     Returns:
         The mean loss, the norm, and whether any process was asked to stop.
     """
-    # Filled on the device: a number copied there would be waited for.
+    # `full_like` fills on the device; copying a number there would wait for it.
     shared = torch.stack([loss, torch.full_like(loss, float(stop))])
     if process.world_size > 1:
         dist.all_reduce(shared)
-    mean, wanted, length = torch.cat([shared, norm.float().view(1)]).tolist()
-    return mean / process.world_size, length, wanted > 0
+    loss_sum, stops, norm_value = torch.cat([shared, norm.float().view(1)]).tolist()
+    return loss_sum / process.world_size, norm_value, stops > 0
 
 
-def mean_over_processes(value: Tensor, process: Process) -> Tensor:
-    """The mean of a scalar over all processes."""
+def reduce_mean(value: Tensor, process: Process) -> Tensor:
+    """Average a scalar over all processes."""
     if process.world_size > 1:
         dist.all_reduce(value)
         value = value / process.world_size
@@ -114,10 +119,10 @@ def mean_over_processes(value: Tensor, process: Process) -> Tensor:
 
 
 def check_agreement(step: int, location: str, process: Process) -> None:
-    """That all processes go on from the same step.
+    """Check that all processes resume from the same step.
 
     Raises:
-        UserError: they do not see the same run folder.
+        UserError: they do not share the run folder at `location`.
     """
     if process.world_size == 1:
         return
@@ -129,13 +134,13 @@ def check_agreement(step: int, location: str, process: Process) -> None:
             "processes found different checkpoints in the run folder",
             location=location,
             value=f"steps {first} and {last}",
-            expected="one folder for all",
+            expected="the same folder on every machine",
             hint="Put --runs on storage that all machines share.",
         )
 
 
 def gather_rows(rows: dict[str, Tensor], process: Process) -> dict[str, Tensor]:
-    """The rows of all processes, on the CPU, in the order of `index`, each sample once."""
+    """Gather the rows of all processes, on the CPU, in the order of `index`, each sample once."""
     if process.world_size > 1:
         parts: list[dict[str, Tensor]] = [{} for _ in range(process.world_size)]
         dist.all_gather_object(parts, rows)

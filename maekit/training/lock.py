@@ -1,4 +1,4 @@
-"""A file that one process holds at a time."""
+"""An exclusive lock file."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
-"""What network file systems of clusters answer that were mounted without locks."""
+UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+"""Errors of network file systems that are mounted without lock support."""
 
 
 @contextmanager
 def lock(path: Path) -> Iterator[str | None]:
-    """Hold a file for this process; the system lets go when the process ends, however it ends.
+    """Lock a file for this process until the block ends; the system releases the lock when the process dies.
+
+    Where the file system has no locks, a warning is logged and the block runs without one.
 
     Yields:
-        None, or the process that holds it already.
+        None where this process holds the lock; otherwise the id of the process that holds it.
     """
     with path.open("a+") as file:
         try:
@@ -34,10 +36,10 @@ def lock(path: Path) -> Iterator[str | None]:
             yield file.read() or "unknown"
             return
         except OSError as error:
-            if error.errno not in NO_LOCKS:
+            if error.errno not in UNSUPPORTED:
                 raise
-            logger.warning("%s: this file system has no locks, so nothing keeps another process out", path.parent)
-        # Workers that outlive a killed process must not keep its successor out.
+            logger.warning("%s: this file system has no locks; nothing prevents a second process here", path.parent)
+        # Data-loading workers inherit the file. They may outlive a killed process, and must not keep its lock.
         os.register_at_fork(after_in_child=file.close)
         file.truncate(0)
         file.write(str(os.getpid()))

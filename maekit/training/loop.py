@@ -1,32 +1,31 @@
-"""The training loop. It knows no task: a task turns a batch into a loss, and rows into metrics."""
+"""The training loop. It knows no task: a task turns a batch into a loss, and evaluated samples into metrics."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
-from maekit.training.average import averaged
-from maekit.training.distributed import Process, check_agreement, gather_rows
+from maekit.training.average import averaged_task
+from maekit.training.distributed import Process, check_agreement
+from maekit.training.evaluation import collect_eval_rows, evaluate
 from maekit.training.optimizer import learning_rate, set_learning_rate
-from maekit.training.state import restore, save
-from maekit.training.step import Step
-from maekit.training.stopping import deferred_signals, interruption, not_finite
+from maekit.training.state import restore_state, save_state
+from maekit.training.step import StepResult, TrainStep
+from maekit.training.stopping import deferred_signals, interrupted_error, not_finite_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
 
     from maekit.config.schema import Recipe
     from maekit.data.loading import Batch, Samples
-    from maekit.tasks.task import EvalRows, Task
+    from maekit.tasks.task import Task
     from maekit.training.run import Run
 
 logger = logging.getLogger(__name__)
@@ -34,7 +33,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a watcher may show after a step."""
+    """State of a run after a logged step.
+
+    Attributes:
+        step: steps done.
+        steps: steps of the whole schedule.
+        epoch: epochs done, with a fraction.
+        row: the metrics as they were logged.
+        eta_s: estimated seconds to the end, without evaluation and checkpoints.
+    """
 
     step: int
     steps: int
@@ -57,173 +64,220 @@ def train(
     identity: dict[str, Any],
     watch: Watcher | None = None,
 ) -> dict[str, float]:
-    """Train `task` to the end of the schedule, going on from the newest sound checkpoint of `run`.
+    """Train `task` to the end of the schedule, resuming from the newest intact checkpoint of `run`.
 
     Args:
-        task: what is trained; moved to the device of `process`.
-        training, validation: prepared samples of the two splits.
-        recipe: its `optimizer`, `schedule`, `training` and `seed` are read here.
-        run: where checkpoints and metrics go; the caller holds it with `run.owned()`.
-        process: this process among all.
-        identity: what a checkpoint must agree on to be continued (recipe and data), by name.
+        task: the task to train; moved to the device of `process`.
+        training: prepared samples of the training split.
+        validation: those of the validation split, or None where it is empty.
+        recipe: its `optimizer`, `schedule`, `training` and `seed` are read.
+        run: folder for checkpoints and metrics; the caller holds it with `run.owned()`.
+        process: this process.
+        identity: what a checkpoint must agree on to be resumed (recipe and data), by name.
         watch: called after every logged step.
 
     Returns:
-        The metrics of the last evaluation (of the last training step where there is no validation split).
+        The metrics of the last validation; empty without a validation split.
 
     Raises:
-        UserError: a checkpoint of another recipe or other data, or one that is damaged.
+        UserError: a checkpoint of another recipe or of other data, or all checkpoints damaged.
         InterruptedRunError: a signal asked to stop; a checkpoint was written.
-        NotFiniteError: too many steps in a row without a finite loss and gradient.
+        NotFiniteError: too many consecutive steps without a finite loss and gradient.
     """
-    options, schedule = recipe.training, recipe.schedule
-    sampler = BatchSampler(
-        len(training),
-        options.batch_size,
-        seed=recipe.seed,
-        gradient_accumulation_steps=options.micro_batches(process.world_size),
-        rank=process.rank,
-        world_size=process.world_size,
-        samples_per_epoch=schedule.samples_per_epoch,
-    )
-    total = schedule.epochs * sampler.steps
-    taking = Step(task.to(process.device), recipe, process)
-    optimizer, average, precision = taking.optimizer, taking.average, taking.precision
-    step, bad = restore(task, optimizer, average, run, identity)
-    check_agreement(step, str(run.folder), process)
-    batches = loader(training, sampler, workers=options.workers, pin=process.device.type == "cuda")
-    metrics: dict[str, float] = {}
-
-    with deferred_signals() as caught:
-        spent, timed = 0.0, 0
-        while step < total:
-            epoch = step // sampler.steps
-            sampler.start_at(epoch, step % sampler.steps)
-            micro_batches = iter(batches)
-            while step < (epoch + 1) * sampler.steps:
-                began = time.perf_counter()
-                rate = learning_rate(
-                    step,
-                    steps_per_epoch=sampler.steps,
-                    batch_size=options.batch_size,
-                    base_lr=recipe.optimizer.base_lr,
-                    schedule=schedule,
-                )
-                set_learning_rate(optimizer, rate)
-                # Keyed by the step, so that stochastic depth too goes on as if nothing had interrupted it.
-                torch.manual_seed(hash((recipe.seed, step, process.rank)))
-                summed = torch.zeros((), device=process.device)
-                for micro in range(sampler.gradient_accumulation_steps):
-                    batch = to_device(next(micro_batches), process.device)
-                    summed += taking.learn(batch, last=micro == sampler.gradient_accumulation_steps - 1)
-                made = taking.update(summed, stop=bool(caught))
-                if made.finite:
-                    bad = 0
-                else:
-                    bad += 1
-                    logger.warning("step %d: loss %g, gradient norm %g; step left out", step, made.loss, made.norm)
-                    if bad > options.max_bad_steps:
-                        raise not_finite(run, batch, step=step, bad=bad, loss=made.loss, norm=made.norm)
-                step += 1
-                spent, timed = spent + time.perf_counter() - began, timed + 1
-
-                last = step == total
-                epoch_ends = step % sampler.steps == 0
-                if step % options.log_every_steps == 0 or last:
-                    seconds, spent, timed = spent / timed, 0.0, 0
-                    row: dict[str, Any] = {
-                        "kind": "train",
-                        "step": step,
-                        "epoch": step / sampler.steps,
-                        **observe(task, [batch], process, precision),
-                        "loss": made.loss,
-                        "lr": rate,
-                        "grad_norm": made.norm,
-                        "samples_per_s": options.batch_size / seconds,
-                    }
-                    run.log(row)
-                    if watch:
-                        watch(Progress(step, total, step / sampler.steps, row, (total - step) * seconds))
-                if validation and epoch_ends and (step // sampler.steps % options.evaluate_every_epochs == 0 or last):
-                    metrics = evaluate(
-                        averaged(task, average),
-                        validation,
-                        process,
-                        workers=options.workers,
-                        at_once=options.at_once(process.world_size),
-                        precision=precision,
-                    )
-                    row = {"kind": "validation", "step": step, "epoch": step / sampler.steps, **metrics}
-                    run.log(row)
-                    if watch:
-                        watch(Progress(step, total, step / sampler.steps, row, 0.0))
-                stop = made.stop or (process.world_size == 1 and bool(caught))  # what came since all agreed
-                due = epoch_ends and step // sampler.steps % options.save_every_epochs == 0
-                due |= options.save_every_steps is not None and step % options.save_every_steps == 0
-                if due or last or stop:
-                    save(
-                        task,
-                        optimizer,
-                        average,
-                        run,
-                        step=step,
-                        bad=bad,
-                        identity=identity,
-                        keep=options.keep_checkpoints,
-                    )
-                if stop and not last:
-                    raise interruption(caught, step)
-    return metrics or next((row for row in reversed(run.rows()) if row["kind"] == "validation"), {})
+    trainer = Trainer(task, training, validation, recipe=recipe, run=run, process=process, watch=watch)
+    trainer.resume(identity)
+    return trainer.train()
 
 
-def evaluate(
-    task: Task,
-    samples: Samples,
-    process: Process,
-    *,
-    at_once: int,
-    workers: int = 0,
-    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> dict[str, float]:
-    """Metrics of `task` over all `samples`, each counted once however many processes share the work."""
-    return task.compute_metrics(rows_of(task, samples, process, at_once=at_once, workers=workers, precision=precision))
+class Trainer:
+    """A run in progress: the task, its step, its place in the schedule. The arguments are those of `train`."""
 
+    def __init__(
+        self,
+        task: Task,
+        training: Samples,
+        validation: Samples | None,
+        *,
+        recipe: Recipe,
+        run: Run,
+        process: Process,
+        watch: Watcher | None,
+    ) -> None:
+        self.options = recipe.training
+        self.sampler = BatchSampler(
+            len(training),
+            self.options.batch_size,
+            seed=recipe.seed,
+            gradient_accumulation_steps=self.options.micro_batches(process.world_size),
+            rank=process.rank,
+            world_size=process.world_size,
+            samples_per_epoch=recipe.schedule.samples_per_epoch,
+        )
+        self.steps_per_epoch = self.sampler.steps
+        self.total_steps = recipe.schedule.epochs * self.steps_per_epoch
+        self.task, self.training, self.validation = task, training, validation
+        self.recipe, self.run, self.process, self.watch = recipe, run, process, watch
+        self.stepper = TrainStep(task.to(process.device), recipe, process)
+        self.step = self.bad_steps = 0
+        self.lr = 0.0
+        self.identity: dict[str, Any] = {}
+        self.metrics: dict[str, float] = {}
+        self.step_seconds: list[float] = []
+        """Durations of the steps since the last logged one."""
 
-def rows_of(
-    task: Task,
-    samples: Samples,
-    process: Process,
-    *,
-    at_once: int,
-    workers: int = 0,
-    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
-) -> EvalRows:
-    """The rows of all `samples`, each process taking `at_once` of them at a time."""
-    task.to(process.device)
-    sampler = BatchSampler(
-        len(samples), at_once * process.world_size, rank=process.rank, world_size=process.world_size, shuffle=False
-    )
-    batches = loader(samples, sampler, workers=workers, pin=process.device.type == "cuda")
-    return collect(task, (to_device(batch, process.device) for batch in batches), process, precision)
+    @property
+    def finished(self) -> bool:
+        """Whether all steps of the schedule are done."""
+        return self.step == self.total_steps
 
+    @property
+    def at_epoch_end(self) -> bool:
+        """Whether the newest step was the last one of an epoch."""
+        return self.step % self.steps_per_epoch == 0
 
-def observe(
-    task: Task, batches: Iterable[Batch], process: Process, precision: Callable[[], AbstractContextManager[Any]]
-) -> dict[str, float]:
-    """Metrics over some batches (this process's share of them), without training on them."""
-    return task.compute_metrics(collect(task, batches, process, precision))
+    def should_log(self) -> bool:
+        """Every `log_every_steps` steps and after the last."""
+        return self.step % self.options.log_every_steps == 0 or self.finished
 
+    def should_validate(self) -> bool:
+        """Every `evaluate_every_epochs` epochs and after the last, where there is a validation split."""
+        due = self.step // self.steps_per_epoch % self.options.evaluate_every_epochs == 0
+        return self.validation is not None and self.at_epoch_end and (due or self.finished)
 
-@torch.no_grad()
-def collect(
-    task: Task, batches: Iterable[Batch], process: Process, precision: Callable[[], AbstractContextManager[Any]]
-) -> EvalRows:
-    """The rows of all batches of all processes, on the CPU, in the order of `index`."""
-    training = task.training
-    task.eval()
-    parts: list[dict[str, Tensor]] = []
-    for batch in batches:
-        with precision():
-            parts.append({name: value.cpu() for name, value in task.eval_step(batch).items()})
-    task.train(training)
-    return gather_rows({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, process)
+    def should_save(self) -> bool:
+        """Every `save_every_epochs` epochs, every `save_every_steps` steps and after the last."""
+        epochs, steps = self.options.save_every_epochs, self.options.save_every_steps
+        epoch_due = self.at_epoch_end and self.step // self.steps_per_epoch % epochs == 0
+        return epoch_due or (steps is not None and self.step % steps == 0) or self.finished
+
+    def resume(self, identity: dict[str, Any]) -> None:
+        """Load the newest intact checkpoint, if there is one, and take its step; see `train` for `identity`."""
+        self.identity = identity
+        stepper = self.stepper
+        self.step, self.bad_steps = restore_state(self.task, stepper.optimizer, stepper.average, self.run, identity)
+        check_agreement(self.step, str(self.run.folder), self.process)
+
+    def train(self) -> dict[str, float]:
+        """Run the remaining steps; returns and raises as the function `train` does."""
+        batches = loader(
+            self.training, self.sampler, workers=self.options.workers, pin=self.process.device.type == "cuda"
+        )
+        with deferred_signals() as signals:
+            while not self.finished:
+                epoch, first_step = divmod(self.step, self.steps_per_epoch)
+                self.sampler.start_at(epoch, first_step)
+                micro_batches = iter(batches)
+                for _ in range(first_step, self.steps_per_epoch):
+                    result, batch = self.train_step(micro_batches, stop=bool(signals))
+                    self.check_finite(result, batch)
+                    self.step += 1
+                    if self.should_log():
+                        self.log_train(result, batch)
+                    if self.should_validate():
+                        self.validate()
+                    # A single process also stops for a signal that came after the step agreed on `stop`.
+                    stop = result.stop or (self.process.world_size == 1 and bool(signals))
+                    if self.should_save() or stop:
+                        self.save()
+                    if stop and not self.finished:
+                        raise interrupted_error(signals, self.step)
+        return self.metrics or next((row for row in reversed(self.run.rows()) if row["kind"] == "validation"), {})
+
+    def train_step(self, micro_batches: Iterator[Batch], *, stop: bool) -> tuple[StepResult, Batch]:
+        """Take one step over `gradient_accumulation_steps` micro-batches.
+
+        Args:
+            micro_batches: gives them one after the other.
+            stop: whether this process was asked to stop; the processes agree on it in this step.
+
+        Returns:
+            The result, and the last micro-batch.
+        """
+        started = time.perf_counter()
+        self.lr = self.scheduled_lr()
+        set_learning_rate(self.stepper.optimizer, self.lr)
+        # Seeded by the step, so that a resumed run draws the same stochastic depth as an uninterrupted one.
+        torch.manual_seed(hash((self.recipe.seed, self.step, self.process.rank)))
+        loss = torch.zeros((), device=self.process.device)
+        for micro in range(self.sampler.gradient_accumulation_steps):
+            batch = to_device(next(micro_batches), self.process.device)
+            loss += self.stepper.forward_backward(batch, last=micro == self.sampler.gradient_accumulation_steps - 1)
+        result = self.stepper.optimizer_step(loss, stop=stop)
+        self.step_seconds.append(time.perf_counter() - started)
+        return result, batch
+
+    def scheduled_lr(self) -> float:
+        """Learning rate of the step that comes next."""
+        return learning_rate(
+            self.step,
+            steps_per_epoch=self.steps_per_epoch,
+            batch_size=self.options.batch_size,
+            base_lr=self.recipe.optimizer.base_lr,
+            schedule=self.recipe.schedule,
+        )
+
+    def check_finite(self, result: StepResult, batch: Batch) -> None:
+        """Count consecutive steps that were skipped because loss or gradient were not finite.
+
+        Raises:
+            NotFiniteError: more than `max_bad_steps`.
+        """
+        if result.finite:
+            self.bad_steps = 0
+            return
+        self.bad_steps += 1
+        loss, norm = result.loss, result.grad_norm
+        logger.warning("step %d: loss %g, gradient norm %g; the step was skipped", self.step, loss, norm)
+        if self.bad_steps > self.options.max_bad_steps:
+            raise not_finite_error(self.run, batch, step=self.step, bad_steps=self.bad_steps, loss=loss, grad_norm=norm)
+
+    def log_train(self, result: StepResult, batch: Batch) -> None:
+        """Log loss, learning rate, throughput and the task's metrics on the newest micro-batch."""
+        seconds = sum(self.step_seconds) / len(self.step_seconds)
+        self.step_seconds.clear()
+        rows = collect_eval_rows(self.task, [batch], self.process, self.stepper.precision)
+        self.log(
+            {
+                "kind": "train",
+                "step": self.step,
+                "epoch": self.step / self.steps_per_epoch,
+                **self.task.compute_metrics(rows),
+                "loss": result.loss,
+                "lr": self.lr,
+                "grad_norm": result.grad_norm,
+                "samples_per_s": self.options.batch_size / seconds,
+            },
+            eta_s=(self.total_steps - self.step) * seconds,
+        )
+
+    def validate(self) -> None:
+        """Evaluate the (averaged) weights on the validation split, and log the metrics."""
+        assert self.validation is not None
+        self.metrics = evaluate(
+            averaged_task(self.task, self.stepper.average),
+            self.validation,
+            self.process,
+            micro_batch=self.options.at_once(self.process.world_size),
+            workers=self.options.workers,
+            precision=self.stepper.precision,
+        )
+        self.log({"kind": "validation", "step": self.step, "epoch": self.step / self.steps_per_epoch, **self.metrics})
+
+    def log(self, row: dict[str, Any], *, eta_s: float = 0.0) -> None:
+        """Append a row to the metrics and show it to the watcher."""
+        self.run.log(row)
+        if self.watch:
+            self.watch(Progress(self.step, self.total_steps, row["epoch"], row, eta_s))
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        save_state(
+            self.task,
+            self.stepper.optimizer,
+            self.stepper.average,
+            self.run,
+            step=self.step,
+            bad_steps=self.bad_steps,
+            identity=self.identity,
+            keep=self.options.keep_checkpoints,
+        )

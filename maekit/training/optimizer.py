@@ -1,4 +1,4 @@
-"""AdamW and LARS with the paper's parameter groups, and the learning rate as a function of the step."""
+"""AdamW and LARS with the paper's parameter groups, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def learning_rate(step: int, *, steps_per_epoch: int, batch_size: int, base_lr: float, schedule: Schedule) -> float:
-    """Linear warm-up from zero, then half a cosine down to `min_lr`; `base_lr` is for a batch of 256."""
+    """Learning rate of a step: linear warm-up from zero, then half a cosine down to `min_lr`.
+
+    The peak follows the linear scaling rule: `base_lr` is for a batch of 256.
+    """
     peak = base_lr * batch_size / 256
     epoch = step / steps_per_epoch
     if epoch < schedule.warmup_epochs:
@@ -27,11 +30,11 @@ def learning_rate(step: int, *, steps_per_epoch: int, batch_size: int, base_lr: 
 
 
 def parameter_groups(task: Task, *, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters by weight decay and depth.
+    """Group the trainable parameters by weight decay and depth.
 
-    One-dimensional parameters (biases and norms) and those the task names take no weight decay. `lr_scale` is
-    layer_decay^(depth + 1 - id), id 0 for what stands before the blocks, i + 1 for block i (Bao et al., BEiT, 2021).
-    `vectors` is True for groups of one-dimensional parameters.
+    One-dimensional parameters (biases and norms) and those in `task.no_weight_decay()` get no weight decay. `lr_scale`
+    is layer_decay^(depth + 1 - id), with id 0 for everything before the blocks and i + 1 for block i (Bao et al., BEiT,
+    2021). `vectors` is True for groups of one-dimensional parameters.
     """
     no_weight_decay = task.no_weight_decay()
     last = len(task.blocks) + 1
@@ -51,9 +54,9 @@ def parameter_groups(task: Task, *, weight_decay: float, layer_decay: float) -> 
 
 
 def make_optimizer(task: Task, settings: Optimizer) -> torch.optim.Optimizer:
-    """What the recipe names; its learning rate is set at every step by `set_learning_rate`.
+    """Make the optimizer that a recipe names; `set_learning_rate` sets its learning rate at every step.
 
-    AdamW is torch's fused one, LARS timm's, which adapts the rate of weights and leaves that of vectors as it is.
+    AdamW is torch's fused implementation. LARS is timm's; it adapts the rate of weights, not that of vectors.
     """
     groups = parameter_groups(task, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay)
     if settings.name == "adamw":
@@ -64,13 +67,17 @@ def make_optimizer(task: Task, settings: Optimizer) -> torch.optim.Optimizer:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its share of the rate."""
+    """Set the learning rate of every group to `rate` times its `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
 
 
 def gradient_norm(task: Task, clip: float | None) -> Tensor:
-    """Euclidean norm over all gradients (a scalar on the device), which are scaled down to `clip` where it is exceeded."""
+    """Compute the Euclidean norm of all gradients, and scale them down to a norm of `clip` where it is larger.
+
+    Returns:
+        The norm before clipping, a scalar on the device.
+    """
     parameters = [p for p in task.parameters() if p.grad is not None]
     norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm

@@ -1,38 +1,34 @@
-"""The folder of a run: who may write it, what stands in it, its metrics.
+"""The folder of a run: its exclusive writer, its files and its metrics.
 
-`recipe.yaml` (resolved), `environment.json`, `metrics.jsonl`, `checkpoints/`, `report.html`.
+It holds `recipe.yaml` (resolved), `environment.json`, `metrics.jsonl`, `checkpoints/` and `report.html`.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import logging
-import platform
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
+from maekit import files
 from maekit.errors import UserError
 from maekit.training.lock import lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-logger = logging.getLogger(__name__)
-
-LIBRARIES = ("maekit", "torch", "timm", "einops", "numpy", "scipy", "h5py", "torchvision")
+    from pathlib import Path
 
 
 class Run:
-    """One run folder. Only the first process writes; the others hold the same object and stay silent.
+    """A run folder. Only the first process writes; on the others the writing methods do nothing.
 
     Args:
-        folder: made when missing.
-        writes: True in the process that owns the folder.
-        tensorboard: also write event files.
+        folder: created by `owned` where it is missing.
+        writes: True in the process that writes.
+        tensorboard: also write TensorBoard event files.
+
+    Attributes:
+        checkpoints: the folder of checkpoints.
+        metrics: the file of metrics, one JSON object a line.
     """
 
     def __init__(self, folder: Path, *, writes: bool = True, tensorboard: bool = False) -> None:
@@ -43,10 +39,10 @@ class Run:
 
     @contextmanager
     def owned(self) -> Iterator[None]:
-        """Hold the folder for this process; the system lets go when the process ends, however it ends.
+        """Hold the folder exclusively; the system releases it when the process dies.
 
         Raises:
-            UserError: another process holds it.
+            UserError: another process holds it, or it cannot be created.
         """
         if not self.writes:
             yield
@@ -55,7 +51,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise UserError(
-                f"the run folder cannot be made ({error.strerror})",
+                f"the run folder cannot be created ({error.strerror})",
                 location=str(self.folder),
                 hint="Choose another with --runs.",
             ) from error
@@ -65,20 +61,22 @@ class Run:
                     "another process is training in this run folder",
                     location=str(self.folder),
                     value=f"process {holder}",
-                    expected="one run a folder",
+                    expected="one process per run folder",
                     hint="Wait for it or stop it, or give this run another name with `--set name=...`.",
                 )
             yield
 
     def write_text(self, name: str, text: str) -> None:
-        """Replace a small file of the run in one step."""
+        """Write or replace a text file of the run."""
         if self.writes:
-            unfinished = self.folder / f".{name}.unfinished"
-            unfinished.write_text(text)
-            unfinished.replace(self.folder / name)
+            files.write_text(self.folder / name, text)
 
     def log(self, row: dict[str, Any]) -> None:
-        """Append one line to the metrics; on disk when this returns."""
+        """Append one row to the metrics.
+
+        Args:
+            row: with `kind` (`train`, `validation`) and `step`; numbers also go to TensorBoard.
+        """
         if self.writes:
             with self.metrics.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -88,7 +86,7 @@ class Run:
                     self.events.add_scalar(f"{row['kind']}/{name}", value, row["step"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """The metrics so far; a last line that was cut off by a crash is passed over."""
+        """Read the metrics logged so far; a last line that a crash cut off is ignored."""
         rows = []
         for line in self.metrics.read_text().splitlines() if self.metrics.exists() else []:
             try:
@@ -98,30 +96,10 @@ class Run:
         return rows
 
     def rewind(self, step: int) -> None:
-        """Take out metrics after `step`: those steps are about to be run again."""
-        kept = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
+        """Remove metrics logged after `step`, because those steps are run again."""
+        lines = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
         if self.metrics.exists():
-            self.write_text(self.metrics.name, "".join(kept))
-
-
-def environment(device: torch.device) -> dict[str, str]:
-    """Versions and hardware, as found."""
-    versions = {}
-    for name in LIBRARIES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    accelerator = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    )
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": _processor(),
-        "device": accelerator,
-        **versions,
-    }
+            self.write_text(self.metrics.name, "".join(lines))
 
 
 def _event_writer(folder: Path) -> Any:
@@ -135,13 +113,3 @@ def _event_writer(folder: Path) -> Any:
             hint="pip install 'maekit[tensorboard]', or leave it out: the metrics are in metrics.jsonl.",
         ) from error
     return SummaryWriter(str(folder / "tensorboard"))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )

@@ -1,4 +1,4 @@
-"""Between a run in memory and its checkpoints: nothing else is needed to go on bit for bit."""
+"""Saves a run in progress to a checkpoint, and restores it so that training continues bit for bit."""
 
 from __future__ import annotations
 
@@ -19,52 +19,66 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
+FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+"""Unsharded state dicts on the CPU, so that any number of processes can resume from a checkpoint."""
 
 
-def save(
+def save_state(
     task: Task,
     optimizer: Optimizer,
     average: AveragedModel | None,
     run: Run,
     *,
     step: int,
-    bad: int,
+    bad_steps: int,
     identity: dict[str, Any],
     keep: int,
 ) -> None:
-    """Write a checkpoint of the whole run, whatever the number of processes that hold its parts."""
-    model: dict[str, Any]
-    model, optim = get_state_dict(task, optimizer, options=WHOLE)
+    """Write a checkpoint. Every process must call this, since sharded weights are gathered; the first one writes.
+
+    Args:
+        task: its weights are saved.
+        optimizer: its state is saved.
+        average: moving average of the weights, or None.
+        run: folder of the checkpoints.
+        step: steps done.
+        bad_steps: consecutive steps, up to now, that were not finite.
+        identity: what a run must agree on to resume from this checkpoint.
+        keep: how many of the newest checkpoints remain.
+    """
+    weights: dict[str, Any]
+    weights, optimizer_state = get_state_dict(task, optimizer, options=FULL)
     if not run.writes:
         return
-    tensors, rest = checkpoint.flatten(optim)
-    state = {"bad": bad, "identity": identity, "optimizer": rest}
-    parts = {"model": dict[str, Any](model), "optimizer": tensors}
+    tensors, rest = checkpoint.flatten(optimizer_state)
+    state = {"bad_steps": bad_steps, "identity": identity, "optimizer": rest}
+    groups = {"model": dict[str, Any](weights), "optimizer": tensors}
     if average is not None:
-        parts[checkpoint.AVERAGE] = average.module.state_dict()
+        groups[checkpoint.AVERAGE] = average.module.state_dict()
         state["averaged"] = int(average.n_averaged)
-    checkpoint.save(run.checkpoints, checkpoint.Checkpoint(step, parts, state), keep=keep)
+    checkpoint.save(run.checkpoints, checkpoint.Checkpoint(step, groups, state), keep=keep)
 
 
-def restore(
+def restore_state(
     task: Task, optimizer: Optimizer, average: AveragedModel | None, run: Run, identity: dict[str, Any]
 ) -> tuple[int, int]:
-    """Load the newest sound checkpoint of the run into task, optimizer and moving average.
+    """Load the newest intact checkpoint of the run into task, optimizer and moving average.
+
+    Metrics that were logged after it are removed, because those steps are run again.
 
     Returns:
-        The step to go on from, and how many steps in a row had not been finite; zeros for a new run.
+        The number of steps done, and how many of the last ones in a row were not finite; zeros for a new run.
 
     Raises:
-        UserError: the checkpoint is of another recipe or of other data.
+        UserError: the checkpoint belongs to another recipe or to other data.
     """
-    found, passed_over = checkpoint.load_newest(run.checkpoints)
-    for note in passed_over:
+    saved, notes = checkpoint.load_newest(run.checkpoints)
+    for note in notes:
         logger.warning("%s", note)
-    if found is None:
+    if saved is None:
         run.rewind(0)
         return 0, 0
-    differing = sorted(name for name, value in identity.items() if found.state["identity"].get(name) != value)
+    differing = sorted(name for name, value in identity.items() if saved.state["identity"].get(name) != value)
     if differing:
         raise UserError(
             "this run folder holds a run of another recipe or of other data; they differ in " + ", ".join(differing),
@@ -72,13 +86,12 @@ def restore(
             expected="the recipe and data it was started with",
             hint="Give the new run a name of its own with `--set name=...`; nothing was changed.",
         )
-    optim = checkpoint.unflatten(found.tensors["optimizer"], found.state["optimizer"])
-    set_state_dict(
-        task, optimizer, model_state_dict=dict[str, Any](found.tensors["model"]), optim_state_dict=optim, options=WHOLE
-    )
+    optimizer_state = checkpoint.unflatten(saved.tensors["optimizer"], saved.state["optimizer"])
+    weights = dict[str, Any](saved.tensors["model"])
+    set_state_dict(task, optimizer, model_state_dict=weights, optim_state_dict=optimizer_state, options=FULL)
     if average is not None:
-        average.module.load_state_dict(found.tensors[checkpoint.AVERAGE])
-        average.n_averaged.fill_(found.state["averaged"])
-    run.rewind(found.step)
-    logger.info("going on from step %d", found.step)
-    return found.step, found.state["bad"]
+        average.module.load_state_dict(saved.tensors[checkpoint.AVERAGE])
+        average.n_averaged.fill_(saved.state["averaged"])
+    run.rewind(saved.step)
+    logger.info("resuming from step %d", saved.step)
+    return saved.step, saved.state["bad_steps"]

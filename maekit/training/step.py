@@ -1,4 +1,7 @@
-"""One training step: micro-batches forward and backward, then the update. The loop, a bench and an estimate all take this one."""
+"""One training step: forward and backward over micro-batches, then the optimizer.
+
+The training loop, `maekit bench` and the memory estimate all use this class, so that they measure the same step.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from maekit.training.average import moving_average
-from maekit.training.device import autocast, compile_if_wanted
-from maekit.training.distributed import Process, parallelize, reduce_step, synchronise_gradients
+from maekit.training.average import make_average
+from maekit.training.device import autocast, compile_module
+from maekit.training.distributed import Process, parallelize, reduce_step, set_gradient_sync
 from maekit.training.optimizer import gradient_norm, make_optimizer
 
 if TYPE_CHECKING:
@@ -20,25 +23,36 @@ if TYPE_CHECKING:
     from maekit.tasks.task import Task
 
 
-class Update(NamedTuple):
-    """What came of a step: loss over all processes and norm of the gradient; it was made only if both are `finite`.
+class StepResult(NamedTuple):
+    """Result of a step, the same on every process.
 
-    `stop`: some process was asked to stop.
+    Attributes:
+        loss: mean over processes.
+        grad_norm: Euclidean norm of all gradients, before clipping.
+        finite: whether both are finite; the weights changed only if so.
+        stop: whether any process was asked to stop.
     """
 
     loss: float
-    norm: float
+    grad_norm: float
     finite: bool
     stop: bool
 
 
-class Step:
-    """A task with all that a step takes: processes, precision, optimizer and moving average.
+class TrainStep:
+    """A task together with everything that a training step needs.
 
     Args:
-        task: what is trained, on the device of `process` already.
-        recipe: its `optimizer`, `training` and `seed` are read here.
-        process: this process among all.
+        task: the task to train, already on the device of `process`.
+        recipe: its `optimizer`, `training` and `seed` are read.
+        process: this process.
+
+    Attributes:
+        module: the task, wrapped for many processes where there are several.
+        compiled: `module`, compiled where the recipe asks for it.
+        optimizer: of the trainable parameters.
+        average: moving average of the weights, or None.
+        precision: makes the autocast context of a forward pass.
     """
 
     def __init__(self, task: Task, recipe: Recipe, process: Process) -> None:
@@ -49,31 +63,42 @@ class Step:
         torch.manual_seed(recipe.seed)
         if options.activation_checkpointing:
             task.set_grad_checkpointing()
-        self.average = moving_average(task, options.ema)
+        self.average = make_average(task, options.ema)
         self.module = parallelize(task, process, options.parallel)
         self.optimizer = make_optimizer(task, recipe.optimizer)
-        self.compiled = compile_if_wanted(self.module, options.compile, process.device)
+        self.compiled = compile_module(self.module, options.compile, process.device)
         self.precision = autocast(options.precision, process.device)
 
-    def learn(self, batch: Batch, *, last: bool = True) -> Tensor:
-        """Gradients of one micro-batch, added to those that are there; `last` of a step averages them over processes.
+    def forward_backward(self, batch: Batch, *, last: bool = True) -> Tensor:
+        """Add the gradients of one micro-batch to those accumulated so far.
+
+        Args:
+            batch: on the device.
+            last: whether it is the last micro-batch of the step, after which gradients are averaged over processes.
 
         Returns:
-            Its share of the step's loss, without a graph.
+            Its share of the step's loss, a scalar without a graph.
         """
-        synchronise_gradients(self.module, last)
+        set_gradient_sync(self.module, last)
         with self.precision():
-            part = self.compiled(batch) / self.gradient_accumulation_steps
-        part.backward()
-        return part.detach()
+            loss = self.compiled(batch) / self.gradient_accumulation_steps
+        loss.backward()
+        return loss.detach()
 
-    def update(self, loss: Tensor, *, stop: bool = False) -> Update:
-        """Use up the gradients: one move of the optimizer, left out where loss or gradient are not finite."""
-        value, norm, stop = reduce_step(loss, gradient_norm(self.task, self.clip_grad), stop, self.process)
-        finite = math.isfinite(value) and math.isfinite(norm)
+    def optimizer_step(self, loss: Tensor, *, stop: bool = False) -> StepResult:
+        """Clip the accumulated gradients, update the weights and the moving average, and clear the gradients.
+
+        The update is skipped where the loss or the gradient norm is not finite.
+
+        Args:
+            loss: sum over this process's micro-batches.
+            stop: whether this process was asked to stop.
+        """
+        mean_loss, norm, stop = reduce_step(loss, gradient_norm(self.task, self.clip_grad), stop, self.process)
+        finite = math.isfinite(mean_loss) and math.isfinite(norm)
         if finite:
             self.optimizer.step()
             if self.average is not None:
                 self.average.update_parameters(self.task)
         self.optimizer.zero_grad(set_to_none=True)
-        return Update(value, norm, finite, stop)
+        return StepResult(mean_loss, norm, finite, stop)

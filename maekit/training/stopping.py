@@ -1,4 +1,4 @@
-"""Ways a run ends early: a signal, or numbers that stay infinite or NaN."""
+"""How a run ends early: by a signal, or because loss or gradient stay NaN or infinite."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from safetensors.torch import save_file
+from maekit.files import write_text
+from maekit.training.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,14 +20,18 @@ if TYPE_CHECKING:
 
 
 class StoppedError(Exception):
-    """A run that ended early for a reason that is no fault in the program."""
+    """A run ended early, and not because of a fault in the program.
+
+    Attributes:
+        exit_code: of the command.
+    """
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Through a pipe from another process."""
+        """Pickle both arguments; `Exception` would pickle the message alone."""
         return type(self), (str(self), self.exit_code)
 
 
@@ -35,15 +40,21 @@ class InterruptedRunError(StoppedError):
 
 
 class NotFiniteError(StoppedError):
-    """Too many steps in a row without a finite loss and gradient. Exit code 3."""
+    """Too many consecutive steps without a finite loss and gradient. Exit code 3."""
 
 
 @contextmanager
 def deferred_signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and SIGINT instead of dying of them; a second Ctrl-C ends the process at once."""
+    """Collect SIGTERM and SIGINT instead of ending the process; a second Ctrl-C raises KeyboardInterrupt.
+
+    Outside the main thread, where Python allows no handlers, nothing is collected.
+
+    Yields:
+        The list to which signals are appended as they arrive.
+    """
     caught: list[int] = []
 
-    def note(number: int, frame: object) -> None:
+    def handle(number: int, _frame: object) -> None:
         if caught and number == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(number)
@@ -51,35 +62,46 @@ def deferred_signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield caught
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def interruption(caught: Sequence[int], step: int) -> InterruptedRunError:
-    """The end of a run that a signal asked for (here, or in another process of it)."""
+def interrupted_error(caught: Sequence[int], step: int) -> InterruptedRunError:
+    """Make the exception for a run that a signal stopped after `step`; `caught` is empty where another process got it."""
     number = caught[0] if caught else int(signal.SIGTERM)
     return InterruptedRunError(
         f"stopped by {signal.Signals(number).name} after step {step}, which is saved; "
-        "the same command goes on from there",
+        "run the same command again to continue",
         128 + number,
     )
 
 
-def not_finite(run: Run, batch: dict[str, Tensor], *, step: int, bad: int, loss: float, norm: float) -> NotFiniteError:
-    """Dump the last batch and what was computed from it, and name the place."""
+def not_finite_error(
+    run: Run, batch: dict[str, Tensor], *, step: int, bad_steps: int, loss: float, grad_norm: float
+) -> NotFiniteError:
+    """Write the last batch and the numbers computed from it to the run folder, and make the exception.
+
+    Args:
+        run: gets a folder `not_finite`.
+        batch: of the last step.
+        step: steps done before it.
+        bad_steps: consecutive steps that were not finite.
+        loss: of the last step.
+        grad_norm: of the last step.
+    """
     dump = run.folder / "not_finite"
     if run.writes:
         dump.mkdir(exist_ok=True)
-        save_file({name: value.contiguous().cpu() for name, value in batch.items()}, dump / "batch.safetensors")
-        facts: dict[str, Any] = {"step": step, "loss": str(loss), "grad_norm": str(norm), "steps_in_a_row": bad}
-        (dump / "facts.json").write_text(json.dumps(facts, indent=1))
+        write_tensors(dump / "batch.safetensors", batch)
+        facts = {"step": step, "loss": str(loss), "grad_norm": str(grad_norm), "steps_in_a_row": bad_steps}
+        write_text(dump / "facts.json", json.dumps(facts, indent=1))
     return NotFiniteError(
-        f"{bad} steps in a row without a finite loss and gradient (step {step}: loss {loss}, gradient norm {norm}). "
-        f"The last batch is in {dump}; the newest checkpoint is sound. Lower optimizer.base_lr, set "
+        f"{bad_steps} steps in a row without a finite loss and gradient (step {step}: loss {loss}, gradient norm "
+        f"{grad_norm}). The last batch is in {dump}; the newest checkpoint is intact. Lower optimizer.base_lr, set "
         "optimizer.clip_grad, or look for infinite values with `maekit data inspect`.",
         3,
     )

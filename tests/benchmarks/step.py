@@ -28,12 +28,12 @@ def contender(name: str, work: Work, options: argparse.Namespace, pipe: Connecti
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     device = torch.device(options.device)
-    from maekit.training.device import float32_products, keep_memory
+    from maekit.training.device import fast_float32_matmul, keep_freed_memory
 
     ours = name in ("maekit", "matrix")
     if ours:
-        keep_memory(device)
-    with float32_products(device) if ours else nullcontext():
+        keep_freed_memory(device)
+    with fast_float32_matmul(device) if ours else nullcontext():
         run = product(options, device) if name == "matrix" else step(name, work, options, device)
         if run is None:
             pipe.send(None)

@@ -1,0 +1,29 @@
+"""Writing safetensors files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from safetensors.torch import save_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors to a safetensors file whose permissions follow the umask, as those of other files do.
+
+    safetensors itself creates its files with mode 0600, which keeps a group from reading a shared run folder.
+
+    Args:
+        path: the file; one that is there is replaced.
+        tensors: by name, on any device.
+        metadata: for the header of the file.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, path, metadata=metadata)
+    path.chmod(mode)
