@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from maekit.adapter import Adapter
+    from maekit.adapter import Adapter, Front
     from maekit.core.patchify import Patchifier
     from maekit.data.sample import Sample, Source
 
@@ -39,7 +40,7 @@ def check_adapter(adapter: Adapter, source: Source) -> None:
     """
     check_patchifier(adapter.patchifier)
     samples = [source[i] for i in range(min(4, len(source)))]
-    adapter.fit(samples)
+    statistics = adapter.fit(samples)
     prepared = [adapter.prepare(sample) for sample in samples]
     shapes = {signal.shape for signal, _ in prepared}
     assert len(shapes) == 1, f"prepare gives different shapes: {shapes}"
@@ -58,13 +59,29 @@ def check_adapter(adapter: Adapter, source: Source) -> None:
             f"quality gives other things than floats: {quality}"
         )
     batch = torch.from_numpy(np.stack([signal for signal, _ in prepared]))
-    x, measured = adapter.front(batch, None)
+    front = _check_fronts(adapter)
+    front.set_statistics(statistics)
+    x, measured = front(batch, None)
     expected = (len(samples), *adapter.patchifier.sample_shape)
     assert tuple(x.shape) == expected, f"front gives {tuple(x.shape)}, the patchifier takes {expected}"
     assert measured is None, "without `valid`, everything was measured"
     assert x.dtype == torch.float32, f"front gives {x.dtype}"
     assert torch.isfinite(x).all(), "front gives values that are not finite"
-    _draw(adapter, adapter.front.to_units(x)[0].numpy())
+    _draw(adapter, front.to_units(x)[0].numpy())
+
+
+def _check_fronts(adapter: Adapter) -> Front:
+    """A front of the adapter, once it is sure that a second one and the adapter share nothing with it."""
+    front, second = adapter.make_front(), adapter.make_front()
+    assert front is not second, "make_front gives the same module twice"
+    tensors = [
+        {tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers()) if tensor.numel()}
+        for module in (front, second)
+    ]
+    assert not tensors[0] & tensors[1], "two fronts share memory: moving or training one would alter the other"
+    for name, value in vars(adapter).items():
+        assert not isinstance(value, nn.Module | torch.Tensor), f"the adapter holds {name}, which belongs in its front"
+    return front
 
 
 def _varied(adapter: Adapter, sample: Sample) -> tuple[NDArray[Any], Any]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from maekit.core.patchify import Patchifier
     from maekit.data.sample import SignalInfo
 
 Array = Any
@@ -49,7 +50,7 @@ class RateSpectrumFront(Front):
 
     def __init__(
         self,
-        patchifier: GridPatchifier,
+        patchifier: Patchifier,
         *,
         points: int,
         rate_hz: float,
@@ -136,10 +137,18 @@ class RateSpectrumAdapter(HeartRateAdapter):
         names = ("", *(f", envelope {low:g}-{high:g} Hz" for low, high in envelopes_hz))
         self.lines = [channel + name for name in names for channel in self.info.channels]
         self.patchifier = GridPatchifier((len(self.lines), len(self.lines_hz)), (1,), ("rate",))
-        self.front = RateSpectrumFront(
-            self.patchifier, points=self.points, rate_hz=self.rate_hz, lines_hz=self.lines_hz, envelopes_hz=envelopes_hz
-        )
+        self.envelopes_hz = envelopes_hz
         self.unit = "standard deviations of the log spectrum"
+
+    def make_front(self) -> RateSpectrumFront:
+        """Log power over the logarithm of the rate."""
+        return RateSpectrumFront(
+            self.patchifier,
+            points=self.points,
+            rate_hz=self.rate_hz,
+            lines_hz=self.lines_hz,
+            envelopes_hz=self.envelopes_hz,
+        )
 
     def places(self) -> NDArray[np.float64]:
         """Beats a minute."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maekit.adapter import Adapter, Front
+from maekit.adapter import Adapter, ChannelStatistics, Front
 from maekit.adapters.image.augment import area_crop, rand_augment, random_crop, seeded
 from maekit.adapters.simulate.shapes import simulate_shapes
 from maekit.core.patchify import GridPatchifier
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.random import Generator
 
+    from maekit.core.patchify import Patchifier
     from maekit.data.sample import Sample, SignalInfo
 
 Array = NDArray[Any]
@@ -43,7 +44,7 @@ LOOKED_AT = 16
 class PictureFront(Front):
     """From stored values to intensities in [0, 1], standardised; in training some have a rectangle erased."""
 
-    def __init__(self, patchifier: GridPatchifier, *, full_scale: float, erasing: float = 0.0) -> None:
+    def __init__(self, patchifier: Patchifier, *, full_scale: float, erasing: float = 0.0) -> None:
         super().__init__(patchifier)
         self.full_scale, self.erasing = full_scale, erasing
 
@@ -137,20 +138,26 @@ class ImageAdapter(Adapter):
         if (randaugment or color_jitter) and (len(info.channels) != 3 or full_scale != 255):
             raise ValueError("randaugment and color_jitter are for pictures of three bytes a pixel")
         patchifier = GridPatchifier((len(info.channels), height, width), (patch, patch), ("height", "width"))
-        super().__init__(info, patchifier, PictureFront(patchifier, full_scale=full_scale, erasing=erasing))
+        super().__init__(info, patchifier)
+        self.erasing = erasing
         self.size, self.crop, self.scale, self.flip, self.crop_ratio = (height, width), crop, scale, flip, crop_ratio
         self.color_jitter = color_jitter
         self.randaugment = rand_augment(randaugment, IMAGENET_MEAN, self.size) if randaugment else None
         self.full_scale, self.normalisation, self.unit = full_scale, normalisation, "intensity in [0, 1]"
+        self.constants: ChannelStatistics | None = None
         if normalisation == "imagenet":
-            self._normalise(IMAGENET_MEAN, IMAGENET_STD)
+            self.constants = self._stated(IMAGENET_MEAN, IMAGENET_STD)
         elif not isinstance(normalisation, str):
-            self._normalise(*normalisation)
+            self.constants = self._stated(*normalisation)
         elif normalisation != "fit":
             raise ValueError(f"normalisation {normalisation!r}, expected 'imagenet', 'fit' or (means, deviations)")
 
-    def fit(self, samples: Iterable[Sample]) -> None:
-        """The training split's mean and standard deviation where asked for; constants stay.
+    def make_front(self) -> PictureFront:
+        """Intensities in [0, 1], standardised."""
+        return PictureFront(self.patchifier, full_scale=self.full_scale, erasing=self.erasing)
+
+    def fit(self, samples: Iterable[Sample]) -> ChannelStatistics:
+        """The stated constants, or the mean and standard deviation of the training split.
 
         Raises:
             UserError: pictures that `full_scale` would turn nearly black.
@@ -166,8 +173,7 @@ class ImageAdapter(Adapter):
                 expected=f"values up to full_scale = {self.full_scale:g}",
                 hint="Set the adapter's `full_scale: 1` where pictures are stored as fractions.",
             )
-        if self.normalisation == "fit":
-            super().fit(sample for part in (first, samples) for sample in part)
+        return self.constants or super().fit(chain(first, samples))
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
         """Resize and centre crop: (channel, height, width), in the stored unit."""
@@ -230,15 +236,14 @@ class ImageAdapter(Adapter):
 
     simulate = staticmethod(simulate_shapes)
 
-    def _normalise(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def _stated(self, mean: tuple[float, ...], std: tuple[float, ...]) -> ChannelStatistics:
         channels = len(self.info.channels)
         if len(mean) != channels or len(std) != channels or min(std) <= 0:
             raise ValueError(
                 f"normalisation has {len(mean)} means and {len(std)} deviations, these pictures have {channels} "
                 "channels: one positive deviation and one mean for each, or 'fit'"
             )
-        self.front.mean.copy_(torch.tensor(mean))
-        self.front.std.copy_(torch.tensor(std))
+        return ChannelStatistics(tuple(mean), tuple(std))
 
     def _picture(self, sample: Sample) -> Tensor:
         """The stored picture, once it is sure that it is one.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.random import Generator
 
+    from maekit.core.patchify import Patchifier
     from maekit.data.sample import Sample, SignalInfo
     from maekit.metrics.plane import Plane
 
@@ -56,7 +57,7 @@ class CubeFront(Front):
 
     def __init__(
         self,
-        patchifier: GridPatchifier,
+        patchifier: Patchifier,
         *,
         view: View,
         cube_axes: int,
@@ -185,19 +186,25 @@ class AdcCubeAdapter(Adapter):
         rates = [1 / abs(axis.step) if axis.step else None for axis in self.map_axes]
         patchifier = GridPatchifier(shape, tuple(patch), tuple(axis.name for axis in self.map_axes), rates)
         towards = np.radians(across.start + (across.step or 0.0) * np.arange(across.length))
-        front = CubeFront(
-            patchifier,
-            view=view,
-            cube_axes=len(cube),
-            clutter=clutter,
-            window=window,
-            floor_db=floor_db,
-            sines=torch.from_numpy(np.sin(towards).astype(np.float32)),
-            options={"method": method, "taper": taper, "loading": loading, "spacing": spacing},
-        )
-        super().__init__(info, patchifier, front)
+        super().__init__(info, patchifier)
+        self.view, self.cube_axes, self.clutter, self.window, self.floor_db = view, len(cube), clutter, window, floor_db
+        self.sines = np.sin(towards).astype(np.float32)
+        self.options = {"method": method, "taper": taper, "loading": loading, "spacing": spacing}
         self.gain_jitter_db, self.noise_re_mean_db = gain_jitter_db, noise_re_mean_db
         self.unit = f"dB re 1 {info.unit}" if info.unit else "dB"
+
+    def make_front(self) -> CubeFront:
+        """Maps in decibels."""
+        return CubeFront(
+            self.patchifier,
+            view=self.view,
+            cube_axes=self.cube_axes,
+            clutter=self.clutter,
+            window=self.window,
+            floor_db=self.floor_db,
+            sines=torch.from_numpy(self.sines.copy()),
+            options=self.options,
+        )
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
         """(channel, *axes of the cube) as read, complex64; what is missing is zero."""
@@ -240,10 +247,9 @@ class AdcCubeAdapter(Adapter):
     def power_db(self, sample: Sample) -> Float[np.ndarray, "first second"]:
         """The map of a cube in decibels, of a clip the last, channels as their mean power."""
         adc, valid = self.prepare(sample)
-        device = self.front.mean.device
-        measured = None if valid is None else torch.from_numpy(valid)[None].to(device)
-        maps, _ = self.front.transform(torch.from_numpy(adc)[None].to(device), measured)
-        power = 10 ** (maps[0].double().cpu().numpy() / 10)
+        measured = None if valid is None else torch.from_numpy(valid)[None]
+        maps, _ = self.make_front().transform(torch.from_numpy(adc)[None], measured)
+        power = 10 ** (maps[0].double().numpy() / 10)
         return np.asarray(10 * np.log10(power.reshape(len(power), -1, *power.shape[-2:])[:, -1].mean(0)))
 
     simulate = staticmethod(simulate_cubes)

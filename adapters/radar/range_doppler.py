@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.random import Generator
 
+    from maekit.core.patchify import Patchifier
     from maekit.data.sample import Axis, Sample, SignalInfo
     from maekit.metrics.plane import Plane
 
@@ -40,7 +41,7 @@ class MapFront(Front):
 
     def __init__(
         self,
-        patchifier: GridPatchifier,
+        patchifier: Patchifier,
         *,
         scale: Scale,
         floor_db: float | None,
@@ -131,8 +132,8 @@ class RangeDopplerAdapter(Adapter):
             raise ValueError("gain_jitter_db and notch_bins are not below zero")
         rates = [1 / abs(axis.step) if axis.step else None for axis in info.axes]
         patchifier = GridPatchifier(info.shape, tuple(patch), names, rates)
-        front = MapFront(patchifier, scale=scale, floor_db=floor_db, level_range_db=level_range_db)
-        super().__init__(info, patchifier, front)
+        super().__init__(info, patchifier)
+        self.floor_db = floor_db
         self.scale, self.level_range_db, self.notch_bins = scale, level_range_db, notch_bins
         self.gain_jitter_db, self.noise_re_median_db = gain_jitter_db, noise_re_median_db
         self.mirror_doppler = mirror_doppler
@@ -147,6 +148,10 @@ class RangeDopplerAdapter(Adapter):
                     f"of {info.axes[self.doppler].length}"
                 )
         self.unit = "level" if self.in_levels else _decibels(info.unit, scale)
+
+    def make_front(self) -> MapFront:
+        """Decibels, or levels of a picture."""
+        return MapFront(self.patchifier, scale=self.scale, floor_db=self.floor_db, level_range_db=self.level_range_db)
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
         """(channel, *axes) as stored, static clutter notched out.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.random import Generator
 
+    from maekit.core.patchify import Patchifier
     from maekit.data.sample import Sample, SignalInfo
 
 Array = NDArray[Any]
@@ -45,14 +46,7 @@ class SpectrogramFront(Front):
     window: Tensor
 
     def __init__(
-        self,
-        patchifier: GridPatchifier,
-        *,
-        n_fft: int,
-        hop: int,
-        two_sided: bool,
-        floor_db: float,
-        reference: float | None,
+        self, patchifier: Patchifier, *, n_fft: int, hop: int, two_sided: bool, floor_db: float, reference: float | None
     ) -> None:
         super().__init__(patchifier)
         self.n_fft, self.hop, self.two_sided, self.floor_db, self.reference = n_fft, hop, two_sided, floor_db, reference
@@ -156,13 +150,22 @@ class SpectrogramAdapter(Adapter):
             (n_fft / info.rate_hz, info.rate_hz / hop),
         )
         zero = None if isinstance(reference, str) else float(reference)
-        front = SpectrogramFront(
-            patchifier, n_fft=n_fft, hop=hop, two_sided=info.complex, floor_db=floor_db, reference=zero
-        )
-        super().__init__(info, patchifier, front)
+        super().__init__(info, patchifier)
+        self.floor_db, self.reference = floor_db, zero
         self.rate_hz, self.n_fft, self.hop, self.carrier_hz = info.rate_hz, n_fft, hop, carrier_hz
         self.gain_jitter_db, self.shift_s, self.noise_snr_db = gain_jitter_db, shift_s, noise_snr_db
         self.unit = "dB re the sample's peak" if zero is None else f"dB re {zero:g} {info.unit}".rstrip()
+
+    def make_front(self) -> SpectrogramFront:
+        """Power in decibels over frequency and time."""
+        return SpectrogramFront(
+            self.patchifier,
+            n_fft=self.n_fft,
+            hop=self.hop,
+            two_sided=self.info.complex,
+            floor_db=self.floor_db,
+            reference=self.reference,
+        )
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
         """(channel, time) as read, complex64 or float32."""

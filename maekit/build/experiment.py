@@ -12,6 +12,7 @@ import numpy as np
 from maekit import plugins
 from maekit.config.data_spec import DataSpec, load_spec
 from maekit.config.options import construct
+from maekit.core.joint import PRIMARY
 from maekit.data import splits
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.images.packed import open_folder
@@ -21,11 +22,11 @@ from maekit.data.skipped import Skipped
 from maekit.errors import UnreadableError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from maekit.adapter import Adapter
+    from maekit.adapter import Adapter, ChannelStatistics, Front
     from maekit.config.load import LoadedRecipe
     from maekit.config.schema import Recipe
     from maekit.data.sample import Sample, SignalInfo, Source
@@ -47,8 +48,10 @@ class Experiment:
         source: all samples.
         split: indices of `train`, `validation`, `test`.
         adapter: of the modality.
-        auxiliary: adapters of the signals beside the samples' own.
+        auxiliary: adapters of the auxiliary signals, by name.
         skipped: samples that could not be read.
+        statistics: normalisation of each signal by its name, that of the samples' own by `PRIMARY`; without those that come
+            with weights.
     """
 
     loaded: LoadedRecipe
@@ -58,6 +61,7 @@ class Experiment:
     adapter: Adapter
     skipped: Skipped = field(default_factory=Skipped)
     auxiliary: dict[str, Adapter] = field(default_factory=dict)
+    statistics: dict[str, ChannelStatistics] = field(default_factory=dict)
 
     @property
     def recipe(self) -> Recipe:
@@ -106,10 +110,23 @@ class Experiment:
             except UnreadableError as error:
                 self.skipped.note(error)
 
-    def fit_auxiliary(self, names: Iterable[str]) -> None:
-        """Estimate the normalisation of signals beside from the training samples that have them."""
-        for name in names:
-            self.auxiliary[name].fit(sample.auxiliary[name] for sample in self.to_fit() if name in sample.auxiliary)
+    def make_front(self, name: str = PRIMARY) -> Front:
+        """A new front end for the samples, or for the auxiliary signal of this name, with the statistics that are known."""
+        adapter = self.adapter if name == PRIMARY else self.auxiliary[name]
+        front = adapter.make_front()
+        if name in self.statistics:
+            front.set_statistics(self.statistics[name])
+        return front
+
+    def fit_statistics(self, name: str = PRIMARY) -> ChannelStatistics:
+        """Estimate and keep the normalisation of a signal from the training samples that have it."""
+        if name == PRIMARY:
+            statistics = self.adapter.fit(self.to_fit())
+        else:
+            present = (sample.auxiliary[name] for sample in self.to_fit() if name in sample.auxiliary)
+            statistics = self.auxiliary[name].fit(present)
+        self.statistics[name] = statistics
+        return statistics
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -176,8 +193,8 @@ def build_experiment(
         loaded, spec, source, split, adapter, skipped=skipped, auxiliary=auxiliary_adapters(loaded, source)
     )
     if fit:
-        adapter.fit(experiment.to_fit())
-        experiment.fit_auxiliary(experiment.auxiliary)
+        for name in (PRIMARY, *experiment.auxiliary):
+            experiment.fit_statistics(name)
     return experiment
 
 
@@ -236,9 +253,10 @@ def build_experiment_without_data(
     )
     split = {side: np.zeros(0, dtype=np.int64) for side in ("train", "validation", "test")}
     adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
+    experiment = Experiment(loaded, spec, source, split, adapter, auxiliary=auxiliary_adapters(loaded, source))
     if fit:
         try:
-            adapter.fit(())
+            experiment.statistics[PRIMARY] = adapter.fit(())
         except UserError as error:
             raise UserError(
                 "a normalisation that is estimated from data",
@@ -246,7 +264,7 @@ def build_experiment_without_data(
                 expected="the one that the weights were trained with, stated",
                 hint="Give means and deviations in the adapter's `normalisation`.",
             ) from error
-    return Experiment(loaded, spec, source, split, adapter, auxiliary=auxiliary_adapters(loaded, source))
+    return experiment
 
 
 @dataclass

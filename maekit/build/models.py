@@ -13,7 +13,7 @@ from maekit.build.tokenizers import make_tokenizer
 from maekit.config.options import construct
 from maekit.config.schema import Choice, Size
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
-from maekit.core.joint import JointAutoencoder, JointEncoder
+from maekit.core.joint import PRIMARY, JointAutoencoder, JointEncoder
 from maekit.core.targets.base import TokenTarget
 from maekit.core.targets.mix import MixTarget, Part
 from maekit.core.targets.weighted import WeightedTarget
@@ -129,7 +129,7 @@ def _make_target(experiment: Experiment, choice: Choice, keys: tuple[str | int, 
                 value=choice.name,
                 expected="targets of numbers inside another target",
             )
-        known["tokenizer"] = make_tokenizer(loaded, experiment.adapter)
+        known["tokenizer"] = make_tokenizer(loaded, experiment.adapter, experiment.statistics.get(PRIMARY))
         options.pop("tokenizer", None)
     elif issubclass(kind, MixTarget):
         known["parts"] = _make_parts(experiment, options.pop("parts", None), (*keys, "parts"))
@@ -188,10 +188,10 @@ class TrainingPatches:
     experiment: Experiment
 
     def __iter__(self) -> Iterator[Tensor]:
-        adapter = self.experiment.adapter
+        adapter, front = self.experiment.adapter, self.experiment.make_front()
         for sample in self.experiment.to_fit():
             signal, valid = adapter.prepare(sample)
-            x, measured = adapter.front(
+            x, measured = front(
                 torch.from_numpy(signal)[None], None if valid is None else torch.from_numpy(valid)[None]
             )
             patches = adapter.patchifier.patchify(x)[0]
@@ -199,7 +199,7 @@ class TrainingPatches:
 
 
 def make_task(experiment: Experiment) -> Task:
-    """The task of a recipe, with new weights; its fronts are the adapters'.
+    """The task of a recipe, with new weights and fronts of its own.
 
     Raises:
         UserError: a task, labels or options that do not fit.
@@ -221,7 +221,7 @@ def make_task(experiment: Experiment) -> Task:
             owner.check_auxiliary(experiment.auxiliary)
         except ValueError as error:
             raise UserError(str(error), location=experiment.loaded.locate(key)) from error
-    task.fronts.update({name: adapter.front for name, adapter in experiment.auxiliary.items()})
+    task.fronts.update({name: experiment.make_front(name) for name in experiment.auxiliary})
     return task
 
 
@@ -229,7 +229,7 @@ def _make_task(experiment: Experiment) -> Task:
     loaded, recipe = experiment.loaded, experiment.recipe
     kind = plugins.find("tasks", recipe.task.name, location=loaded.locate("task", "name"))
     keys = ("task",)
-    front = experiment.adapter.front
+    front = experiment.make_front()
     if recipe.task.name not in LABELLED_TASKS:
         model = () if recipe.task.name == "tokenizer" else (make_autoencoder(experiment),)
         return construct(kind, recipe.task, loaded, keys, front, *model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from maekit.config.schema import Choice
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
-    from maekit.adapter import Adapter
+    from maekit.adapter import Adapter, ChannelStatistics
     from maekit.config.load import LoadedRecipe
     from maekit.config.schema import Recipe
     from maekit.core.targets.tokenizer import Tokenizer
@@ -25,7 +26,7 @@ OPTION = ("model", "target", "tokenizer")
 PRIMARY = "fsq"
 
 
-def make_tokenizer(loaded: LoadedRecipe, adapter: Adapter) -> Tokenizer:
+def make_tokenizer(loaded: LoadedRecipe, adapter: Adapter, statistics: ChannelStatistics | None) -> Tokenizer:
     """What `model.target.tokenizer` says: the folder of a run of the task `tokenizer`, or `{name: ..., options}`.
 
     Raises:
@@ -36,7 +37,7 @@ def make_tokenizer(loaded: LoadedRecipe, adapter: Adapter) -> Tokenizer:
     kind = plugins.find("tokenizers", choice.name, location=location)
     tokenizer: Tokenizer = construct(kind, choice, loaded, OPTION, adapter.patchifier)
     if isinstance(given, str):
-        _load(tokenizer, Path(given), adapter, location)
+        _load(tokenizer, Path(given), statistics, location)
     return tokenizer
 
 
@@ -83,14 +84,14 @@ def _choice(given: Any, location: str) -> Choice:
     return Choice(name=PRIMARY, **task.options)
 
 
-def _load(tokenizer: Tokenizer, run: Path, adapter: Adapter, location: str) -> None:
+def _load(tokenizer: Tokenizer, run: Path, statistics: ChannelStatistics | None, location: str) -> None:
     weights = read_weights(run)
     assert isinstance(tokenizer, nn.Module)
     mine = {name.removeprefix("tokenizer."): value for name, value in weights.items() if name.startswith("tokenizer.")}
     load_strictly(tokenizer, mine, run)
-    for name, value in adapter.front.state_dict().items():
-        theirs = weights.get(f"front.{name}")
-        if theirs is None or theirs.shape != value.shape or not torch.allclose(theirs.cpu(), value.cpu(), rtol=1e-3):
+    for name, values in {} if statistics is None else asdict(statistics).items():
+        value, theirs = torch.tensor(values), weights.get(f"front.{name}")
+        if theirs is None or theirs.shape != value.shape or not torch.allclose(theirs.cpu(), value, rtol=1e-3):
             raise UserError(
                 "a tokenizer that was trained with another normalisation",
                 location=location,

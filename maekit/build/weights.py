@@ -159,7 +159,7 @@ def load_encoder(experiment: Experiment, module: nn.Module, source: Path) -> Non
         if own:
             load_strictly(other, own, source)
         else:
-            experiment.fit_auxiliary([name])
+            other.set_statistics(experiment.fit_statistics(name))  # type: ignore[operator]
 
 
 def resampled(table: Tensor, grid: Sequence[int]) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from maekit.adapter import Front
 from maekit.config.data_spec import CHANNEL
 from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.objects import ObjectReader
@@ -57,7 +58,8 @@ class Scenes:
     def values(self, sample: Sample) -> NDArray[Any]:
         """(*sample_shape) in the adapter's unit, NaN where not measured; of a clip the last frame alone."""
         signal, valid = self.adapter.prepare(sample)
-        front = self.adapter.front
+        front = self.task.front
+        assert isinstance(front, Front)
         measured = None if valid is None else torch.from_numpy(valid)[None].to(front.mean.device)
         with torch.inference_mode():
             x, measured = front.transform(torch.from_numpy(signal)[None].to(front.mean.device), measured)

@@ -83,9 +83,10 @@ def embed(experiment: Experiment, task: Task, device: str | None) -> Callable[[s
 def raw(experiment: Experiment, side: str) -> Features:
     """The standardised input itself, one row a sample, and indices; what was not measured is zero."""
     samples = experiment.some_samples(side)
+    front = experiment.make_front()
     rows, parts = [], []
     for batch in loader(samples, BatchSampler(len(samples), 256, shuffle=False)):
-        rows.append(experiment.adapter.front(batch["signal"], batch.get("valid"))[0].flatten(1).numpy())
+        rows.append(front(batch["signal"], batch.get("valid"))[0].flatten(1).numpy())
         parts.append(batch["index"].numpy())
     return each_once(np.concatenate(rows), np.concatenate(parts))
 

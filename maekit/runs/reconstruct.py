@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from maekit.adapter import Front
 from maekit.build.experiment import Experiment
 from maekit.build.open_run import open_run
 from maekit.build.weights import require_decoder
@@ -79,9 +80,9 @@ def reconstruct_samples(
         mixed = torch.where(output.mask[i, :, None], turned[i], patches[i])
         shown = torch.where(visible[i, :, None], patches[i], torch.nan)
         measured = patches[i] if valid is None else torch.where(valid[i, :, None], patches[i], torch.nan)
-        original, masked, whole = (_in_units(experiment, part) for part in (measured, shown, mixed))
+        original, masked, whole = (_in_units(task, part) for part in (measured, shown, mixed))
         removed = np.isnan(masked) & np.isfinite(original)
-        guessed = _in_units(experiment, torch.where(output.mask[i, :, None], between[i], patches[i]))
+        guessed = _in_units(task, torch.where(output.mask[i, :, None], between[i], patches[i]))
         off = [float(np.abs(one - original)[removed].mean()) for one in (whole, guessed)]
         scored = rows["scored"][i].clamp(min=1)
         losses = {name: (rows[name][i] / scored).item() for name in ("loss", "loss_mean_patch")}
@@ -204,6 +205,6 @@ def reconstruct(
     return [(path, picture.caption) for path, picture in zip(paths, made, strict=False)]
 
 
-def _in_units(experiment: Experiment, patches: Tensor) -> Any:
-    x = experiment.adapter.patchifier.unpatchify(patches[None])
-    return experiment.adapter.front.to_units(x)[0].numpy()
+def _in_units(task: Pretraining, patches: Tensor) -> Any:
+    assert isinstance(task.front, Front)
+    return task.front.to_units(task.model.patchifier.unpatchify(patches[None]))[0].numpy()

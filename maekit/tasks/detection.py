@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from maekit.core.encoders.base import zero_invalid
+from maekit.core.joint import PRIMARY
 from maekit.metrics.average_precision import Matches, match, precision_and_recall
 from maekit.metrics.similarity import similarity_of
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from maekit.core.encoders.base import Backbone
+    from maekit.core.joint import Sampled
     from maekit.metrics.plane import Plane
 
 RARE = 0.01
@@ -153,9 +155,9 @@ class Detection(Transfer):
 
     def maps(self, batch: Batch) -> Float[Tensor, "batch out first second"]:
         """Logits of each class in each cell, and behind them with boxes the logarithms of the extents in cells."""
-        grid = self.encoder.patchifier.grid_size
+        grid, signals = self.encoder.patchifier.grid_size, self.signals(batch)
         cells = rearrange(
-            self.output(batch),
+            self.output_of(signals),
             "batch (time g0 g1 p0 p1 channel) -> batch time channel (g0 p0) (g1 p1)",
             g0=grid[-2],
             g1=grid[-1],
@@ -165,18 +167,17 @@ class Detection(Transfer):
         )
         cells = reduce(cells, "batch time channel first second -> batch channel first second", "mean")
         if self.skip_channels is not None:
-            cells = torch.cat([cells, self._detail(batch)], 1)
+            cells = torch.cat([cells, self._detail(signals[PRIMARY])], 1)
         cells = self.read[:-1](cells.contiguous(memory_format=torch.channels_last))
         # Outside autocast: in half precision neighbouring cells tie, and one peak would be several.
         with torch.autocast(cells.device.type, enabled=False):
             return self.read[-1](cells.float())
 
-    def _detail(self, batch: Batch) -> Float[Tensor, "batch channel first second"]:
-        """Of the sample as the encoder has it: zeros where nothing was measured."""
+    def _detail(self, sample: Sampled) -> Float[Tensor, "batch channel first second"]:
+        """Of the standardised sample as the encoder reads it: zeros where nothing was measured."""
         assert self.skip_channels is not None
-        x, measured = self.front(batch["signal"], batch.get("valid"))
         patchifier = self.encoder.patchifier
-        x = patchifier.unpatchify(zero_invalid(patchifier.patchify(x), measured))
+        x = patchifier.unpatchify(zero_invalid(patchifier.patchify(sample.x), sample.valid))
         return self.skip_channels(rearrange(x, "batch channel ... first second -> batch (channel ...) first second"))
 
     def forward(self, batch: Batch) -> Tensor:

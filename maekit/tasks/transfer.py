@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from maekit.core.joint import PRIMARY, JointEncoder
+from maekit.core.joint import PRIMARY, JointEncoder, Sampled
 from maekit.tasks.shared_norm import SharedBatchNorm
 from maekit.tasks.signals import sampled
 from maekit.tasks.task import Batch, Task
@@ -107,19 +107,26 @@ class Transfer(Task):
         with self._gradients():
             return pool(self.encoder(x, measured), measured, self.pooling)
 
-    def tokens(self, batch: Batch) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "batch patch"] | None]:
-        """Of the sample itself, encoded together with the signals beside it, and which of its patches were measured."""
+    def signals(self, batch: Batch) -> dict[str, Sampled]:
+        """The signals of a batch through their fronts, which are run here and nowhere else in a step."""
+        with self._gradients():
+            return sampled(batch, self.front, self.fronts)
+
+    def tokens(self, signals: dict[str, Sampled]) -> Float[Tensor, "batch token width"]:
+        """Tokens of the sample itself, encoded together with the auxiliary signals."""
         with self._gradients():
             if not self.fronts:
-                x, measured = self.front(batch["signal"], batch.get("valid"))
-                return self.encoder(x, measured), measured
+                return self.encoder(signals[PRIMARY].x, signals[PRIMARY].valid)
             assert isinstance(self.encoder, JointEncoder)
-            signals = sampled(batch, self.front, self.fronts)
-            return self.encoder.together(signals)[PRIMARY], signals[PRIMARY].valid
+            return self.encoder.together(signals)[PRIMARY]
 
     def output(self, batch: Batch) -> Float[Tensor, "batch out"]:
-        """What the head gives for a batch of prepared signals; of each patch `each` numbers in a row."""
-        tokens, measured = self.tokens(batch)
+        """Output of the head for a batch of prepared signals; where it reads each patch, `each` numbers a patch in a row."""
+        return self.output_of(self.signals(batch))
+
+    def output_of(self, signals: dict[str, Sampled]) -> Float[Tensor, "batch out"]:
+        """As `output`, of signals that have been through their fronts."""
+        tokens, measured = self.tokens(signals), signals[PRIMARY].valid
         if not self.each_patch:
             return self.head(self.norm(pool(tokens, measured, self.pooling)))
         patches = self.head(self.norm(rearrange(tokens[:, 1:], "batch patch width -> (batch patch) width")))

@@ -21,6 +21,7 @@ from maekit.config.load import copy_recipe, header, load_recipe, shipped_recipes
 from maekit.config.options import construct
 from maekit.config.schema import Recipe, Size, json_schema
 from maekit.config.yaml import parse
+from maekit.core.joint import PRIMARY
 from maekit.core.transformer import PRESETS
 from maekit.data import splits
 from maekit.data.hdf5.source import HDF5Windows
@@ -211,10 +212,10 @@ def test_every_shipped_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
     source = stand_in(loaded.recipe, tmp_path)
     kind = plugins.find("adapters", loaded.recipe.adapter.name)
     adapter = construct(kind, loaded.recipe.adapter, loaded, ("adapter",), source.info)
-    adapter.fit(source[i] for i in range(len(source)))
     split = splits.resolve_split(source.groups, Split(), name)
     experiment = Experiment(loaded, source.spec, source, split, adapter, auxiliary=auxiliary_adapters(loaded, source))
-    experiment.fit_auxiliary(experiment.auxiliary)
+    for signal in (PRIMARY, *experiment.auxiliary):
+        experiment.fit_statistics(signal)
     task = make_task(experiment).train()
     if isinstance(task, Pretraining) and loaded.recipe.model.target.name != "tokens":  # which wants a trained tokenizer
         fit_target(experiment, task.model.target)

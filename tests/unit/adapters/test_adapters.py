@@ -155,7 +155,7 @@ def test_missing_samples_stay_missing() -> None:
     assert np.isfinite(x).all()
     assert measured is not None
     assert not measured[100:151].any()
-    front, patches = adapter.front(torch.from_numpy(x)[None], torch.from_numpy(measured)[None])
+    front, patches = adapter.make_front()(torch.from_numpy(x)[None], torch.from_numpy(measured)[None])
     assert torch.isfinite(front).all()
     assert patches is not None
     assert torch.where(~patches[0])[0].tolist() == [5, 6, 7]
@@ -184,20 +184,20 @@ def test_spectrogram_of_a_tone() -> None:
     info = SignalInfo(("sound",), (Axis("time", 8000, "s", 1 / 8000),), "", False, 8000.0)
     adapter = SpectrogramAdapter(info, n_fft=256, hop=80, patch=(16, 8), reference=1.0)
     tone = np.sin(2 * np.pi * 1000 * np.arange(8000) / 8000)[None].astype(np.float32)
-    decibel, _ = adapter.front.transform(torch.from_numpy(tone)[None], None)
+    decibel, _ = adapter.make_front().transform(torch.from_numpy(tone)[None], None)
     assert decibel.shape == (1, 1, 128, 96)
     assert (decibel[0, 0].argmax(0) == 32).all()
     assert decibel.max().item() == pytest.approx(0, abs=0.1)  # 0 dB is a tone of that amplitude
     short = torch.ones(1, 8000, dtype=torch.bool)
     short[:, 4000:] = False
-    _, patches = adapter.front(torch.from_numpy(tone)[None], short)
+    _, patches = adapter.make_front()(torch.from_numpy(tone)[None], short)
     assert patches is not None
     assert patches.view(8, 12)[:, :5].all()
     assert not patches.view(8, 12)[:, 6:].any()
     complex_info = SignalInfo(("iq",), (Axis("time", 1024, "s", 1 / 1000),), "", True, 1000.0)
     two_sided = SpectrogramAdapter(complex_info, n_fft=64, hop=32, patch=(8, 1))
     approaching = np.exp(-2j * np.pi * 250 * np.arange(1024) / 1000)[None].astype(np.complex64)
-    spectrum, _ = two_sided.front.transform(torch.from_numpy(approaching)[None], None)
+    spectrum, _ = two_sided.make_front().transform(torch.from_numpy(approaching)[None], None)
     assert (spectrum[0, 0].argmax(0) == 16).all()  # a quarter below the middle: the sign is kept
 
 
@@ -205,12 +205,13 @@ def test_normalisation_is_that_of_the_training_samples() -> None:
     adapter = HeartRateAdapter(LINE)
     rng = np.random.default_rng(1)
     samples = [Sample(3 + 2 * rng.standard_normal((1, 500)), None, None, "a", "", 50.0) for _ in range(20)]
-    adapter.fit(samples)
+    front = adapter.make_front()
+    front.set_statistics(adapter.fit(samples))
     everything = np.concatenate([s.signal for s in samples])
-    assert adapter.front.mean.item() == pytest.approx(everything.mean(), rel=1e-4)
-    assert adapter.front.std.item() == pytest.approx(everything.std(), rel=1e-4)
+    assert front.mean.item() == pytest.approx(everything.mean(), rel=1e-4)
+    assert front.std.item() == pytest.approx(everything.std(), rel=1e-4)
     x = torch.randn(2, 1, 500)
-    assert torch.allclose(adapter.front(adapter.front.to_units(x))[0], x, atol=1e-5)
+    assert torch.allclose(front(front.to_units(x))[0], x, atol=1e-5)
 
 
 def test_random_crops_are_torchvisions() -> None:
@@ -233,11 +234,12 @@ def test_real_range_doppler_maps(real_data: Path) -> None:
     info = SignalInfo(("power",), (Axis("range", 128, "m", 0.33, -9.0), Axis("doppler", 64)), "")
     adapter = RangeDopplerAdapter(info, patch=(16, 8), scale="log10")
     samples = [Sample(m[None], None, None, "a", "", None) for m in maps]
-    adapter.fit(samples)
-    x, _ = adapter.front(torch.from_numpy(np.stack([adapter.prepare(s)[0] for s in samples])))
+    front = adapter.make_front()
+    front.set_statistics(adapter.fit(samples))
+    x, _ = front(torch.from_numpy(np.stack([adapter.prepare(s)[0] for s in samples])))
     assert abs(x.mean().item()) < 1e-3
     assert x.std().item() == pytest.approx(1, abs=1e-2)
-    assert adapter.front.to_units(x).max().item() == pytest.approx(20 * maps.max(), rel=1e-4)
+    assert front.to_units(x).max().item() == pytest.approx(20 * maps.max(), rel=1e-4)
 
 
 def test_real_iq_pairs(real_data: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def sample_of(signal: np.ndarray, valid: np.ndarray | None = None) -> Sample:
 def maps_of(adapter: AdcCubeAdapter, signal: np.ndarray, valid: np.ndarray | None = None) -> tuple[torch.Tensor, Any]:
     x, measured = adapter.prepare(sample_of(signal, valid))
     batched = None if measured is None else torch.from_numpy(measured)[None]
-    found, whole = adapter.front.transform(torch.from_numpy(x)[None], batched)
+    found, whole = adapter.make_front().transform(torch.from_numpy(x)[None], batched)
     assert tuple(found.shape[1:]) == adapter.patchifier.sample_shape
     return found[0], None if whole is None else whole[0]
 
@@ -165,7 +165,9 @@ def test_a_map_is_measured_where_all_of_its_cube_is() -> None:
     assert whole.shape == found.shape[1:]
     assert [bool(frame.all()) for frame in whole] == [True, False, True]
     assert not whole[1].any()
-    x, patches = adapter.front(torch.from_numpy(np.nan_to_num(frames))[None, None], torch.from_numpy(valid)[None])
+    x, patches = adapter.make_front()(
+        torch.from_numpy(np.nan_to_num(frames))[None, None], torch.from_numpy(valid)[None]
+    )
     assert torch.isfinite(x).all()
     assert patches.float().mean() == pytest.approx(2 / 3)
 

@@ -32,7 +32,7 @@ INFO = SignalInfo(("chest",), (Axis("time", len(TIME), "s", 1 / RATE_HZ),), "mm"
 def spectra(x: Any, valid: Any = None, **options: Any) -> tuple[np.ndarray, torch.Tensor | None]:
     adapter = RateSpectrumAdapter(INFO, **options)
     signal, measured = adapter.prepare(Sample(np.atleast_2d(x), valid, None, "g", "f:/r@0", RATE_HZ))
-    found, patches = adapter.front(
+    found, patches = adapter.make_front()(
         torch.from_numpy(signal)[None], None if measured is None else torch.from_numpy(measured)[None]
     )
     return found[0].numpy(), patches
@@ -88,7 +88,7 @@ def test_what_was_not_measured_does_not_count() -> None:
     assert measured is not None
     assert measured.all()
     # Nor does what a bridge put there: the front itself leaves it out.
-    front, mask = RateSpectrumAdapter(INFO).front, torch.from_numpy(valid)[None]
+    front, mask = RateSpectrumAdapter(INFO).make_front(), torch.from_numpy(valid)[None]
     signals = (torch.from_numpy(np.where(valid, x, filling)).float()[None, None] for filling in (0.0, 5.0))
     zero, five = (front(signal, mask)[0] for signal in signals)
     assert torch.allclose(zero, five, atol=1e-3)
@@ -145,7 +145,7 @@ def test_a_patch_speaks_for_its_own_value(bpm: float) -> None:
     adapter = RateSpectrumAdapter(INFO)
     places = adapter.places()
     task = Regression(
-        adapter.front,
+        adapter.make_front(),
         HarmonicCNN(adapter.patchifier, width=8, depth=1, kernel=1),
         mean=70.0,
         std=9.0,

@@ -26,7 +26,7 @@ def adapter(*, complex_: bool = False, channels: int = 1, length: int = LENGTH, 
 def decibels(made: SpectrogramAdapter, x: np.ndarray, valid: np.ndarray | None = None) -> tuple[Any, Any]:
     signal, valid = made.prepare(Sample(x, valid, None, "g", "file:/record@0", RATE_HZ))
     batched = None if valid is None else torch.from_numpy(valid)[None]
-    values, measured = made.front.transform(torch.from_numpy(signal)[None], batched)
+    values, measured = made.make_front().transform(torch.from_numpy(signal)[None], batched)
     assert tuple(values.shape[1:]) == made.patchifier.sample_shape
     return values[0], None if measured is None else measured[0]
 

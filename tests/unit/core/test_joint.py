@@ -257,8 +257,8 @@ def test_a_recording_without_the_signal_gives_nothing_valid(recipe: Path) -> Non
     )
     batch = collate([samples[Key(0, with_it)], samples[Key(0, without)]])
     assert batch["picture.valid"].flatten(1).all(1).tolist() == [True, False]
-    fronts = torch.nn.ModuleDict({name: adapter.front for name, adapter in experiment.auxiliary.items()})
-    signals = sampled(batch, experiment.adapter.front, fronts)
+    fronts = torch.nn.ModuleDict({name: experiment.make_front(name) for name in experiment.auxiliary})
+    signals = sampled(batch, experiment.make_front(), fronts)
     valid = signals["picture"].valid
     assert valid is not None
     assert valid.any(1).tolist() == [True, False]

@@ -7,16 +7,15 @@ physical, how its people draw it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from einops import rearrange, reduce, repeat
-from jaxtyping import Bool, Float, Shaped
-from torch import Tensor, nn
 
+from maekit.adapter.front import Front
+from maekit.adapter.statistics import ChannelStatistics, channel_statistics
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.random import Generator
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from maekit.core.patchify import Patchifier
     from maekit.data.sample import Sample, SignalInfo
@@ -63,59 +63,16 @@ class Detector:
     find: Callable[[Sample], NDArray[np.float64]]
 
 
-class Front(nn.Module):
-    """The last step before the encoder, batched and on the device: transform, then standardise per channel.
-
-    `mean` and `std` are buffers, so that a checkpoint carries the normalisation it was trained with.
-    Override `transform` for what belongs on the device (a short-time Fourier transform, a decibel scale).
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, patchifier: Patchifier) -> None:
-        super().__init__()
-        self.patchifier = patchifier
-        self.register_buffer("mean", torch.zeros(patchifier.sample_shape[0]))
-        self.register_buffer("std", torch.ones(patchifier.sample_shape[0]))
-
-    def transform(
-        self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None
-    ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch *axes"] | None]:
-        """From prepared signals to (batch, *sample_shape) in the unit that `mean` and `std` are in."""
-        return signal, valid
-
-    def forward(
-        self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None = None
-    ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch patch"] | None]:
-        """Standardised samples, and which patches were measured throughout (None: all)."""
-        x, valid = self.transform(signal, valid)
-        x = (x - self._column(self.mean, x)) / self._column(self.std, x)
-        if valid is None:
-            return x, None
-        everywhere = repeat(valid, "batch ... -> batch channel ...", channel=x.shape[1])
-        return torch.where(everywhere, x, 0.0), self.patchifier.patchify(everywhere).all(-1)
-
-    def to_units(self, x: Float[Tensor, "batch *sample"]) -> Float[Tensor, "batch *sample"]:
-        """Undo the standardisation."""
-        return x * self._column(self.std, x) + self._column(self.mean, x)
-
-    @staticmethod
-    def _column(values: Tensor, x: Tensor) -> Tensor:
-        return values.view(1, -1, *[1] * (x.ndim - 2))
-
-
 class Adapter(ABC):
     """Base of every modality. A minimal one makes a patchifier and draws.
 
     Args:
         info: what the samples of the source have in common.
-        patchifier: how a sample (after `front.transform`) is cut.
-        front: the batched step on the device; the default standardises per channel.
+        patchifier: how a sample (after `Front.transform`) is cut.
     """
 
     unit: str = ""
-    """Unit of the values that `front.transform` gives and `draw` receives, e.g. "dB", "mm"."""
+    """Unit of the values that `Front.transform` gives and `draw` receives, e.g. "dB", "mm"."""
     reducers: ClassVar[Mapping[str, Reducer]] = {}
     """Ways to make one label from the values (or event times) in a window, by the name a data spec uses."""
     derivations: ClassVar[Mapping[str, Derivation]] = {}
@@ -123,10 +80,9 @@ class Adapter(ABC):
     transformations: ClassVar[Mapping[str, Transformation]] = {}
     """Ways to make a signal of what a device wrote, when converting, by the name a data spec uses."""
 
-    def __init__(self, info: SignalInfo, patchifier: Patchifier, front: Front | None = None) -> None:
+    def __init__(self, info: SignalInfo, patchifier: Patchifier) -> None:
         self.info = info
         self.patchifier = patchifier
-        self.front = front or Front(patchifier)
         self.unit = info.unit
 
     def prepare(self, sample: Sample) -> tuple[Array, NDArray[np.bool_] | None]:
@@ -194,45 +150,25 @@ class Adapter(ABC):
         """What a no-learning estimator could choose from: the one nearest to the label is the ceiling of them all."""
         return {}
 
-    def fit(self, samples: Iterable[Sample]) -> None:
-        """Set the normalisation from training samples only.
+    def make_front(self) -> Front:
+        """A new front end for a model, which nothing else shares. Default: standardises each channel."""
+        return Front(self.patchifier)
+
+    def fit(self, samples: Iterable[Sample]) -> ChannelStatistics:
+        """The normalisation of a front, from training samples only.
 
         Raises:
             UserError: a channel that never changes, or nothing measured at all.
         """
-        channels = self.patchifier.sample_shape[0]
-        count, total, squares = 0, torch.zeros(channels).double(), torch.zeros(channels).double()
-        location = ""
-        for sample in samples:
-            location = location or sample.location
-            signal, valid = self.prepare(sample)
-            x, where = self.front.transform(torch.from_numpy(signal)[None], _batched(valid))
-            values = rearrange(x.double(), "one channel ... -> channel (one ...)")
-            if where is not None:
-                values = values[:, rearrange(where, "one ... -> (one ...)")]
-            count += values.shape[1]
-            total = total + reduce(values, "channel n -> channel", "sum")
-            squares = squares + reduce(values**2, "channel n -> channel", "sum")
-        if not count:
-            raise UserError(
-                "no measured value in the training split", location=location, hint="Check the split and `valid`."
-            )
-        mean = total / count
-        variance = squares / count - mean**2
-        flat = [
-            self.info.channels[i] if i < len(self.info.channels) else str(i)
-            for i in torch.where(variance <= 1e-12 * mean**2)[0].tolist()
-        ]
-        if flat:
-            raise UserError(
-                "a channel that never changes in the training split",
-                location=location,
-                value=", ".join(flat),
-                expected="values that vary",
-                hint="Drop the channel from the data spec or look at the recording with `maekit data inspect`.",
-            )
-        self.front.mean.copy_(mean)
-        self.front.std.copy_(variance.sqrt())
+        front = self.make_front()
+
+        def transformed() -> Iterator[tuple[Tensor, Tensor | None, str]]:
+            for sample in samples:
+                signal, valid = self.prepare(sample)
+                mask = None if valid is None else torch.from_numpy(valid)[None]
+                yield *front.transform(torch.from_numpy(signal)[None], mask), sample.location
+
+        return channel_statistics(transformed(), self.info.channels)
 
     @abstractmethod
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
@@ -249,7 +185,3 @@ class Adapter(ABC):
         An adapter that can has this; its keyword-only options are those of `maekit data simulate --set`.
         """
         raise UserError("this adapter has no simulator", hint="Write `simulate`, or use recordings of your own.")
-
-
-def _batched(valid: NDArray[np.bool_] | None) -> Tensor | None:
-    return None if valid is None else torch.from_numpy(valid)[None]

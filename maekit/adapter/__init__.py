@@ -1,0 +1,31 @@
+"""What a modality brings: an adapter prepares samples, makes the front end of a model and draws.
+
+Everything that a modality knows lives in its adapter and nowhere else: decibels, beats, RGB means, which augmentation is
+physical, how people of the field draw a sample.
+"""
+
+from maekit.adapter.base import (
+    Adapter,
+    Candidates,
+    Derivation,
+    Detector,
+    Estimator,
+    Reducer,
+    Transformation,
+    Transformed,
+)
+from maekit.adapter.front import Front
+from maekit.adapter.statistics import ChannelStatistics
+
+__all__ = [
+    "Adapter",
+    "Candidates",
+    "ChannelStatistics",
+    "Derivation",
+    "Detector",
+    "Estimator",
+    "Front",
+    "Reducer",
+    "Transformation",
+    "Transformed",
+]

@@ -1,0 +1,66 @@
+"""The batched step on the device between prepared signals and the encoder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from einops import repeat
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Bool, Float, Shaped
+
+    from maekit.adapter.statistics import ChannelStatistics
+    from maekit.core.patchify import Patchifier
+
+
+class Front(nn.Module):
+    """Transforms prepared signals and standardises each channel.
+
+    `mean` and `std` are buffers, so that a checkpoint carries the normalisation that it was trained with; until
+    `set_statistics` or a checkpoint gives them, they are 0 and 1. Subclasses override `transform` for what belongs on the
+    device (a short-time Fourier transform, a decibel scale).
+
+    Args:
+        patchifier: of the standardised samples.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, patchifier: Patchifier) -> None:
+        super().__init__()
+        self.patchifier = patchifier
+        self.register_buffer("mean", torch.zeros(patchifier.sample_shape[0]))
+        self.register_buffer("std", torch.ones(patchifier.sample_shape[0]))
+
+    def set_statistics(self, statistics: ChannelStatistics) -> None:
+        """Copy the statistics of the training split into `mean` and `std`."""
+        self.mean.copy_(torch.tensor(statistics.mean))
+        self.std.copy_(torch.tensor(statistics.std))
+
+    def transform(
+        self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None
+    ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch *axes"] | None]:
+        """From prepared signals to (batch, *sample_shape) in the unit that `mean` and `std` have."""
+        return signal, valid
+
+    def forward(
+        self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None = None
+    ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch patch"] | None]:
+        """Standardised samples, and which patches were measured throughout (None: all)."""
+        x, valid = self.transform(signal, valid)
+        x = (x - _per_channel(self.mean, x)) / _per_channel(self.std, x)
+        if valid is None:
+            return x, None
+        measured = repeat(valid, "batch ... -> batch channel ...", channel=x.shape[1])
+        return torch.where(measured, x, 0.0), self.patchifier.patchify(measured).all(-1)
+
+    def to_units(self, x: Float[Tensor, "batch *sample"]) -> Float[Tensor, "batch *sample"]:
+        """Undo the standardisation."""
+        return x * _per_channel(self.std, x) + _per_channel(self.mean, x)
+
+
+def _per_channel(values: Float[Tensor, " channel"], x: Float[Tensor, "batch channel *axes"]) -> Tensor:
+    return values.view(1, -1, *[1] * (x.ndim - 2))
