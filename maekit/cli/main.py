@@ -328,9 +328,9 @@ def _finish(outcome: Any, device: str | None) -> None:
 
 
 def _plan(loaded: Any, start: str | None, runs: Path, device: str | None) -> None:
-    from maekit.profiling.dry_run import plan
+    from maekit.profiling.dry_run import dry_run
 
-    found = plan(loaded, start, runs=runs, device=device)
+    found = dry_run(loaded, start, runs=runs, device=device)
     print_facts(found.facts, found.title, found.first)
 
 

@@ -117,9 +117,9 @@ def _tell(line: str) -> None:
 
 
 def _say(planned: Plan, jobs: int, device: str | None) -> None:
-    from maekit.profiling.dry_run import study_plans
+    from maekit.profiling.study_dry_run import dry_run_study
 
-    for plan in study_plans(planned, jobs=jobs, device=device):
+    for plan in dry_run_study(planned, jobs=jobs, device=device):
         print_facts(plan.facts, plan.title, plan.first)
 
 

@@ -1,1 +1,1 @@
-"""What a run costs: dry run, benchmark, and estimates of time and memory."""
+"""The cost of a run before it starts: dry run, benchmark, and estimates of time and memory."""

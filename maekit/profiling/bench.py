@@ -1,7 +1,8 @@
-"""How fast a recipe runs on this machine, and what holds it back: the loader, the step, and both together."""
+"""A benchmark of a recipe on this machine: the data loader alone, the training step alone, and both together."""
 
 from __future__ import annotations
 
+import platform
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,11 @@ from maekit.config.options import construct
 from maekit.data.loading import to_device
 from maekit.data.random_source import RandomSource
 from maekit.errors import UserError
-from maekit.profiling import dry_run, memory_estimate, step_timing
+from maekit.profiling import memory_estimate, step_timing
+from maekit.profiling.device_limits import device_name, matmul_dtype, peak_matmul_rate, peak_memory
+from maekit.profiling.facts import Facts, batch_fact, memory_fact, parameters_fact
+from maekit.profiling.trial import example_batch, repeat_samples, time_step, timed_batch_size
+from maekit.profiling.workload import Workload
 from maekit.report.content import Table
 from maekit.report.quantities import duration, operations, size
 from maekit.training.distributed import init_distributed
@@ -31,24 +36,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from maekit.config.load import LoadedRecipe
+    from maekit.data.loading import Batch, Samples
+    from maekit.profiling.memory_estimate import StepMemory
+    from maekit.profiling.step_timing import StepTiming
+    from maekit.tasks.task import Task
     from maekit.training.distributed import Process
 
 RANDOM_SAMPLES = 4096
-"""Drawn where nobody says how many samples the data set has."""
+"""Number of random samples where the size of the data set is not given."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured, on all processes together.
+    """Result of a benchmark, for all processes together.
 
     Attributes:
         recipe: its name.
-        loader, step, both: samples a second: prepared by the loader alone; trained on a batch that is on the device
-            already; and trained as the loop does it, reading and copying included.
-        flops: of the matrix products of one sample, forward and backward.
-        ceiling: operations a second of the best matrix product of the devices in the step's precision.
+        loader: samples a second that the loader prepares.
+        step: samples a second that training steps take, on a batch that is on the device already.
+        both: samples a second of training with reading and copying.
+        flops: floating-point operations of the matrix products of one sample, forward and backward.
+        peak_flops: operations a second of the devices' fastest matrix product in the step's precision.
         facts: everything else, by name.
-        first: whether this process is the one that speaks.
+        first: whether this is the process that prints.
     """
 
     recipe: str
@@ -56,13 +66,13 @@ class Bench:
     step: float
     both: float
     flops: float
-    ceiling: float
-    facts: list[tuple[str, str]]
+    peak_flops: float
+    facts: Facts
     first: bool = True
 
     def utilisation(self, rate: float) -> float:
-        """Share of the ceiling that the matrix products of `rate` samples a second take."""
-        return rate * self.flops / self.ceiling
+        """Share of `peak_flops` that the matrix products of `rate` samples a second use."""
+        return rate * self.flops / self.peak_flops
 
 
 def bench(
@@ -75,90 +85,125 @@ def bench(
     samples: int | None = None,
     lengths: Mapping[str, int] | None = None,
 ) -> Bench:
-    """Measure a recipe, about `seconds` for each part. Weights do not move, nothing is written.
+    """Benchmark a recipe. The weights do not change, and nothing is written.
 
     Args:
         recipe: of any task.
         overrides: as on the command line.
         seconds: for each of loader, step and both.
         device: as for training.
-        synthetic: random samples instead of the data set; so it is, too, where its folder is not there.
-        samples: how many of them the data set has, for the time of the whole recipe.
-        lengths: of axes whose length stands in the files alone, for random samples.
+        synthetic: use random samples; they are also used where the data set is missing.
+        samples: size of the data set, to estimate the time of the whole recipe from random samples.
+        lengths: lengths of the axes that a data spec leaves to the files, for random samples.
 
     Raises:
-        UserError: whatever training would find wrong before its first step, a step that does not fit the GPU.
+        UserError: whatever training would find wrong before its first step, and a micro-batch that does not fit the GPU.
     """
     loaded = load_recipe(recipe, overrides)
-    missing = not _is_there(loaded)
+    missing = not _data_exists(loaded)
+    synthetic = synthetic or missing
     with TemporaryDirectory() as scratch, init_distributed(device) as process:
-        if synthetic or missing:
-            experiment = random_setup(loaded, samples or RANDOM_SAMPLES, lengths or {})
+        if synthetic:
+            experiment = random_experiment(loaded, samples or RANDOM_SAMPLES, lengths or {})
             torch.manual_seed(loaded.recipe.seed)
             task = make_task(experiment)
         else:
             start = RANDOM if loaded.recipe.task.name in LABELLED_TASKS else None
             experiment, task = prepare_training(loaded, start, Path(scratch))
         training = experiment.some_samples("train", augment=True)
-        shape = dry_run.Shape(loaded.recipe, len(training), len(experiment.split["validation"]), process.world_size)
-        few = dry_run.some(training)
-        flops = memory_estimate.product_flops(task, few)
-        memory = memory_estimate.step_memory(task, few, shape.micro_batch, loaded.recipe, process)
-        step = TrainStep(task.to(process.device), loaded.recipe, process)
-        number = dry_run.measurable(step, few, memory, shape, seconds)
-        found = dry_run.paced(step, to_device(dry_run.cycled(few, number), process.device), shape, seconds)
-        workers = loaded.recipe.training.workers
-        whole_step = number == shape.micro_batch
-        uses = (
-            lambda batch: None,
-            step_timing.learner(step, shape.gradient_accumulation_steps if whole_step else None),
-        )
-        rates = []
-        for use in uses:
-            with closing(
-                step_timing.batches(training, number, process, workers=workers, seed=loaded.recipe.seed)
-            ) as feed:
-                rates.append(process.world_size * step_timing.rate(feed, use, process, seconds, skip=1 + 2 * workers))
-        loader, both = rates
-        if not whole_step:
-            both = 1 / (1 / both + found.update / shape.recipe.training.batch_size)
-        reading = process.world_size / loader
-        whole = shape.seconds(found, reading, step=shape.recipe.training.batch_size / both)
-        ceiling = process.world_size * step_timing.product_ceiling(step)
-        known = samples is not None or not (synthetic or missing)
-        step_rate = shape.recipe.training.batch_size / found.step(shape.share)
+        workload = Workload(loaded.recipe, len(training), len(experiment.split["validation"]), process.world_size)
+        examples = example_batch(training)
+        flops = memory_estimate.product_flops(task, examples)
+        memory = memory_estimate.step_memory(task, examples, workload.micro_batch, loaded.recipe, process)
+        rates = _measure(task, training, examples, memory, workload, process, seconds)
+        known_size = samples is not None or not synthetic
         facts = [
-            *([("samples", _random_words(experiment, missing, samples, lengths))] if synthetic or missing else []),
-            ("device", _device(process, step)),
-            ("batch", dry_run.batch_words(shape) + ("" if whole_step else f"; timed in micro-batches of {number}")),
-            ("parameters", dry_run.parameter_words(task)),
-            ("limit", _limit(loader, step_rate, workers)),
+            *([("samples", _random_samples(experiment, missing=missing))] if synthetic else []),
+            ("device", _device(rates.train_step)),
+            ("batch", batch_fact(workload) + rates.note),
+            ("parameters", parameters_fact(task)),
+            ("limit", _limit(rates.loader, rates.step, loaded.recipe.training.workers)),
             (
                 "matrix products",
-                f"{operations(flops)} a sample, forward and backward; {operations(ceiling, '/s')} at best",
+                f"{operations(flops)} a sample, forward and backward; {operations(rates.peak_flops, '/s')} at best",
             ),
-            ("memory, estimated", dry_run.memory_words(memory, process)),
-            ("memory, at most", _peak(process)),
-            ("whole recipe", _whole(whole, shape, known)),
+            ("memory, estimated", memory_fact(memory, process)),
+            ("memory, peak", _peak(process)),
+            ("whole recipe", _whole_recipe(rates, workload, known_size=known_size)),
         ]
-        return Bench(loaded.recipe.name, loader, step_rate, both, flops, ceiling, facts, process.first)
+        return Bench(
+            loaded.recipe.name, rates.loader, rates.step, rates.both, flops, rates.peak_flops, facts, process.first
+        )
 
 
-def table(found: Bench) -> Table:
-    """The three rates, and how much of the matrix ceiling they use."""
+@dataclass(frozen=True)
+class _Rates:
+    """Measurements: samples a second as in `Bench`, and what they were measured with."""
+
+    train_step: TrainStep
+    timing: StepTiming
+    loader: float
+    step: float
+    both: float
+    peak_flops: float
+    note: str
+
+
+def _measure(
+    task: Task,
+    training: Samples,
+    examples: Batch,
+    memory: StepMemory,
+    workload: Workload,
+    process: Process,
+    seconds: float,
+) -> _Rates:
+    """Time the step, then the loader alone and with the step."""
+    recipe = workload.recipe
+    workers, batch_size = recipe.training.workers, recipe.training.batch_size
+    step = TrainStep(task.to(process.device), recipe, process)
+    number = timed_batch_size(step, examples, memory, workload, seconds)
+    timing = time_step(step, to_device(repeat_samples(examples, number), process.device), workload, seconds)
+    whole_steps = number == workload.micro_batch
+
+    def ignore(batch: Batch) -> None:
+        del batch
+
+    train = step_timing.training_use(step, workload.gradient_accumulation_steps if whole_steps else None)
+    rates = []
+    for use in (ignore, train):
+        feed = step_timing.endless_batches(training, number, process, workers=workers, seed=recipe.seed)
+        with closing(feed):
+            rate = step_timing.throughput(feed, use, process, seconds, skip=1 + 2 * workers)
+        rates.append(process.world_size * rate)
+    loader, both = rates
+    if not whole_steps:  # the optimizer was left out: its time is added here
+        both = 1 / (1 / both + timing.optimizer / batch_size)
+    return _Rates(
+        step,
+        timing,
+        loader,
+        step=batch_size / timing.step(workload.share),
+        both=both,
+        peak_flops=process.world_size * peak_matmul_rate(step),
+        note="" if whole_steps else f"; timed in micro-batches of {number}",
+    )
+
+
+def table(result: Bench) -> Table:
+    """The three rates, and the share of the peak matrix rate that they use."""
     rows = [
-        [name, rate, duration(1 / rate), "" if name == "loader alone" else f"{100 * found.utilisation(rate):.1f} %"]
-        for name, rate in (("loader alone", found.loader), ("step alone", found.step), ("both together", found.both))
+        [name, rate, duration(1 / rate), "" if name == "loader alone" else f"{100 * result.utilisation(rate):.1f} %"]
+        for name, rate in (("loader alone", result.loader), ("step alone", result.step), ("both together", result.both))
     ]
-    columns = ["", "samples/s", "a sample", "of matrix ceiling"]
-    return Table(found.recipe, columns, rows)
+    return Table(result.recipe, ["", "samples/s", "per sample", "of peak matrix rate"], rows)
 
 
-def random_setup(loaded: LoadedRecipe, samples: int, lengths: Mapping[str, int]) -> Experiment:
-    """The setup of a recipe on random samples, all of them in the training split; nothing is estimated from them.
+def random_experiment(loaded: LoadedRecipe, samples: int, lengths: Mapping[str, int]) -> Experiment:
+    """Build the experiment of a recipe on random samples, all of them in the training split, without normalisation.
 
     Raises:
-        UserError: a shape that only the files would tell, options that do not fit.
+        UserError: a shape that only the files tell, options that do not fit.
     """
     recipe = loaded.recipe
     spec = load_spec(recipe.data.spec, loaded.path.parent)
@@ -168,13 +213,30 @@ def random_setup(loaded: LoadedRecipe, samples: int, lengths: Mapping[str, int])
     adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
     if 0 in source.shape:
         source.shape = adapter.patchifier.sample_shape
-    nothing = np.array([], dtype=np.int64)
-    split = {"train": np.arange(samples), "validation": nothing, "test": nothing}
+    empty = np.array([], dtype=np.int64)
+    split = {"train": np.arange(samples), "validation": empty, "test": empty}
     return Experiment(loaded, spec, source, split, adapter)
 
 
-def _is_there(loaded: LoadedRecipe) -> bool:
-    """Whether there is a data set at all; one that is wrong is there, and what is wrong gets said."""
+def read_lengths(arguments: Sequence[str]) -> dict[str, int]:
+    """Read `NAME=LENGTH` as typed on the command line.
+
+    Raises:
+        UserError: something else.
+    """
+    lengths = {}
+    for text in arguments:
+        name, _, length = text.partition("=")
+        if not name or not length.isdecimal() or int(length) < 1:
+            raise UserError(
+                "not a length of an axis", location="--axis", value=text, expected="NAME=NUMBER, e.g. time=500"
+            )
+        lengths[name] = int(length)
+    return lengths
+
+
+def _data_exists(loaded: LoadedRecipe) -> bool:
+    """Whether there is any data; whether it is right is checked later."""
     data = loaded.recipe.data
     spec = load_spec(data.spec, loaded.path.parent)
     root = Path(data.root)
@@ -182,61 +244,40 @@ def _is_there(loaded: LoadedRecipe) -> bool:
 
 
 def _limit(loader: float, step: float, workers: int) -> str:
-    slower = "the loader" if loader < step else "the step"
     if workers:
-        return (
-            f"{slower}, {max(loader, step) / min(loader, step):.1f} times slower than the other, with {workers} workers"
-        )
+        slower, ratio = "the loader" if loader < step else "the step", max(loader, step) / min(loader, step)
+        return f"{slower}, {ratio:.1f} times slower than the other, with {workers} workers"
     share = (1 / loader) / (1 / loader + 1 / step)
-    return f"they take turns (training.workers: 0), and reading takes {100 * share:.0f} % of the time"
+    return f"reading and computing alternate (training.workers: 0); reading takes {100 * share:.0f} % of the time"
 
 
-def _device(process: Process, step: TrainStep) -> str:
-    import platform
-
-    dtype = str(step_timing.precision(step)).removeprefix("torch.")
-    if process.device.type == "cuda":
-        name = torch.cuda.get_device_name(process.device)
-    else:
-        name = f"CPU, {torch.get_num_threads()} threads"
+def _device(step: TrainStep) -> str:
+    dtype = str(matmul_dtype(step)).removeprefix("torch.")
     compiled = ", compiled" if step.compiled is not step.module else ""
-    return f"{name}, {dtype}{compiled}, torch {torch.__version__}, Python {platform.python_version()}"
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    return f"{device_name(step.process.device)}, {dtype}{compiled}, {versions}"
 
 
 def _peak(process: Process) -> str:
-    found = step_timing.peak_memory(process.device)
-    if "resident" in found:
-        return f"{size(found['resident'])} resident, the whole process"
-    return f"{size(found['tensors'])} of tensors, {size(found['reserved'])} reserved"
+    peak = peak_memory(process.device)
+    if "resident" in peak:
+        return f"{size(peak['resident'])} resident, the whole process"
+    return f"{size(peak['tensors'])} of tensors, {size(peak['reserved'])} reserved"
 
 
-def _random_words(experiment: Experiment, missing: bool, samples: int | None, lengths: Mapping[str, int] | None) -> str:
-    why = f"no data at {experiment.recipe.data.root}: " if missing else ""
+def _random_samples(experiment: Experiment, *, missing: bool) -> str:
+    reason = f"there is no data at {experiment.recipe.data.root}: " if missing else ""
+    return f"{reason}random, of the right shape; nothing is read or decoded, so only the step is timed as it will be"
+
+
+def _whole_recipe(rates: _Rates, workload: Workload, *, known_size: bool) -> str:
+    if not known_size:
+        return "unknown without the data: give the number of training samples with --samples NUMBER"
+    step_s = workload.recipe.training.batch_size / rates.both
+    seconds = workload.seconds(rates.timing, workload.world_size / rates.loader, step_s=step_s)
+    epochs = workload.recipe.schedule.epochs
+    no_validation = "" if workload.validation else "; there is no validation split"
     return (
-        f"{why}random ones of the right shape, so nothing is read or decoded and only the step's time is the recipe's"
+        f"about {duration(seconds)}: {epochs:,} epochs of {workload.steps:,} steps, with evaluation{no_validation}; "
+        "without writing checkpoints"
     )
-
-
-def _whole(seconds: float, shape: dry_run.Shape, known: bool) -> str:
-    if not known:
-        return "unknown without the data: say how many training samples with --samples NUMBER"
-    epochs = shape.recipe.schedule.epochs
-    evaluated = "" if shape.validation else "; there is no validation split"
-    return f"{duration(seconds)}, about: {epochs:,} epochs of {shape.steps:,} steps, evaluation included{evaluated}; not writing checkpoints"
-
-
-def read_lengths(given: Sequence[str]) -> dict[str, int]:
-    """`NAME=LENGTH` as typed.
-
-    Raises:
-        UserError: something else.
-    """
-    found = {}
-    for text in given:
-        name, _, length = text.partition("=")
-        if not name or not length.isdecimal() or int(length) < 1:
-            raise UserError(
-                "not a length of an axis", location="--axis", value=text, expected="NAME=NUMBER, e.g. time=500"
-            )
-        found[name] = int(length)
-    return found

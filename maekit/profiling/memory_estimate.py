@@ -1,4 +1,4 @@
-"""What a training step costs, known before it runs: the step itself, taken on tensors that have shapes but no content."""
+"""Memory and operations of a training step, computed by running it on tensors that have shapes but no content."""
 
 from __future__ import annotations
 
@@ -28,96 +28,102 @@ if TYPE_CHECKING:
 
 
 Mode: Any = TorchDispatchMode
-"""Sees every operation; it has no types that mypy could check."""
+"""Base of what intercepts every operation; untyped, because torch gives it no types that mypy could check."""
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """Bytes of tensors at the peak of a step: what stays (weights with their average, optimizer) and what comes and goes."""
+class StepMemory:
+    """Bytes of tensors at the peak of a step.
+
+    Attributes:
+        weights: parameters and buffers, and their moving average.
+        optimizer: state of the optimizer.
+        transient: gradients, activations and the batch.
+    """
 
     weights: int
     optimizer: int
-    passing: int
+    transient: int
 
     @property
     def total(self) -> int:
-        """All of it; the libraries' own memory comes on top."""
-        return self.weights + self.optimizer + self.passing
+        """Bytes of all tensors; memory of the libraries themselves comes on top."""
+        return self.weights + self.optimizer + self.transient
 
 
 def product_flops(task: Task, batch: Batch) -> float:
-    """Floating-point operations of all matrix products of one sample, forward and backward, as the step executes them.
+    """Count the floating-point operations of all matrix products of one sample, forward and backward.
 
-    A multiplication and an addition count two. Attention is counted by its two products, whatever kernel computes it,
-    and nothing is counted twice that activation checkpointing computes twice. Samples count as measured throughout.
+    A multiplication with an addition counts two. Attention counts with its two products, whatever kernel computes it.
+    What activation checkpointing computes again is not counted again. Samples count as if all their values were valid.
 
     Args:
-        task: as it is made, not yet told to recompute.
-        batch: some samples; only shapes are looked at.
+        task: new, without activation checkpointing.
+        batch: some samples; only their shapes are used.
     """
-    with _without_content() as mode, sdpa_kernel(SDPBackend.MATH), _Numbers():
+    with _fake_tensors() as mode, sdpa_kernel(SDPBackend.MATH), _FakeScalars():
         device = torch.device("cpu")
-        shell, counter = _shell(task, mode, device).train(), FlopCounterMode(display=False)
+        fake_task, counter = _fake_copy(task, mode, device).train(), FlopCounterMode(display=False)
         with counter:
-            shell(_empty(batch, 2, device)).backward()
+            fake_task(_empty_batch(batch, 2, device)).backward()
     return counter.get_total_flops() / 2
 
 
-def step_memory(task: Task, batch: Batch, samples: int, recipe: Recipe, process: Process) -> Memory:
-    """Peak memory of a step of one process that takes `samples` at once.
+def step_memory(task: Task, batch: Batch, samples: int, recipe: Recipe, process: Process) -> StepMemory:
+    """Estimate the peak memory of a step on one process.
 
-    Counted are all tensors that live at the same time; what a kernel takes inside and what an allocator keeps in reserve
-    is not. Samples count as measured throughout.
+    All tensors that are alive at the same time are counted. Memory that kernels use internally or that an allocator
+    keeps in reserve is not. Samples count as if all their values were valid.
 
     Args:
-        task: as it is made.
-        batch: some samples; only shapes are looked at.
+        task: new.
+        batch: some samples; only their shapes are used.
         samples: in a micro-batch.
         recipe: its `optimizer` and `training` are read.
-        process: gives the device, whose kernels decide what is kept; with more than one, what they share is counted in:
-            buckets of gradients (ddp) or sharded weights, gradients and optimizer (fsdp2).
+        process: its device decides which activations the kernels save. With more than one process, gradient buckets
+            (ddp) or the sharding of weights, gradients and optimizer state (fsdp2) are taken into account.
     """
     device = torch.device("cpu") if process.device.type == "meta" else process.device
     plain = recipe.training.model_copy(update={"compile": False, "ema": None})
     eager = recipe.model_copy(update={"training": plain})
-    with _without_content() as mode:
-        shell, live = _shell(task, mode, device), _Live()
-        weights = live.hold((*shell.parameters(), *shell.buffers()))
-        with live, _Numbers():
-            step = TrainStep(shell, eager, Process(0, 1, device))
-            trained = [p for p in shell.parameters() if p.requires_grad]
-            for parameter in trained:  # the optimizer makes its state with the first step
+    with _fake_tensors() as mode:
+        fake_task, tracker = _fake_copy(task, mode, device), _LiveBytes()
+        weights = tracker.exclude((*fake_task.parameters(), *fake_task.buffers()))
+        with tracker, _FakeScalars():
+            step = TrainStep(fake_task, eager, Process(0, 1, device))
+            trainable = [p for p in fake_task.parameters() if p.requires_grad]
+            for parameter in trainable:  # the optimizer creates its state in its first step
                 parameter.grad = torch.zeros_like(parameter)
             step.optimizer_step(torch.zeros((), device=device))
-            live.peak = live.now
+            tracker.peak = tracker.now
             optimizer = sum(t.nbytes for t in tree_iter(dict(step.optimizer.state)) if isinstance(t, Tensor))
             loss = torch.zeros((), device=device)
             for _ in range(min(step.gradient_accumulation_steps, 2)):
-                loss += step.forward_backward(_empty(batch, samples, device))
+                loss += step.forward_backward(_empty_batch(batch, samples, device))
             step.optimizer_step(loss)
-        gradients = sum(p.nbytes for p in trained)
-    passing = live.peak - optimizer
+        gradients = sum(p.nbytes for p in trainable)
+    transient = tracker.peak - optimizer
     if recipe.training.ema is not None:
         weights *= 2
     if process.world_size > 1 and recipe.training.parallel == "ddp":
-        passing += gradients
+        transient += gradients
     elif process.world_size > 1:
-        passing -= gradients - gradients // process.world_size
+        transient -= gradients - gradients // process.world_size
         weights, optimizer = weights // process.world_size, optimizer // process.world_size
-    return Memory(weights, optimizer, passing)
+    return StepMemory(weights, optimizer, transient)
 
 
 @contextmanager
-def _without_content() -> Iterator[FakeTensorMode]:
-    """Inside, tensors are made and computed without memory and without arithmetic."""
+def _fake_tensors() -> Iterator[FakeTensorMode]:
+    """Let tensors that the block creates have shapes but neither memory nor values."""
     state = torch.get_rng_state()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         yield mode
     torch.set_rng_state(state)
 
 
-def _shell(task: Task, mode: FakeTensorMode, device: torch.device) -> Task:
-    """The task with weights that have no content."""
+def _fake_copy(task: Task, mode: FakeTensorMode, device: torch.device) -> Task:
+    """Copy a task, with fake tensors for its weights."""
     memo: dict[int, Any] = {}
     for parameter in task.parameters():
         memo[id(parameter)] = nn.Parameter(mode.from_tensor(parameter.detach()).to(device), parameter.requires_grad)
@@ -127,16 +133,16 @@ def _shell(task: Task, mode: FakeTensorMode, device: torch.device) -> Task:
         return copy.deepcopy(task, memo)
 
 
-def _empty(batch: Batch, samples: int, device: torch.device) -> Batch:
+def _empty_batch(batch: Batch, samples: int, device: torch.device) -> Batch:
     return {
         name: torch.empty((samples, *value.shape[1:]), dtype=value.dtype, device=device)
         for name, value in batch.items()
-        if name != "valid"  # how much is missing decides shapes, which only content would tell
+        if name != "valid"  # shapes inside the step depend on its values, which a fake tensor does not have
     }
 
 
-class _Numbers(Mode):
-    """A number that is read out of a tensor without content is 1: a seed that was drawn, a loss that is finite."""
+class _FakeScalars(Mode):
+    """Makes 1 of every number that is read from a fake tensor, such as a random seed or the loss."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
@@ -145,37 +151,37 @@ class _Numbers(Mode):
         return func(*args, **(kwargs or {}))
 
 
-class _Live(Mode):
-    """Bytes of all storages that live at the same time, now and at most."""
+class _LiveBytes(Mode):
+    """Tracks the bytes of all storages that are alive: `now`, and at the `peak`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = self.peak = 0
-        self._known: dict[int, int] = {}
+        self._sizes: dict[int, int] = {}
 
-    def hold(self, tensors: Any) -> int:
-        """Take note of tensors that are there already and stay; they are not counted here.
+    def exclude(self, tensors: Any) -> int:
+        """Leave tensors that exist already out of the count.
 
         Returns:
             Their bytes.
         """
-        found = 0
+        excluded = 0
         for tensor in tensors:
             storage = tensor.untyped_storage()
-            found += 0 if storage._cdata in self._known else storage.nbytes()
-            self._known[storage._cdata] = 0
-        return found
+            excluded += 0 if storage._cdata in self._sizes else storage.nbytes()
+            self._sizes[storage._cdata] = 0
+        return excluded
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         for tensor in tree_iter(out):
-            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self._known:
+            if isinstance(tensor, Tensor) and tensor.untyped_storage()._cdata not in self._sizes:
                 storage = tensor.untyped_storage()
-                self._known[storage._cdata] = storage.nbytes()
+                self._sizes[storage._cdata] = storage.nbytes()
                 self.now += storage.nbytes()
                 self.peak = max(self.peak, self.now)
                 weakref.finalize(storage, self._freed, storage._cdata)
         return out
 
     def _freed(self, key: int) -> None:
-        self.now -= self._known.pop(key, 0)
+        self.now -= self._sizes.pop(key, 0)

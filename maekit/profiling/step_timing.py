@@ -1,4 +1,4 @@
-"""How fast this machine takes a step, reads samples and multiplies matrices: timed, not guessed.
+"""Timing of training steps and of reading samples, by running them.
 
 Everything is warmed up, repeated a number of times that all processes agree on, and reported as a median.
 """
@@ -8,17 +8,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch import nn
 
-from maekit.data.loading import loader, to_device
-from maekit.data.sampler import BatchSampler
+from maekit.data.loading import collate, loader, to_device
+from maekit.data.sampler import BatchSampler, Key
+from maekit.profiling.device_limits import synchronize
 from maekit.training.distributed import Process, reduce_mean
 
 if TYPE_CHECKING:
@@ -27,148 +26,163 @@ if TYPE_CHECKING:
     from maekit.data.loading import Batch, Samples
     from maekit.training.step import TrainStep
 
-FEWEST, MOST = 3, 300
-"""Repetitions of what is timed."""
+MIN_REPEATS, MAX_REPEATS = 3, 300
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds that one process takes, for a micro-batch of `samples` on its device already.
+class StepTiming:
+    """Seconds that one process takes for a micro-batch that is on its device already.
 
     Attributes:
-        learn: forward and backward.
-        update: the optimizer's move, once a step.
-        rows: what evaluation computes.
+        samples: in the micro-batch.
+        forward_backward: seconds of the micro-batch.
+        optimizer: seconds of the optimizer, once a step.
+        evaluation: seconds of the micro-batch in evaluation.
     """
 
     samples: int
-    learn: float
-    update: float
-    rows: float
+    forward_backward: float
+    optimizer: float
+    evaluation: float
 
     def step(self, share: int) -> float:
         """Seconds of a step of which this process takes `share` samples."""
-        return share * self.learn / self.samples + self.update
+        return share * self.forward_backward / self.samples + self.optimizer
 
 
-def pace(step: TrainStep, batch: Batch, seconds: float) -> Pace:
-    """Time a step on a batch on the device, about `seconds` in all; at a learning rate of zero, so that no weight moves."""
+def time_step(step: TrainStep, batch: Batch, seconds: float) -> StepTiming:
+    """Time a step on a batch on the device, for about `seconds` in all.
+
+    The learning rate of a new optimizer is zero, so the weights do not change.
+    """
     process = step.process
-    loss = torch.zeros((), device=process.device)
+    no_loss = torch.zeros((), device=process.device)
 
-    def learn() -> None:
-        step.forward_backward(batch)
-
-    def whole() -> None:
-        step.optimizer_step(step.forward_backward(batch))
-
-    def rows() -> None:
+    def evaluation() -> None:
         with torch.no_grad(), step.precision():
             step.task.eval_step(batch)
 
-    whole()  # makes the optimizer's state, compiles
-    learning = timed(learn, process, seconds / 2)
-    step.optimizer_step(loss)
+    step.optimizer_step(step.forward_backward(batch))  # creates the optimizer's state, compiles
+    forward_backward_s = median_seconds(lambda: step.forward_backward(batch), process, seconds / 2)
+    step.optimizer_step(no_loss)
     step.forward_backward(batch)
     gradients = [(p, p.grad) for p in step.task.parameters() if p.grad is not None]
 
-    def update() -> None:
+    def optimizer() -> None:
         for parameter, gradient in gradients:
             parameter.grad = gradient
-        step.optimizer_step(loss)
+        step.optimizer_step(no_loss)
 
-    updating = timed(update, process, seconds / 4)
+    optimizer_s = median_seconds(optimizer, process, seconds / 4)
     step.task.eval()
-    evaluating = timed(rows, process, seconds / 4)
+    evaluation_s = median_seconds(evaluation, process, seconds / 4)
     step.task.train()
-    return Pace(len(batch["index"]), learning, updating, evaluating)
+    return StepTiming(len(batch["index"]), forward_backward_s, optimizer_s, evaluation_s)
 
 
-def patient(step: TrainStep, make: Callable[[int], Batch], most: int, seconds: float) -> int:
-    """The largest micro-batch, up to `most`, that forward and backward take no longer than `seconds` for; at least two.
+def affordable_batch(step: TrainStep, make: Callable[[int], Batch], limit: int, seconds: float) -> int:
+    """Find the largest micro-batch whose forward and backward pass takes at most `seconds`.
 
-    Found by doubling, so that trying costs little more than what it allows; nothing is compiled for it.
+    It is found by doubling, so that the search costs little more than one such pass. Nothing is compiled for it.
+
+    Args:
+        step: the step.
+        make: makes a batch of so many samples on the device.
+        limit: the largest size to try.
+        seconds: for one forward and backward pass.
+
+    Returns:
+        The number of samples, at least two unless `limit` is one.
     """
-    number, cold = min(2, most), True
+    number, cold = min(2, limit), True
     while True:
         batch = make(number)
-        began = time.perf_counter()
+        started = time.perf_counter()
         with step.precision():
             step.module(batch).backward()
-        _synchronise(step.process.device)
-        taken = _agreed(time.perf_counter() - began, step.process)
+        synchronize(step.process.device)
+        elapsed = _mean_over_processes(time.perf_counter() - started, step.process)
         step.optimizer.zero_grad(set_to_none=True)
-        if cold:  # the first of all also loads libraries
+        if cold:  # the first pass also loads libraries
             cold = False
             continue
-        if number == most or 2 * taken > seconds:
+        if number == limit or 2 * elapsed > seconds:
             return number
-        number = min(2 * number, most)
+        number = min(2 * number, limit)
 
 
-def timed(call: Callable[[], None], process: Process, seconds: float) -> float:
-    """Median seconds of a call, repeated for about `seconds`."""
+def median_seconds(call: Callable[[], object], process: Process, seconds: float) -> float:
+    """Median duration of a call that is repeated for about `seconds`."""
     for _ in range(2):
-        began = time.perf_counter()
-        call()
-        _synchronise(process.device)
-        first = time.perf_counter() - began
-    times = []
-    for _ in range(_repetitions(_agreed(first, process), seconds)):
-        began = time.perf_counter()
-        call()
-        _synchronise(process.device)
-        times.append(time.perf_counter() - began)
-    return _agreed(statistics.median(times), process)
+        first = _elapsed(call, process)
+    repeats = _repeats(_mean_over_processes(first, process), seconds)
+    return _mean_over_processes(statistics.median(_elapsed(call, process) for _ in range(repeats)), process)
 
 
-def batches(samples: Samples, size: int, process: Process, *, workers: int, seed: int) -> Generator[Batch, None, None]:
-    """Micro-batches of `size` as training reads them, epoch after epoch."""
-    together = size * process.world_size
+def endless_batches(
+    samples: Samples, size: int, process: Process, *, workers: int, seed: int
+) -> Generator[Batch, None, None]:
+    """Yield micro-batches of `size` as training reads them, epoch after epoch."""
+    all_processes = size * process.world_size
     sampler = BatchSampler(
         len(samples),
-        together,
+        all_processes,
         seed=seed,
         rank=process.rank,
         world_size=process.world_size,
-        samples_per_epoch=max(len(samples), together),
+        samples_per_epoch=max(len(samples), all_processes),
     )
-    feed = loader(samples, sampler, workers=workers, pin=process.device.type == "cuda")
+    batches = loader(samples, sampler, workers=workers, pin=process.device.type == "cuda")
     for epoch in count():
         sampler.start_at(epoch)
-        yield from feed
+        yield from batches
 
 
-def rate(feed: Iterator[Batch], use: Callable[[Batch], None], process: Process, seconds: float, *, skip: int) -> float:
-    """Samples a second of one process that uses batch after batch for about `seconds`, after the first `skip`.
+def throughput(
+    batches: Iterator[Batch], use: Callable[[Batch], None], process: Process, seconds: float, *, skip: int
+) -> float:
+    """Samples a second of one process that uses batch after batch for about `seconds`.
 
-    The median over three stretches, so that one pause of the machine does not tell.
+    It is the median over three stretches, so that one pause of the machine does not count.
+
+    Args:
+        batches: endless.
+        use: called with each batch.
+        process: this process.
+        seconds: of all three stretches.
+        skip: batches that are used first, and not timed.
     """
-    for batch in islice(feed, skip):
+    for batch in islice(batches, skip):
         use(batch)
-    _synchronise(process.device)
-    began = time.perf_counter()
-    for batch in islice(feed, 2):
+    synchronize(process.device)
+    started = time.perf_counter()
+    for batch in islice(batches, 2):
         use(batch)
-    _synchronise(process.device)
-    number = _repetitions(_agreed(time.perf_counter() - began, process) / 2, seconds / 3, fewest=1)
+    synchronize(process.device)
+    per_batch = _mean_over_processes(time.perf_counter() - started, process) / 2
+    number = _repeats(per_batch, seconds / 3, least=1)
     rates = []
     for _ in range(3):
-        began, seen = time.perf_counter(), 0
-        for batch in islice(feed, number):
+        started, samples = time.perf_counter(), 0
+        for batch in islice(batches, number):
             use(batch)
-            seen += len(batch["index"])
-        _synchronise(process.device)
-        rates.append(seen / (time.perf_counter() - began))
-    return 1 / _agreed(1 / statistics.median(rates), process)
+            samples += len(batch["index"])
+        synchronize(process.device)
+        rates.append(samples / (time.perf_counter() - started))
+    return 1 / _mean_over_processes(1 / statistics.median(rates), process)
 
 
-def learner(step: TrainStep, every: int | None) -> Callable[[Batch], None]:
-    """What training does with a micro-batch: copy it, learn, and after `every` so many (None: never) update."""
+def training_use(step: TrainStep, micro_batches: int | None) -> Callable[[Batch], None]:
+    """Make a function that does with a micro-batch what training does: copy it to the device, forward, backward.
+
+    Args:
+        step: the step.
+        micro_batches: after so many the optimizer takes its step; None: never.
+    """
     losses: list[Tensor] = []
 
     def use(batch: Batch) -> None:
-        last = len(losses) + 1 == every
+        last = len(losses) + 1 == micro_batches
         losses.append(step.forward_backward(to_device(batch, step.process.device), last=last))
         if last:
             step.optimizer_step(torch.stack(losses).sum())
@@ -177,65 +191,33 @@ def learner(step: TrainStep, every: int | None) -> Callable[[Batch], None]:
     return use
 
 
-def product_ceiling(step: TrainStep) -> float:
-    """Operations a second of this device's best matrix product in the step's precision.
+def read_seconds(samples: Samples, number: int, workers: int) -> float:
+    """Seconds to read and prepare one sample, divided by the number of workers.
 
-    Square, and of the shape of the model's largest layer; the best of several, for it is a ceiling.
+    Args:
+        samples: of which random ones are read.
+        number: how many to read; 16 to 64 are.
+        workers: of the loader.
     """
-    device, dtype = step.process.device, precision(step)
-    side, inner = (8192, 10) if device.type == "cuda" else (2048, 1)
-    largest = max((m for m in step.task.modules() if isinstance(m, nn.Linear)), key=lambda m: m.weight.numel())
-    best = 0.0
-    for rows, into, out in ((side, side, side), (4 * side, largest.in_features, largest.out_features)):
-        x, weight = torch.randn(rows, into, device=device).to(dtype), torch.randn(out, into, device=device).to(dtype)
-        for _ in range(6):
-            began = time.perf_counter()
-            for _ in range(inner):
-                nn.functional.linear(x, weight)
-            _synchronise(device)
-            best = max(best, 2 * rows * into * out * inner / (time.perf_counter() - began))
-    return best
+    started = time.perf_counter()
+    keys = [Key(1, i) for i in np.random.default_rng(0).integers(0, len(samples), min(max(number, 16), 64))]
+    collate([samples[key] for key in keys])
+    return (time.perf_counter() - started) / len(keys) / max(workers, 1)
 
 
-def precision(step: TrainStep) -> torch.dtype:
-    """What matrix products of the step are computed in."""
-    device = step.process.device.type
-    with step.precision():
-        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+def _elapsed(call: Callable[[], object], process: Process) -> float:
+    started = time.perf_counter()
+    call()
+    synchronize(process.device)
+    return time.perf_counter() - started
 
 
-def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None where the system does not say."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("MemAvailable")).split()[1])
-    return None
+def _repeats(duration: float, seconds: float, *, least: int = MIN_REPEATS) -> int:
+    return min(max(int(seconds / max(duration, 1e-9)), least), MAX_REPEATS)
 
 
-def peak_memory(device: torch.device) -> dict[str, int]:
-    """Bytes used at most so far: on a GPU by tensors and by the allocator, on a CPU by the whole process."""
-    if device.type == "cuda":
-        return {"tensors": torch.cuda.max_memory_allocated(device), "reserved": torch.cuda.max_memory_reserved(device)}
-    import resource
-    import sys
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return {"resident": unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
-
-
-def _repetitions(one: float, seconds: float, *, fewest: int = FEWEST) -> int:
-    return min(max(int(seconds / max(one, 1e-9)), fewest), MOST)
-
-
-def _agreed(seconds: float, process: Process) -> float:
-    """The mean over processes, so that all repeat alike: a step waits for the others'."""
+def _mean_over_processes(seconds: float, process: Process) -> float:
+    """Average over processes, so that all repeat equally often: a step waits for those of the others."""
     if process.world_size == 1:
         return seconds
     return reduce_mean(torch.tensor(seconds, dtype=torch.float64, device=process.device), process).item()
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

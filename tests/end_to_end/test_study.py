@@ -17,7 +17,7 @@ from maekit.adapters.heart.heart_rate import HeartRateAdapter
 from maekit.config.load import load_recipe
 from maekit.config.routing import Routing, compared
 from maekit.errors import UserError
-from maekit.profiling.dry_run import study_plans
+from maekit.profiling.study_dry_run import dry_run_study
 from maekit.studies import methods, page, study
 from maekit.studies.results import Difference, Kind, Method, PointResult, Study
 
@@ -257,7 +257,7 @@ def test_a_sweep_for_real(labelled: Path, tmp_path: Path) -> None:
         .arms
     )
     assert not told, "another grid finds what the same recipes have computed"
-    plans = study_plans(
+    plans = dry_run_study(
         study.plan(labelled, over=["mask_ratio=0.3"], seeds=2, probing=True, runs=tmp_path), device="meta"
     )
     assert plans[-1].facts[0][1].startswith("0 pretrainings and 0 with labels")
