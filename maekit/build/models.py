@@ -14,9 +14,7 @@ from maekit.config.options import construct
 from maekit.config.schema import Choice, Size
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.joint import PRIMARY, JointAutoencoder, JointEncoder
-from maekit.core.targets.base import TokenTarget
-from maekit.core.targets.mix import MixTarget, Part
-from maekit.core.targets.weighted import WeightedTarget
+from maekit.core.targets.tokens import TokenTarget
 from maekit.core.transformer import PRESETS, TransformerConfig
 from maekit.errors import UserError
 from maekit.metrics.similarity import similarity_of
@@ -109,64 +107,19 @@ def make_encoder(experiment: Experiment) -> Backbone:
 
 
 def make_target(experiment: Experiment) -> Target:
-    """The target of a recipe, with the tokenizer where it has one; what is learned from data is not learned yet.
+    """The target of a recipe, with the tokenizer where it has one; it has learned nothing from data yet.
 
     Raises:
         UserError: options, or a tokenizer, that do not fit.
     """
-    return _make_target(experiment, experiment.recipe.model.target, ("model", "target"))
-
-
-def _make_target(experiment: Experiment, choice: Choice, keys: tuple[str | int, ...]) -> Target:
-    loaded, options = experiment.loaded, choice.options
-    known: dict[str, Any] = {}
+    loaded, keys = experiment.loaded, ("model", "target")
+    choice, patchifier = experiment.recipe.model.target, experiment.adapter.patchifier
     kind = plugins.find("targets", choice.name, location=loaded.locate(*keys, "name"))
-    if issubclass(kind, TokenTarget):
-        if len(keys) > 2:
-            raise UserError(
-                "a part that predicts codes",
-                location=loaded.locate(*keys),
-                value=choice.name,
-                expected="targets of numbers inside another target",
-            )
-        known["tokenizer"] = make_tokenizer(loaded, experiment.adapter, experiment.statistics.get(PRIMARY))
-        options.pop("tokenizer", None)
-    elif issubclass(kind, MixTarget):
-        known["parts"] = _make_parts(experiment, options.pop("parts", None), (*keys, "parts"))
-    elif issubclass(kind, WeightedTarget):
-        known["of"] = _inner_target(experiment, options.pop("of", "patch_norm"), (*keys, "of"))
-    target: Target = construct(
-        kind, Choice(name=choice.name, **options), loaded, keys, experiment.adapter.patchifier, **known
-    )
-    return target
-
-
-def _inner_target(experiment: Experiment, given: Any, keys: tuple[str | int, ...]) -> Target:
-    options = {"name": given} if isinstance(given, str) else given
-    if not isinstance(options, dict) or not isinstance(options.get("name"), str):
-        raise UserError(
-            "the target that is weighted",
-            location=experiment.loaded.locate(*keys),
-            value=given,
-            expected="`of: patch_norm` or `of: {name: ..., options}`",
-        )
-    return _make_target(experiment, Choice(**options), keys)
-
-
-def _make_parts(experiment: Experiment, given: Any, keys: tuple[str | int, ...]) -> list[Part]:
-    parts = []
-    for i, part in enumerate(given if isinstance(given, list) else [given]):
-        options = {"name": part} if isinstance(part, str) else dict(part) if isinstance(part, dict) else {}
-        weight = options.pop("weight", 1.0)
-        if not isinstance(options.get("name"), str) or not isinstance(weight, int | float):
-            raise UserError(
-                "parts of a mix",
-                location=experiment.loaded.locate(*keys),
-                value=part,
-                expected="`parts: [{name: raw, weight: 1}, {name: ..., weight: 0.5, options}]`",
-            )
-        parts.append(Part(options["name"], _make_target(experiment, Choice(**options), (*keys, i)), float(weight)))
-    return parts
+    if not issubclass(kind, TokenTarget):
+        return construct(kind, choice, loaded, keys, patchifier)
+    options = {name: value for name, value in choice.options.items() if name != "tokenizer"}
+    tokenizer = make_tokenizer(loaded, experiment.adapter, experiment.statistics.get(PRIMARY))
+    return construct(kind, Choice(name=choice.name, **options), loaded, keys, patchifier, tokenizer=tokenizer)
 
 
 def fit_target(experiment: Experiment, target: Target) -> None:

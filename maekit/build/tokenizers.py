@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from maekit.adapter import Adapter, ChannelStatistics
     from maekit.config.load import LoadedRecipe
     from maekit.config.schema import Recipe
-    from maekit.core.targets.tokenizer import Tokenizer
+    from maekit.core.tokenizer import Tokenizer
 
 OPTION = ("model", "target", "tokenizer")
 PRIMARY = "fsq"

@@ -1,7 +1,7 @@
 """One masked autoencoder over several signals of the same moment, any of which may be missing.
 
-As in MultiMAE (Bachmann et al., 2022, arXiv:2204.01678): every signal has an embedding of its own, one transformer reads
-the visible patches of all, and every signal has a decoder of its own, which sees what was encoded of the others. Unlike there
+As in MultiMAE (Bachmann et al., 2022, arXiv:2204.01678) every signal has its own patch embedding, one transformer encodes the
+visible patches of all, and every signal has its own decoder, which attends to the encoded patches of the others. Unlike there
 every signal is masked by the same ratio.
 """
 
@@ -14,21 +14,24 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from maekit.core.autoencoder import Decoder, Encoder, MAEOutput, MaskedAutoencoder, PatchEmbed, mean_over
-from maekit.core.encoders.base import gather, zero_invalid
-from maekit.core.masking import Mask, RandomMasking, mask_patches, scores_of
+from maekit.core.autoencoder import Encoder, MAEOutput, MaskedAutoencoder, PatchEmbed
+from maekit.core.decoder import SelfDecoder
+from maekit.core.losses import masked_mean
+from maekit.core.masking import Mask, RandomMasking, gather_tokens, mask_patches
+from maekit.core.patchify import zero_invalid
 from maekit.core.positions import sincos_positions
-from maekit.core.targets.base import PatchNormTarget, Target
-from maekit.core.transformer import TransformerConfig, run
+from maekit.core.targets.base import Target
+from maekit.core.targets.pixels import PatchNormTarget
+from maekit.core.transformer import TransformerConfig, with_class_token
 
 if TYPE_CHECKING:
     from maekit.core.patchify import Patchifier
 
 PRIMARY = ""
-"""Name of the signal that an encoder is of, among those beside it."""
+"""Name of an encoder's own signal, among the auxiliary ones."""
 
 
-class Sampled(NamedTuple):
+class SignalBatch(NamedTuple):
     """One signal of a batch: x (batch, *sample), valid (batch, patch) or None, noise (batch, patch) or None."""
 
     x: Float[Tensor, "batch *sample"]
@@ -36,16 +39,24 @@ class Sampled(NamedTuple):
     noise: Float[Tensor, "batch patch"] | None = None
 
 
-class Cut(NamedTuple):
-    """The same in patches (batch, patch, dim), with the mask where some are removed."""
+class SignalPatches(NamedTuple):
+    """One signal of a batch in patches (batch, patch, dim), zeros where invalid, with a mask where some are removed."""
 
     patches: Float[Tensor, "batch patch dim"]
     valid: Bool[Tensor, "batch patch"] | None
     mask: Mask | None = None
 
+    def key_mask(self) -> Bool[Tensor, "batch token"]:
+        """Which of the encoded tokens stand for something valid."""
+        if self.mask is None:
+            return torch.ones_like(self.patches[..., 0], dtype=torch.bool) if self.valid is None else self.valid
+        if self.valid is None or self.mask.padding is None:
+            return torch.ones_like(self.mask.ids_keep, dtype=torch.bool)
+        return ~self.mask.padding & self.valid.gather(1, self.mask.ids_keep)
 
-class Embedding(nn.Module):
-    """Of another signal: its patches to tokens of the encoder's width, with positions of their own and what tells them apart."""
+
+class SignalEmbedding(nn.Module):
+    """Patches of an auxiliary signal to tokens of the encoder's width, with its own positions and an embedding of its kind."""
 
     def __init__(self, patchifier: Patchifier, width: int) -> None:
         super().__init__()
@@ -58,66 +69,70 @@ class Embedding(nn.Module):
         nn.init.normal_(self.kind, std=0.02)
 
     def forward(self, patches: Float[Tensor, "batch patch dim"]) -> Float[Tensor, "batch patch width"]:
+        """Embed each patch."""
         return self.patch_embed(patches) + self.pos_embed + self.kind
 
 
 class JointEncoder(Encoder):
-    """An `Encoder` that can also read signals beside its own; without them it is one, with the same names of weights.
+    """An `Encoder` that can also read auxiliary signals; without them it is an `Encoder`, with the same names of weights.
 
     Args:
         patchifier, config: as of `Encoder`.
-        auxiliary: how the other signals are cut, by name.
+        auxiliary: patchifiers of the other signals, by name.
     """
 
     def __init__(
         self, patchifier: Patchifier, config: TransformerConfig, *, auxiliary: Mapping[str, Patchifier]
     ) -> None:
         super().__init__(patchifier, config)
-        self.auxiliary = nn.ModuleDict({name: Embedding(other, config.width) for name, other in auxiliary.items()})
-
-    def encode_together(self, parts: Mapping[str, Cut]) -> dict[str, Float[Tensor, "batch token width"]]:
-        """Tokens of each signal that is given, the class token before those of the first.
-
-        Where a sample has nothing measured of a signal, its tokens are attended to by no other and mean nothing.
-        """
-        tokens, keys = [], []
-        for name, part in parts.items():
-            measured = zero_invalid(part.patches, part.valid)
-            if name == PRIMARY:
-                embedded = self.patch_embed(measured) + self.pos_embed[:, 1:]
-            else:
-                embedded = self.embedding_of(name)(measured)
-            if part.mask is not None:
-                embedded = gather(embedded, part.mask.ids_keep)
-            tokens.append(embedded)
-            keys.append(readable(part))
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(len(tokens[0]), -1, -1)
-        tokens[0], keys[0] = torch.cat([cls, tokens[0]], 1), torch.cat([keys[0].new_ones(len(cls), 1), keys[0]], 1)
-        everywhere = all(part.valid is None for part in parts.values())
-        encoded = self.norm(run(self.blocks, torch.cat(tokens, 1), None if everywhere else torch.cat(keys, 1)))
-        return dict(zip(parts, encoded.split([t.shape[1] for t in tokens], 1), strict=True))
-
-    def together(self, signals: Mapping[str, Sampled]) -> dict[str, Float[Tensor, "batch token width"]]:
-        """`encode_together` of whole signals, nothing masked."""
-        return self.encode_together(
-            {name: Cut(self.patchifier_of(name).patchify(signal.x), signal.valid) for name, signal in signals.items()}
+        self.auxiliary = nn.ModuleDict(
+            {name: SignalEmbedding(other, config.width) for name, other in auxiliary.items()}
         )
 
-    def embedding_of(self, name: str) -> Embedding:
-        """Of a signal beside."""
-        found = self.auxiliary[name]
-        assert isinstance(found, Embedding)
-        return found
+    def encode_patches(self, parts: Mapping[str, SignalPatches]) -> dict[str, Float[Tensor, "batch token width"]]:
+        """Tokens of each signal, the class token before those of the first one.
+
+        Where nothing of a signal is valid in a sample, no other token attends to its tokens, and they are meaningless.
+        """
+        tokens, key_masks = [], []
+        for name, part in parts.items():
+            if name == PRIMARY:
+                embedded = self.patch_embed(part.patches) + self.pos_embed[:, 1:]
+            else:
+                embedded = self.embedding_of(name)(part.patches)
+            if part.mask is not None:
+                embedded = gather_tokens(embedded, part.mask.ids_keep)
+            tokens.append(embedded)
+            key_masks.append(part.key_mask())
+        tokens[0] = self.prepend_class_token(tokens[0])
+        all_valid = all(part.valid is None for part in parts.values())
+        key_mask = None if all_valid else with_class_token(torch.cat(key_masks, 1))
+        encoded = self.norm(self.blocks(torch.cat(tokens, 1), key_mask))
+        return dict(zip(parts, encoded.split([t.shape[1] for t in tokens], 1), strict=True))
+
+    def encode_signals(self, signals: Mapping[str, SignalBatch]) -> dict[str, Float[Tensor, "batch token width"]]:
+        """`encode_patches` of whole signals, nothing masked."""
+        parts = {}
+        for name, signal in signals.items():
+            patches = zero_invalid(self.patchifier_of(name).patchify(signal.x), signal.valid)
+            parts[name] = SignalPatches(patches, signal.valid)
+        return self.encode_patches(parts)
+
+    def embedding_of(self, name: str) -> SignalEmbedding:
+        """The embedding of an auxiliary signal."""
+        embedding = self.auxiliary[name]
+        assert isinstance(embedding, SignalEmbedding)
+        return embedding
 
     def patchifier_of(self, name: str) -> Patchifier:
-        """Of its own signal (`PRIMARY`) or of one beside it."""
+        """The patchifier of its own signal (`PRIMARY`) or of an auxiliary one."""
         return self.patchifier if name == PRIMARY else self.embedding_of(name).patchifier
 
 
 class JointAutoencoder(MaskedAutoencoder):
-    """A `MaskedAutoencoder` that also removes and predicts patches of signals beside its own.
+    """A `MaskedAutoencoder` that also removes and predicts patches of auxiliary signals.
 
-    Of the others patches are removed at random, at the same ratio, and their patch-normalised values predicted.
+    Patches of these are removed at random, at the same ratio, and their patch-normalised values are predicted.
 
     Args:
         patchifier: of its own signal.
@@ -135,12 +150,15 @@ class JointAutoencoder(MaskedAutoencoder):
         self, patchifier: Patchifier, *, encoder: JointEncoder, decoder: TransformerConfig, **options: Any
     ) -> None:
         super().__init__(patchifier, encoder=encoder, decoder=decoder, **options)
-        if not isinstance(self.decoder, Decoder) or encoder.mask_token is not None:
+        if not isinstance(self.decoder, SelfDecoder) or encoder.mask_token is not None:
             raise ValueError("decoder_attention `cross` and encoder_mask_tokens are for one signal alone")
         others = {name: encoder.patchifier_of(name) for name in encoder.auxiliary}
         self.targets = nn.ModuleDict({name: PatchNormTarget(other) for name, other in others.items()})
         self.decoders = nn.ModuleDict(
-            {name: Decoder(other, decoder, encoder.width, self.target_of(name).dim) for name, other in others.items()}
+            {
+                name: SelfDecoder(other, decoder, encoder.width, self.target_of(name).dim)
+                for name, other in others.items()
+            }
         )
         self.maskings = {name: RandomMasking(other) for name, other in others.items()}
 
@@ -148,26 +166,27 @@ class JointAutoencoder(MaskedAutoencoder):
         """What is predicted of a signal."""
         return self.target if name == PRIMARY else self.targets[name]  # type: ignore[return-value]
 
-    def together(self, signals: Mapping[str, Sampled]) -> dict[str, MAEOutput]:
-        """One pretraining pass over the signals that a batch has; losses, predictions and masks of each."""
-        cut = {name: self._cut(name, signal) for name, signal in signals.items()}
-        latent = self.encoder.encode_together(cut)
+    def forward_signals(self, signals: Mapping[str, SignalBatch]) -> dict[str, MAEOutput]:
+        """One pretraining pass over the signals of a batch: loss, predictions and mask of each."""
+        parts = {name: self._mask(name, signal) for name, signal in signals.items()}
+        latent = self.encoder.encode_patches(parts)
         first = next(iter(latent))
-        cls = latent[first][:, :1]
-        latent[first] = latent[first][:, 1:]
-        found = {}
-        for name, part in cut.items():
-            others = [other for other in cut if other != name]
-            context = torch.cat([latent[other] for other in others], 1) if others else None
-            partly = any(cut[other].valid is not None for other in others)
-            keys = torch.cat([readable(cut[other]) for other in others], 1) if partly else None
-            decoder = self.decoder if name == PRIMARY else self.decoders[name]
-            pred = decoder(torch.cat([cls, latent[name]], 1), part.mask, part.valid, context, keys)
-            target = self.target_of(name)
-            errors = target.apply_weights(target.loss(pred, target(part.patches, part.valid)), part.patches, part.valid)
+        cls, latent[first] = latent[first][:, :1], latent[first][:, 1:]
+        outputs = {}
+        for name, part in parts.items():
             assert part.mask is not None
-            found[name] = MAEOutput(mean_over(errors, self.scored(part.mask.mask, part.valid)), pred, part.mask.mask)
-        return found
+            others = [other for other in parts if other != name]
+            context = torch.cat([latent[other] for other in others], 1) if others else None
+            partly = any(parts[other].valid is not None for other in others)
+            context_mask = torch.cat([parts[other].key_mask() for other in others], 1) if partly else None
+            decoder = self.decoder if name == PRIMARY else self.decoders[name]
+            tokens = torch.cat([cls, latent[name]], 1)
+            pred, _ = decoder(tokens, part.mask, part.valid, context=context, context_mask=context_mask)
+            target = self.target_of(name)
+            errors = target.loss(pred, target(part.patches, part.valid))
+            loss = masked_mean(errors, self.loss_mask(part.mask.mask, part.valid, target))
+            outputs[name] = MAEOutput(loss, pred, part.mask.mask)
+        return outputs
 
     def forward(
         self,
@@ -177,24 +196,12 @@ class JointAutoencoder(MaskedAutoencoder):
         noise: Float[Tensor, "batch patch"] | None = None,
     ) -> MAEOutput:
         """A pass over its own signal alone; see `MaskedAutoencoder.forward`."""
-        return self.together({PRIMARY: Sampled(x, valid, noise)})[PRIMARY]
+        return self.forward_signals({PRIMARY: SignalBatch(x, valid, noise)})[PRIMARY]
 
-    def _cut(self, name: str, signal: Sampled) -> Cut:
+    def _mask(self, name: str, signal: SignalBatch) -> SignalPatches:
         patches = zero_invalid(self.encoder.patchifier_of(name).patchify(signal.x), signal.valid)
         noise = signal.noise
         if noise is None:
             noise = torch.rand(patches.shape[:2], device=patches.device)
         masking = self.masking if name == PRIMARY else self.maskings[name]
-        scores = scores_of(masking, noise, patches, signal.valid)
-        return Cut(patches, signal.valid, mask_patches(scores, self.mask_ratio, signal.valid))
-
-
-def readable(part: Cut) -> Bool[Tensor, "batch token"]:
-    """Which tokens of a signal stand for something measured."""
-    measured = part.valid
-    if part.mask is None:
-        return torch.ones_like(part.patches[..., 0], dtype=torch.bool) if measured is None else measured
-    ids = part.mask.ids_keep
-    if measured is None or part.mask.padding is None:
-        return torch.ones_like(ids, dtype=torch.bool)
-    return ~part.mask.padding & measured.gather(1, ids)
+        return SignalPatches(patches, signal.valid, mask_patches(masking(noise), self.mask_ratio, signal.valid))

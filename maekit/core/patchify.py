@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import prod
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import torch
 from einops import rearrange
-from jaxtyping import Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Patchifier(Protocol):
-    """A way to cut samples into patches. No parameters inside: the encoder owns `Linear(patch_dim, width)`.
+    """A way to cut samples into patches; it has no parameters: the encoder owns `Linear(patch_dim, width)`.
 
     Attributes:
         sample_shape: (channels, *axes) of one sample.
         grid_size: patches along each axis; their product is the sequence length.
         patch_dim: numbers in one patch.
         axes: the name of each axis.
-        rates: points per unit of each axis (hertz along a time in seconds); None where nobody knows.
+        rates: points per unit of each axis (hertz along a time in seconds); None where unknown.
     """
 
     sample_shape: tuple[int, ...]
@@ -48,11 +49,11 @@ class GridPatchifier:
     Args:
         sample_shape: (channels, *axes).
         patch_size: extent of a patch along each axis.
-        axes: a name for each axis, used in messages and by masking strategies and targets that run along one.
-        rates: points per unit of each axis, for targets that speak of frequencies; None for one that nobody knows.
+        axes: a name for each axis, for messages and for masking strategies and targets that work along one.
+        rates: points per unit of each axis, for targets that are defined by frequencies; None where it is unknown.
 
     Raises:
-        ValueError: a patch that does not divide its axis, or counts that do not match.
+        ValueError: a patch that does not divide its axis, or sequences of different lengths.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class GridPatchifier:
         lengths = self.sample_shape[1:]
         self.axes = tuple(axes) or tuple(f"axis{i}" for i in range(len(lengths)))
         self.rates = tuple(rates) or (None,) * len(lengths)
-        if not lengths or any(len(given) != len(lengths) for given in (self.patch_size, self.axes, self.rates)):
+        if not lengths or any(len(entries) != len(lengths) for entries in (self.patch_size, self.axes, self.rates)):
             raise ValueError(
                 f"sample_shape {self.sample_shape} is (channels, *axes) with {len(lengths)} axes, but patch_size "
                 f"{self.patch_size} has {len(self.patch_size)}, axes {self.axes} has {len(self.axes)} and rates "
@@ -81,12 +82,11 @@ class GridPatchifier:
                 )
         self.grid_size = tuple(length // patch for length, patch in zip(lengths, self.patch_size, strict=True))
         self.patch_dim = self.sample_shape[0] * prod(self.patch_size)
-        n = range(len(lengths))
-        grid, inner = [f"g{i}" for i in n], [f"p{i}" for i in n]
+        grid, inner = ([f"{letter}{i}" for i in range(len(lengths))] for letter in "gp")
         whole = "batch channel " + " ".join(f"({g} {p})" for g, p in zip(grid, inner, strict=True))
         cut = f"batch ({' '.join(grid)}) ({' '.join(inner)} channel)"
         self._whole_to_cut, self._cut_to_whole = f"{whole} -> {cut}", f"{cut} -> {whole}"
-        self._sizes = dict(zip(grid, self.grid_size, strict=True)) | dict(zip(inner, self.patch_size, strict=True))
+        self._sizes = dict(zip(grid + inner, self.grid_size + self.patch_size, strict=True))
         self._sizes["channel"] = self.sample_shape[0]
 
     def patchify(self, x: Shaped[Tensor, "batch *sample"]) -> Shaped[Tensor, "batch patch dim"]:
@@ -109,11 +109,18 @@ class GridPatchifier:
         return rearrange(patches, self._cut_to_whole, **self._sizes)
 
 
+def zero_invalid(
+    patches: Float[Tensor, "batch patch dim"], valid: Bool[Tensor, "batch patch"] | None
+) -> Float[Tensor, "batch patch dim"]:
+    """Replace invalid patches, whatever they hold (NaN included), by zeros (`valid` None: all are valid)."""
+    return patches if valid is None else torch.where(valid[..., None], patches, 0.0)
+
+
 def axis_index(patchifier: Patchifier, axis: str | None) -> int:
-    """Which of the axes has this name; it may be left out (None) when there is only one.
+    """Index of the axis with this name, which may be left out (None) when there is only one axis.
 
     Raises:
-        ValueError: no such axis, or several and no name; the message has those there are.
+        ValueError: no such axis, or several axes and no name; the message lists the axes.
     """
     if axis is None and len(patchifier.axes) > 1:
         raise ValueError(f"name the axis: this grid has {patchifier.axes}")

@@ -1,12 +1,13 @@
-"""Transformer sizes and the stack of timm blocks that encoder and decoder share."""
+"""Transformer sizes, and the stacks of blocks that encoders and decoders are made of."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from timm.layers import Attention
@@ -20,7 +21,7 @@ LayerNorm = partial(nn.LayerNorm, eps=1e-6)
 
 @dataclass(frozen=True, slots=True)
 class TransformerConfig:
-    """Width x depth x heads of a pre-norm transformer; `drop_path` is the rate of the last block, growing linearly."""
+    """Width, depth and heads of a pre-norm transformer; `drop_path` is the rate of the last block, growing linearly."""
 
     width: int
     depth: int
@@ -31,6 +32,10 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
+
+    def drop_path_rates(self) -> list[float]:
+        """Stochastic depth rate of each block, from 0 to `drop_path`."""
+        return [self.drop_path * i / max(self.depth - 1, 1) for i in range(self.depth)]
 
 
 PRESETS = {
@@ -46,46 +51,55 @@ PAPER_DECODER = TransformerConfig(512, 8, 16)
 """The MAE paper's decoder."""
 
 
-def preset(name: str, *, drop_path: float = 0.0) -> TransformerConfig:
-    """A preset by name, with a stochastic-depth rate of one's own."""
-    return replace(PRESETS[name], drop_path=drop_path)
-
-
 class Blocks(nn.ModuleList):
-    """A stack of transformer blocks; `recomputed` ones run again in the backward pass instead of keeping what it needs."""
+    """A stack of blocks, any of which may be computed again in the backward pass to save memory."""
 
-    recomputed = False
+    grad_checkpointing = False
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Keep only the inputs of each block for the backward pass, which then computes the block again."""
+        self.grad_checkpointing = enable
+
+    def run_block(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
+        """Call one of the blocks, with gradient checkpointing where it is switched on."""
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(block, *inputs, use_reentrant=False))
+        return cast(Tensor, block(*inputs))
 
 
-def blocks(config: TransformerConfig) -> Blocks:
-    """timm blocks: names in the state dict line up with timm, Hugging Face's source and the authors' weights."""
-    rates = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
-    return Blocks(
+class TransformerBlocks(Blocks):
+    """timm's blocks: names in the state dict line up with timm, Hugging Face's source and the authors' weights."""
+
+    def forward(
+        self, x: Float[Tensor, "batch token width"], key_mask: Bool[Tensor, "batch token"] | None
+    ) -> Float[Tensor, "batch token width"]:
+        """Run all blocks; tokens where `key_mask` is False are attended to by none (None: all are attended to)."""
+        bias = None
+        if key_mask is not None:
+            bias = torch.zeros(key_mask.shape, dtype=x.dtype, device=x.device).masked_fill(~key_mask, -torch.inf)
+            bias = rearrange(bias, "batch token -> batch 1 1 token")
+        # Fused attention pays on a GPU and on long sequences. On two CPU cores a whole training step at 50 to 200 tokens
+        # took 1.3 times as long with it.
+        fused = x.is_cuda or x.shape[1] > LONGEST_PLAIN_ATTENTION
+        for block in self:
+            attention = cast(Attention, block.attn)
+            if attention.fused_attn != fused:
+                attention.fused_attn = fused  # type: ignore[misc]  # Final for TorchScript alone
+            x = self.run_block(block, x, bias)
+        return x
+
+
+def build_blocks(config: TransformerConfig) -> TransformerBlocks:
+    """A stack of pre-norm self-attention blocks of this size."""
+    return TransformerBlocks(
         Block(config.width, config.heads, config.mlp_ratio, qkv_bias=True, norm_layer=LayerNorm, drop_path=rate)
-        for rate in rates
+        for rate in config.drop_path_rates()
     )
 
 
-def run(
-    stack: Blocks, x: Float[Tensor, "batch token width"], keys: Bool[Tensor, "batch token"] | None
-) -> Float[Tensor, "batch token width"]:
-    """Through the blocks; `keys` False are tokens that nobody attends to (None: all are attended to)."""
-    bias = None
-    if keys is not None:
-        bias = torch.zeros(keys.shape, dtype=x.dtype, device=x.device).masked_fill(~keys, -torch.inf)
-        bias = rearrange(bias, "batch token -> batch 1 1 token")
-    # Fused attention pays on a GPU and on long sequences. On two CPU cores a whole training step at 50 to 200 tokens took
-    # 1.3 times as long with it.
-    fused = x.is_cuda or x.shape[1] > LONGEST_PLAIN_ATTENTION
-    for block in stack:
-        attention = cast(Attention, block.attn)
-        if attention.fused_attn != fused:
-            attention.fused_attn = fused  # type: ignore[misc]  # Final for TorchScript alone
-        if stack.recomputed and torch.is_grad_enabled():
-            x = checkpoint(block, x, attn_mask=bias, use_reentrant=False)
-        else:
-            x = block(x, attn_mask=bias)
-    return x
+def with_class_token(key_mask: Bool[Tensor, "batch patch"] | None) -> Bool[Tensor, "batch token"] | None:
+    """A mask of tokens from one of patches: the class token in front may always be attended to."""
+    return None if key_mask is None else F.pad(key_mask, (1, 0), value=True)
 
 
 def initialise(module: nn.Module) -> None:

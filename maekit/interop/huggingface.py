@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from maekit.core.autoencoder import Decoder, Encoder
+from maekit.core.autoencoder import Encoder
+from maekit.core.decoder import SelfDecoder
 from maekit.interop.official import convolution, linear
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def config(model: MaskedAutoencoder, patchifier: GridPatchifier, normalised: boo
         raise ValueError(
             f"ViTMAE takes square pictures and patches alone, these are {height} x {width} in {patchifier.patch_size}"
         )
-    if not isinstance(model.decoder, Decoder):
+    if not isinstance(model.decoder, SelfDecoder):
         raise ValueError("ViTMAE's decoder attends to all patches, this one to visible ones alone")
     assert isinstance(model.encoder, Encoder), "others have no place in this layout"
     encoder, decoder = model.encoder.config, model.decoder.config

@@ -19,9 +19,10 @@ from maekit.build.open_run import open_run
 from maekit.build.prepare import save_run_metadata
 from maekit.build.weights import IMPORTED, INITIALISED, Differences, Weights, check_patches, differences, resampled
 from maekit.config.load import LoadedRecipe, load_recipe
-from maekit.core.autoencoder import Decoder, Encoder
+from maekit.core.autoencoder import Encoder
+from maekit.core.decoder import SelfDecoder
 from maekit.core.patchify import GridPatchifier
-from maekit.core.targets.base import PatchNormTarget, RawTarget
+from maekit.core.targets.pixels import PatchNormTarget, RawTarget
 from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
 from maekit.interop import huggingface, official
@@ -281,7 +282,7 @@ def _plain(task: Task, run: Path, form: str) -> Weights:
         if form != "timm":
             if task.model.encoder.mask_token is not None:
                 reason = "an encoder with a mask token of its own"
-            elif not isinstance(task.model.decoder, Decoder):
+            elif not isinstance(task.model.decoder, SelfDecoder):
                 reason = "a decoder that attends to visible patches alone"
             elif not isinstance(task.model.target, RawTarget | PatchNormTarget):
                 reason = f"a decoder that predicts {type(task.model.target).__name__}, not patches"

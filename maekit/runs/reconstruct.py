@@ -139,9 +139,10 @@ def undrawable(task: Pretraining) -> str:
 
 def explain(task: Pretraining, statistics: Statistics) -> str:
     """How predictions were turned back, in words."""
-    from maekit.core.targets.base import PCATarget, RawTarget
+    from maekit.core.targets.pca import PCATarget
+    from maekit.core.targets.pixels import RawTarget
 
-    target = task.model.target.drawn
+    target = task.model.target
     if isinstance(target, PCATarget):
         return f"{EXPLANATION['raw']} Only {target.dim} principal components of a patch are predicted."
     return EXPLANATION["raw" if isinstance(target, RawTarget) else statistics]

@@ -14,8 +14,9 @@ from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from maekit.core.encoders.base import zero_invalid
 from maekit.core.joint import PRIMARY
+from maekit.core.losses import masked_mean
+from maekit.core.patchify import zero_invalid
 from maekit.metrics.average_precision import Matches, match, precision_and_recall
 from maekit.metrics.similarity import similarity_of
 from maekit.tasks.confidence import confidence, peaks, suppress, width_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from maekit.core.encoders.base import Backbone
-    from maekit.core.joint import Sampled
+    from maekit.core.joint import SignalBatch
     from maekit.metrics.plane import Plane
 
 RARE = 0.01
@@ -173,7 +174,7 @@ class Detection(Transfer):
         with torch.autocast(cells.device.type, enabled=False):
             return self.read[-1](cells.float())
 
-    def _detail(self, sample: Sampled) -> Float[Tensor, "batch channel first second"]:
+    def _detail(self, sample: SignalBatch) -> Float[Tensor, "batch channel first second"]:
         """Of the standardised sample as the encoder reads it: zeros where nothing was measured."""
         assert self.skip_channels is not None
         patchifier = self.encoder.patchifier
@@ -255,8 +256,7 @@ class Detection(Transfer):
         said = maps[:, len(self.classes) :][
             sample, :, at[..., 0].clamp(0, maps.shape[2] - 1), at[..., 1].clamp(0, maps.shape[3] - 1)
         ]
-        errors = torch.where(there, (said - wanted).abs().mean(-1), 0.0)
-        return errors.sum(1) / there.sum(1).clamp(min=1)
+        return masked_mean((said - wanted).abs().mean(-1), there, dim=1)[:, 0]
 
     def _widths(self, label: Tensor, where: Tensor, kinds: Tensor) -> Tensor:
         if self.plane.angle is None:

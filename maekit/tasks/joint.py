@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from maekit.core.encoders.base import zero_invalid
 from maekit.core.joint import JointAutoencoder
+from maekit.core.patchify import zero_invalid
 from maekit.metrics.collapse import effective_rank, embedding_std
 from maekit.tasks.momentum import MomentumContrast, partner_rank
 from maekit.tasks.pretraining import Pretraining
@@ -78,7 +78,7 @@ class JointPretraining(Pretraining):
         signals = sampled(batch, self.front, self.fronts)
         total = torch.zeros((), device=batch["index"].device)
         if self.masked:
-            losses = [out.loss for out in self.model.together(signals).values()]
+            losses = [out.loss for out in self.model.forward_signals(signals).values()]
             total = total + self.masked * torch.stack(losses).mean()
         if self.contrast is not None:
             total = total + self.weight * self.contrast(self.model.encoder, signals, batch["index"])
@@ -91,13 +91,12 @@ class JointPretraining(Pretraining):
         found: EvalRows = {"index": batch["index"]}
         if self.masked:
             found = super().eval_step(batch)
-            for name, out in self.model.together(signals).items():
+            for name, out in self.model.forward_signals(signals).items():
                 valid, target = signals[name].valid, self.model.target_of(name)
                 patches = zero_invalid(self.model.encoder.patchifier_of(name).patchify(signals[name].x), valid)
-                scored = self.model.scored(out.mask, valid)
-                found[f"sum.{name or 'own'}"] = torch.where(
-                    scored, target.apply_weights(target.loss(out.pred, target(patches, valid)), patches, valid), 0.0
-                ).sum(1)
+                scored = self.model.loss_mask(out.mask, valid, target)
+                errors = target.loss(out.pred, target(patches, valid))
+                found[f"sum.{name or 'own'}"] = torch.where(scored, errors, 0.0).sum(1)
                 found[f"count.{name or 'own'}"] = scored.sum(1).float()
         if self.contrast is not None:
             found |= self.contrast.embeddings(self.model.encoder, signals)

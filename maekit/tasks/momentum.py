@@ -13,7 +13,8 @@ from einops import einsum
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from maekit.core.joint import PRIMARY, JointEncoder, Sampled
+from maekit.core.joint import PRIMARY, JointEncoder, SignalBatch
+from maekit.core.losses import masked_mean
 from maekit.tasks.transfer import pool
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class MomentumContrast(nn.Module):
     next: Int[Tensor, ""]
 
     def forward(
-        self, encoder: JointEncoder, signals: Mapping[str, Sampled], index: Int[Tensor, " batch"]
+        self, encoder: JointEncoder, signals: Mapping[str, SignalBatch], index: Int[Tensor, " batch"]
     ) -> Float[Tensor, ""]:
         """Loss of a batch; in training the slow encoder follows, and the batch's keys are remembered.
 
@@ -97,12 +98,12 @@ class MomentumContrast(nn.Module):
             loss = F.cross_entropy(
                 logits, torch.zeros(len(query), dtype=torch.long, device=query.device), reduction="none"
             )
-            losses.append((loss * paired).sum() / paired.sum().clamp(min=1))
+            losses.append(masked_mean(loss, paired))
         if self.training:
             self._remember(keys, index, paired)
         return torch.stack(losses).mean()
 
-    def embeddings(self, encoder: JointEncoder, signals: Mapping[str, Sampled]) -> dict[str, Tensor]:
+    def embeddings(self, encoder: JointEncoder, signals: Mapping[str, SignalBatch]) -> dict[str, Tensor]:
         """`query` and `key` (batch, dim) of the encoder that trains, and `paired`: whether a sample has both signals."""
         one, other = (
             F.normalize(head(x).float(), dim=-1)
@@ -117,13 +118,13 @@ class MomentumContrast(nn.Module):
         self.slow_heads.eval()
         return self
 
-    def _pooled(self, encoder: JointEncoder, signals: Mapping[str, Sampled]) -> Iterator[Tensor]:
+    def _pooled(self, encoder: JointEncoder, signals: Mapping[str, SignalBatch]) -> Iterator[Tensor]:
         """Each signal encoded by itself, the mean over its patches."""
         for name in self.names:
-            tokens = encoder.together({name: signals[name]})[name]
+            tokens = encoder.encode_signals({name: signals[name]})[name]
             yield pool(tokens, signals[name].valid, "mean")
 
-    def _paired(self, signals: Mapping[str, Sampled]) -> Bool[Tensor, " batch"]:
+    def _paired(self, signals: Mapping[str, SignalBatch]) -> Bool[Tensor, " batch"]:
         there = torch.ones(len(signals[PRIMARY].x), dtype=torch.bool, device=signals[PRIMARY].x.device)
         for name in self.names:
             valid = signals[name].valid

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from maekit.core.patchify import zero_invalid
 from maekit.metrics import trivial
 from maekit.metrics.collapse import effective_rank, embedding_std
 from maekit.tasks.mix import checked_share, overlaid, refuse_auxiliary
@@ -50,21 +51,15 @@ class Pretraining(Task):
         """
         x, valid = self.front(batch["signal"], batch.get("valid"))
         out = self.model(x, valid=valid, noise=batch["noise"])
-        patches = self.model.patchifier.patchify(x)
-        if valid is not None:
-            patches = torch.where(valid[..., None], patches, 0.0)
+        patches = zero_invalid(self.model.patchifier.patchify(x), valid)
         target = self.model.target
-        known = target.known(valid)
-        visible = ~out.mask if known is None else ~out.mask & known
-        wanted, scored = target(patches, valid), self.model.scored(out.mask, valid)
-        guesses = {"loss": out.pred, "loss_mean_patch": target.average(wanted, visible)}
-        if wanted.shape == patches.shape:
-            guesses["loss_interpolation"] = trivial.interpolation(self.model.patchifier, wanted, visible)
-        weights = target.patch_weights(patches, valid)
-        losses = {name: target.loss(guess, wanted) for name, guess in guesses.items()}
-        if weights is not None:
-            losses = {name: loss * weights for name, loss in losses.items()}
-        losses |= {f"loss_{name}": loss for name, loss in target.parts(out.pred, wanted).items()}
+        defined = target.loss_mask(valid)
+        visible = ~out.mask if defined is None else ~out.mask & defined
+        truth, scored = target(patches, valid), self.model.loss_mask(out.mask, valid)
+        guesses = {"loss": out.pred, "loss_mean_patch": target.average(truth, visible)}
+        if truth.shape == patches.shape:
+            guesses["loss_interpolation"] = trivial.interpolation(self.model.patchifier, truth, visible)
+        losses = {name: target.loss(guess, truth) for name, guess in guesses.items()}
         tokens = self.model.encoder(x, valid)
         return {
             "index": batch["index"],

@@ -67,7 +67,7 @@ class Task(nn.Module, ABC):
         """Let every block of its transformers be computed again in the backward pass, to save memory."""
         for module in self.modules():
             if isinstance(module, Blocks):
-                module.recomputed = True
+                module.set_grad_checkpointing()
 
     def selection(self) -> Mapping[str, bool]:
         """Metrics by which a validation result may be called better, True where higher is better."""

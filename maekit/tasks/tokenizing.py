@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from maekit.core.targets.base import mean_patch, squared_error
-from maekit.core.targets.tokenizer import FiniteScalarTokenizer
+from maekit.core.losses import squared_error
+from maekit.core.patchify import zero_invalid
+from maekit.core.targets.base import mean_patch
+from maekit.core.tokenizer import FiniteScalarTokenizer
 from maekit.tasks.task import Batch, EvalRows, Task
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ class Tokenizing(Task):
         out = self.tokenizer(x, valid)
         patches = self.tokenizer.patchifier.patchify(x)
         measured = torch.ones_like(out.codes, dtype=torch.bool) if valid is None else valid
-        patches = torch.where(measured[..., None], patches, 0.0)
+        patches = zero_invalid(patches, valid)
         guesses = {"loss": out.pred, "loss_mean_patch": mean_patch(patches, measured)}
         return {
             "index": batch["index"],

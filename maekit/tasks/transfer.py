@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from jaxtyping import Bool, Float
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from maekit.core.joint import PRIMARY, JointEncoder, Sampled
+from maekit.core.joint import PRIMARY, JointEncoder, SignalBatch
+from maekit.core.losses import masked_mean
 from maekit.tasks.shared_norm import SharedBatchNorm
 from maekit.tasks.signals import sampled
 from maekit.tasks.task import Batch, Task
@@ -90,7 +91,7 @@ class Transfer(Task):
                     raise ValueError(f"tuned_blocks={tuned_blocks}: halves are of a transformer's blocks")
                 half.norm2.requires_grad_(True)
                 half.mlp.requires_grad_(True)
-            for name in encoder.after:
+            for name in encoder.output_modules:
                 encoder.get_submodule(name).requires_grad_(True)
 
     def train(self, mode: bool = True) -> Transfer:
@@ -107,24 +108,24 @@ class Transfer(Task):
         with self._gradients():
             return pool(self.encoder(x, measured), measured, self.pooling)
 
-    def signals(self, batch: Batch) -> dict[str, Sampled]:
+    def signals(self, batch: Batch) -> dict[str, SignalBatch]:
         """The signals of a batch through their fronts, which are run here and nowhere else in a step."""
         with self._gradients():
             return sampled(batch, self.front, self.fronts)
 
-    def tokens(self, signals: dict[str, Sampled]) -> Float[Tensor, "batch token width"]:
+    def tokens(self, signals: dict[str, SignalBatch]) -> Float[Tensor, "batch token width"]:
         """Tokens of the sample itself, encoded together with the auxiliary signals."""
         with self._gradients():
             if not self.fronts:
                 return self.encoder(signals[PRIMARY].x, signals[PRIMARY].valid)
             assert isinstance(self.encoder, JointEncoder)
-            return self.encoder.together(signals)[PRIMARY]
+            return self.encoder.encode_signals(signals)[PRIMARY]
 
     def output(self, batch: Batch) -> Float[Tensor, "batch out"]:
         """Output of the head for a batch of prepared signals; where it reads each patch, `each` numbers a patch in a row."""
         return self.output_of(self.signals(batch))
 
-    def output_of(self, signals: dict[str, Sampled]) -> Float[Tensor, "batch out"]:
+    def output_of(self, signals: dict[str, SignalBatch]) -> Float[Tensor, "batch out"]:
         """As `output`, of signals that have been through their fronts."""
         tokens, measured = self.tokens(signals), signals[PRIMARY].valid
         if not self.each_patch:
@@ -141,7 +142,7 @@ class Transfer(Task):
 
     def depth_of(self, name: str) -> int | None:
         parts = name.split(".")
-        if parts[0] != "encoder" or parts[1] in self.encoder.after:
+        if parts[0] != "encoder" or parts[1] in self.encoder.output_modules:
             return None
         return int(parts[2]) + 1 if parts[1] == "blocks" else 0
 
@@ -156,8 +157,4 @@ def pool(
     """The class token, or the mean over tokens of measured patches."""
     if pooling == "class":
         return tokens[:, 0]
-    patches = tokens[:, 1:]
-    if measured is None:
-        return reduce(patches, "batch patch width -> batch width", "mean")
-    counted = torch.where(measured[..., None], patches, 0.0)
-    return reduce(counted, "batch patch width -> batch width", "sum") / measured.sum(1, keepdim=True).clamp(min=1)
+    return masked_mean(tokens[:, 1:], measured, dim=1)[:, 0]

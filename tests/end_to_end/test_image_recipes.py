@@ -10,7 +10,8 @@ import torch
 from maekit.build.models import size
 from maekit.config.load import LoadedRecipe, copy_recipe, header, list_recipes, load_recipe, shipped_recipes
 from maekit.core import Encoder, GridPatchifier, MaskedAutoencoder, RandomMasking
-from maekit.core.targets.base import PCATarget, RawTarget
+from maekit.core.targets.pca import PCATarget
+from maekit.core.targets.pixels import RawTarget
 
 HOME = "image/imagenet/"
 

@@ -186,7 +186,7 @@ def test_built_in_names_come_from_entry_points() -> None:
         for kind in ("encoders", "maskings", "targets", "tasks")
     }
     assert declared["encoders"] >= {"transformer", "cnn", "tcn"}
-    assert declared["maskings"] >= {"random", "block", "grid", "span", "axis"}
+    assert declared["maskings"] >= {"random", "block", "grid", "span"}
     for kind, names in declared.items():
         for name in names:
             assert callable(plugins.find(kind, name))  # type: ignore[arg-type]

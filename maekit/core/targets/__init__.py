@@ -1,1 +1,1 @@
-"""What the decoder is asked to predict from each removed patch."""
+"""Targets: what the decoder predicts for each removed patch."""

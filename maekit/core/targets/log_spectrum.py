@@ -1,4 +1,4 @@
-"""The target that asks which frequencies there are around a removed patch, and not for their phase."""
+"""The log power spectrum around a patch as the target: which frequencies there are, without their phase."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from einops import rearrange, reduce
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from maekit.core.targets.axis import AxisTarget, rate_of
-from maekit.core.targets.filtered import check_band
+from maekit.core.targets.axis import AxisTarget, check_band, rate_of
 
 if TYPE_CHECKING:
     from maekit.core.patchify import Patchifier
@@ -20,23 +19,22 @@ FLOOR = 1e-6
 
 
 class LogSpectrumTarget(AxisTarget):
-    """Logarithm of the power spectrum, within a band, of a window around the patch (Hann taper, its mean taken out).
+    """Logarithm of the power spectrum, within a band, of a window around the patch (mean removed, Hann taper).
 
-    The windows of neighbours overlap: the target of a removed patch is what its stretch of the sample is made of, which
-    the visible part of that stretch half tells, and noise of other frequencies is not asked for. At the ends of the
-    sample the window is moved inside. With a window as long as the sample all patches have one target. The yardstick,
-    the mean of the visible patches' targets, then knows the removed ones too.
+    Windows of neighbouring patches overlap, so that visible patches of the window partly determine the target of a removed one.
+    At the ends of the sample the window is shifted inside. With a window as long as the sample all patches have the same
+    target, and the mean of the visible patches' targets, with which the loss is compared, is exact.
 
     Args:
         patchifier: gives the patches, the names of the axes and their rates.
         low, high: cycles per unit of the axis; bins of the window's spectrum from low to high are predicted.
         window: its length in units of the axis; bins are one over it apart.
-        axis: the name of the axis; may be left out when there is only one. Along the others, power is averaged over the
-            extent of the patch.
+        axis: name of the axis; optional when there is only one. Along the others, power is averaged over the extent of the
+            patch.
 
     Raises:
-        ValueError: no such axis, no known rate, a band that the rate does not hold or that has no bin, a window longer
-            than the sample or shorter than the patch.
+        ValueError: no such axis, no rate, a band that the rate does not allow or that has no bin, a window longer than the
+            sample or shorter than the patch.
     """
 
     taper: Tensor
@@ -70,30 +68,34 @@ class LogSpectrumTarget(AxisTarget):
         self.register_buffer("bins", bins, persistent=False)
         self.register_buffer("taper", torch.hann_window(points), persistent=False)
 
-    def measure(self, x: Float[Tensor, "batch channel *others line"]) -> Float[Tensor, "batch patch target"]:
-        around = x[..., self.inside]
-        power = power_spectrum(around - around.mean(-1, keepdim=True), self.taper)[..., self.bins]
-        return rearrange(
-            self._per_patch(power, "mean") + FLOOR, "batch channel ... bin -> batch (...) (bin channel)"
-        ).log()
+    def compute(self, x: Float[Tensor, "batch channel *others line"]) -> Float[Tensor, "batch patch target"]:
+        """Log power of the bins, channel fastest."""
+        windows = x[..., self.inside]
+        power = power_spectrum(windows - windows.mean(-1, keepdim=True), self.taper)[..., self.bins]
+        power = self._reduce_to_patches(power, "mean") + FLOOR
+        return rearrange(power, "batch channel ... bin -> batch (...) (bin channel)").log()
 
-    def reached(self, measured: Bool[Tensor, "batch channel *others line"]) -> Bool[Tensor, "batch patch"]:
-        whole = measured[..., self.inside].all(-1, keepdim=True).float()
-        return reduce(self._per_patch(whole, "min"), "batch channel ... 1 -> batch (...)", "min") == 1
+    def is_complete(self, valid: Bool[Tensor, "batch channel *others line"]) -> Bool[Tensor, "batch patch"]:
+        """Patches whose whole window is valid."""
+        complete = valid[..., self.inside].all(-1, keepdim=True).float()
+        return reduce(self._reduce_to_patches(complete, "min"), "batch channel ... 1 -> batch (...)", "min") == 1
 
-    def _per_patch(self, values: Float[Tensor, "batch channel *others patch bin"], how: str) -> Tensor:
-        """(batch, channel, *grid, bin): the other axes reduced to one value a patch, the axis back in its place."""
-        grid = [n for i, n in enumerate(self.patchifier.grid_size) if i != self.along]
-        names = range(len(grid))
-        lengths = " ".join(f"(g{i} p{i})" for i in names)
-        kept = " ".join(f"g{i}" for i in names)
-        pattern = f"batch channel {lengths} patch bin -> batch channel {kept} patch bin"
-        reduced = reduce(values, pattern, how, **{f"g{i}": n for i, n in enumerate(grid)})
-        return reduced.movedim(-2, self.along + 2)
+    def _reduce_to_patches(self, values: Float[Tensor, "batch channel *others patch bin"], how: str) -> Tensor:
+        """(batch, channel, *grid, bin): one value for each patch along the other axes, and the axis back in its place."""
+        grid = [f"g{i}" for i in range(len(self.patchifier.grid_size))]
+        others = [name for i, name in enumerate(grid) if i != self.along]
+        sizes = dict(zip(grid, self.patchifier.grid_size, strict=True))
+        along = grid[self.along]
+        points = " ".join(f"({name} p{name})" for name in others)
+        pattern = f"batch channel {points} {along} bin -> batch channel {' '.join(grid)} bin"
+        return reduce(values, pattern, how, **{name: sizes[name] for name in others})
 
 
 def power_spectrum(x: Float[Tensor, "*batch line"], taper: Float[Tensor, "line"]) -> Float[Tensor, "*batch bin"]:
-    """One-sided, scaled so that its sum is the mean square of x, weighted by the square of the taper (Parseval)."""
+    """One-sided power spectrum along the last axis.
+
+    Scaled so that its sum is the mean square of x, weighted by the square of the taper (Parseval).
+    """
     n = x.shape[-1]
     power = torch.fft.rfft(x * taper).abs() ** 2 / (n * (taper**2).sum())
     # Every bin but those of frequency zero and of half the rate stands for two.

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit.adapter import Front
+from maekit.adapters.heart.harmonic_cnn import HarmonicCNN
 from maekit.adapters.heart.rate_spectrum import RateSpectrumAdapter
 from maekit.config.data_spec import load_spec
-from maekit.core import GridPatchifier, HarmonicCNN
+from maekit.core import GridPatchifier
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError

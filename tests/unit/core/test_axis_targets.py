@@ -1,4 +1,4 @@
-"""Targets along an axis (band, derivative, log spectrum) and mixes: each from its definition, then as a person runs it."""
+"""Targets along an axis (band, derivative, log spectrum): each from its definition, then as a person runs it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
 from maekit.core.targets.axis import AxisTarget
-from maekit.core.targets.base import PatchNormTarget, RawTarget, Target
-from maekit.core.targets.filtered import BandTarget, DerivativeTarget, band_pass
+from maekit.core.targets.band import BandTarget, band_pass
+from maekit.core.targets.base import Target
+from maekit.core.targets.derivative import DerivativeTarget
 from maekit.core.targets.log_spectrum import LogSpectrumTarget, power_spectrum
-from maekit.core.targets.mix import MixTarget, Part
 from maekit.errors import UserError
 from maekit.runs.report import report
 from maekit.runs.train import pretrain
@@ -135,7 +135,7 @@ def test_what_was_not_measured_reaches_no_loss(kind: int, gap: slice) -> None:
     assert isinstance(target, AxisTarget)
     patches, valid = CUT.patchify(x), torch.ones(1, 40, dtype=torch.bool)
     valid[:, gap] = False
-    known = target.known(valid)
+    known = target.loss_mask(valid)
     assert known is not None
     assert not known[:, gap].any()
     assert known.sum() > 40 - (gap.stop - gap.start) - 10
@@ -161,7 +161,7 @@ def test_what_was_not_measured_reaches_no_loss(kind: int, gap: slice) -> None:
     first, second = model(x, valid=valid, noise=noise), model(spoiled, valid=valid, noise=noise)
     assert torch.equal(first.loss, second.loss)
     removed = first.mask & known
-    assert torch.equal(model.scored(first.mask, valid), removed)
+    assert torch.equal(model.loss_mask(first.mask, valid), removed)
     assert first.loss.item() == pytest.approx(((first.pred - holed) ** 2).mean(-1)[removed].mean().item(), rel=1e-4)
     first.loss.backward()
     gradients = [p.grad for p in model.encoder.parameters() if p.requires_grad]
@@ -182,39 +182,6 @@ def test_fitted_targets_have_unit_variance(kind: int) -> None:
         along_time()[kind].fit([torch.full((40, 20), torch.nan)])
     with pytest.raises(ValueError, match="does not vary"):
         along_time()[kind].fit([torch.ones(40, 20)])
-
-
-def test_a_mix_of_one_is_that_one() -> None:
-    x, pred = torch.randn(3, 40, 20), torch.randn(3, 40, 20)
-    valid = torch.rand(3, 40) > 0.1
-    for one in (RawTarget(CUT), PatchNormTarget(CUT), fitted(BandTarget(CUT, low=0.7, high=3.0))):
-        mix = MixTarget(CUT, parts=[Part("one", one)])
-        assert torch.equal(mix(x, valid), one(x, valid))
-        assert torch.equal(mix.loss(pred, mix(x)), one.loss(pred, one(x)))
-        assert torch.equal(mix.average(mix(x), valid), one.average(one(x), valid))
-        assert torch.equal(mix.known(valid), one.known(valid))  # type: ignore[arg-type]
-        assert (mix.dim, mix.local) == (one.dim, one.local)
-        assert (mix.statistics(x) is None) == (one.statistics(x) is None)
-        if mix.statistics(x) is not None:
-            assert torch.equal(mix.as_patches(pred), one.as_patches(pred))
-
-
-def test_a_mix_is_the_weighted_sum_over_slices() -> None:
-    band, spectrum = (
-        fitted(BandTarget(CUT, low=0.7, high=3.0)),
-        fitted(LogSpectrumTarget(CUT, low=1.0, high=2.0, window=4.0)),
-    )
-    mix = MixTarget(CUT, parts=[Part("band", band, 2.0), Part("log_spectrum", spectrum, 0.5), Part("band", band)])
-    assert (mix.dim, mix.local, mix.names) == (20 + 10 + 20, False, ["band_1", "log_spectrum", "band_3"])
-    x, pred = torch.randn(3, 40, 20), torch.randn(3, 40, 50)
-    parts = mix.parts(pred, mix(x))
-    assert torch.equal(parts["log_spectrum"], spectrum.loss(pred[..., 20:30], spectrum(x)))
-    assert torch.allclose(mix.loss(pred, mix(x)), 2 * parts["band_1"] + 0.5 * parts["log_spectrum"] + parts["band_3"])
-    valid = torch.ones(1, 40, dtype=torch.bool)
-    valid[:, 20] = False
-    assert torch.equal(mix.known(valid), band.known(valid) & spectrum.known(valid))  # type: ignore[operator, arg-type]
-    with pytest.raises(ValueError, match="weight above 0"):
-        MixTarget(CUT, parts=[Part("band", band, 0.0)])
 
 
 @pytest.mark.parametrize(
@@ -239,38 +206,28 @@ def test_what_does_not_fit_is_named(make: Any, message: str) -> None:
         make()
 
 
-MIX = (
-    "model.target={name: mix, parts: [{name: log_spectrum, low: 0.7, high: 3, window: 4, weight: 0.3}, raw,"
-    " {name: band, low: 0.7, high: 3}]}"
-)
-
-
-def test_a_mix_as_a_person_runs_it(tiny: Path, tmp_path: Path) -> None:
-    run = pretrain(tiny, runs=tmp_path, overrides=[*QUICK, MIX]).folder
+def test_statistics_of_training_samples_travel_in_the_checkpoint(tiny: Path, tmp_path: Path) -> None:
+    band = "model.target={name: band, low: 0.7, high: 3}"
+    run = pretrain(tiny, runs=tmp_path, overrides=[*QUICK, band]).folder
     last = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][-1]
-    total = 0.3 * last["loss_log_spectrum"] + last["loss_raw"] + last["loss_band"]
-    assert last["loss"] == pytest.approx(total, rel=1e-4)
     assert last["loss_mean_patch"] > 0
-    assert read_weights(run)["model.target.targets.0.std"].shape == (10,)
+    trained = read_weights(run)["model.target.std"]
+    assert trained.shape == (10,)
     again = build_experiment(load_recipe(run / "recipe.yaml"))
     target = make_target(again)
     fit_target(again, target)
-    assert torch.equal(target.targets[2].std, read_weights(run)["model.target.targets.2.std"])  # type: ignore[index, union-attr]
+    assert isinstance(target, BandTarget)
+    assert torch.equal(target.std, trained)
     assert len(list(TrainingPatches(again))) == len(list(TrainingPatches(again))) == 20
-    assert "Predictions are in the unit itself" in report(run).read_text(), "the raw part is drawn"
+    assert "cannot be turned back" in report(run).read_text()
 
 
 def test_mistakes_in_a_recipe_are_placed(tiny: Path, tmp_path: Path) -> None:
     cases = {
         "{name: band, low: 0.7, high: 3, axis: range}": r"no axis 'range'; this grid has \('time',\)",
         "{name: band, low: 0.7, high: 30}": "between 0 and 5",
-        "{name: mix}": "parts of a mix",
-        "{name: mix, parts: []}": "a mix needs parts",
-        "{name: mix, parts: [{weight: 2}]}": "parts of a mix",
-        "{name: mix, parts: [{name: rwa}]}": "Did you mean 'raw'",
-        "{name: mix, parts: [raw, {name: band, low: 0.7, hihg: 3}]}": "Did you mean 'high'",
-        "{name: mix, parts: [raw, tokens]}": "predicts codes",
-        "{name: mix, parts: [raw], weight: 2}": "mix has no option weight",
+        "{name: band, low: 0.7, hihg: 3}": "Did you mean 'high'",
+        "{name: bnad, low: 0.7, high: 3}": "Did you mean 'band'",
     }
     for target, message in cases.items():
         with pytest.raises(UserError, match=message):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from maekit.build.open_run import open_run
 from maekit.build.prepare import random_task
 from maekit.core import CNN, TCN, GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
-from maekit.core.encoders.convolutional import prime_factors, spread
+from maekit.core.encoders.cnn import prime_factors, spread_factors
 from maekit.errors import UserError
 from maekit.interop import import_export
 from maekit.runs.embed import embeddings
@@ -56,7 +56,7 @@ def test_one_token_a_patch_and_one_for_the_whole(kind: Any, patchifier: GridPatc
 def test_strides_make_the_patch(number: int, depth: int) -> None:
     factors = prime_factors(number)
     assert prod(factors) == number
-    steps = spread(factors, depth)
+    steps = spread_factors(factors, depth)
     assert (len(steps), prod(steps)) == (depth, number)
     if depth >= len(factors):
         assert sorted(step for step in steps if step > 1) == factors
@@ -77,16 +77,16 @@ def test_nothing_of_a_removed_patch_is_seen(kind: Any, patchifier: GridPatchifie
     mask = mask_patches(noise, 0.5, measured)
     other = patchifier.patchify(x).clone()
     other[mask.mask] = 1e3 * torch.randn_like(other[mask.mask])
-    if gaps:
-        other[~valid] = torch.nan
     kept = [
         model.encoder.encode(cut, measured, mask) for cut in (patchifier.patchify(x), other)
     ]  # what only fills up a row may be anything that is finite
     assert torch.equal(*kept)
     assert kept[0].isfinite().all()
+    seen = other.clone()
+    if gaps:
+        other[~valid] = torch.nan
     pred = [model(signal, valid=measured, noise=noise).pred for signal in (x, patchifier.unpatchify(other))]
     assert torch.equal(*pred)
-    seen = other.clone()
     seen[~mask.mask & valid] += 1
     assert not torch.equal(kept[0], model.encoder.encode(seen, measured, mask))
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from maekit.core import (
     PAPER_DECODER,
     PRESETS,
-    AxisMasking,
     BlockMasking,
     GridMasking,
     GridPatchifier,
@@ -27,6 +26,7 @@ from maekit.core import (
     mask_patches,
     sincos_positions,
 )
+from maekit.core.losses import masked_mean, squared_error
 
 SMALL = {"encoder": TransformerConfig(24, 2, 2), "decoder": TransformerConfig(12, 1, 2)}
 
@@ -64,7 +64,6 @@ STRATEGIES = {
     "block": BlockMasking(GRID, blocks=2),
     "grid": GridMasking(GRID),
     "span": SpanMasking(GRID, length=3, axis="doppler"),
-    "axis": AxisMasking(GRID, axis="range"),
 }
 
 
@@ -89,8 +88,6 @@ def test_strategies_have_their_shape() -> None:
     grid = as_grid("grid", 0.75)
     assert not grid[:, ::2, ::2].any()
     assert grid.sum(dim=(1, 2)).unique().tolist() == [36]
-    lines = as_grid("axis", 0.5)  # a line along range is one Doppler column
-    assert torch.equal(lines.all(1), lines.any(1))
 
     def neighbours_alike(mask: torch.Tensor) -> float:
         return (mask[:, :, 1:] == mask[:, :, :-1]).float().mean().item()
@@ -102,8 +99,6 @@ def test_strategies_have_their_shape() -> None:
 
 def test_strategies_refuse_what_cannot_be() -> None:
     line = GridPatchifier((1, 40), (4,), ("time",))
-    with pytest.raises(ValueError, match="needs another axis"):
-        AxisMasking(line, axis="time")
     with pytest.raises(ValueError, match="no axis 'frequency'"):
         SpanMasking(line, axis="frequency")
     with pytest.raises(ValueError, match="name the axis"):
@@ -197,13 +192,29 @@ def test_all_valid_equals_no_valid() -> None:
 @given(st.integers(0, 10_000))
 @settings(max_examples=10, deadline=None)
 def test_loss_ignores_kept_patches(seed: int) -> None:
-    from maekit.core.autoencoder import masked_mse
-
     generator = torch.Generator().manual_seed(seed)
     pred, target = torch.randn(2, 2, 6, 4, generator=generator)
     mask = torch.rand(2, 6, generator=generator) > 0.5
     changed = torch.where(mask[..., None], pred, torch.nan)
-    assert torch.equal(masked_mse(pred, target, mask), masked_mse(changed, target, mask))
+    assert torch.equal(
+        masked_mean(squared_error(pred, target), mask), masked_mean(squared_error(changed, target), mask)
+    )
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_masked_mean_is_the_mean_of_what_is_selected(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    values, mask = torch.randn(3, 6, 4, generator=generator), torch.rand(3, 6, generator=generator) > 0.4
+    mask[1] = False
+    spoiled = torch.where(mask[..., None], values, torch.nan)
+    torch.testing.assert_close(masked_mean(spoiled, mask), values[mask].mean())
+    by_sample = masked_mean(spoiled, mask, dim=1)
+    assert by_sample.shape == (3, 1, 4)
+    for i in (0, 2):
+        torch.testing.assert_close(by_sample[i, 0], values[i][mask[i]].mean(0))
+    assert (by_sample[1] == 0).all()
+    torch.testing.assert_close(masked_mean(values, None, dim=1)[:, 0], values.mean(1))
 
 
 def test_predictions_differ_from_place_to_place_at_the_start() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
-from maekit.core.cross_decoder import choose
+from maekit.core.cross_decoder import CrossDecoder, choose_queries
 from maekit.errors import UserError
 from maekit.runs.evaluate import evaluate
 from maekit.runs.reconstruct import reconstruct
@@ -32,14 +32,16 @@ def test_predictions_do_not_depend_on_each_other() -> None:
     model = make().eval()
     latent, noise = torch.randn(2, 13, 24), torch.rand(2, 48)
     mask = mask_patches(noise, 0.75)
-    everywhere, where = model.decoder(latent, mask, noise, 1.0)
+    everywhere, where = model.decoder(latent, mask, None, noise)
     assert torch.equal(where, mask.mask)
-    some, which = model.decoder(latent, mask, noise, 0.5)
+    assert isinstance(model.decoder, CrossDecoder)
+    model.decoder.train().cross_mask_ratio = 0.5
+    some, which = model.decoder(latent, mask, None, noise)
     assert which.sum(1).tolist() == [18, 18]
     assert (which <= mask.mask).all()
     assert torch.allclose(some[which], everywhere[which], atol=1e-6)
     assert (some[~which] == 0).all()
-    other, _ = model.decoder(latent + 1, mask, noise, 1.0)
+    other, _ = model.decoder.eval()(latent + 1, mask, None, noise)
     assert not torch.allclose(other[where], everywhere[where])
     assert everywhere[0][mask.mask[0]].std(dim=0).mean() > 0.01, "places differ"
 
@@ -59,7 +61,7 @@ def test_training_predicts_a_share_and_evaluation_all() -> None:
 def test_which_removed_patches_are_predicted_is_left_to_chance() -> None:
     noise = torch.rand(4000, 48)
     mask = mask_patches(noise, 0.75)
-    ids, _ = choose(mask.mask, noise, 0.25)
+    ids, _ = choose_queries(mask.mask, noise, 0.25)
     rank = mask.ids_restore.gather(1, ids).float() - 12  # among the removed, 0 to 35
     assert rank.mean() == pytest.approx(17.5, abs=0.3)
     assert rank.std() == pytest.approx(10.4, abs=0.3)
@@ -101,5 +103,5 @@ def test_as_a_person_runs_it(tiny: Path, tmp_path: Path) -> None:
     assert reconstruct(run, tmp_path / "pictures", count=1)
     with pytest.raises(UserError, match=r"decoder_attention.*Did you mean 'cross'"):
         pretrain(tiny, runs=tmp_path, overrides=["model.decoder_attention=cros"])
-    with pytest.raises(UserError, match="cross_mask_ratio goes with nothing else"):
+    with pytest.raises(UserError, match="cross_mask_ratio needs decoder_attention"):
         pretrain(tiny, runs=tmp_path, overrides=["model.cross_mask_ratio=0.5", "name=b"])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from maekit.build.weights import read_weights
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
-from maekit.core.joint import PRIMARY, JointAutoencoder, JointEncoder, Sampled
+from maekit.core.joint import PRIMARY, JointAutoencoder, JointEncoder, SignalBatch
 from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
 from maekit.core.transformer import TransformerConfig
@@ -38,11 +38,11 @@ def model() -> JointAutoencoder:
     )
 
 
-def batch(seed: int = 0, valid: Tensor | None = None) -> dict[str, Sampled]:
+def batch(seed: int = 0, valid: Tensor | None = None) -> dict[str, SignalBatch]:
     drawn = torch.Generator().manual_seed(seed)
     maps, pictures = torch.randn(3, 1, 8, 8, generator=drawn), torch.randn(3, 3, 4, 8, generator=drawn)
     noise = torch.rand(3, 4, generator=drawn), torch.rand(3, 2, generator=drawn)
-    return {PRIMARY: Sampled(maps, None, noise[0]), "picture": Sampled(pictures, valid, noise[1])}
+    return {PRIMARY: SignalBatch(maps, None, noise[0]), "picture": SignalBatch(pictures, valid, noise[1])}
 
 
 def test_alone_it_is_the_encoder_and_the_autoencoder_of_one_signal() -> None:
@@ -62,28 +62,28 @@ def test_alone_it_is_the_encoder_and_the_autoencoder_of_one_signal() -> None:
 
 def test_each_signal_sees_the_other_and_nothing_of_what_was_removed() -> None:
     joint, signals = model().eval(), batch()
-    before = joint.together(signals)
+    before = joint.forward_signals(signals)
     assert {name: tuple(out.pred.shape) for name, out in before.items()} == {PRIMARY: (3, 4, 16), "picture": (3, 2, 48)}
     removed = PICTURES.unpatchify(before["picture"].mask[..., None].expand(-1, -1, 48).float()).bool()
     hidden = signals | {"picture": signals["picture"]._replace(x=torch.where(removed, 9.0, signals["picture"].x))}
-    torch.testing.assert_close(joint.together(hidden)[PRIMARY].pred, before[PRIMARY].pred)
-    torch.testing.assert_close(joint.together(hidden)["picture"].pred, before["picture"].pred)
+    torch.testing.assert_close(joint.forward_signals(hidden)[PRIMARY].pred, before[PRIMARY].pred)
+    torch.testing.assert_close(joint.forward_signals(hidden)["picture"].pred, before["picture"].pred)
     shown = signals | {"picture": signals["picture"]._replace(x=torch.where(removed, signals["picture"].x, 9.0))}
-    assert not torch.allclose(joint.together(shown)[PRIMARY].pred, before[PRIMARY].pred)
+    assert not torch.allclose(joint.forward_signals(shown)[PRIMARY].pred, before[PRIMARY].pred)
 
 
 def test_a_missing_signal_changes_nothing_and_is_not_in_the_loss() -> None:
     valid = torch.ones(3, 2, dtype=torch.bool)
     valid[1] = False
     joint, signals = model().eval(), batch(valid=valid)
-    found = joint.together(signals)
+    found = joint.forward_signals(signals)
     other = signals["picture"].x.clone()
     other[1] = torch.nan
-    again = joint.together(signals | {"picture": signals["picture"]._replace(x=other)})
+    again = joint.forward_signals(signals | {"picture": signals["picture"]._replace(x=other)})
     for name in found:
         torch.testing.assert_close(again[name].loss, found[name].loss)
     torch.testing.assert_close(again[PRIMARY].pred, found[PRIMARY].pred)
-    alone = joint.together({PRIMARY: Sampled(signals[PRIMARY].x, None, signals[PRIMARY].noise)})
+    alone = joint.forward_signals({PRIMARY: SignalBatch(signals[PRIMARY].x, None, signals[PRIMARY].noise)})
     torch.testing.assert_close(found[PRIMARY].pred[1], alone[PRIMARY].pred[1])
     assert not torch.allclose(found[PRIMARY].pred[0], alone[PRIMARY].pred[0])
 
@@ -116,7 +116,7 @@ def test_the_loss_by_hand_and_without_what_is_near() -> None:
     """Of one sample: cross entropy of its likeness to its partner against those to the queue, both ways."""
     fast = encoder()
     one = contrast(near=1).eval()
-    signals = {name: Sampled(signal.x[:1]) for name, signal in batch().items()}
+    signals = {name: SignalBatch(signal.x[:1]) for name, signal in batch().items()}
     one.indices[:3] = torch.tensor([7, 20, 25])
     said = one.embeddings(fast, signals)
     slow = [head(x) for head, x in zip(one.slow_heads, one._pooled(one.slow, signals), strict=True)]

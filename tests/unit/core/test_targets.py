@@ -17,9 +17,12 @@ from maekit.build.open_run import open_run
 from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
-from maekit.core.masking import BlockMasking, GridMasking, mask_patches
-from maekit.core.targets.base import PCATarget, RawTarget, TokenTarget
-from maekit.core.targets.tokenizer import FiniteScalarTokenizer
+from maekit.core.masking import mask_patches
+from maekit.core.structured_masking import BlockMasking, GridMasking
+from maekit.core.targets.pca import PCATarget
+from maekit.core.targets.pixels import RawTarget
+from maekit.core.targets.tokens import TokenTarget
+from maekit.core.tokenizer import FiniteScalarTokenizer
 from maekit.errors import UserError
 from maekit.plugins import load_file
 from maekit.runs.embed import embed

@@ -17,7 +17,7 @@ from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
-from maekit.core.targets.base import PatchNormTarget
+from maekit.core.targets.pixels import PatchNormTarget
 from maekit.core.transformer import TransformerConfig
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
