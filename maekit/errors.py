@@ -1,4 +1,4 @@
-"""The one exception that speaks to the person at the keyboard."""
+"""The exception for mistakes that a user can correct, and hints that name what was probably meant."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _UNSTATED = object()
 
 
 class UserError(Exception):
-    """Something the person running maekit can mend: exit code 2, one paragraph, no traceback.
+    """A mistake that the user can correct: exit code 2, one paragraph, no traceback.
 
     Args:
         problem: what is wrong, in one clause.
-        location: where: `file:line:column`, a file, `file:/dataset`, a command-line option.
-        value: what was found there (shown with `repr`, cut at 120 characters).
-        expected: what would have been right.
+        location: `file:line:column`, a file, `file:/dataset`, or a command-line option.
+        value: the offending value (shown with `repr`, cut at 120 characters).
+        expected: what would have been accepted.
         hint: what to do about it.
     """
 
@@ -36,21 +36,24 @@ class UserError(Exception):
         super().__init__(f"{text} {hint}" if hint else text)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Word for word through a pipe, for worker processes; an exception would be made anew from its text."""
-        return _received, (type(self), str(self), self.__dict__)
+        """Pickle the finished text, for worker processes; the default would pass it to `__init__` as the problem."""
+        return _unpickle, (type(self), str(self), self.__dict__)
 
 
 class UnreadableError(UserError):
-    """One sample that cannot be read, where the others may be: a recipe can allow for some (`data.bad_samples`)."""
+    """A sample that cannot be read while others can: a recipe may tolerate some of them (`data.bad_samples`)."""
 
 
-def _received(kind: type[UserError], text: str, state: dict[str, Any]) -> UserError:
+def _unpickle(kind: type[UserError], text: str, state: dict[str, Any]) -> UserError:
     error = kind.__new__(kind, text)
     error.__dict__.update(state)
     return error
 
 
 RENAMED = {
+    "--beside": "--compare",
+    "--lowest-score": "--score-threshold",
+    "--over": "--sweep",
     "accumulation": "gradient_accumulation_steps",
     "beside": "auxiliary",
     "comb": "harmonic_cnn",
@@ -69,17 +72,29 @@ RENAMED = {
     "trust": "trust_coefficient",
     "widest": "sigma_max",
 }
-"""Former names of recipe keys and of options, with the names that replaced them."""
+"""Former names of recipe keys, plug-ins and command-line options, with the names that replaced them."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint that names the entry of `known` that was probably meant: the one that replaced `name`, or the closest spelling.
+def closest(name: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that was probably meant by `name`: the one that replaced it (`RENAMED`), or the closest spelling.
 
     Returns:
-        One sentence, or an empty string where nothing is close.
+        One of the candidates, or None where none is close.
     """
-    names = list(known)
-    if RENAMED.get(name) in names:
-        return f"It is now called {RENAMED[name]!r}."
-    close = get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"Did you mean {close[0]!r}?" if close else ""
+    names = list(candidates)
+    if (renamed := RENAMED.get(name)) in names:
+        return renamed
+    matches = get_close_matches(name, names, n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """A hint with the candidate that was probably meant by `name`; see `closest`.
+
+    Returns:
+        One sentence, or an empty string where no candidate is close.
+    """
+    match = closest(name, candidates)
+    if match is None:
+        return ""
+    return f"It is now called {match!r}." if RENAMED.get(name) == match else f"Did you mean {match!r}?"

@@ -1,8 +1,8 @@
-"""Finding adapters, encoders, maskings, targets and tasks by the short names that recipes use.
+"""Plug-ins: adapters, encoders, maskings, targets, tokenizers and tasks, by the short names that recipes use.
 
 Installed packages declare them as entry points of the groups `maekit.adapters`, `maekit.encoders`, `maekit.maskings`,
-`maekit.targets`, `maekit.tokenizers` and `maekit.tasks`; the built-in ones are declared the same way in our own pyproject. Code that is
-not installed comes in only through `--plugin FILE.py`, where `register` names it.
+`maekit.targets`, `maekit.tokenizers` and `maekit.tasks`; the built-in ones are declared in the same way in pyproject.toml. Code that
+is not installed is loaded by `--plugin FILE.py` alone, in which `register` names it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import traceback
 import zlib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, get_args
 
 from maekit.errors import UserError, nearest
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Kind = Literal["adapters", "encoders", "maskings", "targets", "tokenizers", "tasks"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 T = TypeVar("T", bound=type)
 
 
@@ -31,25 +32,32 @@ class _Registered(NamedTuple):
 
 _registered: dict[tuple[str, str], _Registered] = {}
 loaded: list[Path] = []
-"""Plug-in files that were run here, for processes that must know them too."""
+"""Plug-in files that were run in this process; worker processes run them as well."""
+
+
+class Reference(NamedTuple):
+    """Where the class of a plug-in is defined: its module and its name there."""
+
+    module: str
+    name: str
 
 
 def register(kind: Kind, name: str) -> Callable[[T], T]:
     """Decorator for a class in a plug-in file: `@register("adapters", "temperature")`.
 
     Raises:
-        UserError: an installed package or another plug-in file has that name already.
+        UserError: an installed package or another plug-in file uses that name already.
     """
 
-    def note(cls: T) -> T:
+    def add(cls: T) -> T:
         file = getattr(sys.modules.get(cls.__module__), "__file__", None) or cls.__module__
         earlier = _registered.get((kind, name))
-        taken = f"the installed {kind}" if name in _installed(kind) else ""
+        owner = f"the installed {kind}" if name in _installed(kind) else ""
         if earlier and earlier.file != file:
-            taken = f"the {kind} of {earlier.file}"
-        if taken:
+            owner = f"the {kind} of {earlier.file}"
+        if owner:
             raise UserError(
-                f"the name {name!r} is taken among {taken}",
+                f"the name {name!r} is taken among {owner}",
                 location=file,
                 value=name,
                 expected="a name of its own",
@@ -58,36 +66,66 @@ def register(kind: Kind, name: str) -> Callable[[T], T]:
         _registered[kind, name] = _Registered(cls, file)
         return cls
 
-    return note
+    return add
 
 
 def names(kind: Kind) -> list[str]:
-    """All known short names, without importing what is behind them."""
+    """All short names of one kind; nothing is imported."""
     return sorted({*_installed(kind), *(name for group, name in _registered if group == kind)})
 
 
 def find(kind: Kind, name: str, *, location: str = "") -> Any:
-    """The class behind a short name.
+    """Import the class of a plug-in.
 
     Args:
         kind: which group.
         name: as in the recipe.
-        location: where the name stands, for the message.
+        location: of the name, for the message.
 
     Raises:
-        UserError: nobody declares it, two packages do, or its import fails.
+        UserError: no package declares it, two packages do, or its import fails.
     """
     if (kind, name) in _registered:
         return _registered[kind, name].cls
+    entry_point = _declared(kind, name, location)
+    try:
+        return entry_point.load()
+    except Exception as error:  # whatever somebody's package may raise while it is imported
+        raise UserError(
+            f"the {kind.removesuffix('s')} {name!r} cannot be imported ({type(error).__name__}: {error})",
+            location=entry_point.value,
+            hint="Reinstall the package that declares it.",
+        ) from error
+
+
+def reference(kind: Kind, name: str, *, location: str = "") -> Reference:
+    """Where the class of a plug-in is defined; nothing is imported.
+
+    Raises:
+        UserError: no package declares it, or two packages do.
+    """
+    if (kind, name) in _registered:
+        cls = _registered[kind, name].cls
+        return Reference(cls.__module__, cls.__qualname__)
+    entry_point = _declared(kind, name, location)
+    return Reference(entry_point.module, entry_point.attr)
+
+
+def _declared(kind: Kind, name: str, location: str) -> EntryPoint:
+    """The one entry point of a short name.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
     declared = _installed(kind).get(name, [])
     if not declared:
-        known = names(kind)
+        available = names(kind)
         raise UserError(
             f"no {kind.removesuffix('s')} of this name is installed",
             location=location,
             value=name,
-            expected="one of " + ", ".join(known),
-            hint=nearest(name, known) or "A file of your own is given with `--plugin FILE.py`.",
+            expected="one of " + ", ".join(available),
+            hint=nearest(name, available) or "A file of your own is given with `--plugin FILE.py`.",
         )
     if len(declared) > 1:
         packages = ", ".join(sorted(point.dist.name for point in declared if point.dist))
@@ -98,18 +136,11 @@ def find(kind: Kind, name: str, *, location: str = "") -> Any:
             expected="one of them installed",
             hint="Uninstall one, or rename it there.",
         )
-    try:
-        return declared[0].load()
-    except Exception as error:  # whatever somebody's package may raise while it is imported
-        raise UserError(
-            f"the {kind.removesuffix('s')} {name!r} cannot be imported ({type(error).__name__}: {error})",
-            location=declared[0].value,
-            hint="Reinstall the package that declares it.",
-        ) from error
+    return declared[0]
 
 
 def load_file(path: Path) -> None:
-    """Run one plug-in file, which registers what it brings.
+    """Run a plug-in file, which registers its classes.
 
     Raises:
         UserError: no such file, or an error inside it, with its line.
@@ -117,7 +148,7 @@ def load_file(path: Path) -> None:
     if not path.is_file():
         raise UserError("no such plug-in file", location=str(path), expected="a Python file")
     file = path.resolve()
-    # Two files of one name in two folders are two modules.
+    # The checksum makes files of the same name in two folders two modules.
     name = f"maekit_plugin_{path.stem}_{zlib.crc32(bytes(file)):08x}"
     module_spec = importlib.util.spec_from_file_location(name, file)
     if module_spec is None or module_spec.loader is None:
@@ -133,7 +164,7 @@ def load_file(path: Path) -> None:
                 hint='Put `@register("adapters", "NAME")` from maekit.plugins above its class.',
             )
     except BaseException as error:
-        # A file that fails leaves nothing half registered.
+        # Take back what a file registered before it failed.
         _registered.clear()
         _registered.update(before)
         sys.modules.pop(name, None)
@@ -144,9 +175,9 @@ def load_file(path: Path) -> None:
 
 
 def _failure(error: BaseException, path: Path, file: Path) -> UserError:
-    """The message for what a plug-in raised; `path` as the person typed it, `file` as Python knows it."""
+    """The message for an exception of a plug-in; `path` is the file as the user typed it, `file` as Python knows it."""
     if isinstance(error, SyntaxError):
-        # The broken file may be another one, which the plug-in imports.
+        # The syntax error may be in a file that the plug-in imports.
         where = path if error.filename in (None, str(file)) else error.filename
         return UserError(f"not valid Python ({error.msg})", location=f"{where}:{error.lineno}:{error.offset}")
     frames = traceback.extract_tb(error.__traceback__)
@@ -157,10 +188,10 @@ def _failure(error: BaseException, path: Path, file: Path) -> UserError:
 
 
 def _installed(kind: Kind) -> dict[str, list[EntryPoint]]:
-    """Entry points by name; the same declaration seen twice on the path counts once."""
-    found: dict[str, list[EntryPoint]] = {}
+    """Entry points by name; equal declarations, of a package that is on the path twice, count once."""
+    by_name: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=f"maekit.{kind}"):
-        others = found.setdefault(point.name, [])
-        if all(point.value != other.value for other in others):
-            others.append(point)
-    return found
+        declared = by_name.setdefault(point.name, [])
+        if all(point.value != other.value for other in declared):
+            declared.append(point)
+    return by_name

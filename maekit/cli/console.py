@@ -1,37 +1,92 @@
-"""Where the command line speaks, and arguments that several commands take."""
+"""Output of the command line, and arguments that several commands take."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
+
+from maekit.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from maekit.report.content import Table
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or a name from `maekit recipe list`.")]
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/heart_rate/demo_pretrain.")]
+From = Annotated[str, typer.Option("--from", help="A pretraining run, a checkpoint, or `random`.")]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a value; may be repeated.")
 ]
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; by default a GPU if there is one.")]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say steps, memory and time, and stop; --device meta measures nothing.")
+    bool, typer.Option("--dry-run", help="Print steps, memory and time, and stop; --device meta times nothing.")
 ]
 
 
-def print_table(table: Any) -> None:
-    """A `maekit.report.content.Table`."""
+class VerbGroup(TyperGroup):
+    """A group of commands that names the nearest command for one that it does not have."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments begin with.
+
+        Raises:
+            UserError: no such command.
+        """
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            verbs = self.list_commands(ctx)
+            raise UserError(
+                "no such command",
+                location=ctx.command_path,
+                value=args[0],
+                expected="one of " + ", ".join(verbs),
+                hint=nearest(args[0], verbs),
+            )
+        return super().resolve_command(ctx, args)
+
+
+def check_choice(option: str, value: str, choices: Sequence[str]) -> Any:
+    """Return `value` if it is one of the choices of a command-line option.
+
+    Raises:
+        UserError: it is not.
+    """
+    if value not in choices:
+        raise UserError(
+            "no such choice", location=option, value=value, expected=" or ".join(choices), hint=nearest(value, choices)
+        )
+    return value
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that prints, of those that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def tell(line: str) -> None:
+    """Print a line of progress."""
+    err.print(escape(line))
+
+
+def print_table(table: Table) -> None:
+    """Print a table of results."""
     from maekit.report.terminal import render_table
 
     out.print(render_table(table))
 
 
-def print_facts(facts: list[tuple[str, str]], title: str, first: bool) -> None:
-    """Names and values, by the first of all processes."""
+def print_facts(facts: Sequence[tuple[str, str]], title: str, first: bool) -> None:
+    """Print names and values in two columns, in the first of all processes."""
     from rich.table import Table
 
     if not first:

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from maekit.cli.console import Sets, err, out
+from maekit.cli.console import Sets, VerbGroup, err, out
 from maekit.errors import UserError
 
-data_app = typer.Typer(no_args_is_help=True, help="Convert, inspect and check recordings; simulate some.")
+data_app = typer.Typer(
+    cls=VerbGroup, no_args_is_help=True, help="Convert, inspect and check recordings; simulate some."
+)
 
 
 @data_app.command("convert")

@@ -9,10 +9,10 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from maekit.cli.console import RecipeArgument, Sets, err, out
+from maekit.cli.console import RecipeArgument, Sets, VerbGroup, err, out
 from maekit.errors import UserError
 
-recipe_app = typer.Typer(no_args_is_help=True, help="List, show, check and copy recipes.")
+recipe_app = typer.Typer(cls=VerbGroup, no_args_is_help=True, help="List, show, check and copy recipes.")
 
 
 @recipe_app.command("list")
@@ -20,7 +20,7 @@ def recipe_list(
     under: Annotated[str, typer.Argument(help="Only those of this folder, e.g. image/imagenet.")] = "",
 ) -> None:
     """Recipes that come with maekit; deep folders are only counted until you name them."""
-    from maekit.config.load import header, list_recipes
+    from maekit.config.shipped import header, list_recipes
 
     for name, found in list_recipes(under).items():
         if isinstance(found, int):
@@ -44,7 +44,8 @@ def recipe_check(
     data: Annotated[bool, typer.Option("--data", help="Also open the data and build the model (slower).")] = False,
 ) -> None:
     """Check recipes without training."""
-    from maekit.config.load import load_recipe, shipped_recipes
+    from maekit.config.load import load_recipe
+    from maekit.config.shipped import shipped_recipes
 
     failures = []
     for name in recipes or list(shipped_recipes()):
@@ -66,7 +67,7 @@ def recipe_check(
 @recipe_app.command("copy")
 def recipe_copy(recipe: RecipeArgument, target: Annotated[Path, typer.Argument(help="File or folder.")]) -> None:
     """Copy a recipe, and those it builds on, to edit them."""
-    from maekit.config.load import copy_recipe
+    from maekit.config.copying import copy_recipe
 
     out.print(escape(str(copy_recipe(recipe, target))))
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Over = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="KEY=A,B,C", help="Go through these values of a key (its end is enough: mask_ratio); may be repeated."
+        "--sweep",
+        metavar="KEY=A,B,C",
+        help="Go through these values of a key (its end is enough: mask_ratio); may be repeated.",
     ),
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="How many; a seed decides weights, order, masks and labels used.")]

@@ -7,7 +7,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from maekit.config.unions import NUMBER, TEXT, by_kind
+
 Format = Literal["csv", "npy", "npz", "mat", "wav", "hdf5", "int16", "png", "jpg", "json", "pickle", "lines"]
+
+
+NameOrNumber = Annotated[Annotated[str, TEXT] | Annotated[int, NUMBER], by_kind("a name, or a number from 0")]
 
 
 class _Strict(BaseModel):
@@ -66,9 +71,9 @@ class Stream(_Strict):
     format: Format | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     decimal: Literal[".", ","] = "."
-    columns: list[str | int] = []
+    columns: list[NameOrNumber] = []
     key: str | None = None
-    time: str | int | None = None
+    time: NameOrNumber | None = None
     time_unit: Literal["s", "ms", "us"] = "s"
     rate_hz: PositiveFloat | None = None
     resample_hz: PositiveFloat | None = None
@@ -126,7 +131,7 @@ class Conversion(_Strict):
     derived: dict[str, Derived] = {}
     frames: Literal["all", "common"] = "all"
     blocks: PositiveInt | None = None
-    parameters: dict[str, float | str] = {}
+    parameters: dict[str, Annotated[Annotated[float, NUMBER] | Annotated[str, TEXT], by_kind("a number, or text")]] = {}
     unzip: str | None = None
 
     @field_validator("record")

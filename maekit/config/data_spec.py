@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Tag, field_validator, model_validator
 
 from maekit.config.conversion import Conversion
+from maekit.config.unions import LIST, MAPPING, MARK, NUMBER, TEXT, by_kind, choose
 from maekit.config.validate import validate
 from maekit.config.yaml import read_yaml
 from maekit.errors import UserError, nearest
@@ -61,7 +62,10 @@ class Window(Strict):
 class Split(Strict):
     """Which groups train, validate and test. `train: rest` takes every group not named elsewhere."""
 
-    train: Annotated[list[Name], Field(min_length=1)] | Literal["rest"] = "rest"
+    train: Annotated[
+        Annotated[list[Name], Field(min_length=1), LIST] | Annotated[Literal["rest"], TEXT],
+        by_kind("a list of groups, or 'rest'"),
+    ] = "rest"
     validation: list[Name] = []
     test: list[Name] = []
 
@@ -86,7 +90,10 @@ class Folds(Strict):
     Groups in `exclude` take no part.
     """
 
-    folds: Annotated[int, Field(ge=2)] | Literal["leave_one_out"]
+    folds: Annotated[
+        Annotated[int, Field(ge=2), NUMBER] | Annotated[Literal["leave_one_out"], TEXT],
+        by_kind("a whole number, or 'leave_one_out'"),
+    ]
     fold: Annotated[int, Field(ge=0)] = 0
     validation_groups: Annotated[int, Field(ge=0)] = 1
     exclude: list[Name] = []
@@ -99,10 +106,38 @@ class Folds(Strict):
         return self
 
 
+_SPLIT, _FOLDS = Tag(MARK + "split"), Tag(MARK + "folds")
+
+
+def _split_or_folds(value: Any) -> Tag | None:
+    if isinstance(value, (Split, Folds)):
+        return _FOLDS if isinstance(value, Folds) else _SPLIT
+    if not isinstance(value, dict):
+        return None
+    # `folds` decides, also beside keys of the other kind, which are then the unknown ones.
+    only_folds = set(value) & set(Folds.model_fields) and not set(value) & set(Split.model_fields)
+    return _FOLDS if "folds" in value or only_folds else _SPLIT
+
+
+AnySplit = Annotated[
+    Annotated[Split, _SPLIT] | Annotated[Folds, _FOLDS],
+    choose(
+        _split_or_folds,
+        f"a mapping with keys among {', '.join(Split.model_fields)}, or among {', '.join(Folds.model_fields)}",
+    ),
+]
+
+
 class Attribute(Strict):
     """A number kept as an HDF5 attribute of the dataset, of its record, or of the file."""
 
     attribute: Name
+
+
+Rate = Annotated[
+    Annotated[Positive, NUMBER] | Annotated[Attribute, MAPPING],
+    by_kind("a number in hertz, or {attribute: NAME}", units=True),
+]
 
 
 class Step(Strict):
@@ -139,7 +174,7 @@ class Signal(Strict):
     axes: Annotated[list[Name], Field(min_length=1)]
     channels: list[str] = []
     unit: str = ""
-    rate_hz: Positive | Attribute | None = None
+    rate_hz: Rate | None = None
     steps: dict[str, Step] = {}
     complex: Literal["keep", "magnitude", "phase", "pairs"] | None = None
 
@@ -276,7 +311,7 @@ class DataSpec(Strict):
     group: Group | None = None
     label: Label | None = None
     window: Window | None = None
-    split: Split | Folds | None = None
+    split: AnySplit | None = None
     convert: Conversion | None = None
 
     @property

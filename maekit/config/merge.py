@@ -1,4 +1,4 @@
-"""Laying one recipe over another, and `--set` over both, without losing where each value came from."""
+"""Merging a recipe over the one that it extends, and `--set` over both, with the origin of each value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit.config.schema import EXCLUSIVE, NAMED, is_choice
+from maekit.config.schema import EXCLUSIVE, PLUGIN_KEYS, is_choice
+from maekit.config.shipped import related_recipe, shipped_name
 from maekit.config.yaml import parse_value
 from maekit.errors import UserError
 
@@ -18,10 +19,10 @@ SET = "--set "
 
 
 def spell_out(data: dict[str, Any], origins: Origins) -> None:
-    """The short form of a choice, `masking: span`, as `{name: span}`: then both forms merge alike."""
+    """Write the short form of a plug-in, `masking: span`, as `{name: span}`, so that both forms merge alike."""
     auxiliary = data.get("auxiliary")
-    others = [("auxiliary", name) for name in auxiliary] if isinstance(auxiliary, dict) else []
-    for keys in (*NAMED, *others):
+    signals = [("auxiliary", name) for name in auxiliary] if isinstance(auxiliary, dict) else []
+    for keys in (*PLUGIN_KEYS, *signals):
         holder: Any = data
         for key in keys[:-1]:
             holder = holder.get(key) if isinstance(holder, dict) else None
@@ -31,34 +32,40 @@ def spell_out(data: dict[str, Any], origins: Origins) -> None:
 
 
 def rebase(data: dict[str, Any], parent: Path, child: Path) -> None:
-    """Files that a recipe names beside itself, as the recipe in another folder that extends it must name them."""
+    """Rewrite the relative paths in a recipe of the folder `parent` for a recipe of the folder `child` that extends it."""
     if parent.resolve() == child.resolve():
         return
     for section, key in (("data", "spec"), ("init", "recipe")):
         holder = data.get(section)
         value = holder.get(key) if isinstance(holder, dict) else None
         if isinstance(holder, dict) and isinstance(value, str) and names_file(value) and not Path(value).is_absolute():
-            holder[key] = Path(os.path.relpath(parent.resolve() / value, child.resolve())).as_posix()
+            relative = Path(os.path.relpath(parent.resolve() / value, child.resolve())).as_posix()
+            holder[key] = (section == "init" and shipped_name(related_recipe(value, parent))) or relative
 
 
 def names_file(text: str) -> bool:
-    """Whether this is the path of a file rather than the name of something that comes with maekit."""
+    """Whether a text is the path of a file rather than the name of a data spec that comes with maekit."""
     return "/" in text or text.endswith((".yaml", ".yml"))
 
 
 def merge(
     base: dict[str, Any], over: dict[str, Any], origins: Origins, over_origins: Origins, keys: Keys = ()
 ) -> dict[str, Any]:
-    """Mappings merge key by key; everything else is replaced, and so are another `name` and another kind of split.
+    """Merge mappings key by key and replace everything else, also plug-ins of another `name` and another kind of split.
 
-    `origins` are those of `base` and become those of the result.
+    Args:
+        base: what is extended.
+        over: what extends it.
+        origins: those of `base`; changed to those of the result.
+        over_origins: those of `over`.
+        keys: where both stand in the recipe.
     """
     merged = dict(base)
     for key, value in over.items():
         here = (*keys, key)
-        before = merged.get(key)
-        if isinstance(before, dict) and isinstance(value, dict) and not _replaces(here, before, value):
-            merged[key] = merge(before, value, origins, over_origins, here)
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict) and not _replaces(here, old, value):
+            merged[key] = merge(old, value, origins, over_origins, here)
             origins[here] = over_origins[here]
             continue
         _forget(origins, here)
@@ -103,42 +110,43 @@ def override(data: dict[str, Any], origins: Origins, setting: str) -> None:
     node[keys[-1]] = value
     for length in range(1, len(keys)):
         origins.setdefault(keys[:length], location)
-    _note(origins, keys, value, location)
+    _set_origins(origins, keys, value, location)
     spell_out(data, origins)
 
 
 def _drop_what_the_new_key_replaces(node: dict[str, Any], origins: Origins, keys: tuple[str, ...], value: Any) -> None:
-    """As in `merge`; but what the same command line has set stays, in whichever order it did."""
+    """Drop what `merge` would replace, but keep what the same command line has set, in whichever order."""
     above = keys[:-1]
     stale: set[str] = set()
     if is_choice(above) and keys[-1] == "name" and node.get("name") != value:
         stale = set(node) - {"name"}
-    for one, other in _sides(above):
-        if keys[-1] in one and set(node) & other:
-            stale = set(node) - one
+    for kept, excluded in _exclusive_sets(above):
+        if keys[-1] in kept and set(node) & excluded:
+            stale = set(node) - kept
     for key in stale:
         if not origins.get((*above, key), "").startswith(SET):
             del node[key]
             _forget(origins, (*above, key))
 
 
-def _replaces(keys: Keys, before: dict[str, Any], value: dict[str, Any]) -> bool:
-    if before.get("name") != value.get("name", before.get("name")):
+def _replaces(keys: Keys, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    if old.get("name") != new.get("name", old.get("name")):
         return True
-    return any(one & set(value) and other & set(before) for one, other in _sides(keys))
+    return any(kept & set(new) and excluded & set(old) for kept, excluded in _exclusive_sets(keys))
 
 
-def _sides(keys: Keys) -> list[tuple[set[str], set[str]]]:
-    one, other = EXCLUSIVE.get(keys, (set(), set()))
-    return [(one, other), (other, one)]
+def _exclusive_sets(keys: Keys) -> list[tuple[set[str], set[str]]]:
+    """Pairs of keys to keep and keys to drop."""
+    first, second = EXCLUSIVE.get(keys, (set(), set()))
+    return [(first, second), (second, first)]
 
 
 def _forget(origins: Origins, keys: Keys) -> None:
-    for stale in [known for known in origins if known[: len(keys)] == keys]:
+    for stale in [other for other in origins if other[: len(keys)] == keys]:
         del origins[stale]
 
 
-def _note(origins: Origins, keys: Keys, value: Any, location: str) -> None:
+def _set_origins(origins: Origins, keys: Keys, value: Any, location: str) -> None:
     origins[keys] = location
     for key, below in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        _note(origins, (*keys, key), below, location)
+        _set_origins(origins, (*keys, key), below, location)

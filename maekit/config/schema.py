@@ -12,12 +12,14 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Tag,
     ValidationInfo,
     field_validator,
 )
 from pydantic.functional_validators import BeforeValidator
 
-from maekit.config.data_spec import Folds, Split, Strict, Window
+from maekit.config.data_spec import AnySplit, Folds, Split, Strict, Window
+from maekit.config.unions import LIST, MAPPING, MARK, NUMBER, TEXT, by_kind, choose
 
 PRESET_NAMES = ("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge")
 Preset = Literal["vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"]
@@ -54,6 +56,24 @@ Named = Annotated[Choice, BeforeValidator(_name_alone)]
 """`{name: span, length: 4}`, or the name alone."""
 
 
+LabelledGroups = Annotated[
+    Annotated[PositiveInt, NUMBER] | Annotated[list[str], LIST], by_kind("a whole number or a list of groups")
+]
+_COUNT, _SHARE = Tag(MARK + "count"), Tag(MARK + "share")
+
+
+def _count_or_share(value: Any) -> Tag | None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return _COUNT if isinstance(value, int) else _SHARE
+
+
+BadSamples = Annotated[
+    Annotated[int, Field(ge=0), _COUNT] | Annotated[float, Field(gt=0, lt=1), _SHARE],
+    choose(_count_or_share, "a whole number, or a share of all samples between 0 and 1"),
+]
+
+
 class Data(Section):
     """Which data, cut and split how; what is left out comes from the data spec.
 
@@ -65,10 +85,10 @@ class Data(Section):
     spec: str
     root: str = "."
     window: Window | None = None
-    split: Split | Folds | None = None
-    labelled_groups: PositiveInt | list[str] | None = None
+    split: AnySplit | None = None
+    labelled_groups: LabelledGroups | None = None
     label_fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    bad_samples: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] = 0
+    bad_samples: BadSamples = 0
 
 
 class Size(Section):
@@ -97,6 +117,12 @@ class Size(Section):
         return ratio
 
 
+AnySize = Annotated[
+    Annotated[Preset, TEXT] | Annotated[Size, MAPPING],
+    by_kind(f"{', '.join(map(repr, PRESET_NAMES))}, or a mapping with keys among {', '.join(Size.model_fields)}"),
+]
+
+
 class Model(Section):
     """The masked autoencoder. `backbone` is the kind of encoder, with its options; `encoder` and `decoder` are sizes of
     transformers, the first of the default backbone alone. `drop_path` applies to an encoder named by its preset; `loss_on: all` is an ablation.
@@ -106,8 +132,8 @@ class Model(Section):
     """
 
     backbone: Named = Choice(name="transformer")
-    encoder: Preset | Size = "vit_base"
-    decoder: Preset | Size = Size(width=512, depth=8, heads=16)
+    encoder: AnySize = "vit_base"
+    decoder: AnySize = Size(width=512, depth=8, heads=16)
     masking: Named = Choice(name="random")
     mask_ratio: Annotated[float, Field(gt=0, lt=1)] = 0.75
     target: Named = Choice(name="patch_norm")
@@ -119,7 +145,7 @@ class Model(Section):
 
 
 class Init(Section):
-    """Where a fine-tuning recipe gets its encoder: the pretraining recipe, relative to this one."""
+    """The pretraining recipe of a labelled one: a path relative to it, or the name of one that comes with maekit."""
 
     recipe: str
 
@@ -286,13 +312,13 @@ class Recipe(Section):
         return name
 
 
-NAMED = (("adapter",), ("task",), ("model", "backbone"), ("model", "masking"), ("model", "target"))
-"""Where a recipe has a choice by name; every entry of `auxiliary` is one too, see `is_choice`."""
+PLUGIN_KEYS = (("adapter",), ("task",), ("model", "backbone"), ("model", "masking"), ("model", "target"))
+"""Where a recipe names a plug-in; every entry of `auxiliary` does too, see `is_choice`."""
 
 
 def is_choice(keys: tuple[str | int, ...]) -> bool:
-    """Whether a choice by name stands at these keys."""
-    return keys in NAMED or (len(keys) == 2 and keys[0] == "auxiliary")
+    """Whether a plug-in is named at these keys."""
+    return keys in PLUGIN_KEYS or (len(keys) == 2 and keys[0] == "auxiliary")
 
 
 EXCLUSIVE: dict[tuple[str | int, ...], tuple[set[str], set[str]]] = {
@@ -313,6 +339,9 @@ def json_schema() -> dict[str, Any]:
     for definition in schema["$defs"].values():
         definition.pop("required", None)
     schema["$defs"]["Choice"] = {"anyOf": [{"type": "string"}, schema["$defs"]["Choice"]]}
-    schema["properties"]["extends"] = {"type": "string", "description": "Another recipe, relative to this one."}
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "Another recipe, relative to this one, or a shipped name.",
+    }
     schema["anyOf"] = [{"required": ["extends"]}, {"required": required}]
     return schema

@@ -10,7 +10,7 @@ from functools import cache
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from maekit.config.branches import all_paths
+from maekit.config.keys import all_paths
 from maekit.config.schema import Recipe, is_choice
 from maekit.config.yaml import parse_value
 from maekit.errors import UserError, nearest

@@ -1,4 +1,4 @@
-"""From pydantic's findings to one message with every error, where it stands and what was meant."""
+"""Plain data to pydantic models; all errors in one message, each with its place in the file and what was probably meant."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from maekit.config.branches import Problem, described, known_keys, paths_of, settle
+from maekit.config import unions
+from maekit.config.keys import all_paths, known_keys, owner_of, without_tags
 from maekit.config.units import advice_on_key, advice_on_value
-from maekit.errors import UserError, nearest
+from maekit.errors import RENAMED, UserError, nearest
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+    from maekit.config.keys import Owner
     from maekit.config.yaml import Keys
 
 M = TypeVar("M", bound=BaseModel)
@@ -24,125 +28,119 @@ _KINDS = {
     "string": "text",
     "list": "a list",
     "tuple": "a list",
-    "model": "a mapping of keys to values",
     "dict": "a mapping of keys to values",
 }
+"""What the errors of pydantic whose type begins with this word expected."""
+MOST_PLACES = 3
+"""A hint names so many places at most where an unknown key would be right."""
 
 
 def validate(model: type[M], data: Any, locate: Callable[[Keys], str]) -> M:
-    """`model` made from plain data.
+    """Make a model from plain data.
 
     Args:
         model: a pydantic model.
-        data: what was read.
-        locate: from the path of keys to a place such as `file:line:column`.
+        data: as read from YAML.
+        locate: maps a path of keys to its location, such as `file:line:column`.
 
     Raises:
-        UserError: one message that lists every problem.
+        UserError: one message that lists every error.
     """
     try:
-        made = model.model_validate(data)
+        instance = model.model_validate(data)
     except ValidationError as error:
-        found = [_explain(model, problem, locate) for problem in settle(model, data, error.errors())]
+        errors = [_explain(model, details, locate) for details in error.errors()]
     else:
-        found = [
-            UserError(problem, location=locate(keys), value=value, expected=expected)
-            for keys, value, problem, expected in _slips(data, made, ())
-        ]
-        if not found:
-            return made
-    if len(found) == 1:
-        raise found[0]
-    raise UserError(f"{len(found)} things to mend", hint="".join(f"\n  {problem}" for problem in found))
+        errors = list(_accepted_by_mistake(data, instance, (), locate))
+        if not errors:
+            return instance
+    if len(errors) == 1:
+        raise errors[0]
+    raise UserError(f"{len(errors)} errors", hint="".join(f"\n  {error}" for error in errors))
 
 
-def _slips(data: Any, made: Any, keys: Keys) -> Iterator[tuple[Keys, Any, str, str]]:
-    """What pydantic lets pass: True, which counts as 1 for it, and NUL, which no path or HDF5 name can hold."""
-    if isinstance(data, bool) and isinstance(made, (int, float)) and not isinstance(made, bool):
-        yield keys, data, f"{_dotted(keys)} is a number", "a number, not true or false"
+def _accepted_by_mistake(data: Any, value: Any, keys: Keys, locate: Callable[[Keys], str]) -> Iterator[UserError]:
+    """Errors that pydantic does not see: `true` for a number (it counts as 1), and NUL, which no path or HDF5 name may hold."""
+    if isinstance(data, bool) and isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield UserError(
+            f"{_dotted(keys)} is a number", location=locate(keys), value=data, expected="a number, not true or false"
+        )
     elif isinstance(data, str) and "\0" in data:
-        yield keys, data, f"{_dotted(keys)} holds a NUL character", "text without it"
+        yield UserError(
+            f"{_dotted(keys)} holds a NUL character", location=locate(keys), value=data, expected="text without it"
+        )
     elif isinstance(data, dict):
-        for key, value in data.items():
-            yield from _slips(key, key, keys)
-            below = made.get(key) if isinstance(made, dict) else getattr(made, str(key), None)
-            yield from _slips(value, below, (*keys, key))
+        for key, below in data.items():
+            yield from _accepted_by_mistake(key, key, keys, locate)
+            child = value.get(key) if isinstance(value, dict) else getattr(value, str(key), None)
+            yield from _accepted_by_mistake(below, child, (*keys, key), locate)
     elif isinstance(data, list):
-        for i, value in enumerate(data):
-            below = made[i] if isinstance(made, (list, tuple)) and i < len(made) else None
-            yield from _slips(value, below, (*keys, i))
+        for i, below in enumerate(data):
+            child = value[i] if isinstance(value, (list, tuple)) and i < len(value) else None
+            yield from _accepted_by_mistake(below, child, (*keys, i), locate)
 
 
-def _explain(model: type[BaseModel], problem: Problem, locate: Callable[[Keys], str]) -> UserError:
-    keys, error, value = problem.keys, problem.error, problem.error["input"]
-    location, name, context = locate(keys), _dotted(keys), error.get("ctx", {})
+def _explain(model: type[BaseModel], error: ErrorDetails, locate: Callable[[Keys], str]) -> UserError:
+    """One error of pydantic's in words."""
+    keys = without_tags(error["loc"])
+    location, name, value = locate(keys), _dotted(keys), error["input"]
     last = str(keys[-1]) if keys else ""
-    if problem.instead:
-        return UserError(
-            f"{name} cannot be this",
-            location=location,
-            value=value,
-            expected=problem.instead,
-            hint=advice_on_value(last, value),
-        )
-    if error["type"] == "extra_forbidden":
-        known = known_keys(problem.owner)
-        hint = (
-            _other_form(problem)
-            or advice_on_key(last, value, known)
-            or nearest(last.lower(), known)
-            or _elsewhere(model, last)
-        )
-        return UserError(
-            f"unknown key {name}", location=location, value=value, hint=hint or f"Keys known here: {', '.join(known)}."
-        )
-    if error["type"] == "missing":
-        return UserError(f"{name} is missing", location=locate(keys[:-1]), hint=f"Add `{last}: ...`.")
-    if error["type"] == "literal_error":
-        choices = [choice.strip("' ") for choice in re.split(r",| or ", context["expected"])]
-        return UserError(
-            f"{name} has no such choice",
-            location=location,
-            value=value,
-            expected=context["expected"],
-            hint=nearest(str(value).lower(), choices),
-        )
-    if error["type"] == "value_error":
-        text = str(context["error"])
-        return UserError(f"{name}: {text}" if name else text, location=location, value=value)
-    kind = error["type"].split("_")[0]
-    if kind in ("model", "dict"):
-        holds = described(problem.child) if known_keys(problem.child) else _KINDS[kind]
-        hint = "Write its keys below it, or leave it out." if value is None else ""
-        return UserError(
-            f"{name or 'the file'} holds keys of its own", location=location, value=value, expected=holds, hint=hint
-        )
-    message = error["msg"][0].lower() + error["msg"][1:]
-    message = message.removeprefix("input ").replace("tuple", "list").replace(" after validation", "")
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            hint = _hint_for_unknown_key(model, owner_of(model, error["loc"]), last, value)
+            return UserError(f"unknown key {name}", location=location, value=value, hint=hint)
+        case "missing":
+            return UserError(f"{name} is missing", location=locate(keys[:-1]), hint=f"Add `{last}: ...`.")
+        case "literal_error":
+            choices = [choice.strip("' ") for choice in re.split(r",| or ", context["expected"])]
+            problem, expected = f"{name} has no such choice", context["expected"]
+            hint = nearest(str(value).lower(), choices)
+            return UserError(problem, location=location, value=value, expected=expected, hint=hint)
+        case "value_error":
+            text = str(context["error"])
+            return UserError(f"{name}: {text}" if name else text, location=location, value=value)
+        case unions.NO_MEMBER:
+            hint, expected = advice_on_value(last, value), error["msg"]
+            return UserError(f"{name} cannot be this", location=location, value=value, expected=expected, hint=hint)
+        case "model_type" | "model_attributes_type":
+            return _not_a_mapping(name, value, location, known_keys(owner_of(model, (*error["loc"], "")).model))
+    message = (error["msg"][0].lower() + error["msg"][1:]).removeprefix("input ")
+    message = message.replace("tuple", "list").replace(" after validation", "")
+    expected = _KINDS.get(error["type"].split("_")[0], "")
+    hint = advice_on_value(last, value)
+    return UserError(f"{name}: {message}", location=location, value=value, expected=expected, hint=hint)
+
+
+def _not_a_mapping(name: str, value: Any, location: str, keys: list[str]) -> UserError:
+    expected = f"a mapping with keys among {', '.join(keys)}"
+    if keys == ["name"]:  # a plug-in: its options are not known here
+        expected = "a name, or a mapping with `name` and options"
+    hint = "Write its keys below it, or leave it out." if value is None else ""
     return UserError(
-        f"{name}: {message}",
-        location=location,
-        value=value,
-        expected=_KINDS.get(kind, ""),
-        hint=advice_on_value(last, value),
+        f"{name or 'the file'} holds keys of its own", location=location, value=value, expected=expected, hint=hint
     )
 
 
-def _other_form(problem: Problem) -> str:
-    """For a key of the alternative that was not chosen."""
-    *_, choice = (None, *problem.choices)
-    if choice is None or choice.depth != len(problem.keys) - 1:
-        return ""
-    last = str(problem.keys[-1])
-    other = next((known_keys(a) for a in choice.alternatives if last in known_keys(a)), [])
-    mine = ", ".join(known_keys(problem.owner))
-    return f"{', '.join(other)} do not go together with {mine}; keep one kind." if other else ""
+def _hint_for_unknown_key(model: type[BaseModel], owner: Owner, key: str, value: Any) -> str:
+    known = known_keys(owner.model)
+    for alternative in owner.alternatives:
+        if key in known_keys(alternative):
+            return f"{', '.join(known_keys(alternative))} do not go together with {', '.join(known)}; keep one kind."
+    return (
+        advice_on_key(key, value, known)
+        or nearest(key, known)
+        or nearest(key.lower(), known)
+        or _elsewhere(model, key)
+        or f"Keys known here: {', '.join(known)}."
+    )
 
 
 def _elsewhere(model: type[BaseModel], key: str) -> str:
-    """Where a key that does not belong here does."""
-    paths = [".".join(path) for path in paths_of(model, key)]
-    return f"Did you mean {' or '.join(repr(path) for path in paths)}?" if 0 < len(paths) <= 3 else ""
+    """A hint at the sections that do have this key."""
+    current = RENAMED.get(key, key)
+    paths = [".".join(path) for path in dict.fromkeys(all_paths(model)) if path[-1] == current and len(path) > 1]
+    return f"Did you mean {' or '.join(map(repr, paths))}?" if 0 < len(paths) <= MOST_PLACES else ""
 
 
 def _dotted(keys: Keys) -> str:

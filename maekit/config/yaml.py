@@ -36,6 +36,8 @@ _LEADING_ZERO = re.compile(r"[-+]?0[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.?(inf|infinity|nan)", re.IGNORECASE)
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+_NO_BLANK = re.compile(r"\s*(?:- )?([A-Za-z_][\w-]*):([^\s:/].*)", re.DOTALL)
+"""`width:192`, which YAML reads as one word; not `http://` or `C:/`."""
 
 
 @dataclass
@@ -44,13 +46,13 @@ class Document:
 
     name: str
     data: dict[str, Any]
-    places: dict[Keys, str] = field(default_factory=dict)
+    locations: dict[Keys, str] = field(default_factory=dict)
 
     def locate(self, keys: Keys) -> str:
         """`file:line:column` of the value at `keys`, or of the nearest thing around it."""
         for length in range(len(keys), -1, -1):
-            if keys[:length] in self.places:
-                return self.places[keys[:length]]
+            if keys[:length] in self.locations:
+                return self.locations[keys[:length]]
         return self.name
 
 
@@ -109,6 +111,8 @@ def parse(text: str, name: str) -> Document:
     root = _compose(text, name, at)
     if root is None:
         raise UserError("empty file", location=name, expected="a mapping of keys to values")
+    if isinstance(root, ScalarNode) and root.style is None and _NO_BLANK.fullmatch(root.value):
+        raise _no_blank(root.value, at(root.start_mark))
     if not isinstance(root, MappingNode):
         raise UserError(
             "the top level is no mapping", location=at(root.start_mark), expected="lines of the form `key: value`"
@@ -159,9 +163,12 @@ def _compose(text: str, name: str, at: Callable[[Mark], str]) -> Node | None:
         return loader.get_single_node()
     except yaml.YAMLError as error:
         mark: Mark | None = getattr(error, "problem_mark", None)
+        before: Mark | None = getattr(error, "context_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         lines = text.splitlines()
         line = lines[mark.line] if mark and mark.line < len(lines) else ""
+        if before and before.line < len(lines) and _NO_BLANK.fullmatch(lines[before.line]):
+            raise _no_blank(lines[before.line].strip(), at(before)) from error
         hint = "Check the indentation and the colons around this line."
         if "\t" in line[: len(line) - len(line.lstrip())]:
             problem, hint = "a tab in the indentation", "Indent with spaces."
@@ -192,7 +199,7 @@ class _Builder:
 
     def build(self, node: Node, keys: Keys, around: tuple[int, ...]) -> Any:
         location = self.at(node.start_mark)
-        self.document.places[keys] = location
+        self.document.locations[keys] = location
         self.count += 1
         # A long text behind many aliases costs no memory here, but would in the first message that shows it.
         self.letters += len(node.value) if isinstance(node, ScalarNode) else 0
@@ -223,6 +230,7 @@ class _Builder:
                     value="<<",
                     hint="Use `extends: other.yaml`, or write the keys out.",
                 )
+            self._check_blanks(key_node, value_node)
             if key in first:
                 raise UserError(
                     "a key given twice",
@@ -233,8 +241,17 @@ class _Builder:
                 )
             first[key] = location
             data[key] = self.build(value_node, (*keys, key), around)
-            self.document.places[(*keys, key)] = location
+            self.document.locations[(*keys, key)] = location
         return data
+
+    def _check_blanks(self, key: ScalarNode, value: Node) -> None:
+        """Refuse `{width:192}`, a key without a value to YAML, and `width:192` on a line of its own, a value to YAML."""
+        if not isinstance(value, ScalarNode) or value.style is not None:
+            return
+        if not value.value and key.style is None and _NO_BLANK.fullmatch(key.value):
+            raise _no_blank(key.value, self.at(key.start_mark))
+        if value.start_mark.line > key.end_mark.line and _NO_BLANK.fullmatch(value.value):
+            raise _no_blank(value.value, self.at(value.start_mark))
 
     def _scalar(self, node: ScalarNode, location: str) -> Any:
         text = _text(node, location)
@@ -275,6 +292,13 @@ def _text(node: ScalarNode, location: str) -> str:
             expected="whole characters, not halves of a surrogate pair",
         )
     return text
+
+
+def _no_blank(text: str, location: str) -> UserError:
+    key, value = text.split(":", 1)
+    return UserError(
+        "no blank after the colon", location=location, value=text, hint=f"Write `{key}: {value.split(' ')[0]}`."
+    )
 
 
 def _too_much(location: str) -> UserError:

@@ -13,9 +13,10 @@ from maekit.build.experiment import LABELLED_TASKS, Experiment, build_experiment
 from maekit.build.models import reads_patches
 from maekit.build.prepare import identity, recipe_with_labels, recipe_without_labels
 from maekit.config.data_spec import Folds, load_spec
-from maekit.config.load import find_recipe, load_recipe
+from maekit.config.load import load_recipe
 from maekit.config.merge import names_file
 from maekit.config.routing import ONLY_PRETRAINING, Routing, compared
+from maekit.config.shipped import find_recipe
 from maekit.config.sweep import INIT
 from maekit.data.splits import fold_count
 from maekit.errors import UserError
@@ -261,16 +262,15 @@ def pretraining_of(loaded: LoadedRecipe) -> Path:
     Raises:
         UserError: it is itself a pretraining (with the labelled ones that start from it), or it starts from nothing.
     """
-    if loaded.recipe.init is not None:
-        return loaded.path.parent / loaded.recipe.init.recipe
+    if loaded.pretraining_path is not None:
+        return loaded.pretraining_path
     starting = []
     for path in sorted(loaded.path.parent.glob("*.yaml")):
         try:
             other = load_recipe(path)
         except UserError:
             continue  # of others in the same folder nothing was asked
-        init = other.recipe.init
-        if init is not None and (path.parent / init.recipe).resolve() == loaded.path.resolve():
+        if other.pretraining_path is not None and other.pretraining_path.resolve() == loaded.path.resolve():
             starting.append(str(path))
     raise UserError(
         "this needs a labelled recipe that starts from a pretraining",

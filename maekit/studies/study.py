@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maekit.build.models import object_similarity
-from maekit.config.load import find_recipe
+from maekit.config.shipped import find_recipe
 from maekit.config.sweep import Swept, grid, parse_over
 from maekit.errors import UserError
 from maekit.report.figures import agreement

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from maekit.build.weights import read_weights
+from maekit.cli.main import main
 from maekit.config.load import load_recipe
 from maekit.errors import UserError
 from maekit.runs.evaluate import evaluate
@@ -36,6 +37,16 @@ def maekit(*arguments: object, **options: object) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)  # type: ignore[call-overload]
 
 
+def failure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[object, str]:
+    """Exit code and stderr of a command that fails, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["maekit", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code, capsys.readouterr().err
+
+
 def test_help_is_quick() -> None:
     maekit("--help")
     took = []
@@ -46,7 +57,9 @@ def test_help_is_quick() -> None:
     assert min(took) < 0.5
 
 
-def test_mistakes_get_one_paragraph_and_exit_code_2(tiny: Path, tmp_path: Path) -> None:
+def test_mistakes_get_one_paragraph_and_exit_code_2(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     runs = tmp_path / "runs"
     cases: list[tuple[list[object], str]] = [
         (["pretrain", "hart_rate/demo_pretrain", "--runs", runs], "Did you mean 'heart_rate/demo_pretrain'?"),
@@ -64,13 +77,59 @@ def test_mistakes_get_one_paragraph_and_exit_code_2(tiny: Path, tmp_path: Path) 
         ),
         (["data", "simulate", "image_folder", "--to", tmp_path / "out"], "no adapter of this name"),
         (["recipe", "check", tmp_path / "none.yaml"], "no such recipe"),
+        (["pretrian", tiny], "Did you mean 'pretrain'?"),
+        (["recipe", "shw"], "Did you mean 'show'?"),
+        (["study", tiny, "--over", "mask_ratio=0.5"], "--over: no such option. It is now called '--sweep'."),
+        (["study", tiny, "--beside", tiny], "--beside: no such option. It is now called '--compare'."),
+        (["pretrain", tiny, "--sets", "seed=1"], "Did you mean '--set'?"),
+        (["pretrain", tiny, "--resume", "nver"], "Did you mean 'never'?"),
+        (["finetune", tiny], "missing option '--from'"),
+        (["study", tiny, "--seeds", "many"], "'--seeds'"),
     ]
     for arguments, message in cases:
-        done = maekit(*arguments)
-        assert done.returncode == 2, (arguments, done.stderr)
-        assert message in done.stderr, (arguments, done.stderr)
-        assert "Traceback" not in done.stderr
+        code, said = failure(capsys, monkeypatch, *arguments)
+        assert code == 2, (arguments, said)
+        assert message in said, (arguments, said)
+        assert len(said.splitlines()) == 1, said
     assert not list(runs.rglob("*.safetensors"))
+
+
+def test_a_bug_has_exit_code_1_and_leaves_its_traceback_in_a_file(tmp_path: Path) -> None:
+    code = (
+        "import sys, maekit.config.shipped as shipped, maekit.cli.main as main\n"
+        "def broken(folder): raise KeyError('inside')\n"
+        "shipped.list_recipes = broken\n"
+        "main.main()"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    for arguments in (["recipe", "list"], ["--verbose", "recipe", "list"]):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 1
+        assert "KeyError: 'inside'. This is a bug in maekit: please report it" in done.stderr
+        assert ("Traceback" in done.stderr) == ("--verbose" in arguments)
+    (file,) = tmp_path.glob("maekit-traceback-*")
+    assert "in broken" in file.read_text()
+
+
+def test_version() -> None:
+    import maekit as package
+
+    assert maekit("--version").stdout == f"maekit {package.__version__}\n"
+
+
+def test_the_package_has_the_public_functions_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, maekit\n"
+        "heavy = {'torch', 'numpy', 'h5py', 'pydantic'} & set(sys.modules)\n"
+        "functions = [getattr(maekit, name) for name in maekit.__all__]\n"
+        "assert all(map(callable, functions)) and set(maekit.__all__) <= set(dir(maekit))\n"
+        "import maekit.api\n"
+        "assert functions == [getattr(maekit.api, name) for name in maekit.__all__] and set(maekit.__all__) == set(maekit.api.__all__)\n"
+        "sys.exit(' '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_whole_life(tiny: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from maekit.config.load import list_recipes, load_recipe
+from maekit.config.load import load_recipe
+from maekit.config.shipped import list_recipes
 from maekit.errors import UserError
 from maekit.runs.compare import compare
 from maekit.runs.report import report
@@ -172,7 +173,7 @@ def test_a_real_run_from_the_command_line(tiny: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "maekit", "compare", str(tuned)], capture_output=True, text=True, check=False
     )
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == 4, done.stderr
     assert "above" in done.stdout
     with pytest.raises(UserError, match="Did you mean 'tuned'"):
         compare(tmp_path / "tunde")

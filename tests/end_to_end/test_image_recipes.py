@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from maekit.build.models import size
-from maekit.config.load import LoadedRecipe, copy_recipe, header, list_recipes, load_recipe, shipped_recipes
+from maekit.config.copying import copy_recipe
+from maekit.config.load import LoadedRecipe, load_recipe
+from maekit.config.shipped import header, list_recipes, shipped_recipes
 from maekit.core import Encoder, GridPatchifier, MaskedAutoencoder, RandomMasking
 from maekit.core.targets.pca import PCATarget
 from maekit.core.targets.pixels import RawTarget

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from maekit import plugins
 from maekit.build.experiment import Experiment, auxiliary_adapters
 from maekit.build.models import fit_target, make_task
+from maekit.config.copying import copy_recipe
 from maekit.config.data_spec import Split, load_spec
-from maekit.config.load import copy_recipe, header, load_recipe, shipped_recipes
+from maekit.config.load import load_recipe
 from maekit.config.options import construct
 from maekit.config.schema import Recipe, Size, json_schema
+from maekit.config.shipped import header, shipped_recipes
 from maekit.config.yaml import parse
 from maekit.core.joint import PRIMARY
 from maekit.core.transformer import PRESETS
@@ -86,7 +88,7 @@ def problem(text: str, tmp_path: Path, *overrides: str) -> str:
         ),
         (
             GOOD.replace("epochs: 3", "epochs: three") + "optimizer: {weight_decay: -1}\nsed: 3\n",
-            ["3 things to mend", "schedule.epochs", "optimizer.weight_decay", "Did you mean 'seed'?"],
+            ["3 errors", "schedule.epochs", "optimizer.weight_decay", "Did you mean 'seed'?"],
         ),
     ],
 )
@@ -170,11 +172,11 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 )
 @settings(max_examples=150, deadline=None)
 def test_values_survive_writing_and_reading(value: object) -> None:
-    from maekit.config.load import _scalar
+    from maekit.config.render import scalar
 
     if isinstance(value, str) and not value.isprintable():
         return
-    text = _scalar(value)
+    text = scalar(value)
     try:
         assert parse(f"key: {text}\n", "round trip").data["key"] == value
     except UserError:

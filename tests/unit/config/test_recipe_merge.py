@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit.config.load import LoadedRecipe, copy_recipe, load_recipe, shipped_recipes
+from maekit.config.copying import copy_recipe
+from maekit.config.load import LoadedRecipe, load_recipe
 from maekit.config.schema import PRESET_NAMES, Recipe, json_schema
+from maekit.config.shipped import shipped_recipes
 from maekit.errors import UserError
 
 GOOD = """\
@@ -102,6 +104,23 @@ def test_files_named_in_a_parent_elsewhere_stay_the_same_files(tmp_path: Path) -
     assert recipe.init is not None
     assert (child.parent / recipe.data.spec).resolve() == tmp_path / "common" / "own.yaml"
     assert (child.parent / recipe.init.recipe).resolve() == tmp_path / "common" / "start.yaml"
+
+
+def test_a_shipped_recipe_is_extended_and_started_from_by_its_name(tmp_path: Path) -> None:
+    base = load_recipe("heart_rate/radar_phase_finetune")
+    child = write(tmp_path / "a" / "child.yaml", "extends: heart_rate/radar_phase_finetune\nseed: 7\n")
+    loaded = load_recipe(child)
+    assert loaded.recipe.seed == 7
+    assert loaded.recipe.model_copy(update={"seed": base.recipe.seed, "init": base.recipe.init}) == base.recipe
+    assert loaded.recipe.init is not None
+    assert loaded.recipe.init.recipe in shipped_recipes()
+    assert base.pretraining_path is not None
+    assert loaded.pretraining_path == base.pretraining_path.resolve()
+    named = write(tmp_path / "b.yaml", GOOD + "init: {recipe: heart_rate/demo_pretrain}\n")
+    assert load_recipe(named).pretraining_path == shipped_recipes()["heart_rate/demo_pretrain"]
+    copied = copy_recipe(str(child), tmp_path / "copy")
+    assert [path.name for path in copied.parent.iterdir()] == ["child.yaml"]
+    assert load_recipe(copied).recipe == loaded.recipe
 
 
 def test_extends_outside_is_refused_whether_or_not_it_is_there(tmp_path: Path) -> None:
