@@ -70,22 +70,19 @@ def make_autoencoder(experiment: Experiment) -> MaskedAutoencoder:
             decoder_attention=model.decoder_attention,
             cross_mask_ratio=model.cross_mask_ratio,
         )
-    except ValueError as error:
-        keys = ("mask_ratio", "encoder_mask_tokens", "decoder_attention")
-        key = next(key for key in keys if key in str(error))
-        raise UserError(str(error), location=loaded.locate("model", key)) from error
+    except ValueError as error:  # the message begins with the option
+        raise UserError(str(error), location=loaded.locate("model", str(error).split()[0].rstrip(":"))) from error
 
 
 def make_encoder(experiment: Experiment) -> Backbone:
-    """The encoder of a recipe, with new weights; one that is pretrained with mask tokens of its own has them in pretraining.
+    """The encoder of a recipe, with new weights, and in pretraining with a mask token where the recipe asks for one.
 
     Raises:
         UserError: options that do not fit it, or patches that it cannot take.
     """
     loaded, model = experiment.loaded, experiment.recipe.model
     kind = plugins.find("encoders", model.backbone.name, location=loaded.locate("model", "backbone", "name"))
-    sized: tuple[TransformerConfig, ...] = ()
-    known: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     if experiment.auxiliary and kind is not Encoder:
         raise UserError(
             "an encoder of one signal alone",
@@ -95,13 +92,13 @@ def make_encoder(experiment: Experiment) -> Backbone:
         )
     if experiment.auxiliary:
         kind = JointEncoder
-        known["auxiliary"] = {name: adapter.patchifier for name, adapter in experiment.auxiliary.items()}
+        arguments["auxiliary"] = {name: adapter.patchifier for name, adapter in experiment.auxiliary.items()}
     if issubclass(kind, Encoder):
-        sized = (size(model.encoder, model.drop_path),)
+        arguments["config"] = size(model.encoder, model.drop_path)
     if issubclass(kind, Encoder) and not experiment.auxiliary:
-        known["mask_token"] = model.encoder_mask_tokens and experiment.recipe.task.name not in LABELLED_TASKS
+        arguments["mask_token"] = model.encoder_mask_tokens and experiment.recipe.task.name not in LABELLED_TASKS
     encoder: Backbone = construct(
-        kind, model.backbone, loaded, ("model", "backbone"), experiment.adapter.patchifier, *sized, **known
+        kind, model.backbone, loaded, ("model", "backbone"), experiment.adapter.patchifier, **arguments
     )
     return encoder
 
@@ -123,7 +120,7 @@ def make_target(experiment: Experiment) -> Target:
 
 
 def fit_target(experiment: Experiment, target: Target) -> None:
-    """Let a target learn what it needs from the patches of training samples, without augmentation.
+    """Fit a target to the patches of training samples, without augmentation.
 
     Raises:
         UserError: patches that it cannot be learned from.
@@ -136,7 +133,7 @@ def fit_target(experiment: Experiment, target: Target) -> None:
 
 @dataclass(frozen=True)
 class TrainingPatches:
-    """Standardised (patch, patch_dim) of one training sample after the other, NaN where not measured; read anew each time."""
+    """Standardised (patch, patch_dim) of one training sample after the other, NaN where invalid; each iteration reads them again."""
 
     experiment: Experiment
 

@@ -12,7 +12,7 @@ import torch
 
 from maekit.build.experiment import LABELLED_TASKS, Experiment, build_experiment
 from maekit.build.models import fit_target, make_task
-from maekit.build.tokenizers import spelled_out
+from maekit.build.tokenizers import inline_tokenizer
 from maekit.build.weights import load_encoder
 from maekit.config.load import LoadedRecipe, load_recipe
 from maekit.errors import UserError
@@ -133,7 +133,7 @@ def identity(recipe: Recipe, fingerprint: str, start: str | Path | None = None) 
 
 def save_run_metadata(run: Run, experiment: Experiment, process: Process, start: str | Path | None = None) -> None:
     """Write what the run needs to be opened again without the files that it was started from."""
-    recipe = spelled_out(experiment.recipe).model_copy(
+    recipe = inline_tokenizer(experiment.recipe).model_copy(
         update={"init": None, "data": experiment.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
     )
     resolved = LoadedRecipe(recipe, experiment.loaded.path, experiment.loaded.origins)

@@ -23,75 +23,88 @@ if TYPE_CHECKING:
     from maekit.core.tokenizer import Tokenizer
 
 OPTION = ("model", "target", "tokenizer")
-PRIMARY = "fsq"
+TRAINED_KIND = "fsq"
+"""What the task `tokenizer` trains."""
 
 
 def make_tokenizer(loaded: LoadedRecipe, adapter: Adapter, statistics: ChannelStatistics | None) -> Tokenizer:
-    """What `model.target.tokenizer` says: the folder of a run of the task `tokenizer`, or `{name: ..., options}`.
+    """The tokenizer of `model.target.tokenizer`: the folder of a run of the task `tokenizer`, or `{name: ..., options}`.
+
+    Args:
+        loaded: the recipe.
+        adapter: gives the patchifier.
+        statistics: normalisation of the training samples, which must be that of the run; None: unknown yet.
 
     Raises:
-        UserError: none is named, no such run or plug-in, or one trained on other patches.
+        UserError: no tokenizer, no such run or plug-in, or a run with another normalisation.
     """
-    given, location = loaded.recipe.model.target.options.get("tokenizer"), loaded.locate(*OPTION)
-    choice = _choice(given, location)
+    option, location = loaded.recipe.model.target.options.get("tokenizer"), loaded.locate(*OPTION)
+    choice = _choice_of(option, location)
     kind = plugins.find("tokenizers", choice.name, location=location)
     tokenizer: Tokenizer = construct(kind, choice, loaded, OPTION, adapter.patchifier)
-    if isinstance(given, str):
-        _load(tokenizer, Path(given), statistics, location)
+    if isinstance(option, str):
+        _load(tokenizer, Path(option), statistics, location)
     return tokenizer
 
 
-def spelled_out(recipe: Recipe) -> Recipe:
-    """The recipe with a tokenizer's run replaced by its kind and size: the weights travel in the new run's checkpoints."""
+def inline_tokenizer(recipe: Recipe) -> Recipe:
+    """The recipe with a tokenizer's run replaced by its kind and size; the weights are saved in the new run's checkpoints."""
     target = recipe.model.target
-    given = target.options.get("tokenizer")
-    if not isinstance(given, str):
+    option = target.options.get("tokenizer")
+    if not isinstance(option, str):
         return recipe
-    tokenizer = _choice(given, OPTION[-1])
-    named = Choice(name=target.name, **(target.options | {"tokenizer": {"name": tokenizer.name, **tokenizer.options}}))
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update={"target": named})})
+    tokenizer = _choice_of(option, OPTION[-1])
+    options = target.options | {"tokenizer": {"name": tokenizer.name, **tokenizer.options}}
+    model = recipe.model.model_copy(update={"target": Choice(name=target.name, **options)})
+    return recipe.model_copy(update={"model": model})
 
 
-def _choice(given: Any, location: str) -> Choice:
-    if isinstance(given, dict) and isinstance(given.get("name"), str):
-        return Choice(**given)
-    if not isinstance(given, str):
+def _choice_of(option: Any, location: str) -> Choice:
+    if isinstance(option, dict) and isinstance(option.get("name"), str):
+        return Choice(**option)
+    if not isinstance(option, str):
         raise UserError(
-            "which tokenizer?",
+            "the target `tokens` needs a tokenizer",
             location=location,
-            value=given,
+            value=option,
             expected="`tokenizer: RUN`, the folder of a run that trained one, or `{name: ...}` of a plug-in",
             hint="Train one first: `maekit pretrain` with a recipe whose task is `tokenizer`.",
         )
-    stated = Path(given) / "recipe.yaml"
-    if not stated.is_file():
-        known = f" A plug-in's is written `{{name: {given}}}`." if given in plugins.names("tokenizers") else ""
+    recipe = Path(option) / "recipe.yaml"
+    if not recipe.is_file():
+        plug_in = f" A plug-in is written `{{name: {option}}}`." if option in plugins.names("tokenizers") else ""
         raise UserError(
             "no run of a tokenizer here",
             location=location,
-            value=given,
+            value=option,
             expected="the folder of a run whose task is `tokenizer`",
-            hint="Train one with `maekit pretrain` and name its folder." + known,
+            hint="Train one with `maekit pretrain` and name its folder." + plug_in,
         )
-    task = load_recipe(stated).recipe.task
+    task = load_recipe(recipe).recipe.task
     if task.name != "tokenizer":
         raise UserError(
             "not the run of a tokenizer",
             location=location,
-            value=f"{given}, task {task.name}",
+            value=f"{option}, task {task.name}",
             expected="a run whose task is `tokenizer`",
         )
-    return Choice(name=PRIMARY, **task.options)
+    return Choice(name=TRAINED_KIND, **task.options)
 
 
 def _load(tokenizer: Tokenizer, run: Path, statistics: ChannelStatistics | None, location: str) -> None:
+    """Load a run's weights, if the run normalised samples as this recipe does."""
     weights = read_weights(run)
     assert isinstance(tokenizer, nn.Module)
-    mine = {name.removeprefix("tokenizer."): value for name, value in weights.items() if name.startswith("tokenizer.")}
-    load_strictly(tokenizer, mine, run)
+    prefix = "tokenizer."
+    own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    load_strictly(tokenizer, own, run)
     for name, values in {} if statistics is None else asdict(statistics).items():
-        value, theirs = torch.tensor(values), weights.get(f"front.{name}")
-        if theirs is None or theirs.shape != value.shape or not torch.allclose(theirs.cpu(), value, rtol=1e-3):
+        value, trained_with = torch.tensor(values), weights.get(f"front.{name}")
+        if (
+            trained_with is None
+            or trained_with.shape != value.shape
+            or not torch.allclose(trained_with.cpu(), value, rtol=1e-3)
+        ):
             raise UserError(
                 "a tokenizer that was trained with another normalisation",
                 location=location,

@@ -146,15 +146,18 @@ class MaskedAutoencoder(nn.Module):
         self.encoder = encoder
         sizes = patchifier, decoder, encoder.width, self.target.dim
         self.decoder: Decoder
-        if decoder_attention == "self" and cross_mask_ratio == 1:
+        if decoder_attention == "self":
+            if cross_mask_ratio != 1:
+                raise ValueError(
+                    f"cross_mask_ratio {cross_mask_ratio} needs decoder_attention `cross`: `self` predicts all"
+                )
             self.decoder = SelfDecoder(*sizes, complete=encoder_mask_tokens)
-        elif decoder_attention == "cross" and not encoder_mask_tokens and loss_on == "removed":
-            self.decoder = CrossDecoder(*sizes, cross_mask_ratio=cross_mask_ratio)
         else:
-            raise ValueError(
-                "decoder_attention `cross` predicts removed patches only, so it excludes encoder_mask_tokens and loss_on "
-                "`all`; cross_mask_ratio needs decoder_attention `cross`"
-            )
+            if encoder_mask_tokens or loss_on == "all":
+                raise ValueError(
+                    "decoder_attention `cross` predicts removed patches only: it excludes encoder_mask_tokens and loss_on `all`"
+                )
+            self.decoder = CrossDecoder(*sizes, cross_mask_ratio=cross_mask_ratio)
 
     def forward(
         self,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
 from timm.layers import DropPath, Mlp
@@ -45,7 +44,7 @@ class CrossBlock(nn.Module):
         heads = "batch token (head dim) -> batch head token dim"
         q = rearrange(self.q(self.norm1(queries)), heads, head=self.heads)
         k, v = (rearrange(half, heads, head=self.heads) for half in self.kv(memory).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=key_mask)
+        attended = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=key_mask)
         x = queries + self.drop_path(self.proj(rearrange(attended, "batch head token dim -> batch token (head dim)")))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -91,7 +90,7 @@ class CrossDecoder(Decoder):
         queries = self.mask_token + self.pos_embed[0, ids]
         key_mask = None
         if mask.padding is not None:
-            key_mask = rearrange(F.pad(~mask.padding, (1, 0), value=True), "batch token -> batch 1 1 token")
+            key_mask = rearrange(nn.functional.pad(~mask.padding, (1, 0), value=True), "batch token -> batch 1 1 token")
         for block in self.blocks:
             queries = self.blocks.run_block(block, queries, memory, key_mask)
         values = self.pred(self.norm(queries))

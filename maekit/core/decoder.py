@@ -107,10 +107,15 @@ class SelfDecoder(Decoder):
         """Predict every patch.
 
         Args:
-            latent, mask, valid: as of `Decoder.forward`.
+            latent: as of `Decoder.forward`.
+            mask: as of `Decoder.forward`.
+            valid: as of `Decoder.forward`.
             noise: not used.
             context: further encoded tokens to attend to, of other signals.
             context_mask: True where these may be attended to (None: everywhere).
+
+        Returns:
+            Predictions, and True everywhere.
         """
         del noise
         tokens = self.embed(latent)

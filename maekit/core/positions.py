@@ -6,10 +6,9 @@ from math import prod
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +70,7 @@ def interpolate_positions(
             continue
         others = " ".join(other for other in names if other != name)
         lines = rearrange(patches, f"1 ({grid}) width -> 1 ({others} width) {name} 1", **sizes)
-        lines = F.interpolate(lines, size=(new, 1), mode="bicubic", align_corners=False)
+        lines = nn.functional.interpolate(lines, size=(new, 1), mode="bicubic", align_corners=False)
         sizes[name] = new
         patches = rearrange(lines, f"1 ({others} width) {name} 1 -> 1 ({grid}) width", **sizes)
     return torch.cat([table[:, :prefix_tokens], patches], dim=1)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float
 from timm.layers import Attention
@@ -99,7 +98,7 @@ def build_blocks(config: TransformerConfig) -> TransformerBlocks:
 
 def with_class_token(key_mask: Bool[Tensor, "batch patch"] | None) -> Bool[Tensor, "batch token"] | None:
     """A mask of tokens from one of patches: the class token in front may always be attended to."""
-    return None if key_mask is None else F.pad(key_mask, (1, 0), value=True)
+    return None if key_mask is None else nn.functional.pad(key_mask, (1, 0), value=True)
 
 
 def initialise(module: nn.Module) -> None:

@@ -50,7 +50,8 @@ def band_pass(x: Float[Tensor, "*batch line"], low: float, high: float) -> Float
 
     Args:
         x: lines.
-        low, high: frequencies where the gain is one half, in cycles per point; with low 0 there is no lower edge.
+        low: frequency where the gain is one half, in cycles per point; 0: there is no lower edge.
+        high: the same at the upper edge.
     """
     n = x.shape[-1]
     before, after = 2 * x[..., :1] - x[..., 1:].flip(-1), 2 * x[..., -1:] - x[..., :-1].flip(-1)

@@ -72,6 +72,7 @@ class Target(nn.Module, ABC):
 
     def statistics(self, patches: Float[Tensor, "batch patch dim"]) -> PatchStatistics | None:
         """What the target removed from each patch; None when a prediction cannot be turned back into a patch."""
+        del patches
         return None
 
     def as_patches(self, pred: Float[Tensor, "batch patch out"]) -> Float[Tensor, "batch patch dim"]:

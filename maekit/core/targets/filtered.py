@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING
 
-import torch.nn.functional as F
 from einops import pack, unpack
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from maekit.core.targets.axis import AxisTarget
 
@@ -39,5 +38,5 @@ class FilteredTarget(AxisTarget):
     def is_complete(self, valid: Bool[Tensor, "batch channel *others line"]) -> Bool[Tensor, "batch patch"]:
         """Patches with no invalid point within the support of the filter."""
         gaps, shape = pack([(~valid).float()], "* line")
-        near = F.max_pool1d(gaps, 2 * self.support + 1, stride=1, padding=self.support)
+        near = nn.functional.max_pool1d(gaps, 2 * self.support + 1, stride=1, padding=self.support)
         return (self.to_patches(unpack(near, shape, "* line")[0]) == 0).all(-1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -68,7 +67,7 @@ class TokenTarget(Target):
     ) -> Float[Tensor, "batch patch"]:
         """Cross entropy of each patch."""
         logits = rearrange(pred.float(), "batch patch code -> batch code patch")
-        return F.cross_entropy(logits, target[..., 0], reduction="none")
+        return nn.functional.cross_entropy(logits, target[..., 0], reduction="none")
 
     def average(
         self, target: Int[Tensor, "batch patch 1"], visible: Bool[Tensor, "batch patch"]

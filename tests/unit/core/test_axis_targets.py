@@ -1,4 +1,4 @@
-"""Targets along an axis (band, derivative, log spectrum): each from its definition, then as a person runs it."""
+"""Targets along an axis (band, derivative, log spectrum): by definition, with gaps, then through a recipe."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ def fitted(target: Target, patchifier: GridPatchifier = CUT) -> Target:
 
 @settings(max_examples=30, deadline=None)
 @given(inside=st.floats(0.9, 2.8), slow=st.floats(0.0, 0.4), fast=st.floats(3.5, 9.5), phase=st.floats(0, 6.3))
-def test_the_band_and_the_rest_make_the_whole(inside: float, slow: float, fast: float, phase: float) -> None:
-    wanted, rest = tone(inside, phase), tone(slow, phase) + tone(fast, 1.0)
-    found = band_pass(wanted + rest, 0.7 / RATE, 3 / RATE)
-    # Away from the ends, where the odd reflection is not what would have followed.
+def test_band_pass_keeps_the_band_and_removes_the_rest(inside: float, slow: float, fast: float, phase: float) -> None:
+    in_band, rest = tone(inside, phase), tone(slow, phase) + tone(fast, 1.0)
+    found = band_pass(in_band + rest, 0.7 / RATE, 3 / RATE)
+    # Away from the ends, where the odd reflection differs from how the tones would go on.
     middle = slice(80, -80)
-    assert (found - wanted)[middle].abs().max() < 0.06
-    assert ((wanted + rest - found) - rest)[middle].abs().max() < 0.06
+    assert (found - in_band)[middle].abs().max() < 0.06
+    assert ((in_band + rest - found) - rest)[middle].abs().max() < 0.06
 
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000), shift=st.floats(-5, 5))
-def test_filtering_is_linear_without_delay_and_blind_to_offset_and_slope(seed: int, shift: float) -> None:
+def test_band_pass_is_linear_without_delay_and_removes_offset_and_slope(seed: int, shift: float) -> None:
     x, y = torch.randn(2, 400, generator=torch.Generator().manual_seed(seed))
     low, high = 0.7 / RATE, 3 / RATE
     band = band_pass(x, low, high)
@@ -92,7 +92,7 @@ def test_parseval(points: int, seed: int, tapered: bool) -> None:
     assert torch.allclose(power_spectrum(x, taper).sum(-1), expected)
 
 
-def test_each_patch_has_the_spectrum_of_its_neighbourhood() -> None:
+def test_log_spectrum_is_that_of_the_window_around_the_patch() -> None:
     """1 Hz in the first half, 2.5 Hz in the second: bins of a window of 4 s are 0.25 Hz apart, from 0.75 to 3 Hz."""
     target = LogSpectrumTarget(CUT, low=0.7, high=3.0, window=4.0)
     assert target.dim == 2 * 10
@@ -106,15 +106,15 @@ def test_each_patch_has_the_spectrum_of_its_neighbourhood() -> None:
     shifted = target(
         CUT.patchify(torch.where(torch.arange(400) < 200, tone(1.0, 1.3), tone(2.5, 0.4)).expand(1, 2, 400))
     )
-    assert torch.allclose(shifted[:, :16], target(CUT.patchify(x))[:, :16], atol=0.2), "the phase is not asked for"
+    assert torch.allclose(shifted[:, :16], target(CUT.patchify(x))[:, :16], atol=0.2), "independent of the phase"
     whole = LogSpectrumTarget(CUT, low=0.7, high=3.0, window=20.0)
     same = whole(CUT.patchify(torch.randn(2, 2, 400)))
     assert torch.equal(same, same[:, :1].expand_as(same))
 
 
 @pytest.mark.parametrize("kind", range(3))
-def test_among_several_axes_it_is_the_one_that_was_named(kind: int) -> None:
-    """As of each line by itself; of the log spectrum, the mean power of the lines that a patch covers."""
+def test_among_several_axes_the_named_one_is_used(kind: int) -> None:
+    """As for each line alone; for the log spectrum, the mean power of the lines that a patch covers."""
     x = torch.randn(2, 1, 6, 400)
     found = along_time(MAP)[kind](MAP.patchify(x))
     lines = GridPatchifier((1, 400), (10,), ("time",), (RATE,))
@@ -129,8 +129,8 @@ def test_among_several_axes_it_is_the_one_that_was_named(kind: int) -> None:
 
 @pytest.mark.parametrize("kind", range(3))
 @pytest.mark.parametrize("gap", [slice(12, 15), slice(0, 5), slice(36, 40)])
-def test_what_was_not_measured_reaches_no_loss(kind: int, gap: slice) -> None:
-    """What is known beside a gap is what it would be without one; and nothing that stands in the gap matters."""
+def test_gaps_do_not_influence_the_loss(kind: int, gap: slice) -> None:
+    """In the loss mask targets equal those without the gap, and values inside the gap change nothing."""
     target, x = fitted(along_time()[kind]), torch.stack([tone(1.2) + 2 * tone(0.1, 0.5), tone(2.0)])[None]
     assert isinstance(target, AxisTarget)
     patches, valid = CUT.patchify(x), torch.ones(1, 40, dtype=torch.bool)
@@ -201,7 +201,7 @@ def test_fitted_targets_have_unit_variance(kind: int) -> None:
         (lambda: GridPatchifier((1, 40), (10,), ("time",), (1.0, 2.0)), "rates .* has 2"),
     ],
 )
-def test_what_does_not_fit_is_named(make: Any, message: str) -> None:
+def test_impossible_options_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 

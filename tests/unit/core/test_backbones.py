@@ -1,4 +1,4 @@
-"""Encoders that are no transformers: one token a patch, nothing of what was removed, and every verb with them."""
+"""Convolutional encoders: one token a patch, independence of removed and invalid patches, and all commands with them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def autoencoder(kind: Any, patchifier: GridPatchifier, **options: Any) -> Masked
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("patchifier", [LINE, PLANE])
-def test_one_token_a_patch_and_one_for_the_whole(kind: Any, patchifier: GridPatchifier) -> None:
+def test_one_token_a_patch_and_one_for_the_sample(kind: Any, patchifier: GridPatchifier) -> None:
     encoder = kind(patchifier, width=8, depth=3, kernel=3)
     x = torch.randn(2, *patchifier.sample_shape)
     assert encoder(x).shape == (2, 1 + prod(patchifier.grid_size), 8)
@@ -66,8 +66,10 @@ def test_strides_make_the_patch(number: int, depth: int) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("patchifier", [LINE, PLANE])
 @pytest.mark.parametrize("gaps", [False, True])
-def test_nothing_of_a_removed_patch_is_seen(kind: Any, patchifier: GridPatchifier, gaps: bool, cross: bool) -> None:
-    """Other samples where patches were removed, or NaN where nothing was measured: the same tokens and predictions."""
+def test_removed_and_invalid_patches_are_not_read(
+    kind: Any, patchifier: GridPatchifier, gaps: bool, cross: bool
+) -> None:
+    """Other values in removed patches, or NaN in invalid ones, change neither tokens nor predictions."""
     model = autoencoder(kind, patchifier, decoder_attention="cross" if cross else "self")
     patches = prod(patchifier.grid_size)
     x, noise = torch.randn(3, *patchifier.sample_shape), torch.rand(3, patches)
@@ -77,9 +79,7 @@ def test_nothing_of_a_removed_patch_is_seen(kind: Any, patchifier: GridPatchifie
     mask = mask_patches(noise, 0.5, measured)
     other = patchifier.patchify(x).clone()
     other[mask.mask] = 1e3 * torch.randn_like(other[mask.mask])
-    kept = [
-        model.encoder.encode(cut, measured, mask) for cut in (patchifier.patchify(x), other)
-    ]  # what only fills up a row may be anything that is finite
+    kept = [model.encoder.encode(cut, measured, mask) for cut in (patchifier.patchify(x), other)]
     assert torch.equal(*kept)
     assert kept[0].isfinite().all()
     seen = other.clone()
@@ -92,8 +92,8 @@ def test_nothing_of_a_removed_patch_is_seen(kind: Any, patchifier: GridPatchifie
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_norm_sees_one_place_alone(kind: Any) -> None:
-    """What is far from a removed patch is the same token with and without it: no statistic over places shifts."""
+def test_norms_are_over_one_position(kind: Any) -> None:
+    """Tokens far from invalid patches do not change: norms have no statistics over positions."""
     patchifier = GridPatchifier((1, 400), (10,), ("time",))
     encoder = kind(patchifier, width=8, depth=2, kernel=3).eval()
     x = torch.randn(1, 1, 400)
@@ -117,12 +117,12 @@ def test_a_sample_may_be_longer_than_in_pretraining() -> None:
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_does_not_fit_is_named(kind: Any, patchifier: Any, options: dict[str, Any], message: str) -> None:
+def test_impossible_sizes_are_refused(kind: Any, patchifier: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kind(patchifier, **options)
 
 
-def test_no_mask_tokens_of_its_own(tiny: Path) -> None:
+def test_a_mask_token_is_refused(tiny: Path) -> None:
     with pytest.raises(UserError, match=r"encoder_mask_tokens: CNN has no mask token"):
         random_task(tiny, overrides=[CNN_MODEL, "model.encoder_mask_tokens=true"])
 
@@ -144,7 +144,7 @@ LABELLED = ["task.name=regression", "name=tuned"]
 
 
 @pytest.mark.parametrize("model", [CNN_MODEL, TCN_MODEL])
-def test_every_verb(tiny: Path, tmp_path: Path, model: str) -> None:
+def test_every_command(tiny: Path, tmp_path: Path, model: str) -> None:
     """Pretrain, resume, fine-tune, probe, embed, reconstruct and export."""
     whole = pretrain(tiny, runs=tmp_path / "whole", overrides=[model])
 

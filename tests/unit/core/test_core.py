@@ -1,8 +1,9 @@
-"""Algebra of the core: cutting and putting back, masks that partition, positions, what missing patches must not do."""
+"""The core: patchify and its inverse, masks as partitions, positions, masked means, independence of invalid patches."""
 
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from maekit.core import (
     GridMasking,
     GridPatchifier,
     MaskedAutoencoder,
+    Masking,
     PatchNormTarget,
     RandomMasking,
     RawTarget,
@@ -28,7 +30,7 @@ from maekit.core import (
 )
 from maekit.core.losses import masked_mean, squared_error
 
-SMALL = {"encoder": TransformerConfig(24, 2, 2), "decoder": TransformerConfig(12, 1, 2)}
+ENCODER, DECODER = TransformerConfig(24, 2, 2), TransformerConfig(12, 1, 2)
 
 
 @given(
@@ -59,7 +61,7 @@ def test_patchify_errors_say_shapes() -> None:
 
 
 GRID = GridPatchifier((1, 24, 32), (4, 4), ("range", "doppler"))
-STRATEGIES = {
+STRATEGIES: dict[str, Masking] = {
     "random": RandomMasking(GRID),
     "block": BlockMasking(GRID, blocks=2),
     "grid": GridMasking(GRID),
@@ -79,7 +81,7 @@ def test_every_strategy_partitions_exactly(name: str, ratio: float) -> None:
     assert torch.equal(mask.mask, mask_patches(STRATEGIES[name](noise), ratio).mask)
 
 
-def test_strategies_have_their_shape() -> None:
+def test_shapes_of_removed_regions() -> None:
     noise = torch.rand(50, 48)
 
     def as_grid(name: str, ratio: float) -> torch.Tensor:
@@ -87,7 +89,7 @@ def test_strategies_have_their_shape() -> None:
 
     grid = as_grid("grid", 0.75)
     assert not grid[:, ::2, ::2].any()
-    assert grid.sum(dim=(1, 2)).unique().tolist() == [36]
+    assert set(grid.sum(dim=(1, 2)).tolist()) == {36}
 
     def neighbours_alike(mask: torch.Tensor) -> float:
         return (mask[:, :, 1:] == mask[:, :, :-1]).float().mean().item()
@@ -97,14 +99,14 @@ def test_strategies_have_their_shape() -> None:
     assert neighbours_alike(as_grid("block", 0.5)) > alone + 0.15
 
 
-def test_strategies_refuse_what_cannot_be() -> None:
+def test_impossible_maskings_are_refused() -> None:
     line = GridPatchifier((1, 40), (4,), ("time",))
     with pytest.raises(ValueError, match="no axis 'frequency'"):
         SpanMasking(line, axis="frequency")
     with pytest.raises(ValueError, match="name the axis"):
         SpanMasking(GRID)
     with pytest.raises(ValueError, match="at least one must be kept"):
-        MaskedAutoencoder(line, masking=RandomMasking(line), mask_ratio=0.95, **SMALL)
+        MaskedAutoencoder(line, encoder=ENCODER, decoder=DECODER, masking=RandomMasking(line), mask_ratio=0.95)
 
 
 def test_positions() -> None:
@@ -112,7 +114,7 @@ def test_positions() -> None:
     assert not table[0].any()
     assert table.shape == (16, 16)
     same_column = table[1:].view(3, 5, 16)[:, 2]
-    assert torch.equal(same_column[0, :8], same_column[1, :8])  # the first half codes the column alone
+    assert torch.equal(same_column[0, :8], same_column[1, :8])  # the first half encodes the column only
     assert not torch.equal(same_column[0, 8:], same_column[1, 8:])
     assert sincos_positions((2, 3, 4), 32).shape == (1, 25, 32)
     with pytest.raises(ValueError, match="too small"):
@@ -147,12 +149,14 @@ def test_parameter_counts(name: str, patch: int, trainable: int, whole: int) -> 
     assert (sum(counts[0]), sum(counts[1])) == (trainable, whole)
 
 
-def make(target: type = PatchNormTarget, **options: object) -> MaskedAutoencoder:
+def make(target: type[RawTarget | PatchNormTarget] = PatchNormTarget, **options: Any) -> MaskedAutoencoder:
     torch.manual_seed(0)
-    return MaskedAutoencoder(GRID, masking=RandomMasking(GRID), target=target(GRID), **SMALL, **options)  # type: ignore[arg-type]
+    return MaskedAutoencoder(
+        GRID, encoder=ENCODER, decoder=DECODER, masking=RandomMasking(GRID), target=target(GRID), **options
+    )
 
 
-def test_missing_patches_do_not_matter() -> None:
+def test_values_of_invalid_patches_change_nothing() -> None:
     model, noise = make(RawTarget), torch.rand(3, 48)
     x, valid = torch.randn(3, 1, 24, 32), torch.rand(3, 48) > 0.4
     patches = GRID.patchify(x)
@@ -165,8 +169,8 @@ def test_missing_patches_do_not_matter() -> None:
         model.zero_grad()
         outputs.append((out.loss, out.pred[valid], gradients, model.encoder(filled, valid)[:, 0]))
     for other in outputs[1:]:
-        for one, two in zip(outputs[0], other, strict=True):
-            assert torch.equal(one, two)
+        for expected, result in zip(outputs[0], other, strict=True):
+            assert torch.equal(expected, result)
     assert outputs[0][0].isfinite()
     assert not (out.mask & ~valid).any()
     kept = (valid & ~out.mask).sum(1)
@@ -177,9 +181,9 @@ def test_a_sample_does_not_depend_on_its_batch() -> None:
     model, noise = make(), torch.rand(2, 48)
     x, valid = torch.randn(2, 1, 24, 32), torch.ones(2, 48, dtype=torch.bool)
     valid[1, 10:] = False
-    together = model(x, valid=valid, noise=noise).pred[1]
+    in_batch = model(x, valid=valid, noise=noise).pred[1]
     alone = model(x[1:], valid=valid[1:], noise=noise[1:]).pred[0]
-    assert torch.allclose(together[valid[1]], alone[valid[1]], atol=1e-5)
+    assert torch.allclose(in_batch[valid[1]], alone[valid[1]], atol=1e-5)
 
 
 def test_all_valid_equals_no_valid() -> None:
@@ -203,7 +207,7 @@ def test_loss_ignores_kept_patches(seed: int) -> None:
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=20, deadline=None)
-def test_masked_mean_is_the_mean_of_what_is_selected(seed: int) -> None:
+def test_masked_mean_is_the_mean_of_selected_values(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     values, mask = torch.randn(3, 6, 4, generator=generator), torch.rand(3, 6, generator=generator) > 0.4
     mask[1] = False
@@ -217,7 +221,7 @@ def test_masked_mean_is_the_mean_of_what_is_selected(seed: int) -> None:
     torch.testing.assert_close(masked_mean(values, None, dim=1)[:, 0], values.mean(1))
 
 
-def test_predictions_differ_from_place_to_place_at_the_start() -> None:
+def test_initial_predictions_differ_between_positions() -> None:
     out = make()(torch.randn(2, 1, 24, 32))
     assert out.pred.std(dim=1).mean() > 0.01
 

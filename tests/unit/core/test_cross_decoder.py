@@ -1,4 +1,4 @@
-"""CrossMAE's decoder: what may depend on what, and that predicting some patches is predicting those patches."""
+"""The cross-attention decoder: independence of predictions, partial prediction, invalid patches, and use through a recipe."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ def test_predictions_do_not_depend_on_each_other() -> None:
     assert (some[~which] == 0).all()
     other, _ = model.decoder.eval()(latent + 1, mask, None, noise)
     assert not torch.allclose(other[where], everywhere[where])
-    assert everywhere[0][mask.mask[0]].std(dim=0).mean() > 0.01, "places differ"
+    assert everywhere[0][mask.mask[0]].std(dim=0).mean() > 0.01, "predictions differ between positions"
 
 
 def test_training_predicts_a_share_and_evaluation_all() -> None:
     x, noise = torch.randn(2, 1, 24, 32), torch.rand(2, 48)
     model, whole = make(cross_mask_ratio=0.25), make()
-    seen = (model(x, noise=noise).pred != 0).all(-1)
-    assert seen.sum(1).tolist() == [9, 9]
-    assert torch.equal(seen, (model(x, noise=noise).pred != 0).all(-1)), "given noise, a step is repeatable"
+    predicted = (model(x, noise=noise).pred != 0).all(-1)
+    assert predicted.sum(1).tolist() == [9, 9]
+    assert torch.equal(predicted, (model(x, noise=noise).pred != 0).all(-1)), "given noise, a step is repeatable"
     pred, target = model(x, noise=noise).pred, model.target(GRID.patchify(x))
-    expected = ((pred - target) ** 2)[seen].mean()
+    expected = ((pred - target) ** 2)[predicted].mean()
     assert torch.allclose(model(x, noise=noise).loss, expected, atol=1e-6)
     assert torch.allclose(model.eval()(x, noise=noise).loss, whole(x, noise=noise).loss, atol=1e-6)
 
 
-def test_which_removed_patches_are_predicted_is_left_to_chance() -> None:
+def test_predicted_patches_are_drawn_independently_of_the_mask() -> None:
     noise = torch.rand(4000, 48)
     mask = mask_patches(noise, 0.75)
     ids, _ = choose_queries(mask.mask, noise, 0.25)
@@ -67,7 +67,7 @@ def test_which_removed_patches_are_predicted_is_left_to_chance() -> None:
     assert rank.std() == pytest.approx(10.4, abs=0.3)
 
 
-def test_missing_patches_do_not_matter() -> None:
+def test_values_of_invalid_patches_change_nothing() -> None:
     model, noise = make(cross_mask_ratio=0.5), torch.rand(2, 48)
     valid = torch.ones(2, 48, dtype=torch.bool)
     valid[0, :20] = False
@@ -80,11 +80,11 @@ def test_missing_patches_do_not_matter() -> None:
     assert removed[0] < removed[1]
     alone = model(x[:1], valid=valid[:1], noise=noise[:1])
     picked = (alone.pred != 0).all(-1)[0]
-    assert torch.allclose(one.pred[0][picked], alone.pred[0][picked], atol=1e-5), "padding of a row is not read"
+    assert torch.allclose(one.pred[0][picked], alone.pred[0][picked], atol=1e-5), "padding of a row is not attended to"
     assert picked.sum() == (removed[0] * 0.5).round()
 
 
-def test_what_does_not_go_together() -> None:
+def test_exclusive_options_are_refused() -> None:
     for options in (
         {"encoder_mask_tokens": True},
         {"loss_on": "all"},
@@ -94,7 +94,7 @@ def test_what_does_not_go_together() -> None:
             make(**options)
 
 
-def test_as_a_person_runs_it(tiny: Path, tmp_path: Path) -> None:
+def test_through_a_recipe(tiny: Path, tmp_path: Path) -> None:
     cross = ["model.decoder_attention=cross", "model.cross_mask_ratio=0.5", "training.activation_checkpointing=true"]
     run = pretrain(tiny, runs=tmp_path, overrides=[*cross, "schedule.epochs=3"]).folder
     metrics = evaluate(run)
@@ -103,5 +103,10 @@ def test_as_a_person_runs_it(tiny: Path, tmp_path: Path) -> None:
     assert reconstruct(run, tmp_path / "pictures", count=1)
     with pytest.raises(UserError, match=r"decoder_attention.*Did you mean 'cross'"):
         pretrain(tiny, runs=tmp_path, overrides=["model.decoder_attention=cros"])
-    with pytest.raises(UserError, match="cross_mask_ratio needs decoder_attention"):
-        pretrain(tiny, runs=tmp_path, overrides=["model.cross_mask_ratio=0.5", "name=b"])
+    for overrides, option in (
+        (["model.cross_mask_ratio=0.5"], "cross_mask_ratio"),
+        (["model.decoder_attention=cross", "model.loss_on=all"], "decoder_attention"),
+    ):
+        with pytest.raises(UserError, match=r"needs decoder_attention|excludes encoder_mask_tokens") as error:
+            pretrain(tiny, runs=tmp_path, overrides=[*overrides, "name=b"])
+        assert option in str(error.value.location)

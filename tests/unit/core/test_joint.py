@@ -14,6 +14,8 @@ from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.joint import PRIMARY, JointAutoencoder, JointEncoder, SignalBatch
 from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
+from maekit.core.targets.derivative import DerivativeTarget
+from maekit.core.targets.pixels import PatchNormTarget
 from maekit.core.transformer import TransformerConfig
 from maekit.errors import UserError
 from maekit.runs.evaluate import evaluate
@@ -88,17 +90,35 @@ def test_a_missing_signal_changes_nothing_and_is_not_in_the_loss() -> None:
     assert not torch.allclose(found[PRIMARY].pred[0], alone[PRIMARY].pred[0])
 
 
+def test_missing_values_of_an_auxiliary_signal_do_not_go_through_the_target_of_the_own_one() -> None:
+    valid = torch.ones(3, 2, dtype=torch.bool)
+    valid[1] = False
+    joint = JointAutoencoder(
+        MAPS,
+        encoder=encoder(),
+        decoder=TransformerConfig(16, 1, 2),
+        masking=RandomMasking(MAPS),
+        mask_ratio=0.5,
+        target=DerivativeTarget(MAPS, axis="axis0"),
+    )
+    out = joint.forward_signals(batch(valid=valid))
+    picture = out["picture"]
+    errors = (picture.pred - PatchNormTarget(PICTURES)(PICTURES.patchify(batch()["picture"].x))).square().mean(-1)
+    torch.testing.assert_close(picture.loss, errors[picture.mask].mean())
+    assert not picture.mask[1].any()
+
+
 def contrast(**options: float) -> MomentumContrast:
     torch.manual_seed(1)
     given = {"dim": 8, "queue": 6, "momentum": 0.9, "temperature": 0.1, "near": 0} | options
     return MomentumContrast(encoder(), "picture", **given)  # type: ignore[arg-type]
 
 
-def test_keys_are_remembered_in_turn_and_the_slow_encoder_follows() -> None:
+def test_the_queue_is_filled_in_turn_and_the_momentum_encoder_follows() -> None:
     one, fast = contrast(), encoder()
     with torch.no_grad():
         for parameter in fast.parameters():
-            parameter += 1
+            parameter.add_(1)
     before = one.slow.patch_embed.proj.weight.clone()
     one(fast, batch(), torch.tensor([3, 4, 5]))
     assert one.indices.tolist() == [3, 4, 5, -1, -1, -1]
@@ -113,7 +133,7 @@ def test_keys_are_remembered_in_turn_and_the_slow_encoder_follows() -> None:
 
 
 def test_the_loss_by_hand_and_without_what_is_near() -> None:
-    """Of one sample: cross entropy of its likeness to its partner against those to the queue, both ways."""
+    """Of one sample: cross entropy of its similarity to its partner against those to the queue, in both directions."""
     fast = encoder()
     one = contrast(near=1).eval()
     signals = {name: SignalBatch(signal.x[:1]) for name, signal in batch().items()}

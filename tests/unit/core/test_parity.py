@@ -1,4 +1,4 @@
-"""With the same weights and noise, everything equals an independent implementation: `transformers`' ViTMAE."""
+"""With the same weights and noise, results equal those of independent implementations: `transformers`' ViTMAE and timm."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_forward_and_gradients_equal_transformers(shape: tuple[int, int, int], t
 
 
 def test_positions_equal_their_formula() -> None:
-    """The release's table, said in NumPy: the column's sines and cosines, then the row's."""
+    """The table of the released code in NumPy: sines and cosines of the column, then of the row."""
     omega = 1 / 10_000 ** (np.arange(12) / 12)
     rows = [
         np.concatenate([np.sin(w * omega), np.cos(w * omega), np.sin(h * omega), np.cos(h * omega)])
@@ -66,8 +66,8 @@ def test_attention_with_and_without_fusion_agree() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 32, 48), (2, 24, 16)])
-def test_encoder_is_timms(shape: tuple[int, int, int]) -> None:
-    """Names and features; timm also takes inputs that are not square, which transformers' ViTMAE does not."""
+def test_encoder_equals_timm(shape: tuple[int, int, int]) -> None:
+    """Names and features; unlike transformers' ViTMAE, timm also takes inputs that are not square."""
     import timm
 
     ours, _ = pair(shape, 8, RawTarget) if shape[1] == shape[2] else (alone(shape), None)
@@ -84,5 +84,5 @@ def test_encoder_is_timms(shape: tuple[int, int, int]) -> None:
 
 def alone(shape: tuple[int, int, int]) -> MaskedAutoencoder:
     patchifier = GridPatchifier(shape, (8, 8), ("height", "width"))
-    sizes = {"encoder": TransformerConfig(48, 3, 4), "decoder": TransformerConfig(32, 2, 4)}
-    return MaskedAutoencoder(patchifier, masking=RandomMasking(patchifier), **sizes).eval()
+    encoder, decoder = TransformerConfig(48, 3, 4), TransformerConfig(32, 2, 4)
+    return MaskedAutoencoder(patchifier, encoder=encoder, decoder=decoder, masking=RandomMasking(patchifier)).eval()

@@ -1,4 +1,4 @@
-"""Targets beside pixels, tokenizers, and the loss on all patches; each from its definition, then as a person runs it."""
+"""Principal components, tokens, tokenizers and the loss on all patches: by definition, then through a recipe."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ QUICK = ["schedule.epochs=1", "schedule.warmup_epochs=0"]
 
 
 def patches(count: int, seed: int = 0) -> torch.Tensor:
-    """(count, 192) with a spectrum that falls off, as that of pictures does."""
+    """(count, 192) with a falling spectrum of variances, like natural images."""
     generator = torch.Generator().manual_seed(seed)
     mixing = torch.randn(192, 192, generator=generator) * torch.arange(1, 193) ** -1.0
     return torch.randn(count, 192, generator=generator) @ mixing.T + 3
 
 
-def test_pca_is_that_of_scikit_learn() -> None:
+def test_pca_equals_scikit_learn() -> None:
     target, values = PCATarget(GRID, factors=5), patches(4000)
-    target.fit(values.split(900))
+    target.fit(torch.split(values, 900))
     theirs = PCA(5).fit(values.double().numpy())
     ours = target(values[None])[0].numpy()
     expected = theirs.transform(values.double().numpy())
@@ -58,7 +58,7 @@ def test_pca_is_that_of_scikit_learn() -> None:
     assert torch.allclose(whole.as_patches(whole(values[None])), values[None], atol=1e-3)
 
 
-def test_pca_refuses_what_it_cannot_be_estimated_from() -> None:
+def test_pca_refuses_too_few_or_degenerate_patches() -> None:
     with pytest.raises(ValueError, match="from 3 training patches"):
         PCATarget(GRID, factors=5).fit([patches(3)])
     flat = torch.zeros(500, 192)
@@ -70,7 +70,7 @@ def test_pca_refuses_what_it_cannot_be_estimated_from() -> None:
 
 
 class Quarters:
-    """A toy from outside: the quarter of the value range that a patch's mean falls in."""
+    """A tokenizer without parameters: the quarter of the value range that a patch's mean falls in."""
 
     vocabulary = 4
 
@@ -126,7 +126,7 @@ def test_loss_on_all_patches_counts_the_visible_ones() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 128), (2, 8, 4, 16)])
-def test_own_tokenizer_gives_one_code_a_patch_in_any_dimension(shape: tuple[int, ...]) -> None:
+def test_fsq_tokenizer_gives_one_code_a_patch_on_any_number_of_axes(shape: tuple[int, ...]) -> None:
     patchifier = GridPatchifier(shape, (8, 8) if len(shape) == 3 else (16,) if len(shape) == 2 else (4, 2, 4))
     tokenizer = FiniteScalarTokenizer(patchifier, levels=[5, 4, 3], width=24, depth=1, heads=2)
     assert not tokenizer.trained
@@ -143,16 +143,16 @@ def test_own_tokenizer_gives_one_code_a_patch_in_any_dimension(shape: tuple[int,
 
 
 def test_equal_codes_mean_equal_reconstructions() -> None:
-    """All that the decoder sees is the code: the bottleneck is one."""
+    """The decoder depends on the codes alone."""
     tokenizer = FiniteScalarTokenizer(GRID, levels=[3, 3], width=16, depth=0, heads=2).eval()
     out = tokenizer(torch.randn(300, 3, 32, 32))
-    tokens = tokenizer.pred(tokenizer.decoder_norm(tokenizer.from_code.bias + tokenizer.pos_embed))
+    tokens = tokenizer.pred(tokenizer.decoder_norm(tokenizer.from_code(torch.zeros(2)) + tokenizer.pos_embed))
     middle = out.codes == 4  # (1, 1) of 3 x 3: both numbers zero
     assert middle.any()
     assert torch.allclose(out.pred[middle], tokens.expand_as(out.pred)[middle], atol=1e-5)
 
 
-def test_missing_patches_do_not_train_the_tokenizer() -> None:
+def test_invalid_patches_do_not_train_the_tokenizer() -> None:
     tokenizer = FiniteScalarTokenizer(GRID, levels=[5, 5], width=16, depth=1, heads=2)
     x, valid = torch.randn(2, 3, 32, 32), torch.ones(2, 16, dtype=torch.bool)
     valid[:, 5] = False
@@ -176,7 +176,7 @@ def test_masking_as_in_the_paper() -> None:
     assert shares["random"] < 0.6
 
 
-def test_pca_from_training_patches_travels_in_the_checkpoint(tiny: Path, tmp_path: Path) -> None:
+def test_fitted_components_are_saved_in_the_checkpoint(tiny: Path, tmp_path: Path) -> None:
     run = pretrain(tiny, runs=tmp_path, overrides=[*QUICK, "model.target={name: pca, factors: 3}"]).folder
     experiment, task = open_run(run)
     trained = read_weights(run)["model.target.components"]
@@ -217,9 +217,9 @@ def test_a_tokenizer_from_training_to_target(tiny: Path, tmp_path: Path) -> None
 def test_mistakes_with_tokenizers(tiny: Path, tmp_path: Path) -> None:
     base = pretrain(tiny, runs=tmp_path, overrides=QUICK).folder
     cases = {
-        "tokens": "which tokenizer",
+        "tokens": "needs a tokenizer",
         "{name: tokens, tokenizer: runs/none}": "no run of a tokenizer here",
-        "{name: tokens, tokenizer: fsq}": "A plug-in's is written `{name: fsq}`",
+        "{name: tokens, tokenizer: fsq}": "A plug-in is written `{name: fsq}`",
         f"{{name: tokens, tokenizer: {base}}}": "not the run of a tokenizer",
         "{name: tokens, tokenizer: {name: fsqq}}": "Did you mean 'fsq'",
         "{name: tokens, tokenizer: {name: fsq}}": "never trained",
