@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maekit.adapter import Front
 from maekit.adapters.heart.heart_rate import HeartRateAdapter
+from maekit.core.losses import masked_mean
 from maekit.core.patchify import GridPatchifier
 
 if TYPE_CHECKING:
@@ -69,19 +70,19 @@ class RateSpectrumFront(Front):
         self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None
     ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch *axes"] | None]:
         """(batch, channel, time) -> (batch, channel x (1 + bands), rate), in standard deviations of each spectrum."""
-        measured = torch.ones_like(signal[:, :1]) if valid is None else valid[:, None].to(signal.dtype)
+        measured = torch.ones_like(signal[:, :1], dtype=torch.bool) if valid is None else valid[:, None].bool()
         with torch.autocast(signal.device.type, enabled=False):
             x = _centred(signal.float(), measured)
             spectra = [self._log_power(x)]
             for gain in self.bands:
                 envelope = torch.fft.ifft(torch.fft.fft(x) * gain).abs()
-                burst = torch.where(measured > 0, envelope, torch.nan).nanmedian(dim=-1, keepdim=True).values
+                burst = torch.where(measured, envelope, torch.nan).nanmedian(dim=-1, keepdim=True).values
                 envelope = envelope.clamp(max=LARGEST_BURST * burst.nan_to_num())
                 spectra.append(self._log_power(_centred(envelope, measured)))
             found = torch.cat(spectra, dim=1)
         if valid is None:
             return found, None
-        enough = reduce(measured, "batch 1 time -> batch", "mean") >= LEAST_MEASURED
+        enough = reduce(measured.float(), "batch 1 time -> batch", "mean") >= LEAST_MEASURED
         return found, repeat(enough, "batch -> batch rate", rate=found.shape[-1])
 
     def _log_power(self, x: Tensor) -> Tensor:
@@ -170,12 +171,9 @@ class RateSpectrumAdapter(HeartRateAdapter):
         axes.legend(frameon=False, fontsize="x-small")
 
 
-def _centred(x: Tensor, measured: Tensor) -> Tensor:
-    """The mean over what was measured taken out, and zero elsewhere."""
-    mean = reduce(x * measured, "batch channel time -> batch channel 1", "sum") / measured.sum(-1, keepdim=True).clamp(
-        min=1
-    )
-    return (x - mean) * measured
+def _centred(x: Float[Tensor, "batch channel time"], measured: Bool[Tensor, "batch 1 time"]) -> Tensor:
+    """Remove the mean over measured points; zero elsewhere."""
+    return torch.where(measured, x - masked_mean(x, measured, dim=-1), 0.0)
 
 
 def _band_gain(points: int, rate_hz: float, low_hz: float, high_hz: float) -> Tensor:
