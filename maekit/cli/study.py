@@ -12,9 +12,9 @@ from maekit.cli.console import Device, DryRun, RecipeArgument, Runs, Sets, err, 
 
 if TYPE_CHECKING:
     from maekit.studies.results import Study
-    from maekit.studies.study import Plan
+    from maekit.studies.study import StudyPlan
 
-Over = Annotated[
+Sweep = Annotated[
     list[str] | None,
     typer.Option(
         "--sweep",
@@ -23,12 +23,20 @@ Over = Annotated[
     ),
 ]
 Seeds = Annotated[int, typer.Option(min=1, help="How many; a seed decides weights, order, masks and labels used.")]
-Jobs = Annotated[int, typer.Option(min=1, help="Parallel processes; they share the cores.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Parallel processes; they share the cores, and one GPU.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Compute on the workers of this dask scheduler, e.g. tcp://HOST:8786. They must see the folders of runs and "
+        "data under the same paths, and have one thread each (`dask worker --nthreads 1`).",
+    ),
+]
 
 
 def study(
     recipe: RecipeArgument,
-    over: Over = None,
+    sweep: Sweep = None,
     compare: Annotated[
         list[str] | None,
         typer.Option(metavar="RECIPE", help="Another labelled recipe, trained from scratch; may be repeated."),
@@ -46,6 +54,7 @@ def study(
     ] = None,
     seeds: Seeds = 3,
     jobs: Jobs = 1,
+    scheduler: Scheduler = None,
     set_: Sets = None,
     runs: Runs = Path("runs"),
     device: Device = None,
@@ -58,25 +67,28 @@ def study(
     from maekit.studies import study as studies
 
     if dry_run:
-        _say(
-            studies.plan(recipe, over=over or [], compare=compare or [], overrides=set_ or [], seeds=seeds, runs=runs),
+        _print_dry_run(
+            studies.plan(
+                recipe, sweep=sweep or [], compare=compare or [], overrides=set_ or [], seeds=seeds, runs=runs
+            ),
             jobs,
             device,
         )
         return
-    _show(
+    _print_study(
         studies.study(
             recipe,
-            over=over or [],
+            sweep=sweep or [],
             compare=compare or [],
             smoothing=smoothing,
             track_s=track,
             seeds=seeds,
             jobs=jobs,
+            scheduler=scheduler,
             overrides=set_ or [],
             runs=runs,
             device=device,
-            tell=_tell,
+            report=_report,
         ),
         runs,
     )
@@ -84,9 +96,10 @@ def study(
 
 def sweep(
     recipe: RecipeArgument,
-    over: Over = None,
+    sweep: Sweep = None,
     seeds: Seeds = 3,
     jobs: Jobs = 1,
+    scheduler: Scheduler = None,
     set_: Sets = None,
     runs: Runs = Path("runs"),
     device: Device = None,
@@ -99,35 +112,45 @@ def sweep(
     from maekit.errors import UserError
     from maekit.studies import study as studies
 
-    if not over:
+    if not sweep:
         raise UserError(
             "nothing to sweep", location="--sweep", expected="a key and its values, e.g. mask_ratio=0.3,0.5,0.75"
         )
     if dry_run:
-        _say(studies.plan(recipe, over=over, overrides=set_ or [], seeds=seeds, probing=True, runs=runs), jobs, device)
+        _print_dry_run(
+            studies.plan(recipe, sweep=sweep, overrides=set_ or [], seeds=seeds, probing=True, runs=runs), jobs, device
+        )
         return
-    _show(
+    _print_study(
         studies.sweep(
-            recipe, over=over, seeds=seeds, jobs=jobs, overrides=set_ or [], runs=runs, device=device, tell=_tell
+            recipe,
+            sweep=sweep,
+            seeds=seeds,
+            jobs=jobs,
+            scheduler=scheduler,
+            overrides=set_ or [],
+            runs=runs,
+            device=device,
+            report=_report,
         ),
         runs,
     )
 
 
-def _tell(line: str) -> None:
+def _report(line: str) -> None:
     err.print(escape(line))
 
 
-def _say(planned: Plan, jobs: int, device: str | None) -> None:
+def _print_dry_run(planned: StudyPlan, jobs: int, device: str | None) -> None:
     from maekit.profiling.study_dry_run import dry_run_study
 
-    for plan in dry_run_study(planned, jobs=jobs, device=device):
-        print_facts(plan.facts, plan.title, plan.first)
+    for result in dry_run_study(planned, jobs=jobs, device=device):
+        print_facts(result.facts, result.title, result.first)
 
 
-def _show(found: Study, runs: Path) -> None:
+def _print_study(result: Study, runs: Path) -> None:
     from maekit.studies.page import terminal_tables
 
-    for table in terminal_tables(found):
+    for table in terminal_tables(result):
         print_table(table)
-    out.print(f"report: {escape(str(runs / found.recipe / f'{found.kind}.html'))}")
+    out.print(f"report: {escape(str(runs / result.recipe / f'{result.kind}.html'))}")

@@ -18,7 +18,7 @@ from maekit.errors import UserError, nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-OVER = "--sweep "
+OPTION = "--sweep "
 INIT = "init."
 """`init.KEY` is the key of the recipe that `init` names."""
 VARIED_ANYWAY = ("name", "seed", "data.split.fold")
@@ -76,7 +76,7 @@ class Point:
         return ", ".join(f"{label} {_shown(value)}" for label, value in self.labelled().items())
 
 
-def parse_over(settings: Sequence[str]) -> tuple[Swept, ...]:
+def parse_sweep(settings: Sequence[str]) -> tuple[Swept, ...]:
     """The keys of `key=a,b,c`, each in full; a part of a key that only one key ends in is enough.
 
     Raises:
@@ -84,7 +84,7 @@ def parse_over(settings: Sequence[str]) -> tuple[Swept, ...]:
     """
     found: list[Swept] = []
     for setting in settings:
-        location = OVER + setting
+        location = OPTION + setting
         name, equals, text = setting.partition("=")
         if not equals or not name.strip() or not text.strip():
             raise UserError("not a list of values for a key", location=location, expected="--sweep key=a,b,c")

@@ -10,33 +10,37 @@ from maekit.config.load import load_recipe
 from maekit.profiling.dry_run import DryRun, dry_run
 from maekit.report.quantities import duration
 from maekit.studies import methods
-from maekit.studies.jobs import is_done
+from maekit.studies.jobs import missing_jobs
+from maekit.studies.plan import TRAININGS
 
 if TYPE_CHECKING:
-    from maekit.studies import study
+    from collections.abc import Sequence
+
+    from maekit.studies.jobs import Job
+    from maekit.studies.study import StudyPlan
 
 MAX_TIMED = 6
 """Trainings of a study that are timed; the others are assumed to take their mean."""
 
 
-def dry_run_study(planned: study.Plan, *, jobs: int = 1, device: str | None = None) -> list[DryRun]:
+def dry_run_study(planned: StudyPlan, *, jobs: int = 1, device: str | None = None) -> list[DryRun]:
     """Dry runs of some trainings of a study or sweep that are still to do, and one result for all of them together.
+
+    Args:
+        planned: the study.
+        jobs: parallel processes.
+        device: as for training; `meta` times nothing.
 
     Raises:
         UserError: as `dry_run`.
     """
-    remaining = [cell for cell in planned.cells if not is_done(planned.folder, cell.name)]
-    computes: dict[str, object] = {cell.name: cell.compute for cell in remaining}
-    trainings = {name: compute for name, compute in computes.items() if isinstance(compute, methods.Training)}
+    remaining = missing_jobs(planned.folder, planned.jobs)
+    trainings = [job for job in remaining if job.function in TRAININGS]
     groups = _by_duration(trainings)
-    timed = list(groups.values())[:: max(len(groups) // MAX_TIMED, 1)]
-    results = []
-    for training, *_ in timed:
-        start = None if isinstance(training, methods.Pretraining) else RANDOM
-        loaded = load_recipe(training.recipe, training.named)
-        results.append(dry_run(loaded, start, runs=training.runs, device=device))
-    pretrainings = sum(isinstance(training, methods.Pretraining) for training in trainings.values())
-    folds, seeds = len(planned.rounds[0][0]), len(planned.rounds[0])
+    timed = groups[:: max(len(groups) // MAX_TIMED, 1)]
+    results = [_dry_run_training(group[0], device) for group in timed]
+    pretrainings = sum(job.function is methods.pretrain_job for job in trainings)
+    folds, seeds = len(planned.predicting[0][0]), len(planned.predicting[0])
     facts = [
         (
             "trainings",
@@ -46,7 +50,7 @@ def dry_run_study(planned: study.Plan, *, jobs: int = 1, device: str | None = No
         (
             "other jobs",
             f"{len(remaining) - len(trainings)} probes, estimates and constants to do; "
-            f"{len(planned.cells) - len(remaining)} of {len(planned.cells)} jobs are done",
+            f"{len(planned.jobs) - len(remaining)} of {len(planned.jobs)} jobs are done",
         ),
     ]
     total = None
@@ -61,11 +65,19 @@ def dry_run_study(planned: study.Plan, *, jobs: int = 1, device: str | None = No
     return [*results, DryRun(title, facts, total, results[0].first if results else True)]
 
 
-def _by_duration(trainings: dict[str, methods.Training]) -> dict[str, list[methods.Training]]:
+def _dry_run_training(job: Job, device: str | None) -> DryRun:
+    """A dry run of one training, from random weights, since the pretraining may not have been run."""
+    arguments = job.arguments
+    loaded = load_recipe(arguments["recipe"], [*arguments["overrides"], f"name={arguments['run']}"])
+    start = None if job.function is methods.pretrain_job else RANDOM
+    return dry_run(loaded, start, runs=arguments["runs"], device=device)
+
+
+def _by_duration(trainings: Sequence[Job]) -> list[list[Job]]:
     """Group trainings that take the same time: those that differ in seed and fold alone."""
-    groups: dict[str, list[methods.Training]] = {}
-    for name, training in trainings.items():
-        parts = name.rsplit("-", 1)[0].split("/")
+    groups: dict[str, list[Job]] = {}
+    for job in trainings:
+        parts = job.name.rsplit("-", 1)[0].split("/")
         method = "/".join(part for part in parts if not re.fullmatch(r"seed\d+(_fold\d+)?", part))
-        groups.setdefault(f"{training.recipe}: {method}", []).append(training)
-    return groups
+        groups.setdefault(f"{job.arguments['recipe']}: {method}", []).append(job)
+    return list(groups.values())

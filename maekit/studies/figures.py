@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Line = tuple[str, list[tuple[Any, Method]], bool]
-"""Name, arms by value of the swept key, and whether it is a yardstick rather than what is swept."""
+"""Name, methods by value of the swept key, and whether it is a yardstick rather than what is swept."""
 
 COLOURS = (BLUE, ORANGE, GREEN, "#a35bb8", "#8f7a10", "#c9486b")
 """Told apart by people with any colour vision together with the end labels; those beyond are repeated."""
 WIDE = 20
 """Ratio between the largest and the smallest value from which the axis is logarithmic."""
-SWEPT_ARM = "pretrained, linear probe"
+SWEPT_METHOD = "pretrained, linear probe"
 YARDSTICKS = ("random weights, linear probe", "raw input, linear model")
 DRAWN = ("pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, linear probe")
 MOST_PICTURES = 12
@@ -37,7 +37,7 @@ METRICS = {
 
 def curves(study: Study) -> list[Picture]:
     """A picture for each swept key and setting of the others; for a sweep one, whose lines are the settings of the others."""
-    values = {key: _distinct(point.over[key] for point in study.points) for key in study.points[0].over}
+    values = {key: _distinct(point.values[key] for point in study.points) for key in study.points[0].values}
     keys = [key for key, found in values.items() if len(found) > 1]
     if not keys:
         return []
@@ -49,9 +49,9 @@ def curves(study: Study) -> list[Picture]:
         others = [other for other in keys if other != key]
         for setting in product(*(values[other] for other in others)):
             held = dict(zip(others, setting, strict=True))
-            points = [p for p in study.points if all(p.over[k] == v for k, v in held.items())]
+            points = [p for p in study.points if all(p.values[k] == v for k, v in held.items())]
             title = ", ".join(f"{k} {_word(v)}" for k, v in held.items())
-            pictures.append(_picture(study, key, values[key], _of_arms(study, points, key), title))
+            pictures.append(_picture(study, key, values[key], _of_methods(study, points, key), title))
     return pictures[:MOST_PICTURES]
 
 
@@ -60,38 +60,40 @@ def _swept(study: Study, along: str) -> list[Line]:
     lines: dict[str, list[tuple[Any, Method]]] = {}
     for point in study.points:
         name = ", ".join(
-            _word(v) if isinstance(v, str) else f"{k} {_word(v)}" for k, v in point.over.items() if k != along
+            _word(v) if isinstance(v, str) else f"{k} {_word(v)}" for k, v in point.values.items() if k != along
         )
-        lines.setdefault(name or SWEPT_ARM, []).append((point.over[along], _arm(point, SWEPT_ARM)))
+        lines.setdefault(name or SWEPT_METHOD, []).append((point.values[along], _method(point, SWEPT_METHOD)))
     return [(name, found, False) for name, found in lines.items()] + _yardsticks(study, study.points, along)
 
 
-def _of_arms(study: Study, points: Sequence[PointResult], along: str) -> list[Line]:
-    """One line for each trained arm."""
+def _of_methods(study: Study, points: Sequence[PointResult], along: str) -> list[Line]:
+    """One line for each trained method."""
     smoothed = ", median of "
     names = [
-        arm.name for arm in points[0].arms if arm.name in DRAWN or (arm.kind == "trained" and smoothed not in arm.name)
+        method.name
+        for method in points[0].methods
+        if method.name in DRAWN or (method.kind == "trained" and smoothed not in method.name)
     ]
-    lines: list[Line] = [(name, [(p.over[along], _arm(p, name)) for p in points], False) for name in names]
+    lines: list[Line] = [(name, [(p.values[along], _method(p, name)) for p in points], False) for name in names]
     return lines + _yardsticks(study, points, along)
 
 
 def _yardsticks(study: Study, points: Sequence[PointResult], along: str) -> list[Line]:
     """What the swept key does not train; one of the points where several share a value."""
-    unlearned = [arm for arm in points[0].of("unlearned") if ", median of " not in arm.name]
-    names = [name for name in YARDSTICKS if points[0].arm(name)] if study.kind == "sweep" else []
-    constants = [arm.name for arm in unlearned if arm.name.startswith("constant")]
-    estimators = [arm for arm in unlearned if arm.name not in constants]
+    without_learning = [method for method in points[0].of("no learning") if ", median of " not in method.name]
+    names = [name for name in YARDSTICKS if points[0].method(name)] if study.kind == "sweep" else []
+    constants = [method.name for method in without_learning if method.name.startswith("constant")]
+    estimators = [method for method in without_learning if method.name not in constants]
     names += [best(estimators, study.metrics[0]).name] if estimators else []
     found: list[Line] = []
     for name in [*names, *constants]:
-        by_value = {json.dumps(point.over[along]): (point.over[along], _arm(point, name)) for point in points}
+        by_value = {json.dumps(point.values[along]): (point.values[along], _method(point, name)) for point in points}
         found.append((name.split(" (")[0], list(by_value.values()), True))
     return found
 
 
-def _arm(point: PointResult, name: str) -> Method:
-    found = point.arm(name)
+def _method(point: PointResult, name: str) -> Method:
+    found = point.method(name)
     assert found is not None
     return found
 
@@ -125,10 +127,13 @@ def _panel(metric: str, title: str, unit: str, along: str, values: list[Any], li
         figure = Figure(figsize=(PANEL[0] * 1.25, PANEL[1] * 1.15), layout="constrained")
         axes = figure.subplots()
         ends, colour = [], iter(COLOURS * len(lines))
-        for name, arms, yardstick in lines:
-            arms = sorted(arms, key=lambda pair: at[json.dumps(pair[0])])
-            x = [at[json.dumps(value)] for value, _ in arms]
-            mean, spread = [arm.mean(metric) for _, arm in arms], [arm.spread(metric) for _, arm in arms]
+        for name, methods, yardstick in lines:
+            methods = sorted(methods, key=lambda pair: at[json.dumps(pair[0])])
+            x = [at[json.dumps(value)] for value, _ in methods]
+            mean, spread = (
+                [method.mean(metric) for _, method in methods],
+                [method.spread(metric) for _, method in methods],
+            )
             ink = INK if yardstick else next(colour)
             axes.plot(
                 x,

@@ -1,188 +1,195 @@
-"""Things to compute once: each is a small JSON file, named by all that it depends on, whoever computes it.
+"""Jobs of a study: functions of a recipe and overrides whose results are JSON files, each computed once.
 
-What is there is taken as it is, so a study goes on where it stopped, and several processes (or several commands on a
-cluster) share one folder: a lock file says which of them works on what, and nothing else passes between them.
+The name of a result ends in a digest of everything that it depends on, so a study continues where it stopped, an edited
+recipe is computed anew, and several studies can share a folder: whoever writes a result writes the same content.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import multiprocessing
-import time
-import traceback
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import wait
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import fmean
+from time import perf_counter
+from typing import Any
 
-from maekit import plugins
 from maekit.errors import UserError
-from maekit.training.lock import lock
-from maekit.training.stopping import StoppedError, deferred_signals
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
-    from multiprocessing.process import BaseProcess
-
-logger = logging.getLogger(__name__)
+from maekit.files import write_text
+from maekit.report.quantities import duration
+from maekit.training.lock import wait_until_free
+from maekit.training.run import RunBusyError
 
 Result = dict[str, Any]
-Tell = Callable[[str], None]
-LOOK_AGAIN_S = 0.5
-"""Where others work on all that is left."""
+Report = Callable[[str], None]
+"""Takes one line of progress."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One result.
+    """One result and how to compute it; plain data, which other processes receive by pickle.
 
     Attributes:
-        kind: what is done.
-        name: of its file below the folder, without `.json`: readable, and at the end, after a `-`, its mark.
-        compute: takes the results of `needs`, gives this one as plain data; goes to other processes by pickle.
-        needs: names of the cells that must be there before.
-        told: what is being done, for a person.
+        kind: of computation, e.g. `pretraining`; jobs of one kind take about the same time.
+        name: of the result below the folder, without `.json`: readable, and ending in `-` and a digest.
+        function: takes the results of `needs` by position and `arguments` by name, and returns the result as plain data.
+        arguments: of the function, by name: recipe, overrides and so on.
+        needs: names of the results that the function takes.
+        description: for progress lines.
     """
 
     kind: str
     name: str
-    compute: Callable[..., Result]
+    function: Callable[..., Result]
+    arguments: dict[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
-    told: str = ""
+    description: str = ""
 
     @property
-    def mark(self) -> str:
-        """The `digest` of all that the result depends on."""
+    def digest(self) -> str:
+        """The digest at the end of the name."""
         return self.name.rpartition("-")[2]
 
 
 def digest(*key: Any) -> str:
-    """Twelve hexadecimal digits for plain data."""
+    """Twelve hexadecimal digits that identify plain data, whatever the order of keys in its dictionaries."""
     return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def names(folder: Path) -> dict[str, str]:
-    """What is there: the name of each result by its mark."""
-    found = (path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.rglob("*-*.json")))
-    return {name.rpartition("-")[2]: name for name in found}
+def result_names(folder: Path) -> dict[str, str]:
+    """Names of the results in a folder by their digests."""
+    return {name.rpartition("-")[2]: name for name in sorted(_stored(folder))}
 
 
-def read(folder: Path, name: str) -> Result:
-    """A result that is there."""
-    found: Result = json.loads(_path(folder, name).read_text())
-    return found
+def read_result(folder: Path, name: str) -> Result:
+    """Read a result that has been computed."""
+    result: Result = json.loads(result_path(folder, name).read_text())
+    return result
 
 
-def is_done(folder: Path, name: str) -> bool:
-    """Whether a result is there."""
-    return _path(folder, name).is_file()
+def missing_jobs(folder: Path, jobs: Sequence[Job]) -> list[Job]:
+    """Jobs without a result, in order.
+
+    Results are found by listing the folder: looking up the name of each missing file would make network file systems
+    remember that it is missing, for up to a minute after another machine has written it.
+    """
+    stored = _stored(folder)
+    return [job for job in jobs if job.name not in stored]
 
 
-def run_jobs(folder: Path, cells: Sequence[Job], *, jobs: int = 1, tell: Tell = lambda line: None) -> None:
-    """Compute what is missing, in the order of `cells` as far as what they need allows.
+def result_path(folder: Path, name: str) -> Path:
+    """The file of a result."""
+    return folder / f"{name}.json"
+
+
+def compute(folder: Path, job: Job) -> float:
+    """Compute one result whose needs are there, unless it is there itself.
+
+    Where another process is training in the run folder of this job, as of a second study with the same recipe, wait for
+    it, and then take its result, or finish its run from the checkpoint.
+
+    Returns:
+        Seconds that it took.
+    """
+    began, path = perf_counter(), result_path(folder, job.name)
+    while not path.is_file():
+        try:
+            result = job.function(*(read_result(folder, name) for name in job.needs), **job.arguments)
+        except RunBusyError as busy:
+            wait_until_free(busy.lock)
+        else:
+            write_text(path, json.dumps(result, separators=(",", ":")))
+    return perf_counter() - began
+
+
+def run_jobs(
+    folder: Path,
+    jobs: Sequence[Job],
+    *,
+    processes: int = 1,
+    scheduler: str | None = None,
+    report: Report = lambda line: None,
+) -> None:
+    """Compute the missing results, in the order of `jobs` as far as their needs allow.
+
+    The first job that fails ends the work: the other processes save checkpoints, and finished results stay.
 
     Args:
         folder: of the results.
-        cells: those needed stand before those that need them.
-        jobs: parallel processes, which share the cores; 1 works in this one.
-        tell: called with a line before every cell.
+        jobs: each after those that it needs.
+        processes: worker processes on this machine, which share its cores; 1 computes in this process.
+        scheduler: address of a dask scheduler whose workers compute instead.
+        report: called with a line of progress for every job.
 
     Raises:
-        UserError, StoppedError: as the first cell that failed; the other processes are stopped after saving.
+        UserError: whatever a job raises, options that contradict each other, no dask, or no scheduler at the address.
+        StoppedError: by a signal, or as a job raised it.
     """
-    todo = [cell for cell in cells if not is_done(folder, cell.name)]
-    if todo and len(todo) < len(cells):
-        tell(f"{len(cells) - len(todo)} of {len(cells)} parts are there already")
-    if jobs == 1 or len(todo) < 2:
-        _work(folder, todo, tell)
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit threads, and the GPU's state
-    workers: dict[Any, BaseProcess] = {}
-    for _ in range(min(jobs, len(todo))):
-        mine, theirs = context.Pipe(duplex=False)
-        given = (folder, todo, jobs, plugins.loaded, logger.getEffectiveLevel(), theirs)
-        workers[mine] = context.Process(target=_worker, args=given, daemon=True)
-        workers[mine].start()
-        theirs.close()
-    with deferred_signals() as caught:
+    if scheduler is not None and processes > 1:
+        raise UserError(
+            "workers of a cluster and of this machine at once",
+            location="--jobs",
+            value=processes,
+            expected="either --jobs or --scheduler",
+        )
+    missing = missing_jobs(folder, jobs)
+    progress = Progress(missing, done=len(jobs) - len(missing), report=report)
+    if scheduler is None and (processes == 1 or len(missing) < 2):
+        for job in missing:
+            progress.start(job)
+            progress.finish(job, compute(folder, job))
+    elif missing:
         try:
-            _listen(workers, tell, caught)
-        finally:
-            for process in workers.values():
-                process.terminate()
-            for process in workers.values():
-                process.join()
+            from maekit.studies.cluster import run_on_cluster
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"dask is not installed ({error})",
+                location="--jobs" if scheduler is None else "--scheduler",
+                value=processes if scheduler is None else scheduler,
+                hint="pip install 'maekit[cluster]', or leave the option out to compute in one process.",
+            ) from error
+        run_on_cluster(folder, missing, processes=processes, scheduler=scheduler, progress=progress)
 
 
-def _listen(workers: dict[Any, BaseProcess], tell: Tell, caught: Sequence[int]) -> None:
-    """Pass on what the workers say until all have ended; raise what the first one failed with."""
-    open_ = list(workers)
-    while open_:
-        for connection in wait(open_, timeout=LOOK_AGAIN_S):
-            try:
-                said = connection.recv()  # type: ignore[union-attr,call-arg]
-            except EOFError:
-                workers[connection].join()
-                open_.remove(connection)
-                if (code := workers[connection].exitcode) and not caught:
-                    raise StoppedError(f"a worker process died with exit code {code}", 1) from None
-                continue
-            if isinstance(said, Exception):
-                raise said
-            tell(str(said))
-        if caught:
-            raise StoppedError("stopped; the same command goes on from there", 128 + caught[0])
+class Progress:
+    """Lines of progress: how many jobs are done, which one, and the time left where it is known.
+
+    Time left is known once a job of every kind that remains has been timed.
+
+    Args:
+        missing: jobs to do.
+        done: number of jobs that were done before.
+        report: called with each line.
+    """
+
+    def __init__(self, missing: Sequence[Job], *, done: int, report: Report) -> None:
+        self.done, self.total, self.report = done, done + len(missing), report
+        self.parallel = 1
+        self._remaining = [job.kind for job in missing]
+        self._seconds: dict[str, list[float]] = defaultdict(list)
+        if missing and done:
+            report(f"{done} of {self.total} parts are there already")
+
+    def start(self, job: Job) -> None:
+        """Report that a job starts in this process."""
+        self.report(f"{self.done}/{self.total} done, now {job.description}{self._time_left()}")
+
+    def finish(self, job: Job, seconds: float, *, show: bool = False) -> None:
+        """Count a finished job, and with `show` report it."""
+        self.done += 1
+        self._remaining.remove(job.kind)
+        self._seconds[job.kind].append(seconds)
+        if show:
+            self.report(f"{self.done}/{self.total} done: {job.description}{self._time_left()}")
+
+    def _time_left(self) -> str:
+        if not self._remaining or any(kind not in self._seconds for kind in self._remaining):
+            return ""
+        seconds = sum(fmean(self._seconds[kind]) for kind in self._remaining) / self.parallel
+        return f"; about {duration(seconds)} left"
 
 
-def _worker(folder: Path, cells: Sequence[Job], jobs: int, files: Sequence[Path], level: int, to: Connection) -> None:
-    import torch
-
-    logging.basicConfig(level=level, format="%(message)s")
-    torch.set_num_threads(max(torch.get_num_threads() // jobs, 1))
-    try:
-        for file in files:
-            plugins.load_file(file)
-        _work(folder, cells, to.send)
-    except (UserError, StoppedError) as error:
-        to.send(error)
-    except Exception:
-        to.send(RuntimeError(traceback.format_exc()))
-
-
-def _work(folder: Path, cells: Sequence[Job], tell: Tell) -> None:
-    """Compute cells until all are there, leaving alone what another process works on."""
-    left = list(cells)
-    while left:
-        before = len(left)
-        for cell in list(left):
-            if is_done(folder, cell.name) or _computed(folder, cell, f"{cell.told} ({len(left)} to go)", tell):
-                left.remove(cell)
-        if len(left) == before:
-            time.sleep(LOOK_AGAIN_S)
-
-
-def _computed(folder: Path, cell: Job, told: str, tell: Tell) -> bool:
-    """Whether the cell is there now: not where another process has it, or something it needs is missing."""
-    if not all(is_done(folder, name) for name in cell.needs):
-        return False
-    path = _path(folder, cell.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    held = path.with_suffix(".lock")
-    with lock(held) as holder:
-        if holder is not None:
-            return False
-        if not path.is_file():
-            tell(told)
-            result = cell.compute(*(read(folder, name) for name in cell.needs))
-            unfinished = path.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(result, separators=(",", ":")))
-            unfinished.replace(path)
-        held.unlink(missing_ok=True)  # whoever opened it before finds the result
-    return True
-
-
-def _path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.json"
+def _stored(folder: Path) -> set[str]:
+    return {path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.json")}

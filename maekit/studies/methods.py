@@ -1,8 +1,14 @@
-"""What each arm of a study does: the computation of a cell, from a recipe to predictions for the held-out samples."""
+"""Jobs of a study: what each method does with a recipe and overrides, down to predictions for the held-out samples.
+
+The result of a job with predictions is plain data: of each held-out sample its `index` in the source, `label`, `group` (an
+index into `groups`) and `position` in its recording (or null for all), and under `methods` the predictions of one or more
+methods by name. Optional are `labels` of methods that were asked for others, `uncertainty` and `distribution`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,197 +25,150 @@ from maekit.runs import baselines, probe
 from maekit.runs.evaluate import predictions
 from maekit.runs.train import finetune, pretrain
 from maekit.studies import detection_baselines
+from maekit.studies.jobs import Result
 from maekit.tasks.detection import present
 
 Array = Any
-Result = dict[str, Any]
 CHANCE = "labels permuted"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Training:
-    """A run of a recipe with overrides below `runs`, named `run`."""
-
-    recipe: Path
-    overrides: tuple[str, ...]
-    runs: Path
-    device: str | None
-    run: str = ""
-
-    @property
-    def named(self) -> tuple[str, ...]:
-        return (*self.overrides, f"name={self.run}")
+def pretrain_job(*, recipe: Path, overrides: Sequence[str], run: str, runs: Path, device: str | None) -> Result:
+    """Pretrain in the run folder `runs/run`; the result names the run."""
+    outcome = pretrain(recipe, overrides=[*overrides, f"name={run}"], runs=runs, device=device)
+    return {"run": run, "metrics": outcome.metrics}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pretraining(Training):
-    """A pretraining run; the result says where it is."""
-
-    def __call__(self) -> Result:
-        outcome = pretrain(self.recipe, overrides=self.named, runs=self.runs, device=self.device)
-        return {"run": self.run, "metrics": outcome.metrics}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tuning(Training):
-    """A run with labels, from the pretraining whose result it is given, or from random weights."""
-
-    arm: str
-
-    def __call__(self, base: Result | None = None) -> Result:
-        start = RANDOM if base is None else self.runs / base["run"]
-        run = finetune(self.recipe, start, overrides=self.named, runs=self.runs, device=self.device).folder
-        _, rows = predictions(run, device=self.device)
-        if "detections" in rows:
-            experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
-            return _result(experiment, rows["index"], {self.arm: present(rows["detections"])})
-        output = rows["output"].argmax(1) if rows["output"].ndim == 2 else rows["output"]
-        experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
-        found = _result(experiment, rows["index"], {self.arm: output})
-        if "uncertainty" in rows:
-            found["uncertainty"] = {self.arm: _plain(rows["uncertainty"])}
-            said = np.round(rows["log_probability"].astype(np.float64), 2).tolist()
-            found["distribution"] = {self.arm: {"values": _plain(rows["values"]), "log_probability": said}}
-        return found
+def finetune_job(
+    pretraining: Result | None = None,
+    *,
+    recipe: Path,
+    overrides: Sequence[str],
+    run: str,
+    runs: Path,
+    device: str | None,
+    method: str,
+) -> Result:
+    """Train with labels in the run folder `runs/run`, from a pretraining run or from random weights."""
+    start = RANDOM if pretraining is None else runs / pretraining["run"]
+    folder = finetune(recipe, start, overrides=[*overrides, f"name={run}"], runs=runs, device=device).folder
+    _, rows = predictions(folder, device=device)
+    experiment = build_experiment(load_recipe(recipe, overrides), fit=False)
+    if "detections" in rows:
+        return _result(experiment, rows["index"], {method: present(rows["detections"])})
+    output = rows["output"].argmax(1) if rows["output"].ndim == 2 else rows["output"]
+    result = _result(experiment, rows["index"], {method: output})
+    if "uncertainty" in rows:
+        result["uncertainty"] = {method: _plain(rows["uncertainty"])}
+        log_probability = np.round(rows["log_probability"].astype(np.float64), 2).tolist()
+        result["distribution"] = {method: {"values": _plain(rows["values"]), "log_probability": log_probability}}
+    return result
 
 
-@dataclass(frozen=True)
-class Probing:
-    """Linear probe and nearest neighbours on frozen, pooled features, of a pretraining run or of random weights."""
+def probe_job(
+    pretraining: Result | None = None,
+    *,
+    recipe: Path,
+    overrides: Sequence[str],
+    pretraining_recipe: Path,
+    pretraining_overrides: Sequence[str],
+    runs: Path,
+    device: str | None,
+    encoder: str,
+) -> Result:
+    """Linear probe and nearest neighbours on frozen, pooled features of a pretraining run or of random weights."""
+    experiment = build_experiment(load_recipe(recipe, overrides))
+    if pretraining is None:
+        _, task = random_task(pretraining_recipe, overrides=pretraining_overrides)
+    else:
+        _, task = open_run(runs / pretraining["run"])
+    features = probe.embed(experiment, task, device)
+    linear, indices = probe.probe(experiment, features)
+    nearest, _ = probe.neighbours(experiment, features)
+    methods = {f"{encoder}, linear probe": linear, f"{encoder}, nearest neighbours": nearest}
+    return _result(experiment, indices, methods)
 
-    arm: str
-    recipe: Path
-    overrides: tuple[str, ...]
-    pretraining: Path
-    pretraining_overrides: tuple[str, ...]
-    runs: Path
-    device: str | None
 
-    def __call__(self, base: Result | None = None) -> Result:
-        experiment = build_experiment(load_recipe(self.recipe, self.overrides))
-        if base is None:
-            _, task = random_task(self.pretraining, overrides=self.pretraining_overrides)
-        else:
-            _, task = open_run(self.runs / base["run"])
-        features = probe.embed(experiment, task, self.device)
-        predicted, indices = probe.probe(experiment, features)
-        near, _ = probe.neighbours(experiment, features)
-        arms = {f"{self.arm}, linear probe": predicted, f"{self.arm}, nearest neighbours": near}
-        return _result(experiment, indices, arms)
-
-
-@dataclass(frozen=True)
-class RawInput:
+def raw_input_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
     """A linear model on the standardised input."""
-
-    recipe: Path
-    overrides: tuple[str, ...]
-
-    def __call__(self) -> Result:
-        experiment = build_experiment(load_recipe(self.recipe, self.overrides))
-        predicted, indices = probe.probe(experiment, partial(probe.raw, experiment))
-        return _result(experiment, indices, {"raw input, linear model": predicted})
+    experiment = build_experiment(load_recipe(recipe, overrides))
+    output, indices = probe.probe(experiment, partial(probe.raw, experiment))
+    return _result(experiment, indices, {"raw input, linear model": output})
 
 
-@dataclass(frozen=True)
-class Constant:
-    """One answer for all, and what else is known of the training labels: how they go on along a recording."""
-
-    recipe: Path
-    overrides: tuple[str, ...]
-
-    def __call__(self) -> Result:
-        experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
-        if experiment.source.objects is not None:
-            test = experiment.split["test"]
-            always = [detection_baselines.constant(experiment, boxes=_boxes(experiment))] * len(test)
-            found = _result(experiment, test, {"constant (where objects were in training)": always})
-            return found | {"pace": None}
-        pace = training_stats.pace_of(experiment)
-        found = _result(experiment, experiment.split["test"], dict([baselines.constant(experiment)]))
-        return found | {"pace": None if pace is None else asdict(pace)}
-
-
-@dataclass(frozen=True)
-class Estimators:
-    """The adapter's estimators, which learn nothing; null where one says nothing."""
-
-    recipe: Path
-    overrides: tuple[str, ...]
-
-    def __call__(self) -> Result:
-        experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
-        if experiment.source.objects is not None:
-            detectors = experiment.adapter.detectors()
-            told = {
-                name: detection_baselines.detect(experiment, one, "test", boxes=_boxes(experiment))
-                for name, one in detectors.items()
-            }
-            return _result(experiment, experiment.split["test"], told)
-        estimators = {} if experiment.source.classes else experiment.adapter.estimators()
-        found = {name: baselines.estimates(experiment, estimate) for name, estimate in estimators.items()}
-        return _result(experiment, experiment.split["test"], found)
-
-
-@dataclass(frozen=True)
-class ObjectClassifierBaseline:
-    """The adapter's detectors, and a logistic regression that tells classes and nothing apart by what they say of each detection."""
-
-    recipe: Path
-    overrides: tuple[str, ...]
-
-    def __call__(self) -> Result:
-        experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
-        similarity, boxes = object_similarity(experiment), _boxes(experiment)
-        found = {
-            f"{name}, logistic regression": detection_baselines.detect_and_classify(
-                experiment, one, "test", similarity, boxes=boxes
-            )
-            for name, one in experiment.adapter.detectors().items()
+def constant_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
+    """One answer for all samples, and under `label_dynamics` how the training labels change along a recording."""
+    experiment = build_experiment(load_recipe(recipe, overrides), fit=False)
+    test = experiment.split["test"]
+    if experiment.source.objects is not None:
+        objects = [detection_baselines.constant(experiment, boxes=_boxes(experiment))] * len(test)
+        return _result(experiment, test, {"constant (where objects were in training)": objects}) | {
+            "label_dynamics": None
         }
-        return _result(experiment, experiment.split["test"], found)
+    dynamics = training_stats.pace_of(experiment)
+    result = _result(experiment, test, dict([baselines.constant(experiment)]))
+    return result | {"label_dynamics": None if dynamics is None else asdict(dynamics)}
 
 
-@dataclass(frozen=True)
-class Oracle:
-    """The candidate closest to the label, which no method can know; and to another window's label, for chance.
+def estimators_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
+    """The adapter's estimators or detectors, which learn nothing; null where an estimator gives no value."""
+    experiment = build_experiment(load_recipe(recipe, overrides), fit=False)
+    test = experiment.split["test"]
+    if experiment.source.objects is not None:
+        detections = {
+            name: detection_baselines.detect(experiment, detector, "test", boxes=_boxes(experiment))
+            for name, detector in experiment.adapter.detectors().items()
+        }
+        return _result(experiment, test, detections)
+    estimators = {} if experiment.source.classes else experiment.adapter.estimators()
+    estimates = {name: baselines.estimates(experiment, estimate) for name, estimate in estimators.items()}
+    return _result(experiment, test, estimates)
 
-    Where an adapter's candidates are many, one of them is close to any label: the second number says how close.
-    """
 
-    recipe: Path
-    overrides: tuple[str, ...]
-
-    def __call__(self) -> Result:
-        experiment = build_experiment(load_recipe(self.recipe, self.overrides), fit=False)
-        test = experiment.split["test"]
-        labels = experiment.labels[test].astype(np.float64)
-        permuted = np.random.default_rng(0).permutation(labels)
-        arms: dict[str, Array] = {}
-        others: dict[str, list[Any]] = {}
-        candidates: dict[str, Any] = (
-            {} if experiment.source.classes else getattr(experiment.adapter, "candidates", dict)()
+def detection_classifier_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
+    """The adapter's detectors, with a logistic regression that classifies each detection, or rejects it, by its features."""
+    experiment = build_experiment(load_recipe(recipe, overrides), fit=False)
+    similarity, boxes = object_similarity(experiment), _boxes(experiment)
+    detections = {
+        f"{name}, logistic regression": detection_baselines.detect_and_classify(
+            experiment, detector, "test", similarity, boxes=boxes
         )
-        for name, candidate in candidates.items():
-            of = [np.asarray(candidate(experiment.source[int(i)]), dtype=np.float64).ravel() for i in test]
-            arms[f"ceiling: {name}"] = _closest(of, labels)
-            arms[f"ceiling: {name}, {CHANCE}"] = _closest(of, permuted)
-            others[f"ceiling: {name}, {CHANCE}"] = _plain(permuted)
-        return _result(experiment, test, arms) | {"labels": others}
+        for name, detector in experiment.adapter.detectors().items()
+    }
+    return _result(experiment, experiment.split["test"], detections)
+
+
+def oracle_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
+    """The candidate of the adapter that is closest to the label, which no method can know.
+
+    Where candidates are many, one of them is close to any label. A second oracle, asked for labels of other samples,
+    says how close by chance.
+    """
+    experiment = build_experiment(load_recipe(recipe, overrides), fit=False)
+    test = experiment.split["test"]
+    labels = experiment.labels[test].astype(np.float64)
+    permuted = np.random.default_rng(0).permutation(labels)
+    methods: dict[str, Array] = {}
+    asked: dict[str, list[Any]] = {}
+    for name, candidates_of in ({} if experiment.source.classes else experiment.adapter.candidates()).items():
+        candidates = [np.asarray(candidates_of(experiment.source[int(i)]), dtype=np.float64).ravel() for i in test]
+        methods[f"oracle: {name}"] = _closest(candidates, labels)
+        methods[f"oracle: {name}, {CHANCE}"] = _closest(candidates, permuted)
+        asked[f"oracle: {name}, {CHANCE}"] = _plain(permuted)
+    return _result(experiment, test, methods) | {"labels": asked}
 
 
 def _closest(candidates: list[Array], labels: Array) -> Array:
-    """(windows,) of each window's candidates the one closest to its label; NaN where it has none."""
-    found = np.full(len(labels), np.nan)
+    """(samples,) the candidate of each sample that is closest to its label; NaN where it has none."""
+    closest = np.full(len(labels), np.nan)
     for i, (values, label) in enumerate(zip(candidates, labels, strict=True)):
         finite = values[np.isfinite(values)]
         if len(finite):
-            found[i] = finite[np.abs(finite - label).argmin()]
-    return found
+            closest[i] = finite[np.abs(finite - label).argmin()]
+    return closest
 
 
-def _result(experiment: Experiment, indices: Array, arms: dict[str, Array]) -> Result:
-    """Predictions and what they are of, as plain data: labels, groups, and the place in a recording where there are any."""
+def _result(experiment: Experiment, indices: Array, methods: dict[str, Array]) -> Result:
+    """Predictions by method, with labels, groups and positions of the samples; see the top of this file."""
     groups = experiment.source.groups[indices]
     names = sorted(set(groups.tolist()))
     positions = getattr(experiment.source, "positions", None)
@@ -222,7 +181,7 @@ def _result(experiment: Experiment, indices: Array, arms: dict[str, Array]) -> R
         "groups": names,
         "group": _plain(np.searchsorted(names, groups)),
         "position": None if positions is None else positions[indices].tolist(),
-        "arms": {name: _plain(values) for name, values in arms.items()},
+        "methods": {name: _plain(values) for name, values in methods.items()},
     }
 
 
@@ -231,13 +190,17 @@ def _boxes(experiment: Experiment) -> bool:
 
 
 def _plain(values: Array) -> list[Any]:
-    """For JSON: seven digits, which is what float32 holds; null for what is not finite. A list is of tables of several lengths."""
+    """Values for JSON: seven digits, which is what float32 holds, and null for what is not finite.
+
+    Args:
+        values: an array, or a list of tables of different lengths.
+    """
     if isinstance(values, list):
-        return [_plain(one) for one in values]
+        return [_plain(table) for table in values]
     array = np.asarray(values)
     if array.dtype.kind != "f":
-        found: list[Any] = array.tolist()
-        return found
+        plain: list[Any] = array.tolist()
+        return plain
     if array.ndim > 1:
         return [_plain(row) for row in array]
     return [float(f"{value:.7g}") if np.isfinite(value) else None for value in array.tolist()]

@@ -22,7 +22,7 @@ PROBED, RANDOM = "pretrained, linear probe", "random weights, linear probe"
 
 
 def terminal_tables(study: Study) -> list[Table]:
-    """What is printed, of few columns: of a single point all tables; of a grid the main metrics of each arm; of a sweep its probes."""
+    """What is printed, of few columns: of a single point all tables; of a grid the main metrics of each method; of a sweep its probes."""
     if study.kind == "sweep":
         return [_short(study, sweep_table(study))]
     if len(study.points) == 1:
@@ -31,11 +31,11 @@ def terminal_tables(study: Study) -> list[Table]:
 
 
 def point_tables(study: Study, point: PointResult) -> list[Table]:
-    """All arms of one point, what pretraining bought, the ceiling, and the uncertainty that models state."""
-    where = f", {point.title}" if point.over else ""
-    methods = point.of("trained", "linear", "unlearned")
+    """All methods of one point, what pretraining bought, the oracles, and the uncertainty that models state."""
+    where = f", {point.title}" if point.values else ""
+    methods = point.of("trained", "linear", "no learning")
     tables = [
-        _arms(
+        _methods(
             study, f"{study.recipe}{where}: groups never seen in training", methods, _counted(study, point), mark=True
         )
     ]
@@ -51,19 +51,20 @@ def point_tables(study: Study, point: PointResult) -> list[Table]:
                 "interval without zero is a difference that other groups of this kind would show too.",
             )
         )
-    if ceiling := point.of("ceiling"):
+    if oracles := point.of("oracle"):
         tables.append(
-            _arms(
+            _methods(
                 study,
-                f"No method: what a picker who knows the label could do{where}",
-                ceiling,
-                "Labels permuted: the same picker asked for another sample's label, so what chance gives it.",
+                f"Oracles, which know the label and are no methods{where}",
+                oracles,
+                "The candidate closest to the label. Labels permuted: closest to the label of another sample, which says how close by chance.",
             )
         )
-    stating = [arm for arm in methods if all("covered" in row for row in arm.per_seed)]
+    stating = [method for method in methods if all("covered" in row for row in method.per_seed)]
     if stating:
         rows = [
-            [arm.name, *map(cell, (arm.mean("covered"), arm.mean("mae"), arm.mean("sure_half_mae")))] for arm in stating
+            [method.name, *map(cell, (method.mean("covered"), method.mean("mae"), method.mean("sure_half_mae")))]
+            for method in stating
         ]
         tables.append(
             Table(
@@ -78,32 +79,34 @@ def point_tables(study: Study, point: PointResult) -> list[Table]:
 
 def sweep_table(study: Study) -> Table:
     """The probe at each point, and beside it what does not depend on pretraining, at the chosen point."""
-    probes = [replace(probe, name=point.title) for point in study.points if (probe := point.arm(PROBED)) is not None]
+    probes = [replace(probe, name=point.title) for point in study.points if (probe := point.method(PROBED)) is not None]
     others = [
-        arm for arm in study.points[study.chosen].of("linear", "unlearned") if not arm.name.startswith("pretrained")
+        method
+        for method in study.points[study.chosen].of("linear", "no learning")
+        if not method.name.startswith("pretrained")
     ]
-    table = _arms(
+    table = _methods(
         study,
         f"{study.recipe}: linear probe of the pretrained encoder, groups never seen in training",
         probes,
         f"Below the points: what no pretraining changes. {_counted(study, study.points[study.chosen])}",
         mark=True,
     )
-    return replace(table, rows=table.rows + _arms(study, "", others, "").rows)
+    return replace(table, rows=table.rows + _methods(study, "", others, "").rows)
 
 
 def group_table(study: Study, point: PointResult) -> Table:
-    """The main metric of each arm in each held-out group."""
+    """The main metric of each method in each held-out group."""
     metric = study.metrics[0]
-    arms = point.of("trained", "linear", "unlearned", "ceiling")
-    names = list(arms[0].groups)
-    rows = [[arm.name, *(arm.groups[name][metric] for name in names)] for arm in arms]
+    methods = point.of("trained", "linear", "no learning", "oracle")
+    names = list(methods[0].groups)
+    rows = [[method.name, *(method.groups[name][metric] for name in names)] for method in methods]
     marks = set()
     for column, name in enumerate(names, start=1):
-        values = [arm.groups[name][metric] if arm.kind != "ceiling" else None for arm in arms]
+        values = [method.groups[name][metric] if method.kind != "oracle" else None for method in methods]
         known = [value for value in values if value is not None]
         marks.add((values.index(min(known) if metric in LOWER_IS_BETTER else max(known)), column))
-    title = f"{metric} of each group{', ' + point.title if point.over else ''}"
+    title = f"{metric} of each group{', ' + point.title if point.values else ''}"
     return Table(
         title, ["", *names], rows, "Averaged over seeds; the best method of each group is marked.", frozenset(marks)
     )
@@ -140,18 +143,18 @@ def verdict(study: Study) -> tuple[str, bool]:
     """
     point, metric = study.points[study.chosen], study.metrics[0]
     if study.kind == "sweep":
-        probes = {p.title: probe for p in study.points if (probe := p.arm(PROBED)) is not None}
+        probes = {p.title: probe for p in study.points if (probe := p.method(PROBED)) is not None}
         first = best(list(probes.values()), metric)
         title = next(title for title, probe in probes.items() if probe is first)
-        random = next((p.arm(RANDOM) for p in study.points if p.arm(PROBED) is first), None)
+        random = next((p.method(RANDOM) for p in study.points if p.method(PROBED) is first), None)
         good = random is not None and _better(first, random, metric)
         text = f"The linear probe is best at {title}, with {metric} {_spread(first.mean(metric), first.spread(metric), study.seeds)}"
         if random is not None:
             text += f" ({cell(random.mean(metric))} with random weights)"
         worst = max(abs(probe.mean(metric) - first.mean(metric)) for probe in probes.values())
         return " ".join([f"{text}; the points lie within {cell(worst)} of it.", *study.notes]), good
-    at = f"At {point.title}: " if point.over else ""
-    methods = point.of("trained", "linear", "unlearned")
+    at = f"At {point.title}: " if point.values else ""
+    methods = point.of("trained", "linear", "no learning")
     first = best(methods, metric)
     unit = f" {study.unit}" if study.unit and metric == "mae" else ""
     text = f"{at}{first.name} is best, with {metric} {cell(first.mean(metric))}{unit}{_interval(first.intervals.get(metric), ' (95 %: {})')}."
@@ -165,13 +168,13 @@ def verdict(study: Study) -> tuple[str, bool]:
             f" Pretraining {verb} {cell(abs(mean))}{unit} against random weights ({difference.one.split(', ')[-1]}), "
             + ("more than seeds and groups vary." if clear else "which seeds or groups alone could make.")
         )
-    learned, unlearned = point.of("trained", "linear"), point.of("unlearned")
+    learned, without_learning = point.of("trained", "linear"), point.of("no learning")
     asked = _main(study)
-    good = any(all(_better(arm, best(unlearned, m), m) for m in asked) for arm in learned)
+    good = any(all(_better(method, best(without_learning, m), m) for m in asked) for method in learned)
     text += (
-        " Something learned beats everything unlearned on "
+        " Something learned beats everything that does not learn on "
         if good
-        else " Nothing learned beats everything unlearned on "
+        else " Nothing learned beats everything that does not learn on "
     )
     text += f"{' and '.join(asked)}{' at once' if len(asked) > 1 else ''}."
     return " ".join([text, *study.notes]), good
@@ -183,34 +186,34 @@ def as_json(study: Study) -> str:
 
 
 def as_csv(study: Study) -> str:
-    """One line for each point, arm and group; without a group over all, with spread and interval."""
-    keys = list(study.points[0].over)
-    columns = [*keys, "arm", "kind", "group"]
+    """One line for each point, method and group; without a group over all, with spread and interval."""
+    keys = list(study.points[0].values)
+    columns = [*keys, "method", "kind", "group"]
     for metric in study.metrics:
         columns += [metric, f"{metric}_sd", f"{metric}_low", f"{metric}_high"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for point in study.points:
-        for arm in point.arms:
-            start = {**point.over, "arm": arm.name, "kind": arm.kind}
+        for method in point.methods:
+            start = {**point.values, "method": method.name, "kind": method.kind}
             whole: dict[str, Any] = {}
             for metric in study.metrics:
-                low, high = arm.intervals.get(metric) or ("", "")
+                low, high = method.intervals.get(metric) or ("", "")
                 whole |= {
-                    metric: arm.mean(metric),
-                    f"{metric}_sd": arm.spread(metric),
+                    metric: method.mean(metric),
+                    f"{metric}_sd": method.spread(metric),
                     f"{metric}_low": low,
                     f"{metric}_high": high,
                 }
             writer.writerow({**start, "group": "", **whole})
-            for group, values in arm.groups.items():
+            for group, values in method.groups.items():
                 writer.writerow({**start, "group": group, **{metric: values[metric] for metric in study.metrics}})
     return text.getvalue()
 
 
 def _counted(study: Study, point: PointResult) -> str:
-    groups = len(point.arms[0].groups)
+    groups = len(point.methods[0].groups)
     return (
         f"{point.samples:,} held-out samples, {groups} group(s), {study.folds} fold(s), {study.seeds} seed(s): mean ± standard "
         "deviation over seeds"
@@ -221,7 +224,7 @@ def _counted(study: Study, point: PointResult) -> str:
 
 
 def _short(study: Study, table: Table) -> Table:
-    """A table of arms with the main metrics alone, and the interval of the first; another table as it is."""
+    """A table of methods with the main metrics alone, and the interval of the first; another table as it is."""
     main = _main(study)
     kept = [i for i, name in enumerate(table.columns) if name in ("", *main, f"{main[0]} 95 %", "r")]
     if table.columns[-1:] != [AGREEMENT]:
@@ -235,35 +238,37 @@ def _main(study: Study) -> list[str]:
     return [metric for metric in SURE if metric in study.metrics][:2]
 
 
-def _arms(study: Study, title: str, arms: list[Method], note: str, *, mark: bool = False) -> Table:
+def _methods(study: Study, title: str, methods: list[Method], note: str, *, mark: bool = False) -> Table:
     shown = [metric for metric in study.metrics if metric not in ("lower", "upper")]
-    columns, rows = [""], [[arm.name] for arm in arms]
+    columns, rows = [""], [[method.name] for method in methods]
     marks = set()
     for metric in shown:
         if mark and metric != "bias":
-            marks.add((arms.index(best(arms, metric)), len(columns)))
+            marks.add((methods.index(best(methods, metric)), len(columns)))
         columns.append(metric)
-        for arm, row in zip(arms, rows, strict=True):
-            row.append(_spread(arm.mean(metric), arm.spread(metric), study.seeds))
-        if metric in SURE and any(arm.intervals.get(metric) for arm in arms):  # one group has none
+        for method, row in zip(methods, rows, strict=True):
+            row.append(_spread(method.mean(metric), method.spread(metric), study.seeds))
+        if metric in SURE and any(method.intervals.get(metric) for method in methods):  # one group has none
             columns.append(f"{metric} 95 %")
-            for arm, row in zip(arms, rows, strict=True):
-                row.append(_interval(arm.intervals.get(metric)))
+            for method, row in zip(methods, rows, strict=True):
+                row.append(_interval(method.intervals.get(metric)))
     if "lower" in study.metrics:
         columns.append(AGREEMENT)
-        for arm, row in zip(arms, rows, strict=True):
-            row.append(f"{cell(arm.mean('lower'))} to {cell(arm.mean('upper'))}")
+        for method, row in zip(methods, rows, strict=True):
+            row.append(f"{cell(method.mean('lower'))} to {cell(method.mean('upper'))}")
     return Table(title, columns, rows, note, frozenset(marks))
 
 
 def _overview(study: Study, metric: str) -> Table:
-    names = [arm.name for arm in study.points[0].arms if all(point.arm(arm.name) for point in study.points)]
+    names = [
+        method.name for method in study.points[0].methods if all(point.method(method.name) for point in study.points)
+    ]
     rows, marks = [[name] for name in names], set()
     for column, point in enumerate(study.points, start=1):
-        arms = [arm for name in names if (arm := point.arm(name)) is not None]
-        marks.add((arms.index(best([arm for arm in arms if arm.kind != "ceiling"], metric)), column))
-        for row, arm in zip(rows, arms, strict=True):
-            row.append(_spread(arm.mean(metric), arm.spread(metric), study.seeds))
+        methods = [method for name in names if (method := point.method(name)) is not None]
+        marks.add((methods.index(best([method for method in methods if method.kind != "oracle"], metric)), column))
+        for row, method in zip(rows, methods, strict=True):
+            row.append(_spread(method.mean(metric), method.spread(metric), study.seeds))
     return Table(
         f"{study.recipe}: {metric}",
         ["", *(point.title for point in study.points)],

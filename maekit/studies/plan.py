@@ -1,17 +1,16 @@
-"""The cells of one point of a study: which recipes with which overrides, and all that each result depends on."""
+"""The jobs of one point of a study's grid: recipes, overrides, and everything that each result depends on."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit.build.experiment import LABELLED_TASKS, Experiment, build_experiment
+from maekit.build.experiment import LABELLED_TASKS
 from maekit.build.models import reads_patches
-from maekit.build.prepare import identity, recipe_with_labels, recipe_without_labels
+from maekit.build.prepare import recipe_with_labels, recipe_without_labels
 from maekit.config.data_spec import Folds, load_spec
 from maekit.config.load import load_recipe
 from maekit.config.merge import names_file
@@ -21,16 +20,38 @@ from maekit.config.sweep import INIT
 from maekit.data.splits import fold_count
 from maekit.errors import UserError
 from maekit.studies import methods
-from maekit.studies.jobs import Job, digest, names
+from maekit.studies.jobs import Job, digest, result_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from maekit.config.load import LoadedRecipe
     from maekit.config.sweep import Point
+    from maekit.studies.opened_data import OpenedData
 
 SAMPLES = ("seed", "adapter", "data", "data files")
-"""What decides samples, labels and split, of what `maekit.identity` gives."""
+"""Entries of `maekit.build.prepare.identity` that decide samples, labels and split."""
+TRAININGS = (methods.pretrain_job, methods.finetune_job)
+"""Functions of jobs that have a run folder, named after the job."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the jobs of one seed and fold start from.
+
+    Attributes:
+        labelled: overrides of the labelled recipe.
+        all_labels: the same with every label and seed 0, for what learns nothing.
+        pretraining: overrides of the pretraining recipe.
+        depends: on what results depend: everything of the `labelled` recipe or of the `pretraining`; the `samples` alone;
+            `all_samples`, without what decides the use of labels; initial `weights` of the encoder.
+    """
+
+    labelled: tuple[str, ...]
+    all_labels: tuple[str, ...]
+    pretraining: tuple[str, ...]
+    depends: dict[str, dict[str, Any]]
 
 
 class PointPlan:
@@ -39,9 +60,9 @@ class PointPlan:
     Args:
         recipe: of the labelled task.
         point: values of the swept keys.
-        opened: data that other points have opened.
-        known: cells of other points by mark; new ones are added, those they need before them.
-        overrides, others (`compare`), probing, runs, device: see `maekit.studies.study.plan`.
+        data: opened for other points.
+        jobs: of other points by digest; new ones are added, those that they need before them.
+        overrides, compare, probing, runs, device: see `maekit.studies.study.plan`.
 
     Raises:
         UserError: a recipe without `init`, or whatever is wrong with recipes and data.
@@ -51,28 +72,30 @@ class PointPlan:
         self,
         recipe: Path,
         point: Point,
-        opened: Opened,
-        known: dict[str, Job],
+        data: OpenedData,
+        jobs: dict[str, Job],
         *,
         overrides: Sequence[str],
-        others: Sequence[str],
+        compare: Sequence[str],
         probing: bool,
         runs: Path,
         device: str | None,
     ) -> None:
-        self.recipe, self.point, self.runs, self.device = recipe, point, runs, device
-        self.probing, self.others, self.opened = probing, others, opened
-        self.known = known
+        self.recipe, self.point, self.data, self.jobs = recipe, point, data, jobs
+        self.probing, self.compare = probing, compare
+        self.place: dict[str, Any] = {"runs": runs, "device": device}
         plain = load_recipe(recipe, [s for s in (*overrides, *point.overrides()) if s.startswith("init.recipe=")])
-        self.base = pretraining_of(plain)
-        spec, other = (load_spec(one.recipe.data.spec, one.path.parent) for one in (plain, load_recipe(self.base)))
+        self.pretraining = pretraining_of(plain)
+        spec, other = (
+            load_spec(loaded.recipe.data.spec, loaded.path.parent) for loaded in (plain, load_recipe(self.pretraining))
+        )
         self.routing = Routing(same_data=spec.name == other.name, probing=probing)
         self.overrides = list(overrides)
         if plain.recipe.data.window is None and spec.window is not None:  # a new length keeps the hop of the data spec
             window = json.dumps(spec.window.model_dump(mode="json", exclude_none=True))
             self.overrides.insert(0, f"data.window={window}")
-        self.settings = settings = [*self.overrides, *point.overrides()]
-        self.loaded = load_recipe(recipe, self.routing.labelled(settings))
+        self.settings = [*self.overrides, *point.overrides()]
+        self.loaded = load_recipe(recipe, self.routing.labelled(self.settings))
         if self.loaded.recipe.task.name not in LABELLED_TASKS:
             raise UserError(
                 "a pretraining recipe",
@@ -80,7 +103,7 @@ class PointPlan:
                 value=self.loaded.recipe.task.name,
                 expected=", ".join(LABELLED_TASKS),
             )
-        self.experiment, _ = opened(self.loaded, labels=True)
+        self.experiment = data.experiment(self.loaded, labels=True)
         self.split = split = self.loaded.recipe.data.split or self.experiment.spec.split
         self.folds = fold_count(self.experiment.source.groups, split) if isinstance(split, Folds) else 1
         if not len(self.experiment.split["test"]):
@@ -90,165 +113,185 @@ class PointPlan:
                 value=split,
                 expected="`folds`, or groups in `test`",
             )
-        self.there = names(runs / self.loaded.recipe.name / "cells")
+        self.stored = result_names(runs / self.loaded.recipe.name / "jobs")
         self.notes = [] if self.routing.same_data else [f"Pretrained on other data: {other.name}."]
 
-    def cells(self, seed: int, fold: int, *, of: int) -> list[Job]:
-        """Those of one round that have predictions, in the order in which they are shown.
+    def predicting_jobs(self, seed: int, fold: int, *, seeds: int) -> list[Job]:
+        """Jobs of one seed and fold that have predictions, in the order in which methods are shown.
 
         Args:
-            seed, fold: of the round.
-            of: how many seeds.
+            seed, fold: counted from 0.
+            seeds: how many there are.
         """
-        told = f"seed {seed + 1} of {of}, fold {fold + 1} of {self.folds}"
-        told = f"{told}, {self.point}" if self.point.swept else told
+        description = f"seed {seed + 1} of {seeds}, fold {fold + 1} of {self.folds}"
+        description = f"{description}, {self.point}" if self.point.swept else description
+        inputs, location = self._inputs(seed, fold), f"seed{seed}_fold{fold}"
+        add = partial(self._job, description, location)
+        base = self._job(
+            description,
+            location if self.routing.same_data else f"seed{seed}",
+            "pretraining",
+            inputs.depends["pretraining"],
+            self.routing.to_pretraining,
+            methods.pretrain_job,
+            {"recipe": self.pretraining, "overrides": inputs.pretraining, **self.place},
+        )
+        trained = [] if self.probing else self._trained(add, inputs, base)
+        probes = self._probes(add, inputs, base)
+        baselines = self._baselines(add, partial(self._job, description, f"fold{fold}"), inputs)
+        compared_recipes = [] if self.probing else [self._comparison(add, other, inputs) for other in self.compare]
+        return [*trained, *probes, *baselines, *compared_recipes]
+
+    def is_recipe_itself(self) -> bool:
+        """Whether the values of this point are those of the recipes themselves."""
+        labelled = load_recipe(self.recipe, self.routing.labelled(self.overrides)).recipe.model_dump()
+        pretraining = load_recipe(self.pretraining, self.routing.pretraining(self.overrides)).recipe.model_dump()
+        for swept, value in zip(self.point.swept, self.point.values, strict=True):
+            stated: Any = labelled if self.routing.to_labelled(swept.key) else pretraining
+            for part in swept.key.removeprefix("" if swept.key == "init.recipe" else INIT).split("."):
+                stated = stated.get(part) if isinstance(stated, dict) else None
+            if stated not in (value, {"name": value}):
+                return False
+        return True
+
+    def _inputs(self, seed: int, fold: int) -> Inputs:
         split = [] if self.split is None else [f"data.split={json.dumps(self._split(fold))}"]
         labelled = (*self.routing.labelled(self.settings), *split, f"seed={seed}")
         shared = split if self.routing.same_data else []
         unlabelled = (*self.routing.pretraining(self.settings), *shared, f"seed={seed}")
-        # Estimators learn nothing: neither the seed nor what labels there are to train on changes what they say.
-        every = (*labelled, "seed=0", "data.label_fraction=1", "data.labelled_groups=null")
-        own, all_of = (self._identity(load_recipe(self.recipe, one), labels=True) for one in (labelled, every))
-        pretraining = recipe_without_labels(self.base, unlabelled)
-        theirs = self._identity(pretraining, labels=False)
-        samples, same = ({name: found[name] for name in SAMPLES} for found in (own, all_of))
-        weights = {name: theirs[name] for name in SAMPLES} | {
-            name: value
-            for name, value in pretraining.recipe.model_dump(mode="json")["model"].items()
-            if f"model.{name}" not in ONLY_PRETRAINING
-        }
-
-        location = f"seed{seed}_fold{fold}"
-        add = partial(self._cell, told, location)
-        given: dict[str, Any] = {"recipe": self.recipe, "overrides": labelled}
-        where: dict[str, Any] = {"runs": self.runs, "device": self.device}
-        base = self._cell(
-            told,
-            location if self.routing.same_data else f"seed{seed}",
-            "pretraining",
-            theirs,
-            self.to_pretraining,
-            methods.Pretraining(recipe=self.base, overrides=unlabelled, **where),
+        all_labels = (*labelled, "seed=0", "data.label_fraction=1", "data.labelled_groups=null")
+        own, unseeded = (
+            self.data.identity(load_recipe(self.recipe, overrides), labels=True) for overrides in (labelled, all_labels)
         )
-        probing = partial(methods.Probing, **given, pretraining=self.base, pretraining_overrides=unlabelled, **where)
-        trained, others = [], []
-        if not self.probing:
-            tuning = partial(methods.Tuning, **given, **where)
-            trained = [
-                add("pretrained", own, self.to_either, tuning(arm="pretrained, fine-tuned"), base),
-                add("scratch", own, self.to_labelled, tuning(arm="from scratch, fine-tuned")),
-            ]
-            others = [self._beside(other, labelled, add) for other in self.others]
-        if reads_patches(self.loaded.recipe):  # then a probe is the task's own head on a frozen encoder
-            frozen = (*labelled, "task.tune=frozen")
-            head = self._identity(load_recipe(self.recipe, frozen), labels=True)
-            tuning = partial(methods.Tuning, recipe=self.recipe, overrides=frozen, **where)
-            probes = [
-                add("probe", head, self.to_either, tuning(arm="pretrained, linear probe"), base),
-                add("random_probe", head, self.to_weights, tuning(arm="random weights, linear probe")),
-            ]
-        else:
-            probes = [
-                add("probe", samples, self.to_either, probing(arm="pretrained"), base),
-                add("random_probe", [samples, weights], self.to_weights, probing(arm="random weights")),
-            ]
-        objects = self.experiment.source.objects is not None
+        pretraining = recipe_without_labels(self.pretraining, unlabelled)
+        depends = {"labelled": own, "pretraining": self.data.identity(pretraining, labels=False)}
+        depends["samples"], depends["all_samples"], depends["weights"] = (
+            {name: whole[name] for name in SAMPLES} for whole in (own, unseeded, depends["pretraining"])
+        )
+        model = pretraining.recipe.model_dump(mode="json")["model"]
+        depends["weights"] |= {name: model[name] for name in model if f"model.{name}" not in ONLY_PRETRAINING}
+        return Inputs(labelled, all_labels, unlabelled, depends)
+
+    def _trained(self, add: Callable[..., Job], inputs: Inputs, base: Job) -> list[Job]:
+        """Fine-tuning of the pretrained encoder, and the same from scratch."""
+        key, arguments = inputs.depends["labelled"], self._labelled(inputs.labelled)
+        pretrained, scratch = (
+            arguments | {"method": f"{start}, fine-tuned"} for start in ("pretrained", "from scratch")
+        )
         return [
-            *trained,
-            *probes,
-            add("shallow", [samples, own["task"]], self.to_labelled, methods.ObjectClassifierBaseline(**given))
-            if objects
-            else add("raw", samples, self.to_samples, methods.RawInput(**given)),
-            self._cell(
-                told, f"fold{fold}", "estimators", same, self.to_every_sample, methods.Estimators(self.recipe, every)
-            ),
-            *(
-                []
-                if objects
-                else [
-                    self._cell(
-                        told, f"fold{fold}", "ceiling", same, self.to_every_sample, methods.Oracle(self.recipe, every)
-                    )
-                ]
-            ),
-            add("constant", [samples, "pace"], self.to_samples, methods.Constant(**given)),
-            *others,
+            add("pretrained", key, self._to_either, methods.finetune_job, pretrained | self.place, base),
+            add("scratch", key, self.routing.to_labelled, methods.finetune_job, scratch | self.place),
         ]
 
-    def stands(self) -> bool:
-        """Whether the values of this point are those of the recipes themselves."""
-        own = load_recipe(self.recipe, self.routing.labelled(self.overrides)).recipe.model_dump()
-        theirs = load_recipe(self.base, self.routing.pretraining(self.overrides)).recipe.model_dump()
-        for swept, value in zip(self.point.swept, self.point.values, strict=True):
-            found: Any = own if self.to_labelled(swept.key) else theirs
-            for part in swept.key.removeprefix("" if swept.key == "init.recipe" else INIT).split("."):
-                found = found.get(part) if isinstance(found, dict) else None
-            if found not in (value, {"name": value}):
-                return False
-        return True
+    def _probes(self, add: Callable[..., Job], inputs: Inputs, base: Job) -> list[Job]:
+        """Probes of the pretrained encoder and of its random initial weights."""
+        if reads_patches(self.loaded.recipe):  # then a probe is the task's own head on a frozen encoder
+            frozen = (*inputs.labelled, "task.tune=frozen")
+            key: Any = self.data.identity(load_recipe(self.recipe, frozen), labels=True)
+            function: Any = methods.finetune_job
+            pretrained, random = (
+                {**self._labelled(frozen), "method": f"{encoder}, linear probe", **self.place}
+                for encoder in ("pretrained", "random weights")
+            )
+            random_key = key
+        else:
+            key, function = inputs.depends["samples"], methods.probe_job
+            random_key = [key, inputs.depends["weights"]]
+            base_arguments = {"pretraining_recipe": self.pretraining, "pretraining_overrides": inputs.pretraining}
+            pretrained, random = (
+                {**self._labelled(inputs.labelled), **base_arguments, "encoder": encoder, **self.place}
+                for encoder in ("pretrained", "random weights")
+            )
+        return [
+            add("probe", key, self._to_either, function, pretrained, base),
+            add("random_probe", random_key, self._to_weights, function, random),
+        ]
 
-    def to_pretraining(self, key: str) -> bool:
-        """Which keys change the pretraining; those below change what their names say."""
-        return self.routing.to_pretraining(key)
+    def _baselines(self, add: Callable[..., Job], add_to_fold: Callable[..., Job], inputs: Inputs) -> list[Job]:
+        """What needs no network; of it, what learns nothing is the same for all seeds."""
+        samples, all_samples = inputs.depends["samples"], inputs.depends["all_samples"]
+        labelled, all_labels = self._labelled(inputs.labelled), self._labelled(inputs.all_labels)
+        constant = add("constant", samples, self._to_samples, methods.constant_job, labelled)
+        estimators = add_to_fold("estimators", all_samples, self._to_all_samples, methods.estimators_job, all_labels)
+        if self.experiment.source.objects is not None:
+            key = [samples, inputs.depends["labelled"]["task"]]
+            reaches = self.routing.to_labelled
+            return [
+                add("detection_classifier", key, reaches, methods.detection_classifier_job, labelled),
+                estimators,
+                constant,
+            ]
+        return [
+            add("raw_input", samples, self._to_samples, methods.raw_input_job, labelled),
+            estimators,
+            add_to_fold("oracle", all_samples, self._to_all_samples, methods.oracle_job, all_labels),
+            constant,
+        ]
 
-    def to_labelled(self, key: str) -> bool:
-        return self.routing.to_labelled(key)
-
-    def to_either(self, key: str) -> bool:
-        return self.to_pretraining(key) or self.to_labelled(key)
-
-    def to_samples(self, key: str) -> bool:
-        return self.to_labelled(key) and key.split(".")[0] in ("data", "adapter")
-
-    def to_every_sample(self, key: str) -> bool:
-        return self.to_samples(key) and not key.startswith("data.label")
-
-    def to_weights(self, key: str) -> bool:
-        return self.to_samples(key) or key.startswith(INIT) or (self.to_labelled(key) and key.startswith("model."))
-
-    def _cell(
-        self, told: str, location: str, kind: str, key: Any, reaches: Callable[[str], bool], compute: Any, *needs: Job
-    ) -> Job:
-        """A cell named by what it depends on, or the one that was made before.
-
-        Args:
-            told, location: of the round, for a person and in the name.
-            kind: what is done.
-            key: all that the result depends on, as plain data.
-            reaches: which swept keys it depends on, for a readable name.
-            compute: see `Job`; a training's run gets the name of the cell.
-            needs: cells whose results it takes.
-        """
-        mark = digest(kind, key, [cell.mark for cell in needs])
-        if mark not in self.known:
-            name = "/".join(filter(None, [self.point.only(reaches).folder, location, f"{kind}-{mark}"]))
-            if isinstance(compute, methods.Training):
-                compute = replace(compute, run=f"{self.loaded.recipe.name}/{name}")
-            needed = tuple(cell.name for cell in needs)
-            self.known[mark] = Job(kind, self.there.get(mark, name), compute, needed, f"{told}: {kind}")
-        return self.known[mark]
-
-    def _beside(self, other: str, labelled: Sequence[str], add: Callable[..., Job]) -> Job:
+    def _comparison(self, add: Callable[..., Job], other: str, inputs: Inputs) -> Job:
         """Another recipe from scratch, on the very samples of this one."""
-        path, mine = find_recipe(other), load_recipe(self.recipe, labelled)
+        path, mine = find_recipe(other), load_recipe(self.recipe, inputs.labelled)
         theirs = recipe_with_labels(path)
         same = theirs.recipe.adapter.name == mine.recipe.adapter.name
         data = mine.recipe.data.model_dump(mode="json", exclude_none=True)
         if names_file(data["spec"]):
             data["spec"] = str((mine.path.parent / data["spec"]).resolve())
-        settings = (*compared(self.settings, same_adapter=same), f"data={json.dumps(data)}", f"seed={mine.recipe.seed}")
-        tuning = methods.Tuning(
-            arm=f"{theirs.recipe.name}, from scratch",
-            recipe=path,
-            overrides=settings,
-            runs=self.runs,
-            device=self.device,
+        overrides = (
+            *compared(self.settings, same_adapter=same),
+            f"data={json.dumps(data)}",
+            f"seed={mine.recipe.seed}",
         )
-        key = [theirs.recipe.name, self._identity(load_recipe(path, settings), labels=True)]
-        return add("compare", key, self.to_samples, tuning)
+        key = [theirs.recipe.name, self.data.identity(load_recipe(path, overrides), labels=True)]
+        arguments = {"recipe": path, "overrides": overrides, "method": f"{theirs.recipe.name}, from scratch"}
+        return add("compare", key, self._to_samples, methods.finetune_job, arguments | self.place)
 
-    def _identity(self, loaded: LoadedRecipe, *, labels: bool) -> dict[str, Any]:
-        return identity(loaded.recipe, self.opened(loaded, labels=labels)[1])
+    def _job(
+        self,
+        description: str,
+        location: str,
+        kind: str,
+        key: Any,
+        reaches: Callable[[str], bool],
+        function: Callable[..., Any],
+        arguments: dict[str, Any],
+        *needs: Job,
+    ) -> Job:
+        """A job named by what it depends on, or the one that was planned before.
+
+        Args:
+            description, location: of seed and fold, for a person and in the name.
+            kind: of computation.
+            key: all that the result depends on, as plain data.
+            reaches: which swept keys it depends on, for a readable name.
+            function, arguments: see `Job`; the run of a training gets the name of the job.
+            needs: jobs whose results it takes.
+        """
+        mark = digest(kind, key, [job.digest for job in needs])
+        if mark not in self.jobs:
+            name = "/".join(filter(None, [self.point.only(reaches).folder, location, f"{kind}-{mark}"]))
+            if function in TRAININGS:
+                arguments = arguments | {"run": f"{self.loaded.recipe.name}/{name}"}
+            needed = tuple(job.name for job in needs)
+            self.jobs[mark] = Job(
+                kind, self.stored.get(mark, name), function, arguments, needed, f"{description}: {kind}"
+            )
+        return self.jobs[mark]
+
+    def _labelled(self, overrides: tuple[str, ...]) -> dict[str, Any]:
+        return {"recipe": self.recipe, "overrides": overrides}
+
+    def _to_either(self, key: str) -> bool:
+        return self.routing.to_pretraining(key) or self.routing.to_labelled(key)
+
+    def _to_samples(self, key: str) -> bool:
+        return self.routing.to_labelled(key) and key.split(".")[0] in ("data", "adapter")
+
+    def _to_all_samples(self, key: str) -> bool:
+        return self._to_samples(key) and not key.startswith("data.label")
+
+    def _to_weights(self, key: str) -> bool:
+        model = self.routing.to_labelled(key) and key.startswith("model.")
+        return self._to_samples(key) or key.startswith(INIT) or model
 
     def _split(self, fold: int) -> dict[str, Any]:
         assert self.split is not None
@@ -260,37 +303,20 @@ def pretraining_of(loaded: LoadedRecipe) -> Path:
     """The file of the recipe that a labelled one starts from.
 
     Raises:
-        UserError: it is itself a pretraining (with the labelled ones that start from it), or it starts from nothing.
+        UserError: it is itself a pretraining (the message names labelled recipes that start from it), or has no `init`.
     """
     if loaded.pretraining_path is not None:
         return loaded.pretraining_path
-    starting = []
+    labelled = []
     for path in sorted(loaded.path.parent.glob("*.yaml")):
         try:
-            other = load_recipe(path)
+            pretraining = load_recipe(path).pretraining_path
         except UserError:
-            continue  # of others in the same folder nothing was asked
-        if other.pretraining_path is not None and other.pretraining_path.resolve() == loaded.path.resolve():
-            starting.append(str(path))
+            continue  # a mistake in a recipe that nobody asked for
+        if pretraining is not None and pretraining.resolve() == loaded.path.resolve():
+            labelled.append(str(path))
     raise UserError(
         "this needs a labelled recipe that starts from a pretraining",
         location=str(loaded.path),
-        expected=" or ".join(starting) or "`init: {recipe: PRETRAINING.yaml}`",
+        expected=" or ".join(labelled) or "`init: {recipe: PRETRAINING.yaml}`",
     )
-
-
-class Opened:
-    """Data of recipes, each opened once however many points read the same windows of the same files."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], tuple[Experiment, str]] = {}
-
-    def __call__(self, loaded: LoadedRecipe, *, labels: bool) -> tuple[Experiment, str]:
-        """The data and their fingerprint; the split is that of the recipe that asked first."""
-        data = loaded.recipe.data.model_dump_json(include={"spec", "root", "window", "bad_samples"})
-        signals = loaded.recipe.model_dump_json(include={"adapter", "auxiliary"})
-        key = (data, signals, str(loaded.path.parent), str(labels))
-        if key not in self._known:
-            experiment = build_experiment(loaded, labels=labels, fit=False)
-            self._known[key] = experiment, experiment.source.fingerprint()
-        return self._known[key]

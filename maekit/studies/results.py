@@ -1,4 +1,4 @@
-"""What a study found, as its page and its tables take it: arms, the differences between them, and points of a grid."""
+"""What a study found, as its page and its tables take it: methods, the differences between them, and points of a grid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 from typing import Any, Literal
 
 Interval = tuple[float, float] | None
-Kind = Literal["trained", "linear", "unlearned", "ceiling"]
+Kind = Literal["trained", "linear", "no learning", "oracle"]
 LOWER_IS_BETTER = ("mae", "rmse", "mape")
 
 
@@ -46,7 +46,7 @@ class Method(OverSeeds):
 
 @dataclass(frozen=True)
 class Difference(OverSeeds):
-    """One arm less another, seed by seed and over the same resampled groups."""
+    """One method less another, seed by seed and over the same resampled groups."""
 
     one: str
     other: str
@@ -54,23 +54,23 @@ class Difference(OverSeeds):
 
 @dataclass(frozen=True)
 class PointResult:
-    """One point of the grid; `over` has its values by label."""
+    """One point of the grid; `values` has the value of each swept key by its label."""
 
-    over: dict[str, Any]
-    arms: list[Method]
+    values: dict[str, Any]
+    methods: list[Method]
     differences: list[Difference]
     samples: int
 
-    def arm(self, name: str) -> Method | None:
-        return next((arm for arm in self.arms if arm.name == name), None)
+    def method(self, name: str) -> Method | None:
+        return next((method for method in self.methods if method.name == name), None)
 
     @property
     def title(self) -> str:
-        return ", ".join(f"{label} {_shown(value)}" for label, value in self.over.items())
+        return ", ".join(f"{label} {_shown(value)}" for label, value in self.values.items())
 
     def of(self, *kinds: Kind) -> list[Method]:
         """Arms of some kinds, in order."""
-        return [arm for arm in self.arms if arm.kind in kinds]
+        return [method for method in self.methods if method.kind in kinds]
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,9 @@ class Study:
     notes: list[str] = field(default_factory=list)
 
 
-def best(arms: list[Method], metric: str) -> Method:
-    """The arm with the best mean."""
-    return (min if metric in LOWER_IS_BETTER else max)(arms, key=lambda arm: arm.mean(metric))
+def best(methods: list[Method], metric: str) -> Method:
+    """The method with the best mean."""
+    return (min if metric in LOWER_IS_BETTER else max)(methods, key=lambda method: method.mean(metric))
 
 
 def _shown(value: Any) -> str:

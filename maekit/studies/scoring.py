@@ -1,4 +1,4 @@
-"""From the predictions of many cells to the metrics of an arm, with intervals that come from groups."""
+"""From the predictions of many cells to the metrics of an method, with intervals that come from groups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PAUSE = 1.5
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one arm and one seed.
+    """Of one method and one seed.
 
     Attributes:
         index: of the sample in its source.
@@ -62,7 +62,7 @@ class Predictions:
         return replace(self, output=output, uncertainty=None)
 
     def filled(self, by: Predictions) -> Predictions:
-        """With another arm's output where this one has none."""
+        """With another method's output where this one has none."""
         value = dict(zip(by.index.tolist(), by.output.tolist(), strict=True))
         missing = ~np.isfinite(self.output)
         if not missing.any():
@@ -72,8 +72,8 @@ class Predictions:
         return replace(self, output=output)
 
 
-def concatenate_folds(results: Sequence[Result], arm: str) -> Predictions:
-    """The predictions of one arm from the results of all folds."""
+def concatenate_folds(results: Sequence[Result], method: str) -> Predictions:
+    """The predictions of one method from the results of all folds."""
     parts: dict[str, list[Array]] = {
         "index": [],
         "output": [],
@@ -84,34 +84,34 @@ def concatenate_folds(results: Sequence[Result], arm: str) -> Predictions:
     }
     for found in results:
         parts["index"].append(np.array(found["index"], dtype=np.int64))
-        parts["output"].append(_array(found["arms"][arm]))
-        parts["label"].append(_array(found.get("labels", {}).get(arm) or found["label"]))
+        parts["output"].append(_array(found["methods"][method]))
+        parts["label"].append(_array(found.get("labels", {}).get(method) or found["label"]))
         parts["group"].append(np.array(found["groups"], dtype=np.str_)[np.array(found["group"], dtype=np.int64)])
         if found["position"] is not None:
             parts["position"].append(_array(found["position"]).reshape(-1, 2))
-        if any(arm in other.get("uncertainty", {}) for other in results):
+        if any(method in other.get("uncertainty", {}) for other in results):
             unknown = [None] * len(found["index"])
-            parts["uncertainty"].append(_array(found.get("uncertainty", {}).get(arm, unknown)))
+            parts["uncertainty"].append(_array(found.get("uncertainty", {}).get(method, unknown)))
     whole = {name: np.concatenate(values) if values else None for name, values in parts.items()}
     return Predictions(**whole)
 
 
-def followed(found: Result, arm: str, pace: Mapping[str, float], ahead_s: float, std: float) -> Result:
-    """A result with this arm alone, each output told from all windows of its recording until `ahead_s` later.
+def followed(found: Result, method: str, pace: Mapping[str, float], ahead_s: float, std: float) -> Result:
+    """A result with this method alone, each output told from all windows of its recording until `ahead_s` later.
 
     Args:
-        found: of a cell; returned as it is where the arm has no output at all.
-        arm: of the result.
+        found: of a cell; returned as it is where the method has no output at all.
+        method: of the result.
         pace: of the training labels, see `maekit.build.training_stats.Pace`.
         ahead_s: seconds.
-        std: of an output around the label, where the arm gives no distribution.
+        std: of an output around the label, where the method gives no distribution.
     """
-    output = _array(found["arms"][arm])
+    output = _array(found["methods"][method])
     if not np.isfinite(output).any():
         return found
     said: list[Array | None]
-    if arm in found.get("distribution", {}):
-        stated = found["distribution"][arm]
+    if method in found.get("distribution", {}):
+        stated = found["distribution"][method]
         values, said = _array(stated["values"]), list(_array(stated["log_probability"]))
     else:
         more = MARGIN * (pace["highest"] - pace["lowest"])
@@ -125,18 +125,18 @@ def followed(found: Result, arm: str, pace: Mapping[str, float], ahead_s: float,
         shares = tracker.follow((start[i], said[i]) for i in run)
         told[run] = [median_and_std(share, values) for share in shares]
     median, sure = told.T.tolist()
-    return found | {"arms": {arm: median}, "uncertainty": {arm: sure}}
+    return found | {"methods": {method: median}, "uncertainty": {method: sure}}
 
 
 @dataclass(frozen=True)
 class Scored:
-    """An arm with its metrics, kept by group, seed and resampled cohort, so that arms can be compared in pairs.
+    """An method with its metrics, kept by group, seed and resampled cohort, so that methods can be compared in pairs.
 
     Attributes:
         name, kind: see `Method`.
         rows: metrics of each seed.
         by_group: of each group, averaged over seeds.
-        drawn: of each resampled cohort, averaged over seeds; arms of the same groups have the same cohorts.
+        drawn: of each resampled cohort, averaged over seeds; methods of the same groups have the same cohorts.
     """
 
     name: str
@@ -145,13 +145,13 @@ class Scored:
     by_group: dict[str, dict[str, float]]
     drawn: dict[str, Array]
 
-    def arm(self) -> Method:
+    def method(self) -> Method:
         """As it is shown."""
         intervals = {name: metrics.interval(values) for name, values in self.drawn.items()}
         return Method(self.rows, intervals, self.name, self.kind, self.by_group)
 
     def less(self, other: Scored) -> Difference:
-        """This arm's metrics less another's."""
+        """This method's metrics less another's."""
         pairs = zip(self.rows, other.rows, strict=True)
         per_seed = [{name: one[name] - two[name] for name in one if name in two} for one, two in pairs]
         intervals = {name: metrics.interval(values - other.drawn[name]) for name, values in self.drawn.items()}

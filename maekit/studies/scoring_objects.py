@@ -1,4 +1,4 @@
-"""From the detections of many cells to the metrics of an arm, with intervals that come from groups."""
+"""From the detections of many cells to the metrics of an method, with intervals that come from groups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def scored_objects(
     """Of objects in every sample.
 
     Args:
-        name: of the arm in the results.
+        name: of the method in the results.
         kind: see `Method`.
         per_seed: the results of all folds of each seed.
         classes: their names.
@@ -38,7 +38,7 @@ def scored_objects(
     for folds in per_seed:
         detections, objects, group = [], [], []
         for found in folds:
-            detections += [_rows(one) for one in found["arms"][name]]
+            detections += [_rows(one) for one in found["methods"][name]]
             objects += [_rows(one) for one in found["label"]]
             group += [groups.index(found["groups"][number]) for number in found["group"]]
         matched = match(detections, objects, np.array(group), len(groups), len(classes), similarity)

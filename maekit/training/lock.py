@@ -45,3 +45,9 @@ def lock(path: Path) -> Iterator[str | None]:
         file.write(str(os.getpid()))
         file.flush()
         yield None
+
+
+def wait_until_free(path: Path) -> None:
+    """Return when no process holds the lock on an existing file."""
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+class RunBusyError(UserError):
+    """Another process is training in a run folder; `lock` is its lock file."""
+
+    lock: Path
+
+
 class Run:
     """A run folder. Only the first process writes; on the others the writing methods do nothing.
 
@@ -57,13 +63,15 @@ class Run:
             ) from error
         with lock(self.folder / ".lock") as holder:
             if holder is not None:
-                raise UserError(
+                busy = RunBusyError(
                     "another process is training in this run folder",
                     location=str(self.folder),
                     value=f"process {holder}",
                     expected="one process per run folder",
                     hint="Wait for it or stop it, or give this run another name with `--set name=...`.",
                 )
+                busy.lock = self.folder / ".lock"
+                raise busy
             yield
 
     def write_text(self, name: str, text: str) -> None:

@@ -12,7 +12,7 @@ from maekit.files import write_text
 from maekit.training.tensor_file import write_tensors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -43,11 +43,19 @@ class NotFiniteError(StoppedError):
     """Too many consecutive steps without a finite loss and gradient. Exit code 3."""
 
 
+stop_requests: list[int] = []
+"""Signals for work in other threads than the main one. Whoever started that work appends SIGTERM to end it, and clears the
+list before the next piece of work."""
+
+
 @contextmanager
-def deferred_signals() -> Iterator[list[int]]:
+def deferred_signals(notify: Callable[[int], None] | None = None) -> Iterator[list[int]]:
     """Collect SIGTERM and SIGINT instead of ending the process; a second Ctrl-C raises KeyboardInterrupt.
 
-    Outside the main thread, where Python allows no handlers, nothing is collected.
+    Outside the main thread, where Python allows no handlers, `stop_requests` takes their place.
+
+    Args:
+        notify: also called with each signal, in the main thread.
 
     Yields:
         The list to which signals are appended as they arrive.
@@ -58,9 +66,11 @@ def deferred_signals() -> Iterator[list[int]]:
         if caught and number == signal.SIGINT:
             raise KeyboardInterrupt
         caught.append(number)
+        if notify is not None:
+            notify(number)
 
     if threading.current_thread() is not threading.main_thread():
-        yield caught
+        yield stop_requests
         return
     previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -290,12 +290,14 @@ def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
     result = study.study("heart_rate/demo_finetune", track_s=10.0, smoothing=3, **given)
     (point,) = result.points
     plain = [
-        arm.name for arm in point.arms if "ceiling" not in arm.name and not arm.name.endswith((", followed", " of 3"))
+        method.name
+        for method in point.methods
+        if method.kind != "oracle" and not method.name.endswith((", followed", " of 3"))
     ]
-    assert {arm.name for arm in point.arms if arm.name.endswith(", followed")} == {
+    assert {method.name for method in point.methods if method.name.endswith(", followed")} == {
         f"{name}, followed" for name in plain[:-1]
     }
-    one, other = (point.arm(f"from scratch, fine-tuned{end}") for end in ("", ", followed"))
+    one, other = (point.method(f"from scratch, fine-tuned{end}") for end in ("", ", followed"))
     assert one is not None
     assert other is not None
     assert one.mean("mae") != other.mean("mae")
@@ -317,10 +319,10 @@ def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
         "constant (median of training)",
     ]
     assert point.samples == 30
-    assert all(len(arm.per_seed) == 2 for arm in point.arms)
+    assert all(len(method.per_seed) == 2 for method in point.methods)
     assert "±" in terminal_tables(result)[0].rows[0][1]
     written = json.loads((tmp_path / "heart_rate/demo_finetune/study.json").read_text())
-    assert [arm["name"] for arm in written["points"][0]["arms"]] == [arm.name for arm in point.arms]
+    assert [method["name"] for method in written["points"][0]["methods"]] == [method.name for method in point.methods]
 
 
 def test_evaluation_is_deterministic_and_ignores_augmentation(tiny: Path, tmp_path: Path) -> None:

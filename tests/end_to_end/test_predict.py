@@ -237,7 +237,7 @@ def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Pa
     _, rows = predictions(sure, side="test")
     count = len(rows["output"])
     result = {
-        "arms": {"net": rows["output"].tolist()},
+        "methods": {"net": rows["output"].tolist()},
         "distribution": {
             "net": {"values": rows["values"].tolist(), "log_probability": rows["log_probability"].tolist()}
         },
@@ -247,9 +247,9 @@ def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Pa
     given: dict[str, Any] = {"record": "person_001", "hop_s": 5, "gate": False, "track_s": 10.0}
     found = predict(sure, cohort / "vital_signs.h5", tmp_path / "out.csv", **given)
     told = read(found.location)
-    np.testing.assert_allclose([float(row["bpm"]) for row in told], study["arms"]["net"], rtol=1e-4)
+    np.testing.assert_allclose([float(row["bpm"]) for row in told], study["methods"]["net"], rtol=1e-4)
     np.testing.assert_allclose([float(row["uncertainty"]) for row in told], study["uncertainty"]["net"], rtol=1e-3)
-    assert np.abs(np.array(study["arms"]["net"]) - rows["output"]).max() > 0.01, "following changes something"
+    assert np.abs(np.array(study["methods"]["net"]) - rows["output"]).max() > 0.01, "following changes something"
     # A window without an estimate keeps its reason, and those around it go on.
     several = [
         Estimate(i, i + 1, 70.0, 1.0, "" if i != 3 else "motion", rows["log_probability"][0] if i != 3 else None)

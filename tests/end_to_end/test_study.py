@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -19,6 +23,8 @@ from maekit.config.routing import Routing, compared
 from maekit.errors import UserError
 from maekit.profiling.study_dry_run import dry_run_study
 from maekit.studies import methods, page, study
+from maekit.studies.measure import measure
+from maekit.studies.plan import TRAININGS
 from maekit.studies.results import Difference, Kind, Method, PointResult, Study
 
 if TYPE_CHECKING:
@@ -37,15 +43,16 @@ def labelled(tiny: Path) -> Path:
     return path
 
 
-def kinds(planned: study.Plan) -> dict[str, int]:
+def kinds(planned: study.StudyPlan) -> dict[str, int]:
     counted: dict[str, int] = {}
-    for cell in planned.cells:
-        counted[cell.kind] = counted.get(cell.kind, 0) + 1
+    for job in planned.jobs:
+        counted[job.kind] = counted.get(job.kind, 0) + 1
     return counted
 
 
-def trainings(cells: list[Job]) -> list[methods.Training]:
-    return [cell.compute for cell in cells if isinstance(cell.compute, methods.Training)]
+def trainings(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Arguments of each training."""
+    return [job.arguments for job in jobs if job.function in TRAININGS]
 
 
 def test_overrides_go_where_they_belong() -> None:
@@ -89,69 +96,69 @@ def test_overrides_go_where_they_belong() -> None:
 
 
 def test_one_pretraining_serves_all_label_fractions(labelled: Path) -> None:
-    planned = study.plan(labelled, over=["label_fraction=0.3,1", "seconds=5,10"], seeds=2, overrides=[FOLDS])
+    planned = study.plan(labelled, sweep=["label_fraction=0.3,1", "seconds=5,10"], seeds=2, overrides=[FOLDS])
     assert kinds(planned) == {
         "pretraining": 8,
         "pretrained": 16,
         "scratch": 16,
         "probe": 16,
         "random_probe": 16,
-        "raw": 16,
+        "raw_input": 16,
         "constant": 16,
         "estimators": 4,
-        "ceiling": 4,
+        "oracle": 4,
     }
-    runs = [one.run for one in trainings(planned.cells)]
+    runs = [training["run"] for training in trainings(planned.jobs)]
     assert len(set(runs)) == len(runs)
     assert any(run.startswith("labelled/seconds-5/seed0_fold0/pretraining-") for run in runs)
     assert any(run.startswith("labelled/label_fraction-0.3_seconds-5/seed1_fold1/scratch-") for run in runs)
 
 
 def test_a_sweep_shares_what_the_key_does_not_change(labelled: Path) -> None:
-    swept = study.plan(labelled, over=["mask_ratio=0.3,0.5,0.75", "masking=random,span"], seeds=1, probing=True)
+    swept = study.plan(labelled, sweep=["mask_ratio=0.3,0.5,0.75", "masking=random,span"], seeds=1, probing=True)
     assert kinds(swept) == {
         "pretraining": 6,
         "probe": 6,
         "random_probe": 1,
-        "raw": 1,
+        "raw_input": 1,
         "estimators": 1,
-        "ceiling": 1,
+        "oracle": 1,
         "constant": 1,
     }
-    rates = study.plan(labelled, over=["base_lr=1e-3,1e-2"], seeds=1, probing=True)
+    rates = study.plan(labelled, sweep=["base_lr=1e-3,1e-2"], seeds=1, probing=True)
     assert kinds(rates)["pretraining"] == 2
-    whole = study.plan(labelled, over=["mask_ratio=0.3,0.5"], seeds=1)
+    whole = study.plan(labelled, sweep=["mask_ratio=0.3,0.5"], seeds=1)
     assert kinds(whole)["scratch"] == 1
-    marks = [{cell.mark for cell in planned.cells if cell.kind == "pretraining"} for planned in (whole, swept)]
+    marks = [{job.digest for job in planned.jobs if job.kind == "pretraining"} for planned in (whole, swept)]
     assert marks[0] <= marks[1], "the recipe's own masking is one of those swept"
 
 
 def test_an_edited_recipe_is_not_taken_as_done(labelled: Path, tiny: Path, cohort: Path) -> None:
     before = study.plan(labelled, seeds=1)
     again = study.plan(labelled, seeds=1, overrides=["training.log_every_steps=7", f"data.root={cohort}/."])
-    assert [cell.name for cell in again.cells] == [cell.name for cell in before.cells]
+    assert [job.name for job in again.jobs] == [job.name for job in before.jobs]
     tiny.write_text(tiny.read_text().replace("mask_ratio: 0.5", "mask_ratio: 0.6"))
     edited = study.plan(labelled, seeds=1)
-    changed = {a.kind for a, b in zip(before.cells, edited.cells, strict=True) if a.name != b.name}
+    changed = {a.kind for a, b in zip(before.jobs, edited.jobs, strict=True) if a.name != b.name}
     assert changed == {"pretraining", "pretrained", "scratch", "probe"}  # scratch: its recipe extends the edited one
     labelled.write_text(labelled.read_text() + "optimizer: {base_lr: 0.01}\n")
     tuned = study.plan(labelled, seeds=1)
-    assert {a.kind for a, b in zip(edited.cells, tuned.cells, strict=True) if a.name != b.name} == {
+    assert {a.kind for a, b in zip(edited.jobs, tuned.jobs, strict=True) if a.name != b.name} == {
         "pretrained",
         "scratch",
     }
 
 
-def test_only_what_every_seed_could_follow_is_an_arm(labelled: Path, tmp_path: Path) -> None:
+def test_only_what_every_seed_could_follow_is_a_method(labelled: Path, tmp_path: Path) -> None:
     """Few labels may not say how they move in one seed; the page must not mix two seeds with three."""
     planned = study.plan(labelled, seeds=2, overrides=[FOLDS])
     pace = {"window_s": 10.0, "drift": 1.0, "lowest": 60.0, "highest": 90.0}
-    for seed, folds in enumerate(planned.rounds[0]):
-        for fold, cells in enumerate(folds):
-            for cell in cells:
-                path = tmp_path / f"{cell.name}.json"
+    for seed, folds in enumerate(planned.predicting[0]):
+        for fold, jobs in enumerate(folds):
+            for job in jobs:
+                path = tmp_path / f"{job.name}.json"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                known = {} if cell.kind != "constant" else {"pace": None if (seed, fold) == (1, 0) else pace}
+                known = {} if job.kind != "constant" else {"label_dynamics": None if (seed, fold) == (1, 0) else pace}
                 path.write_text(
                     json.dumps(
                         {
@@ -160,18 +167,18 @@ def test_only_what_every_seed_could_follow_is_an_arm(labelled: Path, tmp_path: P
                             "groups": [f"g{fold}"],
                             "group": [0, 0],
                             "position": [[0, 0.0], [0, 10.0]],
-                            "arms": {cell.kind: [70.0, 80.0]},
+                            "methods": {job.kind: [70.0, 80.0]},
                             **known,
                         }
                     )
                 )
-    found, _ = study.measure(replace(planned, folder=tmp_path), track_s=10.0)
-    assert not [arm.name for arm in found.points[0].arms if arm.name.endswith("followed")]
+    found, _ = measure(replace(planned, folder=tmp_path), track_s=10.0)
+    assert not [method.name for method in found.points[0].methods if method.name.endswith("followed")]
     assert "too few labels" in found.notes[-1]
     path = next(tmp_path.rglob("seed1_fold0/constant-*.json"))
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"pace": pace}))
-    found, _ = study.measure(replace(planned, folder=tmp_path), track_s=10.0)
-    assert {len(arm.per_seed) for arm in found.points[0].arms if arm.name.endswith("followed")} == {2}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"label_dynamics": pace}))
+    found, _ = measure(replace(planned, folder=tmp_path), track_s=10.0)
+    assert {len(method.per_seed) for method in found.points[0].methods if method.name.endswith("followed")} == {2}
     assert not found.notes
 
 
@@ -183,7 +190,7 @@ def test_only_what_goes_on_in_time_is_followed(labelled: Path, tmp_path: Path) -
         )
         experiment = SimpleNamespace(source=source, spec=planned.experiment.spec)
         with pytest.raises(UserError, match="goes on along recordings"):
-            study.measure(replace(planned, experiment=experiment), **options)  # type: ignore[arg-type]
+            measure(replace(planned, experiment=experiment), **options)  # type: ignore[arg-type]
 
 
 def test_pretraining_never_sees_who_is_held_out(labelled: Path, tiny: Path) -> None:
@@ -192,24 +199,27 @@ def test_pretraining_never_sees_who_is_held_out(labelled: Path, tiny: Path) -> N
     labelled.write_text(labelled.read_text() + "data: {split: {folds: leave_one_out}}\n")
     planned = study.plan(labelled, seeds=1)
     assert kinds(planned)["pretraining"] == 6
-    for one in trainings(planned.cells):
-        assert any(setting.startswith('data.split={"folds": "leave_one_out"') for setting in one.overrides)
+    for training in trainings(planned.jobs):
+        assert any(setting.startswith('data.split={"folds": "leave_one_out"') for setting in training["overrides"])
 
 
 def test_a_new_window_keeps_the_hop_of_the_data_spec(labelled: Path, tiny: Path) -> None:
     stated = "  window: {axis: time, seconds: 10, hop_seconds: 5}\n"
     assert stated in tiny.read_text()
     tiny.write_text(tiny.read_text().replace(stated, ""))
-    planned = study.plan(labelled, over=["seconds=5,10"], seeds=1)
+    planned = study.plan(labelled, sweep=["seconds=5,10"], seeds=1)
     spec = planned.experiment.spec.window
     assert spec is not None
-    windows = [load_recipe(one.recipe, one.overrides).recipe.data.window for one in trainings(planned.cells)]
+    windows = [
+        load_recipe(training["recipe"], training["overrides"]).recipe.data.window
+        for training in trainings(planned.jobs)
+    ]
     assert {(w.seconds, w.hop_seconds) for w in windows if w} == {(5, spec.hop_seconds), (10, spec.hop_seconds)}
     assert planned.points[planned.chosen].labelled() == {"seconds": spec.seconds}
 
 
 @pytest.mark.parametrize(
-    ("over", "chosen"),
+    ("sweep", "chosen"),
     [
         ("mask_ratio=0.3,0.5,0.7", 1),
         ("masking=span,random", 1),
@@ -218,8 +228,8 @@ def test_a_new_window_keeps_the_hop_of_the_data_spec(labelled: Path, tiny: Path)
         ("base_lr=1,2", 1),
     ],
 )
-def test_the_recipe_as_it_stands_is_shown_in_full(labelled: Path, over: str, chosen: int) -> None:
-    assert study.plan(labelled, over=[over], seeds=1).chosen == chosen
+def test_the_recipe_as_it_stands_is_shown_in_full(labelled: Path, sweep: str, chosen: int) -> None:
+    assert study.plan(labelled, sweep=[sweep], seeds=1).chosen == chosen
 
 
 def test_mistakes(labelled: Path, tiny: Path) -> None:
@@ -235,35 +245,54 @@ def test_mistakes(labelled: Path, tiny: Path) -> None:
 
 def test_a_sweep_for_real(labelled: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    found = study.sweep(labelled, over=["mask_ratio=0.3,0.75"], seeds=2, runs=tmp_path, tell=told.append)
+    found = study.sweep(labelled, sweep=["mask_ratio=0.3,0.75"], seeds=2, runs=tmp_path, report=told.append)
     assert len(told) == 2 * (2 + 2 + 3) + 2
     folder = tmp_path / "labelled"
     assert {"sweep.html", "sweep.json", "sweep.csv", "sweep.svg"} <= {path.name for path in folder.iterdir()}
-    assert [point.over for point in found.points] == [{"mask_ratio": 0.3}, {"mask_ratio": 0.75}]
-    one, other = (point.arm("random weights, linear probe") for point in found.points)
+    assert [point.values for point in found.points] == [{"mask_ratio": 0.3}, {"mask_ratio": 0.75}]
+    one, other = (point.method("random weights, linear probe") for point in found.points)
     assert one is not None
-    assert one == other, "what was not pretrained is one cell for all points"
+    assert one == other, "what was not pretrained is one job for all points"
     page = (folder / "sweep.html").read_text()
     assert "Metrics along mask_ratio" in page
     rows = list(csv.DictReader(io.StringIO((folder / "sweep.csv").read_text())))
     assert {row["group"] for row in rows} == {"", "p001"}
     told.clear()
-    again = study.sweep(labelled, over=["mask_ratio=0.3"], seeds=2, runs=tmp_path, tell=told.append)
+    again = study.sweep(labelled, sweep=["mask_ratio=0.3"], seeds=2, runs=tmp_path, report=told.append)
     assert not told
     assert again.points == found.points[:1]
     assert (
-        study.sweep(labelled, over=["mask_ratio=0.3", "masking=random"], seeds=2, runs=tmp_path, tell=told.append)
+        study.sweep(labelled, sweep=["mask_ratio=0.3", "masking=random"], seeds=2, runs=tmp_path, report=told.append)
         .points[0]
-        .arms
+        .methods
     )
     assert not told, "another grid finds what the same recipes have computed"
     plans = dry_run_study(
-        study.plan(labelled, over=["mask_ratio=0.3"], seeds=2, probing=True, runs=tmp_path), device="meta"
+        study.plan(labelled, sweep=["mask_ratio=0.3"], seeds=2, probing=True, runs=tmp_path), device="meta"
     )
     assert plans[-1].facts[0][1].startswith("0 pretrainings and 0 with labels")
 
 
-def test_the_ceiling_picks_and_chance_is_worse(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_worker_changes_no_result(labelled: Path, tmp_path: Path) -> None:
+    """Two workers, one of which is killed while it trains, against one process that is left alone."""
+    options: dict[str, Any] = {"sweep": ["mask_ratio=0.3,0.75"], "seeds": 1, "overrides": ["schedule.epochs=30"]}
+    alone = study.sweep(labelled, runs=tmp_path / "alone", **options)
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(study.sweep, labelled, runs=tmp_path / "killed", jobs=2, **options)
+        deadline = time.monotonic() + 120
+        while not (checkpoints := list((tmp_path / "killed").rglob("pretraining-*/checkpoints/*"))):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        run = checkpoints[0].parents[1]
+        killed = int((run / ".lock").read_text())
+        os.kill(killed, signal.SIGKILL)
+        assert result.result().points == alone.points
+    assert int((run / ".lock").read_text()) != killed, "the run was finished by another process"
+    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+
+
+def test_the_oracle_picks_and_chance_is_worse(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def candidates(self: HeartRateAdapter) -> dict[str, object]:
         return {
             "near": lambda sample: np.array([sample.label + 0.5, 200.0, np.nan]),
@@ -271,14 +300,14 @@ def test_the_ceiling_picks_and_chance_is_worse(labelled: Path, monkeypatch: pyte
         }
 
     monkeypatch.setattr(HeartRateAdapter, "candidates", candidates, raising=False)
-    found = methods.Oracle(labelled, ())()
+    found = methods.oracle_job(recipe=labelled, overrides=())
     label = np.array(found["label"])
-    np.testing.assert_allclose(np.array(found["arms"]["ceiling: near"]) - label, 0.5, atol=1e-3)
-    permuted = np.array(found["labels"]["ceiling: near, labels permuted"])
+    np.testing.assert_allclose(np.array(found["methods"]["oracle: near"]) - label, 0.5, atol=1e-3)
+    permuted = np.array(found["labels"]["oracle: near, labels permuted"])
     assert sorted(permuted) == pytest.approx(sorted(label), abs=1e-3)
-    errors = np.abs(np.array(found["arms"]["ceiling: near, labels permuted"]) - permuted)
+    errors = np.abs(np.array(found["methods"]["oracle: near, labels permuted"]) - permuted)
     np.testing.assert_allclose(errors, np.abs(label + 0.5 - permuted), atol=1e-3)
-    assert found["arms"]["ceiling: none"] == [None] * len(label)
+    assert found["methods"]["oracle: none"] == [None] * len(label)
     assert json.loads(json.dumps(found)) == found
 
 
@@ -303,9 +332,9 @@ def made_study(*pretrained: float, kind: str = "study") -> Study:
         ]
         difference = Difference(rows, {"mae": (mae - 6.5, mae - 5.5), "within": None}, tuned.name, scratch.name)
         others = [
-            made(7.0, 0.7, "peak", "unlearned"),
-            made(6.5, 0.5, "constant (median)", "unlearned"),
-            made(1.0, 1.0, "ceiling: x", "ceiling"),
+            made(7.0, 0.7, "peak", "no learning"),
+            made(6.5, 0.5, "constant (median)", "no learning"),
+            made(1.0, 1.0, "oracle: x", "oracle"),
         ]
         points.append(
             PointResult(
@@ -329,15 +358,15 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     text, good = page.verdict(made_study(6.8))
     assert not good
     assert "Pretraining loses 0.800 bpm" in text
-    assert "Nothing learned beats everything unlearned on mae and within at once." in text
-    methods, bought, ceiling = page.point_tables(made_study(4.0), made_study(4.0).points[0])
-    assert "ceiling: x" not in [row[0] for row in methods.rows]
+    assert "Nothing learned beats everything that does not learn on mae and within at once." in text
+    methods, bought, oracle = page.point_tables(made_study(4.0), made_study(4.0).points[0])
+    assert "oracle: x" not in [row[0] for row in methods.rows]
     assert (0, methods.columns.index("mae")) in methods.best
     assert bought.rows[0][1].startswith("-2.0")
-    assert [row[0] for row in ceiling.rows] == ["ceiling: x"]
+    assert [row[0] for row in oracle.rows] == ["oracle: x"]
     groups = page.group_table(made_study(4.0), made_study(4.0).points[0])
     assert groups.columns == ["", "p1", "p2"]
-    assert groups.best == {(0, 1), (0, 2)}, "the ceiling is no method"
+    assert groups.best == {(0, 1), (0, 2)}, "the oracle is no method"
 
 
 @pytest.mark.parametrize(("kind", "pictures"), [("study", 1), ("sweep", 1)])
@@ -346,9 +375,9 @@ def test_files_and_curves_of_a_grid(kind: str, pictures: int) -> None:
     if kind == "sweep":
         renamed = [
             Method(a.per_seed, a.intervals, "pretrained, linear probe" if i == 0 else a.name, a.kind, a.groups)
-            for i, a in enumerate(found.points[0].arms)
+            for i, a in enumerate(found.points[0].methods)
         ]
-        found = Study(**{**vars(found), "points": [PointResult(p.over, renamed, [], 40) for p in found.points]})
+        found = Study(**{**vars(found), "points": [PointResult(p.values, renamed, [], 40) for p in found.points]})
     content = page.content(found, [], "", {})
     assert len(content.pictures) == pictures
     assert len(content.pictures[0].panels) == 2
@@ -358,7 +387,7 @@ def test_files_and_curves_of_a_grid(kind: str, pictures: int) -> None:
     assert rows[0]["mae"] == "4.0"
     assert rows[0]["mae_low"] == "3.0"
     assert rows[0]["seconds"] == "5"
-    assert json.loads(page.as_json(found))["points"][1]["over"] == {"seconds": 10, "masking": "span"}
+    assert json.loads(page.as_json(found))["points"][1]["values"] == {"seconds": 10, "masking": "span"}
     tables = page.terminal_tables(found)
     titles = ["seconds 5, masking span", "seconds 10, masking span", "seconds 15, masking span"]
     if kind == "study":

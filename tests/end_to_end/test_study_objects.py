@@ -1,4 +1,4 @@
-"""A study of detection: every arm, on spots."""
+"""A study of detection: every method, on spots."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
     return study(labelled, seeds=2, runs=folder / "runs"), folder / "runs/detect"
 
 
-def test_every_arm_is_there_with_its_kind(measured: tuple[Study, Path]) -> None:
+def test_every_method_is_there_with_its_kind(measured: tuple[Study, Path]) -> None:
     found, _ = measured
-    arms = {arm.name: arm.kind for arm in found.points[0].arms}
+    methods = {method.name: method.kind for method in found.points[0].methods}
     assert {
         "pretrained, fine-tuned",
         "from scratch, fine-tuned",
         "pretrained, linear probe",
         "random weights, linear probe",
-    } <= set(arms)
-    assert arms["constant (where objects were in training)"] == "unlearned"
-    detectors = [name for name, kind in arms.items() if "clusters" in name and kind == "unlearned"]
-    shallow = [name for name, kind in arms.items() if "logistic regression" in name and kind == "linear"]
+    } <= set(methods)
+    assert methods["constant (where objects were in training)"] == "no learning"
+    detectors = [name for name, kind in methods.items() if "clusters" in name and kind == "no learning"]
+    shallow = [name for name, kind in methods.items() if "logistic regression" in name and kind == "linear"]
     assert len(detectors) == len(shallow) == 1
     assert found.metrics[:2] == ["ap", "ar"]
     assert "ap_car" in found.metrics
@@ -58,22 +58,24 @@ def test_every_arm_is_there_with_its_kind(measured: tuple[Study, Path]) -> None:
 
 
 def test_metrics_are_of_all_frames_and_of_each_drive(measured: tuple[Study, Path]) -> None:
-    """Against the cell itself, put together anew: all frames, and those of each drive alone."""
+    """Against the result itself, put together anew: all frames, and those of each drive alone."""
     found, folder = measured
     assert found.points[0].samples == 3 * 16
     similarity = LocationSimilarity(PLANE, [0.02, 0.02])
     for seed in (0, 1):
-        cell = json.loads(next((folder / f"cells/seed{seed}_fold0").glob("shallow-*.json")).read_text())
-        name = next(iter(cell["arms"]))
-        arm = found.points[0].arm(name)
-        assert arm is not None
-        said, true = ([np.array(rows, dtype=float) for rows in part] for part in (cell["arms"][name], cell["label"]))
-        group = np.array(cell["group"])
+        result = json.loads(next((folder / f"jobs/seed{seed}_fold0").glob("detection_classifier-*.json")).read_text())
+        name = next(iter(result["methods"]))
+        method = found.points[0].method(name)
+        assert method is not None
+        said, true = (
+            [np.array(rows, dtype=float) for rows in part] for part in (result["methods"][name], result["label"])
+        )
+        group = np.array(result["group"])
         matched = match(said, true, group, 3, 2, similarity)
-        assert arm.per_seed[seed]["ap"] == pytest.approx(precision_and_recall(matched, np.ones(3))["ap"])
-        assert arm.per_seed[seed]["ap"] > 0.2
-        assert set(arm.groups) == set(cell["groups"]) == {"drive3", "drive4", "drive5"}
-        for number, drive in enumerate(cell["groups"]):
+        assert method.per_seed[seed]["ap"] == pytest.approx(precision_and_recall(matched, np.ones(3))["ap"])
+        assert method.per_seed[seed]["ap"] > 0.2
+        assert set(method.groups) == set(result["groups"]) == {"drive3", "drive4", "drive5"}
+        for number, drive in enumerate(result["groups"]):
             mine = group == number
             only = match(
                 [one for one, kept in zip(said, mine, strict=True) if kept],
@@ -84,32 +86,32 @@ def test_metrics_are_of_all_frames_and_of_each_drive(measured: tuple[Study, Path
                 similarity,
             )
             # Detectors learn nothing that a seed decides.
-            assert arm.groups[drive]["ap"] == pytest.approx(precision_and_recall(only, np.ones(1))["ap"])
-        low, high = arm.intervals["ap"] or (0, 0)
+            assert method.groups[drive]["ap"] == pytest.approx(precision_and_recall(only, np.ones(1))["ap"])
+        low, high = method.intervals["ap"] or (0, 0)
         assert (
-            min(g["ap"] for g in arm.groups.values()) - 1e-9
+            min(g["ap"] for g in method.groups.values()) - 1e-9
             <= low
             < high
-            <= max(g["ap"] for g in arm.groups.values()) + 0.05
+            <= max(g["ap"] for g in method.groups.values()) + 0.05
         )
 
 
-def test_cells_hold_detections_and_the_page_is_written(measured: tuple[Study, Path]) -> None:
+def test_results_hold_detections_and_the_page_is_written(measured: tuple[Study, Path]) -> None:
     _, folder = measured
-    cell = json.loads(next((folder / "cells").rglob("scratch-*.json")).read_text())
-    assert len(cell["label"]) == len(cell["index"]) == len(cell["arms"]["from scratch, fine-tuned"])
-    assert any(len(rows) for rows in cell["label"])
+    result = json.loads(next((folder / "jobs").rglob("scratch-*.json")).read_text())
+    assert len(result["label"]) == len(result["index"]) == len(result["methods"]["from scratch, fine-tuned"])
+    assert any(len(rows) for rows in result["label"])
     page = (folder / "study.html").read_text()
     assert "ap_car" in page
     assert "logistic regression" in page
-    before = {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")}
+    before = {path: path.stat().st_mtime_ns for path in (folder / "jobs").rglob("*.json")}
     study(folder.parents[1] / "detect.yaml", seeds=2, runs=folder.parent)
-    assert {path: path.stat().st_mtime_ns for path in (folder / "cells").rglob("*.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in (folder / "jobs").rglob("*.json")} == before
 
 
 def test_a_swept_key_draws_precision_and_recall(measured: tuple[Study, Path]) -> None:
     found, _ = measured
-    swept = replace(found, points=[replace(found.points[0], over={"label_fraction": share}) for share in (0.1, 1)])
+    swept = replace(found, points=[replace(found.points[0], values={"label_fraction": share}) for share in (0.1, 1)])
     (picture,) = curves(swept)
     assert len(picture.panels) == 2
     assert all("label_fraction" in panel for panel in picture.panels)

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from maekit.config.load import load_recipe
 from maekit.config.schema import Recipe
-from maekit.config.sweep import Point, full_key, grid, parse_over
+from maekit.config.sweep import Point, full_key, grid, parse_sweep
 from maekit.errors import UserError
 
 RECIPE = "heart_rate/demo_pretrain"
 
 
 def points(*settings: str) -> list[Point]:
-    return grid(parse_over(settings))
+    return grid(parse_sweep(settings))
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_the_end_of_a_key_is_enough(short: str, full: str) -> None:
 )
 def test_mistakes_are_named(setting: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
-        parse_over([setting])
+        parse_sweep([setting])
     assert message in str(caught.value)
 
 
 def test_a_key_is_swept_once() -> None:
     with pytest.raises(UserError, match=r"model\.mask_ratio is swept twice"):
-        parse_over(["mask_ratio=0.5", "model.mask_ratio=0.7"])
+        parse_sweep(["mask_ratio=0.5", "model.mask_ratio=0.7"])
 
 
 def test_grid_overrides_load_and_keep_the_options_of_a_choice() -> None:

@@ -166,7 +166,7 @@ def test_median_lies_where_half_of_it_is() -> None:
     assert median == pytest.approx(60.75)
 
 
-def test_an_arm_is_followed_within_each_recording() -> None:
+def test_a_method_is_followed_within_each_recording() -> None:
     """Two recordings in one fold, in no order; where the fold does not know how fast labels move nothing happens."""
     rng = np.random.default_rng(0)
     true = np.r_[walk(1), walk(2) + 30]
@@ -177,17 +177,17 @@ def test_an_arm_is_followed_within_each_recording() -> None:
         "index": order.tolist(),
         "label": true[order].tolist(),
         "position": position[order].tolist(),
-        "arms": {"peak": output[order].tolist(), "none": [None] * 800},
+        "methods": {"peak": output[order].tolist(), "none": [None] * 800},
     }
-    result["arms"]["peak"][::50] = [1e9] * 16  # one wild value more or less must not matter
+    result["methods"]["peak"][::50] = [1e9] * 16  # one wild value more or less must not matter
     pace = {"window_s": 1.0, "drift": 0.5, "lowest": 50.0, "highest": 120.0}
     found = followed(result, "peak", pace, 30.0, 2.5)
-    before, after = (np.median(np.abs(np.array(one["arms"]["peak"]) - true[order])) for one in (result, found))
-    assert np.abs(np.array(found["arms"]["peak"]) - true[order]).mean() < 1.5
+    before, after = (np.median(np.abs(np.array(one["methods"]["peak"]) - true[order])) for one in (result, found))
+    assert np.abs(np.array(found["methods"]["peak"]) - true[order]).mean() < 1.5
     assert after < before
     assert followed(result, "none", pace, 30.0, 2.5) == result
     # Its own distribution goes before its outputs.
     said = [(np.zeros(len(VALUES)) - 3 * (round(value) != VALUES)).tolist() for value in true[order]]
     stated = result | {"distribution": {"peak": {"values": VALUES.tolist(), "log_probability": said}}}
-    own = followed(stated, "peak", pace, 30.0, 2.5)["arms"]["peak"]
+    own = followed(stated, "peak", pace, 30.0, 2.5)["methods"]["peak"]
     assert np.abs(np.array(own) - true[order]).mean() < 0.6

@@ -1,4 +1,4 @@
-"""Predictions of cells become arms: joined over folds, smoothed within recordings, filled, compared in pairs."""
+"""Predictions of cells become methods: joined over folds, smoothed within recordings, filled, compared in pairs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def result(outputs: dict[str, list[float | None]], group: str, **more: Any) -> d
         "groups": [group],
         "group": [0] * count,
         "position": [[0, i] for i in range(count)],
-        "arms": outputs,
+        "methods": outputs,
         **more,
     }
 
@@ -96,12 +96,12 @@ def scored(name: str, offset: float, sd: float | None = None) -> Scored:
 
 def test_arms_and_their_difference() -> None:
     good, bad = scored("good", 0.0), scored("bad", 10.0)
-    arm = good.arm()
-    assert list(arm.groups) == ["p1", "p2", "p3", "p4"]
-    assert arm.mean("mae") == pytest.approx(np.mean([found["mae"] for found in arm.groups.values()]))
-    assert arm.spread("mae") == 0
-    low, high = arm.intervals["mae"] or (NAN, NAN)
-    assert low < arm.mean("mae") < high
+    method = good.method()
+    assert list(method.groups) == ["p1", "p2", "p3", "p4"]
+    assert method.mean("mae") == pytest.approx(np.mean([found["mae"] for found in method.groups.values()]))
+    assert method.spread("mae") == 0
+    low, high = method.intervals["mae"] or (NAN, NAN)
+    assert low < method.mean("mae") < high
     difference = bad.less(good)
     assert (difference.one, difference.other) == ("bad", "good")
     assert difference.mean("bias") == pytest.approx(10)
@@ -120,7 +120,7 @@ def test_a_stated_uncertainty_is_judged() -> None:
 def test_classes() -> None:
     label = np.array([0, 1, 2, 1])
     one = Predictions(np.arange(4), np.array([0, 1, 1, 1]), label, np.array(["a", "a", "b", "b"]), None)
-    arm = scored_values("c", "trained", [one], within=5, classes=3).arm()
-    assert arm.mean("accuracy") == 0.75
-    assert arm.mean("balanced_accuracy") == pytest.approx(2 / 3)
-    assert arm.groups["a"]["accuracy"] == 1
+    method = scored_values("c", "trained", [one], within=5, classes=3).method()
+    assert method.mean("accuracy") == 0.75
+    assert method.mean("balanced_accuracy") == pytest.approx(2 / 3)
+    assert method.groups["a"]["accuracy"] == 1

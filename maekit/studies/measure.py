@@ -1,0 +1,186 @@
+"""From the plan of a study to its result: compute what is missing, and score the predictions of each method."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from maekit.build.models import object_similarity
+from maekit.errors import UserError
+from maekit.studies.jobs import Report, Result, read_result, run_jobs
+from maekit.studies.results import Kind, PointResult, Study
+from maekit.studies.scoring import Predictions, Scored, concatenate_folds, followed, scored
+from maekit.studies.scoring_objects import scored_objects
+from maekit.tracking import check_ahead
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from maekit.build.experiment import Experiment
+    from maekit.studies.jobs import Job
+    from maekit.studies.study import StudyPlan
+
+REGRESSION = ["mae", "rmse", "mape", "within", "r", "bias", "lower", "upper"]
+CLASSIFICATION = ["accuracy", "balanced_accuracy"]
+DETECTION = ["ap", "ar", "ap50", "ap_counted", "ar_counted"]
+KINDS: dict[str, Kind] = {
+    "pretrained": "trained",
+    "scratch": "trained",
+    "compare": "trained",
+    "probe": "linear",
+    "random_probe": "linear",
+    "raw_input": "linear",
+    "detection_classifier": "linear",
+    "estimators": "no learning",
+    "constant": "no learning",
+    "oracle": "oracle",
+}
+"""Kind of the methods of each kind of job."""
+FOLLOWED = ", followed"
+FINE_TUNED = (
+    ("pretrained, fine-tuned", "from scratch, fine-tuned"),
+    ("pretrained, linear probe", "random weights, linear probe"),
+)
+"""Pairs of methods whose difference is what pretraining bought."""
+
+
+def measure(
+    planned: StudyPlan,
+    *,
+    smoothing: int = 1,
+    track_s: float | None = None,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    report: Report = lambda line: None,
+) -> tuple[Study, list[dict[str, Predictions]]]:
+    """Compute what is missing, and score it.
+
+    Args:
+        planned: see `maekit.studies.study.plan`.
+        smoothing: also show each method with a running median of so many windows.
+        track_s: also show each method as followed along recordings, with so many seconds ahead; see `maekit.tracking`.
+        jobs: parallel processes on this machine.
+        scheduler: address of a dask scheduler whose workers compute instead.
+        report: called with a line of progress for every job.
+
+    Returns:
+        The result, and for each point the predictions of the first seed by method.
+
+    Raises:
+        UserError: smoothing or tracking that does not fit, and whatever jobs raise.
+    """
+    experiment = planned.experiment
+    _check_along_recordings(experiment, smoothing, track_s)
+    run_jobs(planned.folder, planned.jobs, processes=jobs, scheduler=scheduler, report=report)
+    names = experiment.source.classes
+    classes, objects = len(names) if names else None, experiment.source.objects is not None
+    within = float(planned.loaded.recipe.task.options.get("within", 5.0))
+    points, first_seed, notes = [], [], list(planned.notes)
+    for point, seeds in zip(planned.points, planned.predicting, strict=True):
+        scores: dict[str, Scored]
+        if objects:
+            scores, samples = _objects(planned, seeds)
+        else:
+            predictions = _predictions(planned.folder, seeds, smoothing, track_s, within)
+            scores = {
+                name: scored(name, kind, per_seed, within=within, classes=classes)
+                for name, (kind, per_seed) in predictions.items()
+            }
+            samples = len(next(iter(predictions.values()))[1][0].index)
+            first_seed.append({name: per_seed[0] for name, (_, per_seed) in predictions.items()})
+        pairs = [(one + end, other + end) for end in ("", FOLLOWED) for one, other in FINE_TUNED]
+        differences = [scores[a].less(scores[b]) for a, b in pairs if a in scores and b in scores]
+        points.append(
+            PointResult(point.labelled(), [score.method() for score in scores.values()], differences, samples)
+        )
+        if track_s is not None and not any(name.endswith(FOLLOWED) for name in scores):
+            notes.append(
+                f"Nothing is followed{f' at {point}' if point.swept else ''}: too few labels to know how they move."
+            )
+    result = Study(
+        recipe=planned.loaded.recipe.name,
+        kind="sweep" if planned.probing else "study",
+        points=points,
+        chosen=planned.chosen,
+        metrics=_metrics(experiment),
+        unit=experiment.spec.label.unit if experiment.spec.label else "",
+        within=within,
+        seeds=len(planned.predicting[0]),
+        folds=len(planned.predicting[0][0]),
+        notes=notes,
+    )
+    return result, first_seed
+
+
+def _metrics(experiment: Experiment) -> list[str]:
+    classes = experiment.source.classes
+    if experiment.source.objects is not None:
+        return [*DETECTION, *(f"ap_{name}" for name in classes or ())]
+    return CLASSIFICATION if classes else REGRESSION
+
+
+def _objects(planned: StudyPlan, seeds: list[list[list[Job]]]) -> tuple[dict[str, Scored], int]:
+    """Scores of each method that every seed has, and how many samples there are."""
+    similarity, classes = object_similarity(planned.experiment), planned.experiment.source.classes or ("object",)
+    results_of: dict[str, tuple[Kind, list[list[Result]]]] = {}
+    for folds in seeds:
+        for i, job in enumerate(folds[0]):
+            results = [read_result(planned.folder, fold[i].name) for fold in folds]
+            for name in results[0]["methods"]:
+                results_of.setdefault(name, (KINDS[job.kind], []))[1].append(results)
+    samples = sum(len(result["index"]) for result in next(iter(results_of.values()))[1][0])
+    scores = {
+        name: scored_objects(name, kind, per_seed, classes=classes, similarity=similarity)
+        for name, (kind, per_seed) in results_of.items()
+        if len(per_seed) == len(seeds)
+    }
+    return scores, samples
+
+
+def _predictions(
+    folder: Path, seeds: list[list[list[Job]]], smoothing: int, track_s: float | None, within: float
+) -> dict[str, tuple[Kind, list[Predictions]]]:
+    """Kind, and predictions of each seed, by method; the constant stands in for what is not there."""
+    predictions: dict[str, tuple[Kind, list[Predictions]]] = {}
+    for folds in seeds:
+        results = [[(job.kind, read_result(folder, job.name)) for job in fold] for fold in folds]
+        methods: dict[str, tuple[str, Predictions]] = {}
+        for i, (kind, first) in enumerate(results[0]):
+            for name in first["methods"]:
+                methods[name] = kind, concatenate_folds([fold[i][1] for fold in results], name)
+        constant = next(method for kind, method in methods.values() if kind == "constant")
+        dynamics = [result["label_dynamics"] for fold in results for kind, result in fold if kind == "constant"]
+        along: dict[str, tuple[str, Predictions]] = {}
+        for i, (kind, first) in enumerate(results[0]):
+            for name in first["methods"] if kind not in ("constant", "oracle") else ():
+                if smoothing > 1:
+                    along[f"{name}, median of {smoothing}"] = kind, methods[name][1].smoothed(smoothing)
+                if track_s is not None and all(dynamics):
+                    tracked = [
+                        followed(fold[i][1], name, of_fold, track_s, within / 2)
+                        for fold, of_fold in zip(results, dynamics, strict=True)
+                    ]
+                    along[name + FOLLOWED] = kind, concatenate_folds(tracked, name)
+        for name, (kind, method) in (methods | along).items():
+            predictions.setdefault(name, (KINDS[kind], []))[1].append(method.filled(constant))
+    # A method that some seeds lack would be averaged over fewer of them than the others.
+    return {name: (kind, per_seed) for name, (kind, per_seed) in predictions.items() if len(per_seed) == len(seeds)}
+
+
+def _check_along_recordings(experiment: Experiment, smoothing: int, track_s: float | None) -> None:
+    """Refuse smoothing and tracking of labels that are not values of windows that follow each other."""
+    if smoothing % 2 == 0:
+        raise UserError("no window in the middle", location="--smoothing", value=smoothing, expected="an odd number")
+    if track_s is not None:
+        check_ahead(track_s)
+    checks = (
+        ("--smoothing", smoothing, smoothing > 1, "positions"),
+        ("--track", track_s, track_s is not None, "window_s"),
+    )
+    for option, value, asked, needed in checks:
+        if asked and (experiment.source.classes or getattr(experiment.source, needed, None) is None):
+            raise UserError(
+                "nothing that goes on along recordings",
+                location=option,
+                value=f"{value:g} with {experiment.spec.name}",
+                expected="values of windows of recordings" + (" in time" if needed == "window_s" else ""),
+            )
