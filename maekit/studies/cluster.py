@@ -2,6 +2,9 @@
 
 dask decides where a job runs, and runs it again where its worker dies; a training then continues from its checkpoint.
 Results go to files that this process reads, so the workers of a cluster must see the folder of results under its path.
+
+Processes of this machine listen on its loopback address only, where any user of the machine can reach them, and share one
+GPU. For several GPUs start a worker for each, with its CUDA_VISIBLE_DEVICES, and pass the address of their scheduler.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from uuid import uuid4
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, get_worker, wait
+from distributed.utils import silence_logging_cmgr
 
 from maekit import plugins
 from maekit.errors import UserError
@@ -118,6 +122,7 @@ def run_on_cluster(
     )
     events: SimpleQueue[Any] = SimpleQueue()  # finished futures, and the numbers of signals
     with ExitStack() as stack:
+        stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # of dask, whose errors are raised here anyway
         client = stack.enter_context(_connect(min(processes, len(jobs)), scheduler))
         write_text(setup.marker, "")
         stack.callback(setup.marker.unlink, missing_ok=True)
@@ -183,6 +188,7 @@ class _IgnoreInterrupts(WorkerPlugin):
     """Leaves Ctrl-C, which a terminal sends to all processes, to the process that started the workers."""
 
     def setup(self, worker: Worker) -> None:
+        del worker  # dask passes it by name
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -238,7 +244,8 @@ _running: list[str] = []
 
 
 def _run_on_worker(setup: WorkerSetup, folder: Path, job: Job, needed: Sequence[float]) -> float:
-    """Compute one job; `needed` is what dask waits for. Returns the seconds that it took."""
+    """Compute one job, and return the seconds that it took."""
+    del needed  # dask waits for these; their results are files
     stopping.stop_requests.clear()
     _running[:] = [setup.study]
     try:

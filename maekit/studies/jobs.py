@@ -27,6 +27,10 @@ Report = Callable[[str], None]
 """Takes one line of progress."""
 
 
+def no_report(_line: str) -> None:
+    """Show no progress."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One result and how to compute it; plain data, which other processes receive by pickle.
@@ -105,12 +109,7 @@ def compute(folder: Path, job: Job) -> float:
 
 
 def run_jobs(
-    folder: Path,
-    jobs: Sequence[Job],
-    *,
-    processes: int = 1,
-    scheduler: str | None = None,
-    report: Report = lambda line: None,
+    folder: Path, jobs: Sequence[Job], *, processes: int = 1, scheduler: str | None = None, report: Report = no_report
 ) -> None:
     """Compute the missing results, in the order of `jobs` as far as their needs allow.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from maekit.build.models import object_similarity
 from maekit.errors import UserError
-from maekit.studies.jobs import Report, Result, read_result, run_jobs
+from maekit.studies.jobs import Report, Result, no_report, read_result, run_jobs
 from maekit.studies.results import Kind, PointResult, Study
 from maekit.studies.scoring import Predictions, Scored, concatenate_folds, followed, scored
 from maekit.studies.scoring_objects import scored_objects
@@ -50,7 +50,7 @@ def measure(
     track_s: float | None = None,
     jobs: int = 1,
     scheduler: str | None = None,
-    report: Report = lambda line: None,
+    report: Report = no_report,
 ) -> tuple[Study, list[dict[str, Predictions]]]:
     """Compute what is missing, and score it.
 

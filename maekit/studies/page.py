@@ -138,8 +138,13 @@ def content(study: Study, pictures: list[Picture], recipe: str, environment: dic
 
 
 def verdict(study: Study) -> tuple[str, bool]:
-    """A few sentences: for a sweep, where the probe is best; at the chosen point the best method, what pretraining bought,
-    and whether learning was needed.
+    """Sum up a study in a few sentences, and judge whether learning paid.
+
+    For a sweep: where the probe is best. Otherwise, at the chosen point: the best method, what pretraining bought, and whether
+    anything that learns beats what does not.
+
+    Returns:
+        The text, and the judgement.
     """
     point, metric = study.points[study.chosen], study.metrics[0]
     if study.kind == "sweep":
@@ -181,7 +186,7 @@ def verdict(study: Study) -> tuple[str, bool]:
 
 
 def as_json(study: Study) -> str:
-    """Everything but predictions, which are in the cells."""
+    """Everything but predictions, which are in the results of jobs."""
     return json.dumps(asdict(study), indent=1)
 
 

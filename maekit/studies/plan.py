@@ -120,7 +120,8 @@ class PointPlan:
         """Jobs of one seed and fold that have predictions, in the order in which methods are shown.
 
         Args:
-            seed, fold: counted from 0.
+            seed: counted from 0.
+            fold: counted from 0.
             seeds: how many there are.
         """
         description = f"seed {seed + 1} of {seeds}, fold {fold + 1} of {self.folds}"
@@ -259,11 +260,13 @@ class PointPlan:
         """A job named by what it depends on, or the one that was planned before.
 
         Args:
-            description, location: of seed and fold, for a person and in the name.
+            description: of seed and fold, for a person.
+            location: of seed and fold, in the name.
             kind: of computation.
             key: all that the result depends on, as plain data.
             reaches: which swept keys it depends on, for a readable name.
-            function, arguments: see `Job`; the run of a training gets the name of the job.
+            function: see `Job`.
+            arguments: of the function; a training also gets a run, with the name of the job.
             needs: jobs whose results it takes.
         """
         mark = digest(kind, key, [job.digest for job in needs])

@@ -1,4 +1,4 @@
-"""What a study found, as its page and its tables take it: methods, the differences between them, and points of a grid."""
+"""The result of a study, for its page and tables: points of a grid, methods at each, and differences between methods."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ LOWER_IS_BETTER = ("mae", "rmse", "mape")
 
 @dataclass(frozen=True)
 class OverSeeds:
-    """Metrics of each seed, over the held-out samples of all folds together, and their 95 % intervals by resampling groups."""
+    """Metrics with their spread.
+
+    Attributes:
+        per_seed: metrics of each seed, over the held-out samples of all folds together.
+        intervals: 95 % of each metric, by resampling groups; None where there is one group.
+    """
 
     per_seed: list[dict[str, float]]
     intervals: dict[str, Interval]
 
     def mean(self, metric: str) -> float:
+        """Mean over seeds."""
         return fmean(row[metric] for row in self.per_seed)
 
     def spread(self, metric: str) -> float:
@@ -34,8 +40,8 @@ class Method(OverSeeds):
 
     Attributes:
         name: for people.
-        kind: `trained` network, `linear` model or neighbours on what was not trained with labels, `unlearned`, or the `ceiling`,
-            which knows the label and is no method.
+        kind: a `trained` network, a `linear` model (or nearest neighbours) on features that were not trained with labels,
+            `no learning`, or an `oracle`, which knows the label and competes with nothing.
         groups: metrics of each held-out group, averaged over seeds.
     """
 
@@ -54,7 +60,14 @@ class Difference(OverSeeds):
 
 @dataclass(frozen=True)
 class PointResult:
-    """One point of the grid; `values` has the value of each swept key by its label."""
+    """One point of the grid.
+
+    Attributes:
+        values: of the swept keys, by their labels.
+        methods: in the order in which they are shown.
+        differences: what pretraining bought.
+        samples: number of held-out samples in all folds together.
+    """
 
     values: dict[str, Any]
     methods: list[Method]
@@ -62,14 +75,16 @@ class PointResult:
     samples: int
 
     def method(self, name: str) -> Method | None:
+        """The method of this name, None where there is none."""
         return next((method for method in self.methods if method.name == name), None)
 
     @property
     def title(self) -> str:
+        """Labels and values of the swept keys."""
         return ", ".join(f"{label} {_shown(value)}" for label, value in self.values.items())
 
     def of(self, *kinds: Kind) -> list[Method]:
-        """Arms of some kinds, in order."""
+        """Methods of some kinds, in order."""
         return [method for method in self.methods if method.kind in kinds]
 
 
@@ -81,11 +96,12 @@ class Study:
         recipe: its name.
         kind: `study` or `sweep`.
         points: of the grid, one where nothing was swept.
-        chosen: which of them is the recipe as it stands (else the last).
-        metrics: the main one first.
+        chosen: index of the point that is the recipe itself, of the last where there is none.
+        metrics: their names, the main one first.
         unit: of the labels.
-        within: what `within` counts as close.
-        seeds, folds: how many.
+        within: error below which the metric `within` counts an estimate, in that unit.
+        seeds: how many.
+        folds: how many.
         notes: what a reader must know.
     """
 

@@ -19,7 +19,7 @@ from maekit.report.figures import agreement
 from maekit.report.html import write_report
 from maekit.studies import page
 from maekit.studies.figures import curves
-from maekit.studies.jobs import Job, Report
+from maekit.studies.jobs import Job, Report, no_report
 from maekit.studies.measure import FINE_TUNED, measure
 from maekit.studies.opened_data import OpenedData
 from maekit.studies.plan import PointPlan
@@ -74,13 +74,23 @@ def study(
     overrides: Sequence[str] = (),
     runs: Path = Path("runs"),
     device: str | None = None,
-    report: Report = lambda line: None,
+    report: Report = no_report,
 ) -> Study:
     """Run every method on a fine-tuning recipe that has `init`, and write `study.html`, `.json` and `.csv` into `runs/NAME`.
 
     Args:
-        recipe, sweep, compare, seeds, overrides, runs, device: see `plan`.
-        smoothing, track_s, jobs, scheduler, report: see `measure`.
+        recipe: for the labelled task; `init.recipe` is its pretraining.
+        sweep: keys and the values they take, `key=a,b,c`.
+        compare: other labelled recipes, trained from scratch on the same samples.
+        smoothing: also show each method with a running median of so many windows.
+        track_s: also show each method as followed along recordings, with so many seconds ahead.
+        seeds: how many.
+        jobs: parallel processes on this machine.
+        scheduler: address of a dask scheduler whose workers compute instead.
+        overrides: `key=value`; `init.KEY` goes to the pretraining.
+        runs: folder of all runs; the workers of a scheduler must see it under the same path.
+        device: as for training.
+        report: called with lines of progress.
 
     Raises:
         UserError: as `plan` and `measure`.
@@ -103,13 +113,20 @@ def sweep(
     overrides: Sequence[str] = (),
     runs: Path = Path("runs"),
     device: str | None = None,
-    report: Report = lambda line: None,
+    report: Report = no_report,
 ) -> Study:
     """Pretrain and probe at each point of a grid, and write `sweep.html`, `.json`, `.csv` and the curves into `runs/NAME`.
 
     Args:
-        recipe, sweep, seeds, overrides, runs, device: see `plan`; optimizer and schedule are the pretraining's.
-        jobs, scheduler, report: see `measure`.
+        recipe: for the labelled task; `init.recipe` is its pretraining.
+        sweep: keys and the values they take, `key=a,b,c`; optimizer and schedule are the pretraining's.
+        seeds: how many.
+        jobs: parallel processes on this machine.
+        scheduler: address of a dask scheduler whose workers compute instead.
+        overrides: `key=value`; `init.KEY` goes to the pretraining.
+        runs: folder of all runs; the workers of a scheduler must see it under the same path.
+        device: as for training.
+        report: called with lines of progress.
 
     Raises:
         UserError: as `plan` and `measure`.

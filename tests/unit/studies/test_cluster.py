@@ -10,17 +10,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 
 from maekit import plugins
 from maekit.errors import UserError
+from maekit.studies import cluster
 from maekit.studies.jobs import Job, missing_jobs, read_result, run_jobs
 from maekit.training.run import Run
 from maekit.training.stopping import StoppedError, deferred_signals, stop_requests
-
-pytest.importorskip("distributed")
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -229,9 +230,25 @@ def test_stopping_a_study_leaves_the_cluster_to_others(tmp_path: Path, scheduler
     run_jobs(tmp_path / "jobs", [Job("k", "fine", pid, {"log": tmp_path})], scheduler=scheduler)
 
 
-def test_an_address_where_nothing_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from maekit.studies import cluster
+@contextmanager
+def thread_cluster(threads: int) -> Iterator[str]:
+    """Address of a cluster whose worker is in this process."""
+    with LocalCluster(n_workers=1, threads_per_worker=threads, processes=False, dashboard_address=None) as started:
+        yield started.scheduler_address
 
+
+def test_a_worker_with_several_threads_is_refused(tmp_path: Path) -> None:
+    with thread_cluster(2) as address, pytest.raises(UserError, match=r"2 threads at .*dask worker --nthreads 1"):
+        run_jobs(tmp_path, [Job("k", "fine", pid, {"log": tmp_path})], scheduler=address)
+
+
+def test_a_worker_that_does_not_see_the_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "write_text", lambda path, text: None)  # as on a disk that the worker does not have
+    with thread_cluster(1) as address, pytest.raises(UserError, match=r"does not see the folder of results.*--runs"):
+        run_jobs(tmp_path, [Job("k", "fine", pid, {"log": tmp_path})], scheduler=address)
+
+
+def test_an_address_where_nothing_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT_S", 0.5)
     for address in ("tcp://127.0.0.1:1", "nowhere"):
         with pytest.raises(UserError, match=r"--scheduler: no dask scheduler answers .*an address such as tcp"):
