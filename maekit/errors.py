@@ -74,6 +74,28 @@ RENAMED = {
 }
 """Former names of recipe keys, plug-ins and command-line options, with the names that replaced them."""
 
+MOVED = {
+    "color_jitter": "{name: color_jitter, strength: 0.4}",
+    "crop": "{name: crop, kind: random, scale: [0.2, 1.0]}",
+    "erasing": "{name: erasing, share: 0.25}",
+    "flip": "flip",
+    "gain_jitter": "{name: gain, share: 0.2}",
+    "gain_jitter_db": "{name: gain, db: 3}",
+    "mirror_azimuth": "{name: mirror, axis: azimuth}",
+    "mirror_doppler": "{name: mirror, axis: doppler}",
+    "noise_re_mean_db": "{name: noise, snr_db: 20}",
+    "noise_re_median_db": "{name: noise, snr_db: 20, reference: median}",
+    "noise_snr_db": "{name: noise, snr_db: 20}",
+    "randaugment": "{name: rand_augment, config: rand-m9-mstd0.5-inc1}",
+    "scale": "{name: crop, kind: random, scale: [0.2, 1.0]}",
+    "shift": "{name: shift, bins: [8, 8]}",
+    "shift_s": "{name: time_shift, seconds: 0.3}",
+    "sign_flip": "polarity",
+    "time_stretch": "{name: time_stretch, share: 0.1}",
+    "wander_std": "{name: baseline_wander, std: 1.0}",
+}
+"""Former options of adapters that are augmentations now, with an entry of a recipe's `augment` list for each."""
+
 
 def closest(name: str, candidates: Iterable[str]) -> str | None:
     """The candidate that was probably meant by `name`: the one that replaced it (`RENAMED`), or the closest spelling.
@@ -94,6 +116,8 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     Returns:
         One sentence, or an empty string where no candidate is close.
     """
+    if name in MOVED:
+        return f"It is an augmentation now; in the recipe: `augment: [{MOVED[name]}]`."
     match = closest(name, candidates)
     if match is None:
         return ""

@@ -1,7 +1,7 @@
-"""Plug-ins: adapters, encoders, maskings, targets, tokenizers and tasks, by the short names that recipes use.
+"""Plug-ins: adapters, augmentations, encoders, maskings, targets, tokenizers and tasks, by the short names that recipes use.
 
-Installed packages declare them as entry points of the groups `maekit.adapters`, `maekit.encoders`, `maekit.maskings`,
-`maekit.targets`, `maekit.tokenizers` and `maekit.tasks`; the built-in ones are declared in the same way in pyproject.toml. Code that
+Installed packages declare them as entry points of the groups `maekit.adapters`, `maekit.augmentations`, `maekit.encoders`,
+`maekit.maskings`, `maekit.targets`, `maekit.tokenizers` and `maekit.tasks`; the built-in ones are declared in the same way in pyproject.toml. Code that
 is not installed is loaded by `--plugin FILE.py` alone, in which `register` names it.
 """
 
@@ -20,7 +20,7 @@ from maekit.errors import UserError, nearest
 if TYPE_CHECKING:
     from pathlib import Path
 
-Kind = Literal["adapters", "encoders", "maskings", "targets", "tokenizers", "tasks"]
+Kind = Literal["adapters", "augmentations", "encoders", "maskings", "targets", "tokenizers", "tasks"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 T = TypeVar("T", bound=type)
 

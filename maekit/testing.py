@@ -9,11 +9,15 @@ import numpy as np
 import torch
 from torch import nn
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from maekit.adapter import Augmentations
+from maekit.data.loading import prepared
 
-    from maekit.adapter import Adapter, Front
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from maekit.adapter import Adapter, Augmentation, Front
     from maekit.core.patchify import Patchifier
+    from maekit.data.loading import Prepared
     from maekit.data.sample import Sample, Source
 
 
@@ -32,8 +36,13 @@ def check_patchifier(patchifier: Patchifier) -> None:
     assert patches.numel() == x.numel(), "every number of a sample belongs to exactly one patch"
 
 
-def check_adapter(adapter: Adapter, source: Source) -> None:
-    """What the loader, the model and the report rely on, tried on the first samples of a source.
+def check_adapter(adapter: Adapter, source: Source, augmentations: Sequence[Augmentation] = ()) -> None:
+    """Check what the loader, the model and the report rely on, with the first samples of a source.
+
+    Args:
+        adapter: built for `source.info`.
+        source: with at least one sample.
+        augmentations: built for the adapter; see `check_augmentation`.
 
     Raises:
         AssertionError: with what differs.
@@ -41,33 +50,86 @@ def check_adapter(adapter: Adapter, source: Source) -> None:
     check_patchifier(adapter.patchifier)
     samples = [source[i] for i in range(min(4, len(source)))]
     statistics = adapter.fit(samples)
-    prepared = [adapter.prepare(sample) for sample in samples]
-    shapes = {signal.shape for signal, _ in prepared}
-    assert len(shapes) == 1, f"prepare gives different shapes: {shapes}"
-    for sample, (signal, valid) in zip(samples, prepared, strict=True):
+    signals = []
+    for sample in samples:
+        signal, valid = adapter.prepare(sample)
         again, _ = adapter.prepare(sample)
-        assert np.array_equal(signal, again, equal_nan=True), "prepare is random; randomness belongs to augment"
+        assert np.array_equal(signal, again, equal_nan=True), "prepare is random; randomness belongs to augmentations"
         assert valid is None or valid.dtype == np.bool_, "valid is boolean"
-        (one, first), (two, second) = (_varied(adapter, sample) for _ in range(2))
-        assert first == second, "the label of a varied sample depends on something beside the generator"
-        assert (first is None) == (sample.label is None), "a variation adds no label and takes none away"
-        assert np.array_equal(one, two, equal_nan=True), "augmentation depends on something beside its generator"
-        assert one.shape == signal.shape, f"augmentation changes the shape from {signal.shape} to {one.shape}"
-        assert one.dtype == signal.dtype, f"augmentation changes the type from {signal.dtype} to {one.dtype}"
+        assert valid is None or valid.shape == signal.shape[1:], f"valid is {valid.shape}, the signal {signal.shape}"
+        signals.append(signal)
         quality = adapter.quality(sample)
-        assert all(isinstance(value, float) for value in quality.values()), (
-            f"quality gives other things than floats: {quality}"
-        )
-    batch = torch.from_numpy(np.stack([signal for signal, _ in prepared]))
+        assert all(isinstance(value, float) for value in quality.values()), f"quality gives more than floats: {quality}"
+        for augmentation in augmentations:
+            check_augmentation(augmentation, adapter, sample)
+    shapes = {signal.shape for signal in signals}
+    assert len(shapes) == 1, f"prepare gives different shapes: {shapes}"
     front = _check_fronts(adapter)
     front.set_statistics(statistics)
-    x, measured = front(batch, None)
+    x, measured = front(torch.from_numpy(np.stack(signals)), None)
     expected = (len(samples), *adapter.patchifier.sample_shape)
     assert tuple(x.shape) == expected, f"front gives {tuple(x.shape)}, the patchifier takes {expected}"
     assert measured is None, "without `valid`, everything was measured"
     assert x.dtype == torch.float32, f"front gives {x.dtype}"
     assert torch.isfinite(x).all(), "front gives values that are not finite"
     _draw(adapter, front.to_units(x)[0].numpy())
+
+
+def check_augmentation(augmentation: Augmentation, adapter: Adapter, sample: Sample) -> None:
+    """Check that an augmentation repeats by its generator alone, keeps shapes, types and finite values, and labels unless it says so.
+
+    Args:
+        augmentation: built for the adapter.
+        adapter: of the sample.
+        sample: as it is read.
+
+    Raises:
+        AssertionError: with what differs.
+    """
+    name, front = type(augmentation).__name__, adapter.make_front().train()
+    stages = Augmentations.by_stage([augmentation])
+    assert stages != Augmentations(), (
+        f"{name} is of no stage: derive it from one of the three classes of maekit.adapter"
+    )
+    front.set_augmentations(stages.of_batch)
+    plain, _ = adapter.prepare(sample)
+    read = sample.signal.copy()
+    for seed in range(8):
+        draws = []
+        for _ in range(2):
+            torch.manual_seed(seed)
+            rng = np.random.default_rng(seed)
+            varied = stages.vary_sample(sample, rng)
+            signal, valid = stages.vary_signal(*_copied(prepared(adapter, varied)), rng)
+            batched = None if valid is None else torch.from_numpy(valid)[None]
+            draws.append((signal, front(torch.from_numpy(signal)[None], batched)[0], varied.label))
+        (signal, x, label), (again, x_again, label_again) = draws
+        assert np.array_equal(signal, again, equal_nan=True), f"{name} depends on something beside its generator"
+        assert torch.equal(x, x_again), f"{name} depends on something beside its generator"
+        assert np.array_equal(sample.signal, read, equal_nan=True), f"{name} alters the sample that it is given"
+        assert signal.shape == plain.shape, f"{name} changes the shape from {plain.shape} to {signal.shape}"
+        assert signal.dtype == plain.dtype, f"{name} changes the type from {plain.dtype} to {signal.dtype}"
+        assert torch.isfinite(x).all(), f"{name} gives values that are not finite"
+        assert (label is None) == (sample.label is None), f"{name} adds a label or takes it away"
+        _check_label(augmentation, sample.label, label, label_again)
+
+
+def _check_label(augmentation: Augmentation, read: Any, label: Any, again: Any) -> None:
+    name = type(augmentation).__name__
+    if read is None:
+        return
+    assert np.array_equal(label, again, equal_nan=True), (
+        f"the label from {name} depends on something beside its generator"
+    )
+    if not augmentation.changes_label:
+        assert np.array_equal(label, read, equal_nan=True), (
+            f"{name} changes the label without declaring `changes_label`"
+        )
+
+
+def _copied(pair: Prepared) -> Prepared:
+    signal, valid = pair
+    return signal.copy(), None if valid is None else valid.copy()
 
 
 def _check_fronts(adapter: Adapter) -> Front:
@@ -82,12 +144,6 @@ def _check_fronts(adapter: Adapter) -> Front:
     for name, value in vars(adapter).items():
         assert not isinstance(value, nn.Module | torch.Tensor), f"the adapter holds {name}, which belongs in its front"
     return front
-
-
-def _varied(adapter: Adapter, sample: Sample) -> tuple[NDArray[Any], Any]:
-    rng = np.random.default_rng(1)
-    varied = adapter.augment_sample(sample, rng)
-    return adapter.training_sample(varied, rng)[0], varied.label
 
 
 def _draw(adapter: Adapter, x: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> None:

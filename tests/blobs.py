@@ -38,7 +38,7 @@ optimizer: {base_lr: 8.0e-3}
 schedule: {epochs: 2, warmup_epochs: 0.5}
 training: {batch_size: 32, log_every_steps: 1}
 """
-PICTURE = "{name: image, size: [8, 32], patch: 8, crop: none, flip: false, normalisation: fit, full_scale: 1}"
+PICTURE = "{name: image, size: [8, 32], patch: 8, normalisation: fit, full_scale: 1}"
 DETECTION = "task={name: detection, kappa: [0.02, 0.02], lengths: [1, 2]}"
 
 

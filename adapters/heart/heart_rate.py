@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -25,7 +24,6 @@ from maekit.errors import UserError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from numpy.random import Generator
 
     from maekit.data.sample import Sample, SignalInfo
 
@@ -49,15 +47,6 @@ class HeartRateAdapter(Adapter):
             depends on distance, contact or the phone).
         despike: limit values to this many robust standard deviations from the window's median (Hampel), before
             the band-pass, in which a spike would ring.
-        gain_jitter: augmentation: random gain within this share.
-        noise_snr_db: augmentation: white noise this far below the power of the window.
-        wander_std: augmentation: a slow sine (0.05-0.5 Hz: electrodes, breathing) of up to this many standard
-            deviations of the window; of use only without `band_hz`.
-        sign_flip: augmentation: right only where polarity means nothing (radar phase, whose sign is a convention,
-            not an ECG lead or a PPG).
-        time_stretch: augmentation: a window plays up to this share faster or slower, and its label, where it is a value
-            (a rate), goes up or down with it. Only part of a window that is not this share longer than `window_s` is
-            left for that; where in the sample it lies is random, and the rest is missing.
         estimate_band_hz: where the no-learning estimators look for the heart.
         estimate_difference: the estimators take differences first: right for displacement or phase, wrong for a PPG.
 
@@ -85,11 +74,6 @@ class HeartRateAdapter(Adapter):
         band_hz: tuple[float, float] | None = None,
         per_window: bool = False,
         despike: float | None = None,
-        gain_jitter: float = 0.0,
-        noise_snr_db: float | None = None,
-        wander_std: float = 0.0,
-        sign_flip: bool = False,
-        time_stretch: float = 0.0,
         estimate_band_hz: tuple[float, float] = (0.8, 2.0),
         estimate_difference: bool = True,
     ) -> None:
@@ -109,7 +93,7 @@ class HeartRateAdapter(Adapter):
         if info.rate_hz and seconds > info.axes[0].length / info.rate_hz + 1 / info.rate_hz:
             window = info.axes[0].length / info.rate_hz
             raise ValueError(f"window_s {seconds:g} is longer than the window of the data, {window:g} s")
-        self.rate_hz, self.points = rate, round(seconds * rate)
+        points = round(seconds * rate)
         patch = round(patch_s * rate)
         if abs(patch - patch_s * rate) > 1e-6 or patch < 1:
             near = " or ".join(f"{n / rate:g}" for n in (int(patch_s * rate), int(patch_s * rate) + 1) if n)
@@ -117,12 +101,10 @@ class HeartRateAdapter(Adapter):
         for name, band in (("band_hz", band_hz), ("estimate_band_hz", estimate_band_hz)):
             if band is not None and not 0 < band[0] < band[1] < rate / 2:
                 raise ValueError(f"{name} {tuple(band)} must rise, between 0 and {rate / 2:g} Hz (half of rate_hz)")
-        if not 0 <= time_stretch <= 0.5:
-            raise ValueError(f"time_stretch {time_stretch:g}, expected 0 to 0.5")
-        super().__init__(info, GridPatchifier((len(info.channels), self.points), (patch,), ("time",), (rate,)))
+        super().__init__(info, GridPatchifier((len(info.channels), points), (patch,), ("time",), (rate,)))
+        self.rate_hz: float = rate
+        self.points, self.resampled_s = points, points / rate
         self.difference, self.band_hz, self.per_window, self.despike = difference, band_hz, per_window, despike
-        self.gain_jitter, self.noise_snr_db, self.wander_std = gain_jitter, noise_snr_db, wander_std
-        self.sign_flip, self.time_stretch = sign_flip, time_stretch
         self.estimate_band_hz, self.estimate_difference = estimate_band_hz, estimate_difference
         unit = f"{info.unit}/s" if difference else info.unit
         self.unit = f"standard deviations of the window ({unit})" if per_window else unit
@@ -156,40 +138,6 @@ class HeartRateAdapter(Adapter):
             measured = _measured(x, valid)
             x = (x - measured.mean(axis=-1, keepdims=True)) / (measured.std(axis=-1, keepdims=True) + 1e-9)
         return np.ascontiguousarray(x, dtype=np.float32), valid
-
-    def augment_sample(self, sample: Sample, rng: Generator) -> Sample:
-        """Time stretch: the same numbers are said to have come at another rate, before anything is filtered.
-
-        So a band-pass still is in hertz, a derivative per second, and `prepare` resamples without aliasing. How much of
-        the window is taken does not depend on the speed: what is missing must not tell the label.
-        """
-        if not self.time_stretch:
-            return sample
-        # In hundredths, so that resampling is by a ratio of small numbers, and quick.
-        speed = round(1 + self.time_stretch * rng.uniform(-1, 1), 2)
-        rate, read = sample.rate_hz or self.rate_hz, sample.signal.shape[-1]
-        wanted = math.ceil(self.points / self.rate_hz * rate * speed - 1e-6)
-        taken = min(wanted, read, math.ceil(read / (1 + self.time_stretch) * speed + 1e-6))
-        begin, at = int(rng.integers(0, read - taken + 1)), int(rng.integers(0, wanted - taken + 1))
-        valid = np.zeros(wanted, dtype=bool)
-        valid[at : at + taken] = True if sample.valid is None else sample.valid[begin : begin + taken]
-        signal = np.pad(sample.signal[:, begin : begin + taken], ((0, 0), (at, wanted - taken - at)), mode="edge")
-        label = sample.label * speed if isinstance(sample.label, float) else sample.label
-        return replace(sample, signal=signal, valid=None if valid.all() else valid, label=label, rate_hz=rate * speed)
-
-    def augment(self, signal: Array, valid: Valid | None, rng: Generator) -> tuple[Array, Valid | None]:
-        """Gain, noise, wander and, where asked for, polarity: what mounting and receiver change from day to day."""
-        gain = 1 + self.gain_jitter * rng.uniform(-1, 1)
-        if self.sign_flip and rng.random() < 0.5:
-            gain = -gain
-        varied = gain * signal
-        spread = _measured(signal, valid).std(axis=-1, keepdims=True)
-        if self.noise_snr_db is not None:
-            varied = varied + 10 ** (-self.noise_snr_db / 20) * spread * rng.standard_normal(signal.shape)
-        if self.wander_std:
-            turns = rng.uniform(0.05, 0.5) * np.arange(signal.shape[-1]) / self.rate_hz + rng.random()
-            varied = varied + self.wander_std * rng.random() * spread * np.sin(2 * np.pi * turns)
-        return varied.astype(np.float32), valid
 
     def estimators(self) -> Mapping[str, Estimator]:
         """Rates inside the band of heart rates, of the first channel as it was read."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maekit.adapter import Adapter, ChannelStatistics, Front
-from maekit.adapters.image.augment import area_crop, rand_augment, random_crop, seeded
+from maekit.adapters.image.intensity import Intensity
 from maekit.adapters.simulate.shapes import simulate_shapes
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError
@@ -23,14 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from matplotlib.axes import Axes
-    from numpy.random import Generator
 
     from maekit.core.patchify import Patchifier
     from maekit.data.sample import Sample, SignalInfo
 
 Array = NDArray[Any]
 Valid = NDArray[np.bool_]
-Crop = Literal["random", "area", "fixed", "none"]
 Normalisation = Literal["imagenet", "fit"] | tuple[tuple[float, ...], tuple[float, ...]]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -41,12 +38,12 @@ LOOKED_AT = 16
 """Training pictures whose values are compared with `full_scale` before training."""
 
 
-class PictureFront(Front):
-    """From stored values to intensities in [0, 1], standardised; in training some have a rectangle erased."""
+class ImageFront(Front):
+    """From stored values to standardised intensities."""
 
-    def __init__(self, patchifier: Patchifier, *, full_scale: float, erasing: float = 0.0) -> None:
+    def __init__(self, patchifier: Patchifier, *, full_scale: float) -> None:
         super().__init__(patchifier)
-        self.full_scale, self.erasing = full_scale, erasing
+        self.full_scale = full_scale
 
     def transform(
         self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None
@@ -54,49 +51,22 @@ class PictureFront(Front):
         """(batch, channel, height, width) as floats in [0, 1]."""
         return signal.float() / self.full_scale, valid
 
-    def forward(
-        self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None = None
-    ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch patch"] | None]:
-        x, measured = super().forward(signal, valid)
-        return (self._erased(x) if self.training and self.erasing else x), measured
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _erased(self, x: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel height width"]:
-        """Random erasing (Zhong et al., 2017): one rectangle of a picture becomes noise; keyed by torch's generator."""
-        from timm.data.random_erasing import RandomErasing
-
-        # The seed of this step decides, so that a run that was interrupted draws the same.
-        state = random.getstate()
-        random.seed(int(torch.randint(2**31, ())))
-        try:
-            return RandomErasing(self.erasing, mode="pixel", device=x.device)(x.clone())
-        finally:
-            random.setstate(state)
-
 
 class ImageAdapter(Adapter):
     """Pictures of any size and number of channels.
 
-    In training a random resized crop (bicubic, antialiased) and a horizontal flip, as in the MAE paper; otherwise
-    the picture is resized to cover size / `crop_ratio` and the centre cut out. What the pictures look like in training is
-    drawn per sample and epoch; Mixup and CutMix belong to the task.
+    A picture is resized (bicubic, antialiased) so that it covers size / `crop_ratio`, and its centre cut out. Random crops, flips
+    and changes of colour are augmentations; Mixup and CutMix belong to the task.
 
     Args:
         info: of the source.
         size: side (or height, width) of a sample.
         patch: side of a patch.
-        crop: in training: `random` (torchvision's random resized crop), `area` (one draw without retries, of linear
-            probes), `fixed` (the size itself, anywhere in the resized picture), `none` (the centre, as in evaluation).
-        scale: share of the area that a random crop takes, lowest and highest.
-        flip: mirror half of the training pictures; not where left and right matter.
         crop_ratio: 0.875 as is usual for ImageNet, 1.0 for pictures that come in their final size.
         channels: 1 turns colours into luma (ITU-R 601), 3 repeats gray; by default those of the data.
         normalisation: `imagenet` (mean and standard deviation of each colour there), `fit` (of the training split),
             or (means, standard deviations) of intensities in [0, 1], one for each channel.
         full_scale: the stored value that is intensity 1: 255, 65535 for 16 bits, 1 for floats.
-        color_jitter: strength of random changes of brightness, contrast and saturation.
-        randaugment: timm's RandAugment, such as `rand-m9-mstd0.5-inc1`, for pictures of three bytes a pixel.
-        erasing: share of training pictures that lose a rectangle to noise.
 
     Raises:
         ValueError: options that do not fit each other or the channels.
@@ -108,16 +78,10 @@ class ImageAdapter(Adapter):
         *,
         size: int | tuple[int, int] = 224,
         patch: int = 16,
-        crop: Crop = "random",
-        scale: tuple[float, float] = (0.2, 1.0),
-        flip: bool = True,
         crop_ratio: float = 0.875,
         channels: Literal[1, 3] | None = None,
         normalisation: Normalisation = "imagenet",
         full_scale: float = 255.0,
-        color_jitter: float = 0.0,
-        randaugment: str | None = None,
-        erasing: float = 0.0,
     ) -> None:
         height, width = (size, size) if isinstance(size, int) else size
         info = _with_channels(info, channels)
@@ -125,24 +89,13 @@ class ImageAdapter(Adapter):
             raise ValueError(f"a picture has height and width, but the data spec gives {[a.name for a in info.axes]}")
         if info.complex:
             raise ValueError("pictures are real, but the data spec gives complex values")
-        if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"scale {scale}, expected two shares of the area, 0 < lowest <= highest <= 1")
         if not 0 < crop_ratio <= 1:
             raise ValueError(f"crop_ratio {crop_ratio}, expected 0 < crop_ratio <= 1")
         if not full_scale > 0:
             raise ValueError(f"full_scale {full_scale}, expected a positive stored value")
-        if crop not in get_args(Crop):
-            raise ValueError(f"crop {crop!r}, expected one of {', '.join(get_args(Crop))}")
-        if not 0 <= erasing <= 1 or color_jitter < 0:
-            raise ValueError(f"erasing {erasing}, expected a share from 0 to 1; color_jitter {color_jitter}, 0 or more")
-        if (randaugment or color_jitter) and (len(info.channels) != 3 or full_scale != 255):
-            raise ValueError("randaugment and color_jitter are for pictures of three bytes a pixel")
         patchifier = GridPatchifier((len(info.channels), height, width), (patch, patch), ("height", "width"))
         super().__init__(info, patchifier)
-        self.erasing = erasing
-        self.size, self.crop, self.scale, self.flip, self.crop_ratio = (height, width), crop, scale, flip, crop_ratio
-        self.color_jitter = color_jitter
-        self.randaugment = rand_augment(randaugment, IMAGENET_MEAN, self.size) if randaugment else None
+        self.size, self.crop_ratio, self.amplitude = (height, width), crop_ratio, Intensity(full_scale)
         self.full_scale, self.normalisation, self.unit = full_scale, normalisation, "intensity in [0, 1]"
         self.constants: ChannelStatistics | None = None
         if normalisation == "imagenet":
@@ -152,9 +105,9 @@ class ImageAdapter(Adapter):
         elif normalisation != "fit":
             raise ValueError(f"normalisation {normalisation!r}, expected 'imagenet', 'fit' or (means, deviations)")
 
-    def make_front(self) -> PictureFront:
+    def make_front(self) -> ImageFront:
         """Intensities in [0, 1], standardised."""
-        return PictureFront(self.patchifier, full_scale=self.full_scale, erasing=self.erasing)
+        return ImageFront(self.patchifier, full_scale=self.full_scale)
 
     def fit(self, samples: Iterable[Sample]) -> ChannelStatistics:
         """The stated constants, or the mean and standard deviation of the training split.
@@ -179,43 +132,10 @@ class ImageAdapter(Adapter):
         """Resize and centre crop: (channel, height, width), in the stored unit."""
         from torchvision.transforms.v2 import functional as F
 
-        return self._in_range(F.center_crop(self._covering(self._picture(sample)), list(self.size))), None
+        return self.in_range(F.center_crop(self.resized(self.picture(sample)), list(self.size))), None
 
-    def training_sample(self, sample: Sample, rng: Generator) -> tuple[Array, Valid | None]:
-        """Crop, flip, RandAugment and colour jitter in the order of timm, all from `rng` alone."""
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2 import functional as F
-
-        x = self._picture(sample)
-        if self.crop == "none":
-            x = F.center_crop(self._covering(x), list(self.size))
-        elif self.crop == "fixed":
-            x = self._covering(x)
-            top, left = (int(rng.integers(0, n - to + 1)) for n, to in zip(x.shape[1:], self.size, strict=True))
-            x = F.crop(x, top, left, *self.size)
-        else:
-            draw = random_crop if self.crop == "random" else area_crop
-            box = draw(rng, x.shape[1], x.shape[2], self.scale)
-            x = F.resized_crop(x, *box, list(self.size), InterpolationMode.BICUBIC, antialias=True)
-        if self.flip and rng.random() < 0.5:
-            x = F.horizontal_flip(x)
-        if self.randaugment or self.color_jitter:
-            with seeded(int(rng.integers(2**32))):
-                x = self._coloured(x)
-        return np.ascontiguousarray(self._in_range(x)), None
-
-    def _coloured(self, x: Tensor) -> Tensor:
-        from torchvision.transforms.v2 import ColorJitter
-        from torchvision.transforms.v2 import functional as F
-
-        if self.randaugment:
-            x = F.pil_to_tensor(self.randaugment(F.to_pil_image(x)))
-        if self.color_jitter:
-            x = ColorJitter(self.color_jitter, self.color_jitter, self.color_jitter)(x)
-        return x
-
-    def _covering(self, x: Tensor) -> Tensor:
-        """Resized so that it covers size / `crop_ratio`."""
+    def resized(self, x: Tensor) -> Tensor:
+        """(channel, height, width) resized so that it covers size / `crop_ratio`."""
         from torchvision.transforms.v2 import InterpolationMode
         from torchvision.transforms.v2 import functional as F
 
@@ -245,7 +165,7 @@ class ImageAdapter(Adapter):
             )
         return ChannelStatistics(tuple(mean), tuple(std))
 
-    def _picture(self, sample: Sample) -> Tensor:
+    def picture(self, sample: Sample) -> Tensor:
         """The stored picture, once it is sure that it is one.
 
         Raises:
@@ -285,7 +205,7 @@ class ImageAdapter(Adapter):
         luma = torch.tensordot(torch.tensor(LUMA), x.float(), 1)[None]  # torchvision's sums to 0.9999 and truncates
         return luma if x.is_floating_point() else luma.round().to(x.dtype)
 
-    def _in_range(self, x: Tensor) -> Array:
+    def in_range(self, x: Tensor) -> Array:
         """Without the overshoot of bicubic interpolation (bytes are clipped by torchvision)."""
         return (x.clamp(0, self.full_scale) if x.is_floating_point() else x).numpy()
 

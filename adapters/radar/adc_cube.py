@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from matplotlib.axes import Axes
-    from numpy.random import Generator
 
     from maekit.core.patchify import Patchifier
     from maekit.data.sample import Sample, SignalInfo
@@ -115,8 +114,6 @@ class AdcCubeAdapter(Adapter):
         carrier_hz: at the start of a chirp; with the next two, Doppler is drawn in m/s, and in bins otherwise.
         chirp_interval_s: from chirp to chirp; default the step of the axis `chirp` where the data spec has it in s.
         bandwidth_hz: swept while samples are taken (slope times samples over sampling rate): range is drawn in m.
-        gain_jitter_db: augmentation: everything up or down by at most this much.
-        noise_re_mean_db: augmentation: white noise is added to the samples, this far above their mean power.
 
     Raises:
         ValueError: options that do not fit each other or the source's axes.
@@ -140,8 +137,6 @@ class AdcCubeAdapter(Adapter):
         carrier_hz: float | None = None,
         chirp_interval_s: float | None = None,
         bandwidth_hz: float | None = None,
-        gain_jitter_db: float = 0.0,
-        noise_re_mean_db: float | None = None,
     ) -> None:
         names = tuple(axis.name for axis in info.axes)
         clip = names[:1] == ("frame",)
@@ -166,8 +161,8 @@ class AdcCubeAdapter(Adapter):
         low, high = azimuth_deg
         if azimuth_bins < 1 or not -90 <= low < high <= 90:
             raise ValueError(f"azimuth_deg {tuple(azimuth_deg)} goes up from -90 to 90 at most, in azimuth_bins >= 1")
-        if spacing == 0 or not loading > 0 or gain_jitter_db < 0:
-            raise ValueError("spacing is not zero, loading is above zero, gain_jitter_db is not below it")
+        if spacing == 0 or not loading > 0:
+            raise ValueError("spacing is not zero and loading is above it")
         chirps, samples = info.axes[-2:]
         for name, length in ((window, samples.length), (window, chirps.length if view == "range_doppler" else 8)):
             scaled_window(name, length)  # what it refuses it refuses here, at the line of the recipe
@@ -190,7 +185,6 @@ class AdcCubeAdapter(Adapter):
         self.view, self.cube_axes, self.clutter, self.window, self.floor_db = view, len(cube), clutter, window, floor_db
         self.sines = np.sin(towards).astype(np.float32)
         self.options = {"method": method, "taper": taper, "loading": loading, "spacing": spacing}
-        self.gain_jitter_db, self.noise_re_mean_db = gain_jitter_db, noise_re_mean_db
         self.unit = f"dB re 1 {info.unit}" if info.unit else "dB"
 
     def make_front(self) -> CubeFront:
@@ -210,16 +204,6 @@ class AdcCubeAdapter(Adapter):
         """(channel, *axes of the cube) as read, complex64; what is missing is zero."""
         signal = np.nan_to_num(sample.signal, nan=0.0, posinf=0.0, neginf=0.0)
         return np.ascontiguousarray(signal, dtype=np.complex64), sample.valid
-
-    def augment(self, signal: Array, valid: Valid | None, rng: Generator) -> tuple[Array, Valid | None]:
-        """Receiver noise and gain."""
-        if self.noise_re_mean_db is not None:
-            measured = signal if valid is None else signal[:, valid]
-            mean = np.mean(np.abs(measured) ** 2) if measured.size else 0.0
-            real, imaginary = rng.standard_normal((2, *signal.shape))
-            signal = signal + np.sqrt(mean / 2) * 10 ** (self.noise_re_mean_db / 20) * (real + 1j * imaginary)
-        signal = signal * 10 ** (self.gain_jitter_db * rng.uniform(-1, 1) / 20)
-        return np.ascontiguousarray(signal, dtype=np.complex64), valid
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Range upward, Doppler or azimuth to the right; see `draw_maps`."""

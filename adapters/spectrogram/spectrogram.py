@@ -18,7 +18,6 @@ from maekit.core.patchify import GridPatchifier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from numpy.random import Generator
 
     from maekit.core.patchify import Patchifier
     from maekit.data.sample import Sample, SignalInfo
@@ -107,9 +106,6 @@ class SpectrogramAdapter(Adapter):
             to a tone of this amplitude in the unit of the signal (32768 is full scale of int16).
         carrier_hz: of a continuous-wave or FMCW radar: the frequency axis is then drawn in m/s, Doppler frequency
             times half a wavelength; which sign is approaching is the receiver's convention.
-        gain_jitter_db: augmentation, of no effect with the reference `sample`.
-        shift_s: augmentation: a recording that is padded moves within its window by up to this.
-        noise_snr_db: augmentation: white noise this far below the mean power of what was measured.
 
     Raises:
         ValueError: not the one axis `time` at one rate, or sizes that do not fit.
@@ -125,9 +121,6 @@ class SpectrogramAdapter(Adapter):
         floor_db: float = -80.0,
         reference: Literal["sample"] | float = "sample",
         carrier_hz: float | None = None,
-        gain_jitter_db: float = 0.0,
-        shift_s: float = 0.0,
-        noise_snr_db: float | None = None,
     ) -> None:
         if [axis.name for axis in info.axes] != ["time"] or info.rate_hz is None:
             raise ValueError("spectrogram takes one axis, time, at one sampling rate (`resample_hz` in the conversion)")
@@ -152,8 +145,8 @@ class SpectrogramAdapter(Adapter):
         zero = None if isinstance(reference, str) else float(reference)
         super().__init__(info, patchifier)
         self.floor_db, self.reference = floor_db, zero
-        self.rate_hz, self.n_fft, self.hop, self.carrier_hz = info.rate_hz, n_fft, hop, carrier_hz
-        self.gain_jitter_db, self.shift_s, self.noise_snr_db = gain_jitter_db, shift_s, noise_snr_db
+        self.rate_hz: float = info.rate_hz
+        self.n_fft, self.hop, self.carrier_hz = n_fft, hop, carrier_hz
         self.unit = "dB re the sample's peak" if zero is None else f"dB re {zero:g} {info.unit}".rstrip()
 
     def make_front(self) -> SpectrogramFront:
@@ -172,21 +165,6 @@ class SpectrogramAdapter(Adapter):
         kind = np.complex64 if self.info.complex else np.float32
         signal = np.nan_to_num(sample.signal, nan=0.0, posinf=0.0, neginf=0.0)
         return np.ascontiguousarray(signal, dtype=kind), sample.valid
-
-    def augment(self, signal: Array, valid: Valid | None, rng: Generator) -> tuple[Array, Valid | None]:
-        """Level, receiver noise, and where in the window a short recording lies."""
-        signal = signal * 10 ** (self.gain_jitter_db * rng.uniform(-1, 1) / 20)
-        if self.noise_snr_db is not None:
-            measured = signal if valid is None or not valid.any() else signal[:, valid]
-            noise = rng.standard_normal(signal.shape)
-            if self.info.complex:
-                noise = (noise + 1j * rng.standard_normal(signal.shape)) / np.sqrt(2)
-            signal = signal + np.sqrt(np.mean(np.abs(measured) ** 2)) * 10 ** (-self.noise_snr_db / 20) * noise
-        if valid is not None and not valid[-1]:
-            room = int(np.argmax(valid[::-1]))
-            shift = rng.integers(0, min(room, round(self.shift_s * self.rate_hz)) + 1)
-            signal, valid = np.roll(signal, shift, axis=-1), np.roll(valid, shift)
-        return np.ascontiguousarray(signal, dtype=np.complex64 if self.info.complex else np.float32), valid
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Seconds along, frequency (or velocity) upward, decibels in colour; the first channel."""

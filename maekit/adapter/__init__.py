@@ -4,6 +4,14 @@ Everything that a modality knows lives in its adapter and nowhere else: decibels
 physical, how people of the field draw a sample.
 """
 
+from maekit.adapter.amplitude import LinearAmplitude, Reference
+from maekit.adapter.augmentation import (
+    Augmentation,
+    Augmentations,
+    BatchAugmentation,
+    SampleAugmentation,
+    SignalAugmentation,
+)
 from maekit.adapter.base import (
     Adapter,
     Candidates,
@@ -19,13 +27,20 @@ from maekit.adapter.statistics import ChannelStatistics
 
 __all__ = [
     "Adapter",
+    "Augmentation",
+    "Augmentations",
+    "BatchAugmentation",
     "Candidates",
     "ChannelStatistics",
     "Derivation",
     "Detector",
     "Estimator",
     "Front",
+    "LinearAmplitude",
     "Reducer",
+    "Reference",
+    "SampleAugmentation",
+    "SignalAugmentation",
     "Transformation",
     "Transformed",
 ]

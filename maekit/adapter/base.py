@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
+from maekit.adapter.amplitude import LinearAmplitude
 from maekit.adapter.front import Front
 from maekit.adapter.statistics import ChannelStatistics, channel_statistics
 from maekit.errors import UserError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from numpy.random import Generator
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -73,6 +73,12 @@ class Adapter(ABC):
 
     unit: str = ""
     """Unit of the values that `Front.transform` gives and `draw` receives, e.g. "dB", "mm"."""
+    rate_hz: float | None
+    """Sampling rate of prepared signals whose last axis is time."""
+    resampled_s: float | None = None
+    """Length in seconds to which `prepare` cuts recordings over time after it has resampled them; None where it does not."""
+    amplitude: LinearAmplitude | None = LinearAmplitude()
+    """How prepared values relate to amplitude, for gain and noise; None where they do not."""
     reducers: ClassVar[Mapping[str, Reducer]] = {}
     """Ways to make one label from the values (or event times) in a window, by the name a data spec uses."""
     derivations: ClassVar[Mapping[str, Derivation]] = {}
@@ -83,41 +89,12 @@ class Adapter(ABC):
     def __init__(self, info: SignalInfo, patchifier: Patchifier) -> None:
         self.info = info
         self.patchifier = patchifier
+        self.rate_hz = info.rate_hz
         self.unit = info.unit
 
     def prepare(self, sample: Sample) -> tuple[Array, NDArray[np.bool_] | None]:
         """One sample in a worker process: (signal of fixed shape, valid or None). Default: as read, float32."""
         return np.ascontiguousarray(sample.signal, dtype=np.float32), sample.valid
-
-    def augment(
-        self, signal: Array, valid: NDArray[np.bool_] | None, rng: Generator
-    ) -> tuple[Array, NDArray[np.bool_] | None]:
-        """A physically valid variation of a prepared training signal. Default: none."""
-        return signal, valid
-
-    def augment_sample(self, sample: Sample, rng: Generator) -> Sample:
-        """A physically valid variation of a training sample as it was read, with the label that it then has. Default: none.
-
-        For what changes the label too (`dataclasses.replace(sample, signal=..., label=...)`); where there are no labels,
-        `sample.label` is None and stays so.
-        """
-        return sample
-
-    def check_auxiliary(self, others: Mapping[str, Adapter]) -> None:  # noqa: B027 (no objection is a fine answer)
-        """Told which signals are read beside this one, by name. Default: nothing to object.
-
-        Raises:
-            ValueError: an option that does not go with them; the message says which and what to do.
-        """
-
-    def training_sample(self, sample: Sample, rng: Generator) -> tuple[Array, NDArray[np.bool_] | None]:
-        """`prepare`, then `augment`; for what must be varied before it is prepared (crops), override this."""
-        return self.augment(*self.prepare(sample), rng)
-
-    @property
-    def prepares_first(self) -> bool:
-        """Whether a training sample is prepared, then augmented: what was prepared may then be kept from epoch to epoch."""
-        return type(self).training_sample is Adapter.training_sample
 
     def estimators(self) -> Mapping[str, Estimator]:
         """No-learning estimates of the label that every learned number is put beside."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from einops import repeat
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jaxtyping import Bool, Float, Shaped
 
+    from maekit.adapter.augmentation import BatchAugmentation
     from maekit.adapter.statistics import ChannelStatistics
     from maekit.core.patchify import Patchifier
 
@@ -32,6 +36,7 @@ class Front(nn.Module):
     def __init__(self, patchifier: Patchifier) -> None:
         super().__init__()
         self.patchifier = patchifier
+        self.augmentations: tuple[BatchAugmentation, ...] = ()
         self.register_buffer("mean", torch.zeros(patchifier.sample_shape[0]))
         self.register_buffer("std", torch.ones(patchifier.sample_shape[0]))
 
@@ -39,6 +44,10 @@ class Front(nn.Module):
         """Copy the statistics of the training split into `mean` and `std`."""
         self.mean.copy_(torch.tensor(statistics.mean))
         self.std.copy_(torch.tensor(statistics.std))
+
+    def set_augmentations(self, augmentations: Sequence[BatchAugmentation]) -> None:
+        """Vary standardised samples in training, in this order."""
+        self.augmentations = tuple(augmentations)
 
     def transform(
         self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None
@@ -52,10 +61,20 @@ class Front(nn.Module):
         """Standardised samples, and which patches were measured throughout (None: all)."""
         x, valid = self.transform(signal, valid)
         x = (x - _per_channel(self.mean, x)) / _per_channel(self.std, x)
+        if self.training and self.augmentations:
+            x = self._augmented(x)
         if valid is None:
             return x, None
         measured = repeat(valid, "batch ... -> batch channel ...", channel=x.shape[1])
         return torch.where(measured, x, 0.0), self.patchifier.patchify(measured).all(-1)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _augmented(self, x: Float[Tensor, "batch *sample"]) -> Float[Tensor, "batch *sample"]:
+        # Seeded from torch's generator, so that an interrupted run that goes on draws the same.
+        rng = np.random.default_rng(int(torch.randint(2**31, ())))
+        for augmentation in self.augmentations:
+            x = augmentation(x, rng)
+        return x
 
     def to_units(self, x: Float[Tensor, "batch *sample"]) -> Float[Tensor, "batch *sample"]:
         """Undo the standardisation."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit import plugins
+from maekit.build.adapters import make_adapters
 from maekit.config.data_spec import DataSpec, load_spec
-from maekit.config.options import construct
 from maekit.core.joint import PRIMARY
 from maekit.data import splits
 from maekit.data.hdf5.source import HDF5Windows
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from maekit.adapter import Adapter, ChannelStatistics, Front
+    from maekit.adapter import Adapter, Augmentations, ChannelStatistics, Front
     from maekit.config.load import LoadedRecipe
     from maekit.config.schema import Recipe
     from maekit.data.sample import Sample, SignalInfo, Source
@@ -50,6 +50,7 @@ class Experiment:
         adapter: of the modality.
         auxiliary: adapters of the auxiliary signals, by name.
         skipped: samples that could not be read.
+        augmentations: of training samples, by the name of the signal as in `statistics`.
         statistics: normalisation of each signal by its name, that of the samples' own by `PRIMARY`; without those that come
             with weights.
     """
@@ -61,6 +62,7 @@ class Experiment:
     adapter: Adapter
     skipped: Skipped = field(default_factory=Skipped)
     auxiliary: dict[str, Adapter] = field(default_factory=dict)
+    augmentations: Mapping[str, Augmentations] = field(default_factory=dict)
     statistics: dict[str, ChannelStatistics] = field(default_factory=dict)
 
     @property
@@ -79,10 +81,13 @@ class Experiment:
             self.adapter,
             patches=patches,
             seed=self.recipe.seed,
-            augment=augment,
+            augmentations=self.augmentations.get(PRIMARY) if augment else None,
             skipped=self.skipped,
             auxiliary={
-                name: AuxiliarySignal(other, prod(other.patchifier.grid_size)) for name, other in self.auxiliary.items()
+                name: AuxiliarySignal(
+                    other, prod(other.patchifier.grid_size), self.augmentations.get(name) if augment else None
+                )
+                for name, other in self.auxiliary.items()
             },
         )
 
@@ -116,6 +121,8 @@ class Experiment:
         front = adapter.make_front()
         if name in self.statistics:
             front.set_statistics(self.statistics[name])
+        if name in self.augmentations:
+            front.set_augmentations(self.augmentations[name].of_batch)
         return front
 
     def fit_statistics(self, name: str = PRIMARY) -> ChannelStatistics:
@@ -172,7 +179,7 @@ def build_experiment(
             with_labels=labels,
             auxiliary=list(recipe.auxiliary),
         )
-    adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
+    adapters = make_adapters(loaded, source.info, source.auxiliary)
     location = loaded.locate("data", "split")
     split = splits.resolve_split(source.groups, recipe.data.split or spec.split, location)
     if labels and source.labels is not None:
@@ -189,34 +196,11 @@ def build_experiment(
     allowed = recipe.data.bad_samples
     budget = int(allowed * len(source)) if isinstance(allowed, float) else allowed
     skipped = Skipped(budget, None if folder is None else folder / SKIPPED)
-    experiment = Experiment(
-        loaded, spec, source, split, adapter, skipped=skipped, auxiliary=auxiliary_adapters(loaded, source)
-    )
+    experiment = Experiment(loaded, spec, source, split, skipped=skipped, **adapters._asdict())
     if fit:
         for name in (PRIMARY, *experiment.auxiliary):
             experiment.fit_statistics(name)
     return experiment
-
-
-def auxiliary_adapters(loaded: LoadedRecipe, source: Source) -> dict[str, Adapter]:
-    """Of the signals beside that a recipe names.
-
-    Raises:
-        UserError: data that have none, or options that do not fit them.
-    """
-    found = {}
-    for name, choice in loaded.recipe.auxiliary.items():
-        location = loaded.locate("auxiliary", name)
-        if name not in source.auxiliary:
-            raise UserError(
-                "data without signals beside",
-                location=location,
-                value=name,
-                expected="an HDF5 data set whose spec has `auxiliary`",
-            )
-        kind = plugins.find("adapters", choice.name, location=location)
-        found[name] = construct(kind, choice, loaded, ("auxiliary", name), source.auxiliary[name])
-    return found
 
 
 def build_experiment_without_data(
@@ -243,7 +227,6 @@ def build_experiment_without_data(
     spec = load_spec(recipe.data.spec, loaded.path.parent)
     if spec.kind != "image_folder" and (info is None or not set(recipe.auxiliary) <= set(auxiliary or ())):
         return build_experiment(loaded, fit=fit)
-    kind = plugins.find("adapters", recipe.adapter.name, location=loaded.locate("adapter", "name"))
     named = spec.label.classes if spec.label else None
     if spec.kind == "image_folder":
         named = [str(i) for i in range(classes)]
@@ -252,11 +235,11 @@ def build_experiment_without_data(
         known, tuple(named) if named else None, objects=known.objects or None, auxiliary=dict(auxiliary or {})
     )
     split = {side: np.zeros(0, dtype=np.int64) for side in ("train", "validation", "test")}
-    adapter: Adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
-    experiment = Experiment(loaded, spec, source, split, adapter, auxiliary=auxiliary_adapters(loaded, source))
+    adapters = make_adapters(loaded, source.info, source.auxiliary)
+    experiment = Experiment(loaded, spec, source, split, **adapters._asdict())
     if fit:
         try:
-            experiment.statistics[PRIMARY] = adapter.fit(())
+            experiment.statistics[PRIMARY] = experiment.adapter.fit(())
         except UserError as error:
             raise UserError(
                 "a normalisation that is estimated from data",

@@ -166,11 +166,10 @@ def make_task(experiment: Experiment) -> Task:
             value="fsdp2",
             expected="ddp: the encoder that follows needs whole weights in every process",
         )
-    for key, owner in (("adapter", experiment.adapter), ("task", task)):
-        try:
-            owner.check_auxiliary(experiment.auxiliary)
-        except ValueError as error:
-            raise UserError(str(error), location=experiment.loaded.locate(key)) from error
+    try:
+        task.check_auxiliary(experiment.auxiliary)
+    except ValueError as error:
+        raise UserError(str(error), location=experiment.loaded.locate("task")) from error
     task.fronts.update({name: experiment.make_front(name) for name in experiment.auxiliary})
     return task
 

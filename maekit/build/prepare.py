@@ -32,7 +32,7 @@ RANDOM = "random"
 """`--from random`: weights as they are initialised, asked for by name."""
 
 
-MUST_AGREE = ("seed", "adapter", "data", "model", "task", "optimizer", "schedule")
+MUST_AGREE = ("seed", "adapter", "augment", "data", "model", "task", "optimizer", "schedule")
 
 """Sections of a recipe that a checkpoint is tied to; how often it saves or logs may change."""
 

@@ -274,6 +274,8 @@ class Reference(Section):
 class Recipe(Section):
     """A whole recipe: data, model, task and how it is trained.
 
+    `augment` lists random variations of training samples; those of an auxiliary signal stand inside its choice.
+
     `auxiliary` are other signals of the data spec that the encoder reads together with the signal, each by its name with an
     adapter of its own; null takes one away that is inherited.
     """
@@ -282,6 +284,7 @@ class Recipe(Section):
     description: str = ""
     seed: Annotated[int, Field(ge=0)] = 0
     adapter: Named
+    augment: list[Named] = Field(default_factory=list)
     auxiliary: dict[str, Named] = Field(default_factory=dict)
     data: Data
     model: Model = Model()

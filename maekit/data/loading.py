@@ -36,19 +36,22 @@ Prepared: TypeAlias = "tuple[NDArray[Any], NDArray[np.bool_] | None]"
 class Preparation(Protocol):
     """The part of an adapter that runs in worker processes."""
 
-    @property
-    def prepares_first(self) -> bool: ...
     def prepare(self, sample: Sample) -> Prepared: ...
-    def augment(self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator) -> Prepared: ...
-    def augment_sample(self, sample: Sample, rng: Generator) -> Sample: ...
-    def training_sample(self, sample: Sample, rng: Generator) -> Prepared: ...
+
+
+class Variation(Protocol):
+    """Augmentations that run in worker processes, before and after preparation."""
+
+    def vary_sample(self, sample: Sample, rng: Generator) -> Sample: ...
+    def vary_signal(self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator) -> Prepared: ...
 
 
 class AuxiliarySignal(NamedTuple):
-    """What prepares a signal beside, and the length of its masking noise."""
+    """Preparation of an auxiliary signal, the length of its masking noise, and its augmentations in training."""
 
     adapter: Preparation
     patches: int
+    augmentations: Variation | None = None
 
 
 MOST_KEPT = 512 << 20
@@ -58,7 +61,7 @@ MOST_KEPT = 512 << 20
 class Samples(Dataset[dict[str, Any]]):
     """Chosen samples of a source, prepared by an adapter; randomness comes from (seed, epoch, index) alone.
 
-    What an adapter prepares without chance is kept in memory as long as there is room, so that filters run once a sample.
+    Prepared samples, before augmentation, are kept in memory as long as there is room, so that filters run once a sample.
 
     Args:
         source: random access to samples.
@@ -67,7 +70,7 @@ class Samples(Dataset[dict[str, Any]]):
         patches: length of the masking noise drawn with each sample.
         auxiliary: the same for signals beside, by name.
         seed: of the run.
-        augment: True in training.
+        augmentations: in training.
         skipped: takes note of samples that cannot be read; the next readable one then stands in, with its own index.
     """
 
@@ -79,13 +82,14 @@ class Samples(Dataset[dict[str, Any]]):
         *,
         patches: int,
         seed: int = 0,
-        augment: bool = False,
+        augmentations: Variation | None = None,
         skipped: Skipped | None = None,
         auxiliary: Mapping[str, AuxiliarySignal] | None = None,
     ) -> None:
         self.source, self.adapter = source, adapter
         self.indices = np.asarray(indices, dtype=np.int64)
-        self.patches, self.seed, self.augment, self.skipped = patches, seed, augment, skipped or Skipped()
+        self.patches, self.seed, self.skipped = patches, seed, skipped or Skipped()
+        self.augmentations = augmentations
         self.auxiliary = auxiliary or {}
         self._blank: dict[str, Prepared] = {}
         self._kept: dict[int, Prepared] = {}
@@ -98,23 +102,23 @@ class Samples(Dataset[dict[str, Any]]):
         index, sample = self._read(key.position)
         rng = np.random.default_rng((self.seed, key.epoch, index))
         noise = rng.random(self.patches, dtype=np.float32)
-        varied = self.adapter.augment_sample(sample, rng) if self.augment else sample
-        if varied is not sample or (self.augment and not self.adapter.prepares_first):
-            sample = varied
-            signal, valid = self.adapter.training_sample(sample, rng)
-        else:
-            signal, valid = self._prepared(index, sample)
-            if self.augment:
-                signal, valid = self.adapter.augment(signal, valid, rng)
+        varied = sample if self.augmentations is None else self.augmentations.vary_sample(sample, rng)
+        signal, valid = self._prepared(index, sample) if varied is sample else prepared(self.adapter, varied)
+        if self.augmentations is not None:
+            signal, valid = self.augmentations.vary_signal(signal, valid, rng)
+        sample = varied
         item: dict[str, Any] = {"signal": signal, "valid": valid, "noise": noise, "index": index}
         if sample.label is not None:
             item["label"] = sample.label
-        for name, (adapter, patches) in self.auxiliary.items():
+        for name, (adapter, patches, augmentations) in self.auxiliary.items():
             other = sample.auxiliary.get(name)
             if other is None:
                 signal, valid = self._missing(name)
+            elif augmentations is None:
+                signal, valid = adapter.prepare(other)
             else:
-                signal, valid = adapter.training_sample(other, rng) if self.augment else adapter.prepare(other)
+                signal, valid = prepared(adapter, augmentations.vary_sample(other, rng))
+                signal, valid = augmentations.vary_signal(signal, valid, rng)
             item[f"{name}.signal"], item[f"{name}.valid"] = signal, valid
             item[f"{name}.noise"] = rng.random(patches, dtype=np.float32)
         return item
@@ -155,6 +159,11 @@ class Samples(Dataset[dict[str, Any]]):
                 self.skipped.note(error)
                 last = error
         raise last or IndexError(position)
+
+
+def prepared(adapter: Preparation, sample: Sample) -> Prepared:
+    """A sample through its adapter, unless an augmentation has prepared it already."""
+    return (sample.signal, sample.valid) if sample.prepared else adapter.prepare(sample)
 
 
 def blank(info: SignalInfo, adapter: Preparation) -> Prepared:

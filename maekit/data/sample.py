@@ -70,6 +70,7 @@ class Sample:
         location: `file:/record@start`, for messages and captions.
         rate_hz: sampling rate of the time axis of this recording.
         auxiliary: other signals of the same moment that were asked for and that the recording has, by name.
+        prepared: whether an augmentation has made the signal what `Adapter.prepare` would give.
     """
 
     signal: NDArray[np.generic]
@@ -79,6 +80,7 @@ class Sample:
     location: str
     rate_hz: float | None = None
     auxiliary: Mapping[str, Sample] = field(default_factory=dict)
+    prepared: bool = False
 
 
 class Source(Protocol):

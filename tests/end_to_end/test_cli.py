@@ -326,7 +326,7 @@ def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
 
 
 def test_evaluation_is_deterministic_and_ignores_augmentation(tiny: Path, tmp_path: Path) -> None:
-    run = pretrain(tiny, runs=tmp_path, overrides=["adapter.gain_jitter=0.5"]).folder
+    run = pretrain(tiny, runs=tmp_path, overrides=["augment=[{name: gain, db: 6}]"]).folder
     assert evaluate(run) == evaluate(run)
     assert load_recipe(run / "recipe.yaml").recipe.name == "tiny"
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit import plugins
-from maekit.build.experiment import Experiment, auxiliary_adapters
+from maekit.build.adapters import make_adapters
+from maekit.build.experiment import Experiment
 from maekit.build.models import fit_target, make_task
 from maekit.config.copying import copy_recipe
 from maekit.config.data_spec import Split, load_spec
 from maekit.config.load import load_recipe
-from maekit.config.options import construct
 from maekit.config.schema import Recipe, Size, json_schema
 from maekit.config.shipped import header, shipped_recipes
 from maekit.config.yaml import parse
@@ -212,10 +212,9 @@ def test_every_shipped_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
     """On stand-ins of the right shape, written by the test, for data that cannot be shipped."""
     loaded = load_recipe(name, shrunk(name))
     source = stand_in(loaded.recipe, tmp_path)
-    kind = plugins.find("adapters", loaded.recipe.adapter.name)
-    adapter = construct(kind, loaded.recipe.adapter, loaded, ("adapter",), source.info)
+    adapters = make_adapters(loaded, source.info, source.auxiliary)
     split = splits.resolve_split(source.groups, Split(), name)
-    experiment = Experiment(loaded, source.spec, source, split, adapter, auxiliary=auxiliary_adapters(loaded, source))
+    experiment = Experiment(loaded, source.spec, source, split, **adapters._asdict())
     for signal in (PRIMARY, *experiment.auxiliary):
         experiment.fit_statistics(signal)
     task = make_task(experiment).train()

@@ -28,11 +28,7 @@ from maekit.testing import check_adapter
 LINE = SignalInfo(("displacement",), (Axis("time", 500, "s", 0.02),), "mm", False, 50.0)
 
 SIMULATED = {
-    "heart_rate": (
-        HeartRateAdapter,
-        {"people": 3, "seconds": 30},
-        {"patch_s": 0.4, "difference": True, "sign_flip": True},
-    ),
+    "heart_rate": (HeartRateAdapter, {"people": 3, "seconds": 30}, {"patch_s": 0.4, "difference": True}),
     "spectrogram": (SpectrogramAdapter, {"drones": 1, "seconds": 0.5}, {"n_fft": 128, "hop": 32, "patch": (16, 8)}),
     "range_doppler": (RangeDopplerAdapter, {"drives": 3, "frames": 3}, {"patch": (8, 8)}),
     "image": (ImageAdapter, {"pictures": 12}, {"size": 32, "patch": 4, "crop_ratio": 1.0}),
@@ -212,21 +208,6 @@ def test_normalisation_is_that_of_the_training_samples() -> None:
     assert front.std.item() == pytest.approx(everything.std(), rel=1e-4)
     x = torch.randn(2, 1, 500)
     assert torch.allclose(front(front.to_units(x))[0], x, atol=1e-5)
-
-
-def test_random_crops_are_torchvisions() -> None:
-    from torchvision.transforms.v2 import RandomResizedCrop
-
-    from maekit.adapters.image import augment
-
-    rng = np.random.default_rng(0)
-    ours = np.array([augment.random_crop(rng, 60, 80, (0.2, 1.0)) for _ in range(4000)])
-    theirs_crop = RandomResizedCrop(32, scale=(0.2, 1.0))
-    torch.manual_seed(0)
-    picture = torch.zeros(3, 60, 80)
-    theirs = np.array([list(theirs_crop.make_params([picture]).values())[:4] for _ in range(4000)])
-    assert np.allclose(ours.mean(0), theirs.mean(0), rtol=0.05, atol=0.4)
-    assert np.allclose(ours.std(0), theirs.std(0), rtol=0.06, atol=0.3)
 
 
 def test_real_range_doppler_maps(real_data: Path) -> None:

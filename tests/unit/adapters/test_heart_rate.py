@@ -202,22 +202,6 @@ def test_missing_samples_survive_resampling(rate_hz: float, gap: int) -> None:
     assert measured[(time < (gap - 1.5) / rate_hz) | ((time > (gap + 6) / rate_hz) & (time < 9.8))].all()
 
 
-def test_augmentation_is_what_was_asked_for() -> None:
-    x = np.random.default_rng(1).standard_normal((1, 500)).astype(np.float32)
-    rng = np.random.default_rng(0)
-    assert np.array_equal(HeartRateAdapter(info()).augment(x, None, rng)[0], x)
-    gains = [(HeartRateAdapter(info(), gain_jitter=0.2).augment(x, None, rng)[0] / x).mean() for _ in range(50)]
-    assert 0.8 <= min(gains) < 0.9
-    assert 1.1 < max(gains) <= 1.2
-    signs = {np.sign((HeartRateAdapter(info(), sign_flip=True).augment(x, None, rng)[0] / x).mean()) for _ in range(20)}
-    assert signs == {-1.0, 1.0}
-    noise = HeartRateAdapter(info(), noise_snr_db=20.0).augment(x, None, rng)[0] - x
-    assert noise.std() / x.std() == pytest.approx(0.1, rel=0.15)
-    wander = HeartRateAdapter(info(), wander_std=2.0).augment(x, None, rng)[0] - x
-    assert np.abs(wander).max() <= 2.0 * x.std() * 1.001
-    assert np.abs(np.fft.rfft(wander[0]))[8:].max() < np.abs(np.fft.rfft(wander[0])).max()  # below 0.8 Hz
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -240,9 +224,8 @@ def test_channels_that_are_not_taken_do_not_matter(kind: Any) -> None:
     """Nor does their order in the source: the same as a source of these channels alone, all through."""
     lines = np.random.default_rng(0).standard_normal((3, 500))
     three, two = kind(info(3), channels=("c2", "c1")), kind(info(2))
-    for taken in (three, kind(info(3), channels=("c2", "c1"), time_stretch=0.1)):
-        assert taken.patchifier.sample_shape == two.patchifier.sample_shape
-        assert taken.info.channels == ("c2", "c1")
+    assert three.patchifier.sample_shape == two.patchifier.sample_shape
+    assert three.info.channels == ("c2", "c1")
     valid = np.arange(500) > 50
     for mask in (None, valid):
         ours, theirs = three.prepare(sample(lines, mask)), two.prepare(sample(lines[[2, 1]], mask))

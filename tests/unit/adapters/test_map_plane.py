@@ -66,7 +66,7 @@ def test_a_spec_that_cannot_be_is_told_of_before_training(tmp_path: Path, old: s
         finetune(recipe, "random", overrides=[DETECTION], runs=tmp_path)
     if "no object" not in told:  # objects are moved with the map by its coordinates
         with pytest.raises(UserError, match=told):
-            finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[2, 2]"], runs=tmp_path)
+            finetune(recipe, "random", overrides=[DETECTION, "augment=[{name: shift, bins: [2, 2]}]"], runs=tmp_path)
     assert not list(tmp_path.glob("blobs/checkpoints/*"))
 
 

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit.adapter import Front
+from maekit.adapters.augment.gain import Gain
+from maekit.adapters.augment.time_stretch import TimeStretch
 from maekit.adapters.heart.harmonic_cnn import HarmonicCNN
 from maekit.adapters.heart.rate_spectrum import RateSpectrumAdapter
 from maekit.config.data_spec import load_spec
@@ -242,4 +244,5 @@ def test_patches_that_speak_for_nothing(written: Path, tmp_path: Path, overrides
 def test_it_keeps_an_adapters_promises(cohort: Path) -> None:
     spec = load_spec("simulated_vital_signs", cohort)
     source = HDF5Windows(spec, cohort, reducers=RateSpectrumAdapter.reducers)
-    check_adapter(RateSpectrumAdapter(source.info, difference=True, time_stretch=0.1), source)
+    adapter = RateSpectrumAdapter(source.info, difference=True)
+    check_adapter(adapter, source, [TimeStretch(adapter, share=0.1), Gain(adapter, db=3)])

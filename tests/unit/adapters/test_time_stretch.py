@@ -12,24 +12,28 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit.adapter import Adapter
+from maekit.adapters.augment.time_stretch import TimeStretch
 from maekit.adapters.heart import beats
 from maekit.adapters.heart.heart_rate import HeartRateAdapter
+from maekit.adapters.spectrogram.spectrogram import SpectrogramAdapter
 from maekit.build.experiment import build_experiment
 from maekit.config.load import load_recipe
-from maekit.core import GridPatchifier
-from maekit.data import loading
-from maekit.data.loading import Samples, collate
+from maekit.core.joint import PRIMARY
+from maekit.data.loading import collate
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.data.sampler import Key
 from maekit.testing import check_adapter
 
-STRETCH = ["adapter.time_stretch=0.2"]
+STRETCH = ["augment=[{name: time_stretch, share: 0.2}]"]
 
 
 def adapter(seconds: float, rate_hz: float | None = 50.0, **options: Any) -> HeartRateAdapter:
     info = SignalInfo(("x",), (Axis("time", round(seconds * 50)),), "mm", False, rate_hz)
-    return HeartRateAdapter(info, window_s=10.0, rate_hz=50.0, patch_s=0.2, time_stretch=0.2, **options)
+    return HeartRateAdapter(info, window_s=10.0, rate_hz=50.0, patch_s=0.2, **options)
+
+
+def stretch(made: HeartRateAdapter) -> TimeStretch:
+    return TimeStretch(made, share=0.2)
 
 
 def tone(seconds: float, bpm: float, rate_hz: float = 50.0) -> Sample:
@@ -41,8 +45,8 @@ def tone(seconds: float, bpm: float, rate_hz: float = 50.0) -> Sample:
 @given(bpm=st.floats(60, 90), rate_hz=st.sampled_from([50.0, 100.0, 30.0]), seed=st.integers(0, 10**6))
 def test_label_and_spectral_peak_move_together(bpm: float, rate_hz: float, seed: int) -> None:
     made, rng = adapter(12, None), np.random.default_rng(seed)
-    varied = made.augment_sample(tone(12.1, bpm, rate_hz), rng)
-    x, valid = made.training_sample(varied, rng)
+    varied = stretch(made)(tone(12.1, bpm, rate_hz), rng)
+    x, valid = made.prepare(varied)
     assert x.shape == (1, 500)
     assert valid is None or valid.all(), "the window read is long enough"
     assert varied.label is not None
@@ -55,7 +59,7 @@ def test_nothing_aliases_when_it_plays_faster() -> None:
     made = adapter(12)
     levels = {}
     for seed in range(40):
-        varied = made.augment_sample(tone(12, 24 * 60), np.random.default_rng(seed))
+        varied = stretch(made)(tone(12, 24 * 60), np.random.default_rng(seed))
         assert varied.rate_hz is not None
         x, _ = made.prepare(varied)
         levels[round(varied.rate_hz / 50, 2)] = float(np.abs(x[0, 50:-50]).max())
@@ -68,7 +72,7 @@ def test_what_is_missing_does_not_tell_the_label() -> None:
     """Of a window no longer than the sample some is missing, anywhere, and as much at every speed."""
     made, shares, firsts, labels = adapter(10), [], [], []
     for seed in range(200):
-        varied = made.augment_sample(tone(10, 75), np.random.default_rng(seed))
+        varied = stretch(made)(tone(10, 75), np.random.default_rng(seed))
         x, valid = made.prepare(varied)
         assert valid is not None
         assert np.isfinite(x).all()
@@ -87,7 +91,7 @@ def test_what_was_not_measured_stays_so() -> None:
     gap[250:300] = False
     holed = replace(tone(12, 75), valid=gap, signal=np.where(gap, 1.0, np.nan)[None])
     for seed in range(10):
-        varied = made.augment_sample(holed, np.random.default_rng(seed))
+        varied = stretch(made)(holed, np.random.default_rng(seed))
         x, valid = made.prepare(varied)
         assert valid is not None
         assert varied.rate_hz is not None
@@ -97,17 +101,17 @@ def test_what_was_not_measured_stays_so() -> None:
 
 def test_classes_and_samples_without_a_label_keep_what_they_have() -> None:
     made, rng = adapter(12), np.random.default_rng(0)
-    assert made.augment_sample(replace(tone(12, 75), label=None), rng).label is None
-    assert made.augment_sample(replace(tone(12, 75), label=3), rng).label == 3
-    plain = tone(12, 75)
-    assert HeartRateAdapter(made.info).augment_sample(plain, rng) is plain
-    with pytest.raises(ValueError, match=r"time_stretch 0.8, expected 0 to 0.5"):
-        HeartRateAdapter(made.info, time_stretch=0.8)
+    assert stretch(made)(replace(tone(12, 75), label=None), rng).label is None
+    assert stretch(made)(replace(tone(12, 75), label=3), rng).label == 3
+    with pytest.raises(ValueError, match=r"share 0.8, expected 0 to 0.5"):
+        TimeStretch(made, share=0.8)
+    with pytest.raises(ValueError, match="resamples"):
+        TimeStretch(SpectrogramAdapter(replace(made.info, rate_hz=50.0), n_fft=64, patch=(8, 2)), share=0.1)
 
 
 def test_only_training_batches_are_varied_and_each_is_repeatable(tiny: Path) -> None:
     experiment = build_experiment(load_recipe(tiny, [*STRETCH, "task=regression"]))
-    check_adapter(experiment.adapter, experiment.source)
+    check_adapter(experiment.adapter, experiment.source, experiment.augmentations[PRIMARY].of_sample)
     train, plain = experiment.some_samples("train", augment=True), experiment.some_samples("train")
     keys = [[Key(epoch, i) for i in range(12)] for epoch in (0, 1)]
     first, again, later = (collate([train[key] for key in keys[epoch]]) for epoch in (0, 0, 1))
@@ -121,53 +125,3 @@ def test_only_training_batches_are_varied_and_each_is_repeatable(tiny: Path) -> 
     assert (ratio != 1).sum() > 8
     unlabelled = build_experiment(load_recipe(tiny, STRETCH)).some_samples("train", augment=True)
     assert "label" not in unlabelled[Key(0, 0)]
-
-
-def test_an_adapter_from_elsewhere_is_called_as_ever() -> None:
-    """One that overrides `training_sample` alone, with its two values."""
-
-    class Own(Adapter):
-        def training_sample(self, sample: Sample, rng: np.random.Generator) -> tuple[Any, Any]:
-            return self.prepare(sample)[0] + 1, None
-
-        def draw(self, axes: Any, x: Any, *, title: str = "") -> None:
-            axes.plot(x.T)
-
-    class Source:
-        def __getitem__(self, index: int) -> Sample:
-            return Sample(np.zeros((1, 12)), None, 2.5, "g", "p")
-
-    made = Own(SignalInfo(("t",), (Axis("time", 12),)), GridPatchifier((1, 12), (6,), ("time",)))
-    item = Samples(Source(), [0], made, patches=2, augment=True)[Key(0, 0)]  # type: ignore[arg-type]
-    assert item["label"] == 2.5
-    assert (item["signal"] == 1).all()
-
-
-@pytest.mark.parametrize("room", [None, 0])
-def test_what_is_prepared_is_kept_and_not_spoilt(room: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prepared once, where there is room, however often it is read; an augmentation may work in place."""
-    prepared: list[str] = []
-
-    class Counting(Adapter):
-        def prepare(self, sample: Sample) -> tuple[Any, Any]:
-            prepared.append(sample.location)
-            return super().prepare(sample)
-
-        def augment(self, signal: Any, valid: Any, rng: np.random.Generator) -> tuple[Any, Any]:
-            signal += 1
-            return signal, valid
-
-        def draw(self, axes: Any, x: Any, *, title: str = "") -> None: ...
-
-    class Source:
-        def __getitem__(self, index: int) -> Sample:
-            return Sample(np.zeros((1, 12)), None, 2.5, "g", str(index))
-
-    if room is not None:
-        monkeypatch.setattr(loading, "MOST_KEPT", room)
-    made = Counting(SignalInfo(("t",), (Axis("time", 12),)), GridPatchifier((1, 12), (6,), ("time",)))
-    samples = Samples(Source(), [0, 1], made, patches=2, augment=True)  # type: ignore[arg-type]
-    for epoch in range(3):
-        for position in range(2):
-            assert (samples[Key(epoch, position)]["signal"] == 1).all()
-    assert len(prepared) == (6 if room == 0 else 2)

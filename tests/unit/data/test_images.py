@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from maekit.adapter import Augmentations
+from maekit.adapters.augment.crop import Crop
+from maekit.adapters.augment.flip import Flip
 from maekit.adapters.image.image import ImageAdapter
 from maekit.build.experiment import build_experiment
 from maekit.config.data_spec import DataSpec, load_spec
@@ -403,6 +406,7 @@ def test_who_stands_in_depends_on_nothing_but_the_order(torn: Path) -> None:
     """The same samples in a step for any number of processes, workers, and after a restart."""
     source = ImageFolderSource(SPEC, torn)
     adapter = ImageAdapter(source.info, size=16, patch=8)
+    varied = Augmentations.by_stage([Crop(adapter), Flip(adapter)])
     train = np.flatnonzero(source.groups == "train")
 
     def epoch(
@@ -411,7 +415,7 @@ def test_who_stands_in_depends_on_nothing_but_the_order(torn: Path) -> None:
         """(index, content) of the samples of every step of epoch 1."""
         steps: list[list[Any]] = [[] for _ in range(4 - first)]
         for rank in range(world_size):
-            samples = Samples(source, train, adapter, patches=4, seed=5, augment=True, skipped=Skipped(3))
+            samples = Samples(source, train, adapter, patches=4, seed=5, augmentations=varied, skipped=Skipped(3))
             sampler = BatchSampler(
                 16, 4, seed=5, gradient_accumulation_steps=gradient_accumulation_steps, rank=rank, world_size=world_size
             )

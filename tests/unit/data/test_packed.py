@@ -18,6 +18,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from maekit.adapter import Augmentations
+from maekit.adapters.augment.crop import Crop
+from maekit.adapters.augment.flip import Flip
 from maekit.adapters.image.image import ImageAdapter
 from maekit.cli.main import app
 from maekit.config.data_spec import DataSpec
@@ -67,7 +70,8 @@ def copied(packed: Path, tmp_path: Path) -> Path:
 
 def batches(source: Any, workers: int) -> list[dict[str, torch.Tensor]]:
     adapter = ImageAdapter(source.info, size=16, patch=8)
-    samples = Samples(source, np.arange(len(source)), adapter, patches=4, seed=3, augment=True)
+    varied = Augmentations.by_stage([Crop(adapter), Flip(adapter)])
+    samples = Samples(source, np.arange(len(source)), adapter, patches=4, seed=3, augmentations=varied)
     return list(loader(samples, BatchSampler(len(source), 8, seed=3), workers=workers))
 
 

@@ -12,14 +12,11 @@ from blobs import DETECTION, PICTURE, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit.adapters.radar.range_azimuth import RangeAzimuthAdapter
-from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.core.autoencoder import Encoder, MaskedAutoencoder
 from maekit.core.masking import RandomMasking
 from maekit.core.patchify import GridPatchifier
 from maekit.core.targets.pixels import PatchNormTarget
 from maekit.core.transformer import TransformerConfig
-from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
 from maekit.metrics.average_precision import RECALLS, THRESHOLDS, match, precision_and_recall
 from maekit.metrics.plane import Plane
@@ -293,82 +290,10 @@ def test_options_that_do_not_fit_are_named(recipe: Path, tmp_path: Path, task: s
         finetune(recipe, "random", overrides=[f"task={task}"], runs=tmp_path)
 
 
-def test_left_and_right_are_swapped_with_their_objects(recipe: Path) -> None:
-    from maekit.build.experiment import build_experiment
-    from maekit.config.load import load_recipe
-
-    experiment = build_experiment(load_recipe(recipe, [DETECTION, "adapter.mirror_azimuth=true"]))
-    rng = np.random.default_rng(0)
-    index = int(np.flatnonzero(np.isfinite(experiment.labels[:, 0, 0]))[0])
-    sample = experiment.source[index]
-    swapped = next(
-        one for one in (experiment.adapter.augment_sample(sample, rng) for _ in range(20)) if one is not sample
-    )
-    np.testing.assert_array_equal(swapped.signal, sample.signal[..., ::-1])
-    assert swapped.label[0, 1] == -sample.label[0, 1]
-    assert swapped.label[0, 0] == sample.label[0, 0]
-
-
-@pytest.mark.parametrize(("columns", "start"), [(32, -1.0), (31, -0.9375), (32, -0.96875)])
-def test_a_mirrored_or_moved_map_takes_its_objects_their_extents_and_what_was_not_measured_along(
-    columns: int, start: float
-) -> None:
-    """Of clips over the sine of azimuth, also where an even number of bins begins at -90 degrees: zero then is no bin's edge."""
-    axes = (
-        Axis("frame", 2, ""),
-        Axis("range", 24, "m", 0.5, 1.0),
-        Axis("azimuth", columns, "deg", 0.0625, start, "sine"),
-    )
-    info = SignalInfo(("power",), axes, objects=("range", "azimuth", "length", "range_extent", "azimuth_extent"))
-    patch = (1, 24, columns)
-    plane = RangeAzimuthAdapter(info, patch=patch).plane()
-    assert plane is not None
-    rng = np.random.default_rng(0)
-    signal = rng.standard_normal((1, 2, 24, columns)).astype(np.float32)
-    valid = rng.random((2, 24, columns)) < 0.9
-    cells = np.array([[3, 7], [20, columns - 4], [11, columns // 2]])
-    label = np.full((4, 5), np.nan)
-    for row, cell in zip(label, cells, strict=False):
-        where = torch.tensor(cell).double()
-        row[:2], row[2], row[3:] = plane.at(where).numpy(), 4.0, 1.5 * plane.sizes(where).numpy()
-    sample = Sample(signal, valid, label, "", "")
-    for options in ({"mirror_azimuth": True}, {"shift": (9, 12)}, {"mirror_azimuth": True, "shift": (9, 12)}):
-        adapter = RangeAzimuthAdapter(info, patch=patch, **options)
-        seen = set()
-        for _ in range(30):
-            moved = adapter.augment_sample(sample, rng)
-            assert moved.valid is not None
-            found = plane.cells(torch.from_numpy(moved.label[:, :2]))
-            assert np.isnan(moved.label[3]).all()
-            for row, (was_range, was_azimuth), cell in zip(moved.label, cells, found, strict=False):
-                now = cell.round()
-                torch.testing.assert_close(cell, now, atol=1e-3, rtol=0)
-                at = (int(now[0]), int(now[1]))
-                assert moved.signal[0, 1][at] == signal[0, 1, was_range, was_azimuth]
-                assert moved.valid[1][at] == valid[1, was_range, was_azimuth]
-                assert row[2] == 4.0
-                if "shift" in options:
-                    np.testing.assert_allclose(row[3:], 1.5 * plane.sizes(now.double()).numpy(), rtol=0.02)
-                seen.add(at)
-        assert len(seen) >= (20 if "shift" in options else 5)
-
-
-def test_what_moves_or_changes_the_map_alone_goes_with_nothing_beside(recipe: Path, tmp_path: Path) -> None:
-    auxiliary = f"auxiliary={{picture: {PICTURE}}}"
-    for more, told in (
-        ([DETECTION, "adapter.shift=[4, 4]"], "shift"),
-        (["task={name: detection, kappa: [0.02, 0.02], lengths: [1, 2], mix: 0.5}"], "mix"),
-    ):
-        with pytest.raises(UserError, match=f"{told}=.* picture is read beside it"):
-            finetune(recipe, "random", overrides=[auxiliary, *more], runs=tmp_path)
-    frames = SignalInfo(("power",), (Axis("range", 8, "m", 1.0), Axis("doppler", 8, "m/s", 1.0, -4.0)))
-    mirrored = SignalInfo(("power",), (Axis("range", 8, "m", 1.0), Axis("azimuth", 8, "deg", 10.0, -35.0)))
-    adapter = RangeAzimuthAdapter(mirrored, mirror_azimuth=True)
-    adapter.check_auxiliary({})
-    with pytest.raises(ValueError, match="last axis of speeds is doppler"):
-        adapter.check_auxiliary({"speeds": RangeDopplerAdapter(frames)})
-    with pytest.raises(UserError, match=r"shift=\[32, 0\].*below \(32, 16\)"):
-        finetune(recipe, "random", overrides=[DETECTION, "adapter.shift=[32, 0]"], runs=tmp_path)
+def test_an_overlay_goes_with_no_auxiliary_signal(recipe: Path, tmp_path: Path) -> None:
+    overrides = [f"auxiliary={{picture: {PICTURE}}}", DETECTION.replace("}", ", mix: 0.5}")]
+    with pytest.raises(UserError, match=r"mix=.* picture is read beside it"):
+        finetune(recipe, "random", overrides=overrides, runs=tmp_path)
 
 
 def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,15 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from maekit.adapters.image.augment import area_crop, rand_augment, seeded
+from maekit.adapter import Augmentations
+from maekit.adapters.augment.color_jitter import ColorJitter
+from maekit.adapters.augment.crop import Crop, area_crop, random_crop
+from maekit.adapters.augment.erasing import Erasing
+from maekit.adapters.augment.flip import Flip
+from maekit.adapters.augment.rand_augment import RandAugment, rand_augment
+from maekit.adapters.augment.seeding import seeded
 from maekit.adapters.image.image import IMAGENET_MEAN, ImageAdapter
+from maekit.data.loading import prepared
 from maekit.data.sample import Axis, Sample, SignalInfo
 
 INFO = SignalInfo(("red", "green", "blue"), (Axis("height", 0, "px"), Axis("width", 0, "px")))
@@ -25,24 +33,31 @@ def picture(height: int = 60, width: int = 80) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(coarse).transpose(2, 0, 1))
 
 
-def drawn(count: int, **options: Any) -> np.ndarray:
+ADAPTER = ImageAdapter(INFO, size=32, patch=8)
+SAMPLE = Sample(picture(), None, None, "g", "here")
+
+
+def varied(augmentations: list[Any], seed: Any) -> np.ndarray:
+    """One training sample, as the loader makes it."""
+    stages, rng = Augmentations.by_stage(augmentations), np.random.default_rng(seed)
+    return stages.vary_signal(*prepared(ADAPTER, stages.vary_sample(SAMPLE, rng)), rng)[0]
+
+
+def drawn(count: int, *augmentations: Any) -> np.ndarray:
     """(count, 3, size, size) training samples in [0, 1]."""
-    adapter = ImageAdapter(INFO, size=32, patch=8, **options)
-    sample = Sample(picture(), None, None, "g", "here")
-    draws = [adapter.training_sample(sample, np.random.default_rng((1, i)))[0] for i in range(count)]
-    return np.stack(draws).astype(np.float64) / 255
+    return np.stack([varied(list(augmentations), (1, i)) for i in range(count)]).astype(np.float64) / 255
 
 
 @pytest.mark.parametrize(
-    ("options", "theirs"),
+    ("further", "theirs"),
     [
-        ({}, {}),
-        ({"randaugment": "rand-m9-mstd0.5-inc1"}, {"auto_augment": "rand-m9-mstd0.5-inc1"}),
-        ({"color_jitter": 0.4}, {"color_jitter": 0.4}),
+        ([], {}),
+        ([RandAugment(ADAPTER)], {"auto_augment": "rand-m9-mstd0.5-inc1"}),
+        ([ColorJitter(ADAPTER, strength=0.4)], {"color_jitter": 0.4}),
     ],
 )
 def test_training_samples_are_distributed_as_timms(
-    options: dict[str, Any], theirs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    further: list[Any], theirs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mean and spread of every statistic that a crop, a flip or a colour can move, over 1,200 draws of each."""
     from timm.data import create_transform
@@ -59,10 +74,10 @@ def test_training_samples_are_distributed_as_timms(
         **({"color_jitter": 0.0} | theirs),
     )
     whole = Image.fromarray(picture().transpose(1, 2, 0))
-    with seeded(0):
+    with seeded(np.random.default_rng(0)):
         expected = np.stack([transform(whole).numpy() for _ in range(1200)]).astype(np.float64)
     expected += np.array(IMAGENET_MEAN)[:, None, None]
-    found = drawn(1200, **options)
+    found = drawn(1200, Crop(ADAPTER), Flip(ADAPTER), *further)
 
     def statistics(x: np.ndarray) -> np.ndarray:
         flat = [
@@ -88,6 +103,19 @@ def test_posterising_to_no_bits_does_not_stop_training() -> None:
     assert transform(Image.fromarray(picture().transpose(1, 2, 0))).size == (80, 60)
 
 
+def test_random_crops_are_torchvisions() -> None:
+    from torchvision.transforms.v2 import RandomResizedCrop
+
+    rng = np.random.default_rng(0)
+    ours = np.array([random_crop(rng, 60, 80, (0.2, 1.0)) for _ in range(4000)])
+    theirs_crop = RandomResizedCrop(32, scale=(0.2, 1.0))
+    torch.manual_seed(0)
+    picture = torch.zeros(3, 60, 80)
+    theirs = np.array([list(theirs_crop.make_params([picture]).values())[:4] for _ in range(4000)])
+    assert np.allclose(ours.mean(0), theirs.mean(0), rtol=0.05, atol=0.4)
+    assert np.allclose(ours.std(0), theirs.std(0), rtol=0.06, atol=0.3)
+
+
 def test_area_crops_follow_their_formula() -> None:
     """Area and ratio drawn once; sides that stick out are cut, so that wide pictures get fewer full areas."""
     rng = np.random.default_rng(0)
@@ -103,34 +131,35 @@ def test_area_crops_follow_their_formula() -> None:
     assert (boxes[:, 2] == 60).mean() == pytest.approx((height == 60).mean(), abs=0.02)
 
 
-@pytest.mark.parametrize("crop", ["random", "area", "fixed", "none"])
-def test_drawn_from_the_samples_generator_alone(crop: str) -> None:
-    options = {"crop": crop, "color_jitter": 0.4, "randaugment": "rand-m9-mstd0.5-inc1"}
+@pytest.mark.parametrize("kind", ["random", "area", "fixed"])
+def test_drawn_from_the_samples_generator_alone(kind: Any) -> None:
+    augmentations = [Crop(ADAPTER, kind=kind), Flip(ADAPTER), RandAugment(ADAPTER), ColorJitter(ADAPTER, strength=0.4)]
     before = (random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state())
-    once = drawn(6, **options)
+    once = drawn(6, *augmentations)
     assert random.getstate() == before[0]
     assert (np.random.get_state()[1] == before[1]).all()
     assert torch.equal(torch.get_rng_state(), before[2])
     random.seed(9)
     np.random.seed(9)
     torch.manual_seed(9)
-    assert (drawn(6, **options) == once).all()
+    assert (drawn(6, *augmentations) == once).all()
     assert not (once[0] == once[1]).all()
 
 
 def test_fixed_crops_are_cut_out_of_the_resized_picture() -> None:
-    adapter = ImageAdapter(INFO, size=32, patch=8, crop="fixed", flip=False)
-    sample = Sample(picture(), None, None, "g", "here")
-    whole = adapter._covering(torch.from_numpy(picture())).numpy()
+    whole = ADAPTER.resized(torch.from_numpy(picture())).numpy()
     assert whole.shape == (3, 36, 48), "32 / 0.875, rounded down"
     windows = np.lib.stride_tricks.sliding_window_view(whole, (3, 32, 32))[0]
     for i in range(5):
-        x, _ = adapter.training_sample(sample, np.random.default_rng(i))
-        assert (windows == x).all((2, 3, 4)).any()
-    centre, _ = ImageAdapter(INFO, size=32, patch=8, crop="none", flip=False).training_sample(
-        sample, np.random.default_rng(0)
-    )
-    assert (centre == adapter.prepare(sample)[0]).all()
+        assert (windows == varied([Crop(ADAPTER, kind="fixed")], i)).all((2, 3, 4)).any()
+    assert (varied([], 0) == ADAPTER.prepare(SAMPLE)[0]).all()
+
+
+def test_half_of_the_pictures_are_flipped() -> None:
+    plain = ADAPTER.prepare(SAMPLE)[0]
+    flipped = [varied([Flip(ADAPTER)], i) for i in range(200)]
+    assert all((x == plain).all() or (x == plain[..., ::-1]).all() for x in flipped)
+    assert np.mean([(x == plain).all() for x in flipped]) == pytest.approx(0.5, abs=0.12)
 
 
 @pytest.mark.parametrize(("height", "width"), [(375, 500), (500, 333), (300, 150), (224, 224), (100, 90)])
@@ -148,9 +177,9 @@ def test_evaluation_is_the_published_one(height: int, width: int) -> None:
 
 
 def test_erasing_takes_its_share_in_training_alone() -> None:
-    adapter = ImageAdapter(INFO, size=32, patch=8, erasing=0.25)
     x = torch.zeros(600, 3, 32, 32, dtype=torch.uint8)
-    front = adapter.make_front()
+    front = ADAPTER.make_front()
+    front.set_augmentations([Erasing(ADAPTER, share=0.25)])
     plain = front.eval()(x)[0]
     torch.manual_seed(0)
     erased = front.train()(x)[0]
@@ -166,17 +195,20 @@ def test_erasing_takes_its_share_in_training_alone() -> None:
     assert torch.equal(front(x)[0], erased)
 
 
+FRACTIONS = ImageAdapter(INFO, size=32, patch=8, full_scale=1.0)
+
+
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("build", "message"),
     [
-        ({"randaugment": "rnd-m9"}, "rand-m9-mstd0.5-inc1"),
-        ({"randaugment": "rand-q9"}, "rand-m9-mstd0.5-inc1"),
-        ({"crop": "centre"}, "random, area, fixed, none"),
-        ({"erasing": 2.0}, "share from 0 to 1"),
-        ({"color_jitter": 0.4, "full_scale": 1.0}, "three bytes"),
-        ({"scale": (0.5, 0.2)}, "lowest <= highest"),
+        (lambda: RandAugment(ADAPTER, config="rnd-m9"), "rand-m9-mstd0.5-inc1"),
+        (lambda: RandAugment(ADAPTER, config="rand-q9"), "rand-m9-mstd0.5-inc1"),
+        (lambda: Crop(ADAPTER, kind="centre"), "random, area, fixed"),  # type: ignore[arg-type]
+        (lambda: Erasing(ADAPTER, share=2.0), "share from 0 to 1"),
+        (lambda: ColorJitter(FRACTIONS, strength=0.4), "three bytes"),
+        (lambda: Crop(ADAPTER, scale=(0.5, 0.2)), "lowest <= highest"),
     ],
 )
-def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
+def test_options_that_cannot_be(build: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ImageAdapter(INFO, size=32, patch=8, **options)
+        build()

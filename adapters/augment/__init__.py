@@ -1,0 +1,1 @@
+"""Augmentations, one physical idea a file; recipes list them under `augment`."""
