@@ -278,7 +278,7 @@ def test_gray_stays_one_channel_when_asked(tmp_path: Path) -> None:
     assert np.array_equal(source[2].signal, GRAY[None])
     colour = ImageFolderSource(SPEC, tmp_path)
     assert colour.fingerprint() != source.fingerprint()
-    options: dict[str, Any] = {"size": 8, "patch": 4, "normalisation": "fit", "crop": "none", "crop_ratio": 1.0}
+    options: dict[str, Any] = {"size": 8, "patch": 4, "normalisation": "fit", "crop_ratio": 1.0}
     gray, both = ImageAdapter(colour.info, channels=1, **options), ImageAdapter(source.info, **options)
     assert gray.info.channels == ("gray",)
     for i in range(3):
