@@ -60,9 +60,9 @@ def study(
     device: Device = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Pretrained against scratch, probes, no learning and a constant, over seeds and folds (RECIPE: the labelled task).
+    """Compare pretraining with training from scratch, probes and baselines, over seeds and folds (RECIPE: the labelled task).
 
-    Goes on where it stopped. `--set init.KEY=VALUE` is for the pretraining.
+    Continues where it stopped. `--set init.KEY=VALUE` is for the pretraining.
     """
     from maekit.studies import study as studies
 
@@ -107,7 +107,7 @@ def sweep(
 ) -> None:
     """Pretrain and linearly probe for each value of any keys, and draw the curve (RECIPE: the labelled task).
 
-    Goes on where it stopped, and takes what a study has pretrained.
+    Continues where it stopped, and uses what a study has pretrained.
     """
     from maekit.errors import UserError
     from maekit.studies import study as studies

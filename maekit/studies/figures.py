@@ -38,7 +38,7 @@ METRICS = {
 def curves(study: Study) -> list[Picture]:
     """A picture for each swept key and setting of the others; for a sweep one, whose lines are the settings of the others."""
     values = {key: _distinct(point.values[key] for point in study.points) for key in study.points[0].values}
-    keys = [key for key, found in values.items() if len(found) > 1]
+    keys = [key for key, distinct in values.items() if len(distinct) > 1]
     if not keys:
         return []
     if study.kind == "sweep":
@@ -63,7 +63,7 @@ def _swept(study: Study, along: str) -> list[Line]:
             _word(v) if isinstance(v, str) else f"{k} {_word(v)}" for k, v in point.values.items() if k != along
         )
         lines.setdefault(name or SWEPT_METHOD, []).append((point.values[along], _method(point, SWEPT_METHOD)))
-    return [(name, found, False) for name, found in lines.items()] + _yardsticks(study, study.points, along)
+    return [(name, points, False) for name, points in lines.items()] + _yardsticks(study, study.points, along)
 
 
 def _of_methods(study: Study, points: Sequence[PointResult], along: str) -> list[Line]:
@@ -85,17 +85,17 @@ def _yardsticks(study: Study, points: Sequence[PointResult], along: str) -> list
     constants = [method.name for method in without_learning if method.name.startswith("constant")]
     estimators = [method for method in without_learning if method.name not in constants]
     names += [best(estimators, study.metrics[0]).name] if estimators else []
-    found: list[Line] = []
+    yardsticks: list[Line] = []
     for name in [*names, *constants]:
         by_value = {json.dumps(point.values[along]): (point.values[along], _method(point, name)) for point in points}
-        found.append((name.split(" (")[0], list(by_value.values()), True))
-    return found
+        yardsticks.append((name.split(" (")[0], list(by_value.values()), True))
+    return yardsticks
 
 
 def _method(point: PointResult, name: str) -> Method:
-    found = point.method(name)
-    assert found is not None
-    return found
+    method = point.method(name)
+    assert method is not None
+    return method
 
 
 def _picture(study: Study, along: str, values: list[Any], lines: list[Line], title: str) -> Picture:
@@ -160,11 +160,11 @@ def _panel(metric: str, title: str, unit: str, along: str, values: list[Any], li
 
 
 def _distinct(values: Any) -> list[Any]:
-    found: list[Any] = []
+    distinct: list[Any] = []
     for value in values:
-        if value not in found:
-            found.append(value)
-    return found
+        if value not in distinct:
+            distinct.append(value)
+    return distinct
 
 
 def _is_number(value: Any) -> bool:

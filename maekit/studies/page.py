@@ -104,8 +104,8 @@ def group_table(study: Study, point: PointResult) -> Table:
     marks = set()
     for column, name in enumerate(names, start=1):
         values = [method.groups[name][metric] if method.kind != "oracle" else None for method in methods]
-        known = [value for value in values if value is not None]
-        marks.add((values.index(min(known) if metric in LOWER_IS_BETTER else max(known)), column))
+        numbers = [value for value in values if value is not None]
+        marks.add((values.index(min(numbers) if metric in LOWER_IS_BETTER else max(numbers)), column))
     title = f"{metric} of each group{', ' + point.title if point.values else ''}"
     return Table(
         title, ["", *names], rows, "Averaged over seeds; the best method of each group is marked.", frozenset(marks)
@@ -174,14 +174,14 @@ def verdict(study: Study) -> tuple[str, bool]:
             + ("more than seeds and groups vary." if clear else "which seeds or groups alone could make.")
         )
     learned, without_learning = point.of("trained", "linear"), point.of("no learning")
-    asked = _main(study)
-    good = any(all(_better(method, best(without_learning, m), m) for m in asked) for method in learned)
+    main = _main(study)
+    good = any(all(_better(method, best(without_learning, m), m) for m in main) for method in learned)
     text += (
         " Something learned beats everything that does not learn on "
         if good
         else " Nothing learned beats everything that does not learn on "
     )
-    text += f"{' and '.join(asked)}{' at once' if len(asked) > 1 else ''}."
+    text += f"{' and '.join(main)}{' at once' if len(main) > 1 else ''}."
     return " ".join([text, *study.notes]), good
 
 
@@ -231,12 +231,12 @@ def _counted(study: Study, point: PointResult) -> str:
 def _short(study: Study, table: Table) -> Table:
     """A table of methods with the main metrics alone, and the interval of the first; another table as it is."""
     main = _main(study)
-    kept = [i for i, name in enumerate(table.columns) if name in ("", *main, f"{main[0]} 95 %", "r")]
+    columns = [i for i, name in enumerate(table.columns) if name in ("", *main, f"{main[0]} 95 %", "r")]
     if table.columns[-1:] != [AGREEMENT]:
         return table
-    rows = [[row[i] for i in kept] for row in table.rows]
-    marks = frozenset((row, kept.index(column)) for row, column in table.best if column in kept)
-    return replace(table, columns=[table.columns[i] for i in kept], rows=rows, best=marks)
+    rows = [[row[i] for i in columns] for row in table.rows]
+    marks = frozenset((row, columns.index(column)) for row, column in table.best if column in columns)
+    return replace(table, columns=[table.columns[i] for i in columns], rows=rows, best=marks)
 
 
 def _main(study: Study) -> list[str]:
@@ -284,22 +284,22 @@ def _overview(study: Study, metric: str) -> Table:
 
 
 def _pair(study: Study, difference: Difference) -> list[str]:
-    found = []
+    cells = []
     for metric in _main(study):
-        found += [
+        cells += [
             _spread(difference.mean(metric), difference.spread(metric), study.seeds),
             _interval(difference.intervals.get(metric)),
         ]
-    return found
+    return cells
 
 
-def _better(one: Method, other: Method, metric: str) -> bool:
-    return best([other, one], metric) is one
+def _better(method: Method, baseline: Method, metric: str) -> bool:
+    return best([baseline, method], metric) is method
 
 
 def _spread(mean: float, spread: float, seeds: int) -> str:
     return cell(mean) + (f" ± {cell(round(spread, 9))}" if seeds > 1 else "")
 
 
-def _interval(found: Interval, form: str = "{}") -> str:
-    return "" if found is None else form.format(f"{cell(found[0])} to {cell(found[1])}")
+def _interval(interval: Interval, form: str = "{}") -> str:
+    return "" if interval is None else form.format(f"{cell(interval[0])} to {cell(interval[1])}")

@@ -1,4 +1,4 @@
-"""From the predictions of many cells to the metrics of an method, with intervals that come from groups."""
+"""From the predictions of many jobs to the metrics of a method, with intervals that come from groups."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def followed(found: Result, method: str, pace: Mapping[str, float], ahead_s: flo
     """A result with this method alone, each output told from all windows of its recording until `ahead_s` later.
 
     Args:
-        found: of a cell; returned as it is where the method has no output at all.
+        found: of a job; returned as it is where the method has no output at all.
         method: of the result.
         pace: of the training labels, see `maekit.build.training_stats.Pace`.
         ahead_s: seconds.

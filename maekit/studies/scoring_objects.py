@@ -1,4 +1,4 @@
-"""From the detections of many cells to the metrics of an method, with intervals that come from groups."""
+"""From the detections of many jobs to the metrics of a method, with intervals that come from groups."""
 
 from __future__ import annotations
 

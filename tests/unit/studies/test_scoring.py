@@ -1,4 +1,4 @@
-"""Predictions of cells become methods: joined over folds, smoothed within recordings, filled, compared in pairs."""
+"""Predictions of jobs become methods: joined over folds, smoothed within recordings, filled, compared in pairs."""
 
 from __future__ import annotations
 
