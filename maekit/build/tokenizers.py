@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from maekit import plugins
-from maekit.build.weights import load_strictly, read_weights
+from maekit.build.weight_fit import load_strictly
+from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.config.options import construct
 from maekit.config.schema import Choice

@@ -23,9 +23,9 @@ def import_weights(
     set_: Sets = None,
 ) -> None:
     """Make a run folder from weights that somebody else trained; nothing in the file is executed."""
-    from maekit.interop import import_export
+    from maekit.interop import weight_import
 
-    notes = import_export.import_weights(
+    notes = weight_import.import_weights(
         file, recipe, to, layout=layout, key=key, partial=partial, overrides=set_ or []
     )
     for note in notes:
@@ -42,8 +42,8 @@ def export_weights(
     set_: Sets = None,
 ) -> None:
     """Write a run's weights for other people's code; exported graphs are run once and compared."""
-    from maekit.interop import import_export
+    from maekit.interop import weight_export
 
-    for note in import_export.export_weights(run, to, format_, overrides=set_ or []):
+    for note in weight_export.export_weights(run, to, format_, overrides=set_ or []):
         out.print(escape(note))
     out.print(f"written: {escape(str(to))}")

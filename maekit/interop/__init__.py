@@ -1,1 +1,1 @@
-"""Weights of other people's code, both ways: names and shapes translated, nothing computed."""
+"""Exchange of weights with other code: import, export, and graphs that run without maekit."""

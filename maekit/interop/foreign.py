@@ -1,4 +1,4 @@
-"""Reading files that somebody else wrote: tensors alone, and never a line of their code."""
+"""Reading weight files from other sources: only tensors are read, and no code in them runs."""
 
 from __future__ import annotations
 
@@ -18,59 +18,58 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 WRAPPERS = ("module.", "_orig_mod.")
-WHOLE = "a file whole and as it was written"
+"""Prefixes that DistributedDataParallel and torch.compile put before every name."""
+COMPLETE_FILE = "a complete, undamaged file"
 REFUSED = re.compile(r"(?:GLOBAL|Unsupported(?! global)) ([\w.]+(?: \d+)?)")
-"""What torch's restricted reader says it would not do."""
+"""What torch's restricted unpickler names when it refuses a file."""
 
 
 def read_tensors(file: Path, key: str | None = None) -> dict[str, Tensor]:
-    """The weights in a `.pth`, `.pt`, `.bin` or `.safetensors` file; what it is, its content says and not its name.
+    """Read the weights in a `.pth`, `.pt`, `.bin` or `.safetensors` file; its format is recognised by its content.
 
-    Pickles are opened by torch's restricted reader (`weights_only=True`), which builds tensors and plain containers and
-    runs nothing; the `argparse.Namespace` that the MAE authors saved beside their weights is the one thing more.
+    Pickles are opened by torch's restricted unpickler (`weights_only=True`), which builds tensors and plain containers
+    and runs nothing. In addition it may build `argparse.Namespace`, which the MAE authors saved beside their weights.
 
     Args:
-        file: what was downloaded.
-        key: under which name a checkpoint keeps its weights (`model`, `model_ema`), where there are several.
+        file: the file.
+        key: name of the weights in a checkpoint that has several sets (`model`, `model_ema`).
 
     Raises:
-        UserError: nothing there, damaged, not weights, or a pickle that wants to run code.
+        UserError: the file is missing or damaged, holds no weights, or is a pickle that asks to run code.
     """
     if not file.is_file():
-        inside = [p.name for p in sorted(file.iterdir()) if p.suffix in SUFFIXES] if file.is_dir() else []
+        candidates = [p.name for p in sorted(file.iterdir()) if p.suffix in SUFFIXES] if file.is_dir() else []
         raise UserError(
             "no such file",
             location=str(file),
             value="a folder" if file.is_dir() else "nothing",
             expected=f"a file ending in {', '.join(SUFFIXES)}",
-            hint=f"Name the one in it that has the weights: {', '.join(inside)}." if inside else "",
+            hint=f"Name the one in it that has the weights: {', '.join(candidates)}." if candidates else "",
         )
     if not file.stat().st_size:
-        raise UserError("an empty file", location=str(file), expected=WHOLE, hint="Download it again.")
+        raise UserError("an empty file", location=str(file), expected=COMPLETE_FILE, hint="Download it again.")
     with file.open("rb") as opened:
         start = opened.read(9)
-    # First of all, for the length of a safetensors header may well look like the first bytes of a pickle or of a ZIP.
+    # Checked first, because the length in a safetensors header may look like the first bytes of a pickle or ZIP file.
     safetensors = start[8:] == b"{"
     if not safetensors and not start.startswith((b"PK", b"\x80")):
         raise UserError(
             "neither safetensors nor a checkpoint of torch",
             location=str(file),
             value=start,
-            expected=WHOLE,
-            hint="A page saved instead of the file begins with `<`, a pointer to it with `version`: download the file itself.",
+            expected=COMPLETE_FILE,
+            hint="A web page begins with `<` and a Git LFS pointer with `version`: download the file itself.",
         )
     try:
-        content = load_file(file) if safetensors else _unpickled(file)
-    except (
-        Exception
-    ) as error:  # bytes at random make the readers raise nearly anything, IndexError and AssertionError too
+        content = load_file(file) if safetensors else _unpickle(file)
+    except Exception as error:  # damaged files make the readers raise almost anything, also IndexError, AssertionError
         raise _unreadable(file, error) from error
-    return _unwrapped(_weights(content, file, key))
+    return _remove_wrappers(_select_weights(content, file, key))
 
 
-def _unpickled(file: Path) -> Any:
+def _unpickle(file: Path) -> Any:
     with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on protocols and versions, which mean nothing to a person who downloaded this
+        warnings.simplefilter("ignore")  # about protocols and versions, which whoever downloaded the file cannot change
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
@@ -82,20 +81,23 @@ def _unreadable(file: Path, error: Exception) -> UserError:
             location=str(file),
             value=refused[1],
             expected="tensors, numbers, texts and containers of them",
-            hint="Where you trust its source, save its tensors alone with safetensors.torch.save_file.",
+            hint="If you trust its source, save its tensors with safetensors.torch.save_file.",
         )
     if "TorchScript" in str(error):
         return UserError(
             "a TorchScript program, not weights",
             location=str(file),
             expected="a state dict",
-            hint="Where you trust its source, save its `state_dict()` with safetensors.torch.save_file.",
+            hint="If you trust its source, save its `state_dict()` with safetensors.torch.save_file.",
         )
     reason = (str(error).split("\n")[0] or type(error).__name__)[:160]
-    return UserError(f"a damaged file ({reason})", location=str(file), expected=WHOLE, hint="Download it again.")
+    return UserError(
+        f"a damaged file ({reason})", location=str(file), expected=COMPLETE_FILE, hint="Download it again."
+    )
 
 
-def _weights(content: Any, file: Path, key: str | None) -> dict[str, Tensor]:
+def _select_weights(content: Any, file: Path, key: str | None) -> dict[str, Tensor]:
+    """Find the weights in a checkpoint: under `key`, under the only name that has tensors, or at the top level."""
     if isinstance(content, dict):
         sets = {name: _tensors(value) for name, value in content.items() if isinstance(value, dict) and _tensors(value)}
         if key is not None and key not in sets:
@@ -112,16 +114,16 @@ def _weights(content: Any, file: Path, key: str | None) -> dict[str, Tensor]:
                 location=str(file),
                 value=", ".join(map(str, sets)),
                 expected="one",
-                hint=f"Say which, such as `--key {next(iter(sets))}`.",
+                hint=f"Choose one, such as `--key {next(iter(sets))}`.",
             )
-        found = sets[key or next(iter(sets))] if sets else _tensors(content)
-        if found:
-            return found
+        weights = sets[key or next(iter(sets))] if sets else _tensors(content)
+        if weights:
+            return weights
     raise UserError(
         "no weights in this file",
         location=str(file),
         value=type(content).__name__,
-        expected="a mapping from names to tensors, alone or under a name such as `model`",
+        expected="a mapping from names to tensors, at the top level or under a name such as `model`",
     )
 
 
@@ -129,8 +131,8 @@ def _tensors(content: dict[Any, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
 
 
-def _unwrapped(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without what DistributedDataParallel and torch.compile put before every name, in whatever order."""
-    while wrapper := next((w for w in WRAPPERS if all(name.startswith(w) for name in weights)), None):
-        weights = {name.removeprefix(wrapper): value for name, value in weights.items()}
+def _remove_wrappers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove prefixes that all names have, in any order."""
+    while prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in weights)), None):
+        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return weights

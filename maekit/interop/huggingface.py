@@ -1,4 +1,4 @@
-"""Hugging Face's ViTMAE: the names on its hub (transformers 4), and those that transformers 5 has in memory."""
+"""The layout of Hugging Face's ViTMAE: the names in hub files (transformers 4) and those of transformers 5 in memory."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 
 from maekit.core.autoencoder import Encoder
 from maekit.core.decoder import SelfDecoder
-from maekit.interop.official import convolution, linear
+from maekit.interop.official import PROJECTION, replace_stem, to_convolution, to_linear
 
 if TYPE_CHECKING:
     from maekit.core.autoencoder import MaskedAutoencoder
     from maekit.core.patchify import GridPatchifier
     from maekit.interop.official import Weights
 
-WHOLE = {
+STEMS = {
     "vit.embeddings.cls_token": "encoder.cls_token",
     "vit.embeddings.position_embeddings": "encoder.pos_embed",
     "vit.embeddings.patch_embeddings.projection": "encoder.patch_embed.proj",
@@ -48,75 +48,77 @@ QKV = {
     "attention.k_proj": 1,
     "attention.v_proj": 2,
 }
-PROJECTION = "encoder.patch_embed.proj.weight"
 
 
 def recognise(weights: Weights) -> bool:
-    """Whether the names are these, with or without the `vit.` that a whole model puts before the encoder's."""
+    """Return whether the weights have the names of this layout, with or without the `vit.` of a whole model."""
     return any(name.removeprefix("vit.").startswith("embeddings.patch_embeddings.") for name in weights)
 
 
 def read(weights: Weights) -> Weights:
-    """To maekit's names; queries, keys and values become one. What is not known keeps its name."""
-    found: Weights = {}
-    thirds: dict[str, dict[int, Any]] = {}
+    """Translate to maekit's names; queries, keys and values are joined. Unknown names stay as they are."""
+    translated: Weights = {}
+    qkv: dict[str, dict[int, Any]] = {}
     for name, value in weights.items():
         if not name.startswith(("vit.", "decoder.")):
             name = f"vit.{name}"  # an encoder alone
         block = BLOCK.fullmatch(name)
         if block is None:
-            stem = next((s for s in WHOLE if name == s or name.startswith(f"{s}.")), None)
-            found[name if stem is None else WHOLE[stem] + name[len(stem) :]] = value
+            translated[replace_stem(name, STEMS) or name] = value
             continue
         stack, number, part, kind = block.groups()
-        own = f"{'encoder' if stack.startswith('vit') else 'decoder'}.blocks.{number}"
+        own_block = f"{'encoder' if stack.startswith('vit') else 'decoder'}.blocks.{number}"
         if part in QKV:
-            thirds.setdefault(f"{own}.attn.qkv.{kind}", {})[QKV[part]] = value
+            qkv.setdefault(f"{own_block}.attn.qkv.{kind}", {})[QKV[part]] = value
         else:
-            found[f"{own}.{PARTS[part]}.{kind}" if part in PARTS else name] = value
-    for name, parts in thirds.items():
+            translated[f"{own_block}.{PARTS[part]}.{kind}" if part in PARTS else name] = value
+    for name, parts in qkv.items():
         if len(parts) == 3:
-            found[name] = torch.cat([parts[i] for i in range(3)])
-    if PROJECTION in found:
-        found[PROJECTION] = linear(found[PROJECTION])
-    return found
+            translated[name] = torch.cat([parts[i] for i in range(3)])
+    if PROJECTION in translated:
+        translated[PROJECTION] = to_linear(translated[PROJECTION])
+    return translated
 
 
 def write(weights: Weights, channels: int, patch: tuple[int, int]) -> Weights:
-    """From maekit's names (`encoder.*`, `decoder.*`) to those of the hub."""
-    theirs = {own: name for name, own in WHOLE.items()}
-    parts = {own: name for name, own in reversed(PARTS.items())}
-    found: Weights = {}
+    """Translate from maekit's names (`encoder.*`, `decoder.*`) to those of hub files; arguments as of `official.write`."""
+    stems = {own: name for name, own in STEMS.items()}
+    foreign_parts = {own: name for name, own in reversed(PARTS.items())}
+    translated: Weights = {}
     for name, value in weights.items():
-        stem = next((s for s in theirs if name == s or name.startswith(f"{s}.")), None)
-        if stem is not None:
-            value = convolution(value, channels, patch) if name == PROJECTION else value
-            found[theirs[stem] + name[len(stem) :]] = value
+        foreign_name = replace_stem(name, stems)
+        if foreign_name is not None:
+            translated[foreign_name] = to_convolution(value, channels, patch) if name == PROJECTION else value
             continue
-        stack, _, number, *inner, kind = name.split(".")
-        location = f"{'vit.encoder.layer' if stack == 'encoder' else 'decoder.decoder_layers'}.{number}"
-        if inner == ["attn", "qkv"]:
-            for which, third in zip(("query", "key", "value"), value.chunk(3), strict=True):
-                found[f"{location}.attention.attention.{which}.{kind}"] = third.contiguous()
+        stack, _, number, *part, kind = name.split(".")
+        block = f"{'vit.encoder.layer' if stack == 'encoder' else 'decoder.decoder_layers'}.{number}"
+        if part == ["attn", "qkv"]:
+            for projection, third in zip(("query", "key", "value"), value.chunk(3), strict=True):
+                translated[f"{block}.attention.attention.{projection}.{kind}"] = third.contiguous()
         else:
-            found[f"{location}.{parts['.'.join(inner)]}.{kind}"] = value
-    return found
+            translated[f"{block}.{foreign_parts['.'.join(part)]}.{kind}"] = value
+    return translated
 
 
 def config(model: MaskedAutoencoder, patchifier: GridPatchifier, normalised: bool) -> dict[str, Any]:
-    """`config.json` of a model with these sizes.
+    """Make the content of `config.json`.
+
+    Args:
+        model: its sizes are read.
+        patchifier: of images.
+        normalised: whether the model predicts normalised pixels.
 
     Raises:
-        ValueError: a shape that ViTMAE cannot have.
+        ValueError: a model that ViTMAE cannot represent.
     """
     channels, height, width = patchifier.sample_shape
     if height != width or patchifier.patch_size[0] != patchifier.patch_size[1]:
         raise ValueError(
-            f"ViTMAE takes square pictures and patches alone, these are {height} x {width} in {patchifier.patch_size}"
+            f"ViTMAE supports square images and patches only; these are {height} x {width} in {patchifier.patch_size}"
         )
     if not isinstance(model.decoder, SelfDecoder):
-        raise ValueError("ViTMAE's decoder attends to all patches, this one to visible ones alone")
-    assert isinstance(model.encoder, Encoder), "others have no place in this layout"
+        raise ValueError("ViTMAE's decoder has self-attention; this one has cross-attention to visible patches")
+    assert isinstance(model.encoder, Encoder), "export checks the kind of encoder first"
     encoder, decoder = model.encoder.config, model.decoder.config
     return {
         "architectures": ["ViTMAEForPreTraining"],

@@ -1,7 +1,7 @@
 """The layout of the MAE authors' checkpoints; timm's names for the encoder and a classifier are the same.
 
-`cls_token`, `patch_embed.proj` (a convolution), `blocks.N`, `norm` for the encoder, `decoder_blocks.N` and so on for the
-decoder; a fine-tuned model has `fc_norm` and `head`, a linear probe `head.0` (BatchNorm) and `head.1`.
+The encoder has `cls_token`, `patch_embed.proj` (a convolution), `blocks.N` and `norm`, the decoder `decoder_blocks.N` and
+so on. A fine-tuned model has `fc_norm` and `head`, a linear probe `head.0` (BatchNorm) and `head.1`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from einops import rearrange
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
 Weights = dict[str, "Tensor"]
@@ -29,53 +31,52 @@ PROJECTION = "encoder.patch_embed.proj.weight"
 
 
 def recognise(weights: Weights) -> bool:
-    """Whether the names are these."""
+    """Return whether the weights have the names of this layout."""
     return "cls_token" in weights and any(name.startswith("blocks.0.") for name in weights)
 
 
 def read(weights: Weights) -> Weights:
-    """To maekit's names: `encoder.*`, `decoder.*`, `norm.*`, `head.*`; what is not known keeps its name."""
-    found = {}
+    """Translate to maekit's names: `encoder.*`, `decoder.*`, `norm.*`, `head.*`. Unknown names stay as they are."""
+    translated = {}
     for name, value in weights.items():
-        own = _own(name)
-        found[own] = linear(value) if own == PROJECTION else value
-    return found
+        own_name = replace_stem(name, DECODER | HEAD)
+        if own_name is None:
+            own_name = f"encoder.{name}" if name.split(".")[0] in ENCODER else name
+        translated[own_name] = to_linear(value) if own_name == PROJECTION else value
+    return translated
 
 
 def write(weights: Weights, channels: int, patch: tuple[int, int]) -> Weights:
-    """From maekit's names; of pictures with `channels` cut into `patch`.
+    """Translate from maekit's names.
 
     Args:
         weights: `encoder.*`, `decoder.*`, `norm.*`, `head.*`.
-        channels: of a sample.
-        patch: height and width.
+        channels: of an image.
+        patch: height and width of a patch.
     """
-    theirs = {own: name for name, own in DECODER.items()}
+    stems = {own: name for name, own in DECODER.items()}
     probe = "norm.running_mean" in weights
-    theirs |= {"norm": "head.0", "head": "head.1"} if probe else {"norm": "fc_norm", "head": "head"}
-    found = {}
+    stems |= {"norm": "head.0", "head": "head.1"} if probe else {"norm": "fc_norm", "head": "head"}
+    translated = {}
     for name, value in weights.items():
-        if name == PROJECTION:
-            value = convolution(value, channels, patch)
-        stem = next((s for s in theirs if name == s or name.startswith(f"{s}.")), None)
-        found[name.removeprefix("encoder.") if stem is None else theirs[stem] + name[len(stem) :]] = value
-    return found
+        foreign_name = replace_stem(name, stems) or name.removeprefix("encoder.")
+        translated[foreign_name] = to_convolution(value, channels, patch) if name == PROJECTION else value
+    return translated
 
 
-def linear(weight: Tensor) -> Tensor:
-    """(width, channels, p1, p2) of a convolution to (width, p1 p2 channels) of a linear layer over patches."""
+def replace_stem(name: str, stems: Mapping[str, str]) -> str | None:
+    """Replace the first of `stems` that `name` equals or starts with, followed by a dot; None where there is none."""
+    stem = next((stem for stem in stems if name == stem or name.startswith(f"{stem}.")), None)
+    return None if stem is None else stems[stem] + name[len(stem) :]
+
+
+def to_linear(weight: Tensor) -> Tensor:
+    """Rearrange a convolution (width, channels, p1, p2) to a linear layer over patches (width, p1 p2 channels)."""
     return rearrange(weight, "width channel p1 p2 -> width (p1 p2 channel)").contiguous()
 
 
-def convolution(weight: Tensor, channels: int, patch: tuple[int, int]) -> Tensor:
-    """The inverse of `linear`."""
+def to_convolution(weight: Tensor, channels: int, patch: tuple[int, int]) -> Tensor:
+    """Inverse of `to_linear`."""
     p1, p2 = patch
-    form = "width (p1 p2 channel) -> width channel p1 p2"
-    return rearrange(weight, form, p1=p1, p2=p2, channel=channels).contiguous()
-
-
-def _own(name: str) -> str:
-    for stem, own in (DECODER | HEAD).items():
-        if name == stem or name.startswith(f"{stem}."):
-            return own + name[len(stem) :]
-    return f"encoder.{name}" if name.split(".")[0] in ENCODER else name
+    pattern = "width (p1 p2 channel) -> width channel p1 p2"
+    return rearrange(weight, pattern, p1=p1, p2=p2, channel=channels).contiguous()

@@ -16,7 +16,7 @@ from maekit.build.prepare import random_task
 from maekit.core import CNN, TCN, GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig, mask_patches
 from maekit.core.encoders.cnn import prime_factors, spread_factors
 from maekit.errors import UserError
-from maekit.interop import import_export
+from maekit.interop.weight_export import export_weights
 from maekit.runs.embed import embeddings
 from maekit.runs.reconstruct import reconstruct
 from maekit.runs.train import finetune, pretrain
@@ -166,9 +166,9 @@ def test_every_command(tiny: Path, tmp_path: Path, model: str) -> None:
     features, _ = embeddings(experiment, task, "test", Process(0, 1, torch.device("cpu")))
     assert features.shape == (len(experiment.split["test"]), 8)
     assert reconstruct(run, tmp_path / "drawn", count=1)
-    assert import_export.export_weights(tuned, tmp_path / "all.safetensors", "safetensors")
+    assert export_weights(tuned, tmp_path / "all.safetensors", "safetensors")
     for form in ("timm", "official", "huggingface"):
-        with pytest.raises(UserError, match="and no transformer"):
-            import_export.export_weights(run, tmp_path / form, form)
+        with pytest.raises(UserError, match="an encoder of the kind"):
+            export_weights(run, tmp_path / form, form)
     with pytest.raises(UserError, match=r"weights of another kind of encoder.*transformer"):
         finetune(tiny, run, runs=tmp_path, overrides=["task.name=regression", "name=other"])

@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 
 from maekit.build.open_run import open_run
 from maekit.interop import huggingface, official
-from maekit.interop.import_export import export_weights, import_weights
+from maekit.interop.weight_export import export_weights
+from maekit.interop.weight_import import import_weights
 from maekit.runs.evaluate import evaluate, predictions
 from maekit.runs.train import finetune, pretrain
 from maekit.tasks.pretraining import Pretraining
@@ -343,7 +344,7 @@ def test_what_does_not_fit_is_listed(recipes: Path) -> None:
     with pytest.raises(UserError, match=r"unexpected: model\.encoder\.blocks\.2"):
         import_weights(recipes / "deep.safetensors", recipes / "pretrain.yaml", recipes / "run")
     save_file({"a": torch.zeros(2)}, recipes / "other.safetensors")
-    with pytest.raises(UserError, match="names of no layout"):
+    with pytest.raises(UserError, match="names of an unknown layout"):
         import_weights(recipes / "other.safetensors", recipes / "pretrain.yaml", recipes / "run")
     torch.save(fine_tuned().state_dict(), recipes / "tuned.pth")
     with pytest.raises(UserError, match="a head of 3 classes"):

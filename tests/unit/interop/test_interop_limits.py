@@ -13,11 +13,13 @@ from safetensors.torch import load_file, save_file
 from test_interop import encoder_of, fine_tuned, recipes, vitmae  # noqa: F401  (a fixture)
 
 from maekit.build.open_run import open_run
-from maekit.build.weights import read_weights, resampled
+from maekit.build.weight_fit import resample_positions
+from maekit.build.weights import read_weights
 from maekit.errors import UserError
 from maekit.interop import graph, official
 from maekit.interop.foreign import read_tensors
-from maekit.interop.import_export import export_weights, import_weights
+from maekit.interop.weight_export import export_weights
+from maekit.interop.weight_import import import_weights
 from maekit.runs.embed import embed
 from maekit.runs.evaluate import evaluate
 from maekit.runs.reconstruct import reconstruct
@@ -105,7 +107,7 @@ def test_an_encoder_alone_is_never_asked_to_predict(recipes: Path) -> None:  # n
     run = recipes / "run"
     import_weights(recipes / "encoder.safetensors", recipes / "pretrain.yaml", run, partial=True)
     for ask in (lambda: reconstruct(run, recipes / "pictures"), lambda: evaluate(run)):
-        with pytest.raises(UserError, match="no decoder in the weights that this run was made of"):
+        with pytest.raises(UserError, match="imported from weights without a decoder"):
             ask()
     assert "lack a decoder" in report(run).read_text()
     assert embed(run, recipes / "features.h5").is_file()
@@ -195,7 +197,7 @@ def test_each_kind_of_head_there_and_back(recipes: Path, make: Any, settings: li
     [
         (["model.encoder_mask_tokens=true"], ["official", "huggingface"], "a mask token of its own"),
         (["model.target={name: pca, factors: 8}"], ["official", "huggingface"], "PCATarget, not patches"),
-        (["model.decoder_attention=cross"], ["official", "huggingface"], "visible patches alone"),
+        (["model.decoder_attention=cross"], ["official", "huggingface"], "cross-attention to visible patches"),
     ],
 )
 def test_what_a_layout_cannot_say_is_not_written(
@@ -206,7 +208,7 @@ def test_what_a_layout_cannot_say_is_not_written(
 ) -> None:
     run = pretrain(recipes / "pretrain.yaml", runs=recipes / "runs", overrides=settings).folder
     for form in forms:
-        with pytest.raises(UserError, match=f"the layout {form} cannot say.*{reason}"):
+        with pytest.raises(UserError, match=f"the layout {form} cannot represent.*{reason}"):
             export_weights(run, recipes / "out", form)
         assert not (recipes / "out").exists()
     # Its encoder is a vision transformer like any other.
@@ -220,7 +222,7 @@ def test_what_a_layout_cannot_say_is_not_written(
 def test_probes_that_others_would_read_wrongly_are_not_written(recipes: Path, pooling: str, form: str) -> None:  # noqa: F811
     settings = ["task.tune=frozen", f"task.pooling={pooling}"]
     run = finetune(recipes / "classify.yaml", "random", runs=recipes / "runs", overrides=settings).folder
-    with pytest.raises(UserError, match=f"the layout {form} cannot say"):
+    with pytest.raises(UserError, match=f"the layout {form} cannot represent"):
         export_weights(run, recipes / "out", form)
 
 
@@ -233,7 +235,7 @@ def test_a_regressors_graph_answers_in_the_unit_of_the_label(tiny: Path, tmp_pat
     found = torch.export.load(tmp_path / "m.pt2").module()(signals)
     torch.testing.assert_close(found, task.eval().predict({"signal": signals}))  # type: ignore[operator]
     assert 30 < found.mean() < 150, "beats a minute"
-    with pytest.raises(UserError, match="cannot say a Regression"):
+    with pytest.raises(UserError, match="cannot represent a Regression"):
         export_weights(run, tmp_path / "out", "timm")
 
 
@@ -243,15 +245,15 @@ def test_graphs_that_cannot_be_written_leave_nothing(tmp_path: Path, monkeypatch
             return x * 2 if x.sum().item() > 0 else x
 
     with pytest.raises(UserError, match="cannot be written as torch_export"):
-        graph.write(Unsayable(), torch.ones(2, 3), tmp_path / "a.pt2", "torch_export")
+        graph.write_graph(Unsayable(), torch.ones(2, 3), tmp_path / "a.pt2", "torch_export")
     # Weights of more than 2 GiB stand beside the graph.
-    monkeypatch.setattr(graph, "MOST_IN_ONE_FILE", 1000)
-    notes = graph.write(torch.nn.Linear(64, 64).eval(), torch.ones(2, 64), tmp_path / "b.onnx", "onnx")
+    monkeypatch.setattr(graph, "MAX_ONNX_BYTES", 1000)
+    notes = graph.write_graph(torch.nn.Linear(64, 64).eval(), torch.ones(2, 64), tmp_path / "b.onnx", "onnx")
     assert "b.onnx.data" in notes[-1]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.onnx", "b.onnx.data"]
-    monkeypatch.setattr(graph, "CLOSE", -1.0)
+    monkeypatch.setattr(graph, "TOLERANCE", -1.0)
     with pytest.raises(UserError, match="computes something else"):
-        graph.write(torch.nn.Linear(64, 64).eval(), torch.ones(2, 64), tmp_path / "c.onnx", "onnx")
+        graph.write_graph(torch.nn.Linear(64, 64).eval(), torch.ones(2, 64), tmp_path / "c.onnx", "onnx")
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -310,4 +312,4 @@ def test_positions_go_to_grids_of_the_same_proportions_alone(
 
     table = torch.randn(1, rows, 8)
     expected = table if old is None else interpolate_positions(table, old, grid)
-    assert torch.equal(resampled(table, grid), expected)
+    assert torch.equal(resample_positions(table, grid), expected)

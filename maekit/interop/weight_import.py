@@ -1,0 +1,226 @@
+"""Import of weights that other code trained: they become a run folder, as if maekit had trained them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import torch
+
+from maekit.build.experiment import build_experiment_without_data
+from maekit.build.models import encoder_of, make_task
+from maekit.build.prepare import save_run_metadata
+from maekit.build.weight_fit import Mismatch, check_patch_size, compare_weights, resample_positions
+from maekit.build.weights import IMPORTED, INITIALISED
+from maekit.config.load import LoadedRecipe, load_recipe
+from maekit.core.autoencoder import Encoder
+from maekit.errors import UserError, nearest
+from maekit.files import replacing
+from maekit.interop import huggingface, official
+from maekit.interop.foreign import read_tensors
+from maekit.tasks.pretraining import Pretraining
+from maekit.tasks.transfer import Transfer
+from maekit.training import checkpoint
+from maekit.training.distributed import Process
+from maekit.training.run import Run
+
+if TYPE_CHECKING:
+    from maekit.build.weights import Weights
+    from maekit.tasks.task import Task
+
+Layout = Literal["auto", "official", "timm", "huggingface"]
+READERS = {"official": official, "timm": official, "huggingface": huggingface}
+
+
+def import_weights(
+    file: Path,
+    recipe: str | Path,
+    run: Path,
+    *,
+    layout: str = "auto",
+    key: str | None = None,
+    partial: bool = False,
+    overrides: Sequence[str] = (),
+) -> list[str]:
+    """Make a run folder from weights that other code trained. The data set need not exist yet.
+
+    Args:
+        file: `.pth`, `.pt`, `.bin` or `.safetensors`.
+        recipe: a pretraining or classification recipe, whose model and adapter the weights are for.
+        run: the folder to create; `finetune --from RUN`, `evaluate RUN` and others use it like any other run.
+        layout: whose names the weights have.
+        key: name of the weights in a checkpoint that has several sets.
+        partial: initialise missing weights and leave unknown ones out. Shapes must fit all the same.
+        overrides: as on the command line.
+
+    Returns:
+        Notes for the user, one line each.
+
+    Raises:
+        UserError: the folder exists, the file cannot be read, or the weights do not fit.
+    """
+    if run.exists():
+        raise UserError("would overwrite what is there", location=str(run), hint="Choose another folder with --to.")
+    if layout not in get_args(Layout):
+        raise UserError(
+            "no such layout",
+            location="--layout",
+            value=layout,
+            expected=" or ".join(get_args(Layout)),
+            hint=nearest(layout, get_args(Layout)),
+        )
+    tensors = read_tensors(file, key)
+    layout = _resolve_layout(tensors, file, layout)
+    weights = READERS[layout].read(tensors)
+    loaded = load_recipe(recipe, overrides)
+    classes = len(weights["head.weight"]) if "head.weight" in weights else 0
+    _check_task(loaded, file, classes)
+    experiment = build_experiment_without_data(loaded, classes, fit=True)
+    torch.manual_seed(loaded.recipe.seed)
+    task = make_task(experiment)
+    if not isinstance(encoder_of(task), Encoder):
+        raise UserError(
+            "only the weights of transformers can be imported",
+            value=loaded.recipe.model.backbone.name,
+            location=loaded.locate("model", "backbone", "name"),
+            expected="a recipe with the backbone transformer",
+        )
+    if isinstance(task, Pretraining):
+        weights = {f"model.{name}": value for name, value in weights.items()}
+    if isinstance(task, Transfer):
+        _check_head(task, weights, file)
+    notes = [f"{len(tensors)} tensors, layout {layout}"]
+    notes += _resample(task, weights, experiment.adapter.patchifier.grid_size, file)
+    own = task.state_dict()
+    weights |= {name: value for name, value in own.items() if name.startswith("front.")}
+    mismatch = _complete(own, weights, file, partial)
+    if any(mismatch):
+        notes.append(f"initialised where missing, left out where unexpected; {mismatch.describe(own)}")
+    source = {"file": file.name, "sha256": _sha256(file), "layout": layout, "key": key}
+    facts = {**source, "notes": notes, INITIALISED: mismatch.missing, "left out": mismatch.unexpected}
+    content = checkpoint.Checkpoint(
+        0, {"model": {name: weights[name] for name in own}}, {"bad_steps": 0, "identity": {}}
+    )
+    with replacing(run) as unfinished:
+        folder = Run(unfinished)
+        with folder.owned():
+            process = Process(0, 1, torch.device("cpu"))
+            save_run_metadata(folder, experiment, process, f"{file.name}, SHA-256 {source['sha256']}")
+            folder.write_text(IMPORTED, json.dumps(facts, indent=1))
+            checkpoint.save(folder.checkpoints, content, keep=2)
+    return notes
+
+
+def _resolve_layout(tensors: Weights, file: Path, layout: str) -> str:
+    """Recognise the layout by the names, and check that it is the one that was asked for."""
+    recognised = next((name for name in ("huggingface", "official") if READERS[name].recognise(tensors)), None)
+    if recognised is None or (layout != "auto" and READERS[layout] is not READERS[recognised]):
+        own_names = any(name.startswith(("encoder.", "model.encoder.")) for name in tensors)
+        raise UserError(
+            "names of an unknown layout" if recognised is None else f"names of the layout {recognised}",
+            location=str(file),
+            value=", ".join(list(tensors)[:4]),
+            expected="those of the MAE authors, timm or Hugging Face's ViTMAE"
+            if layout == "auto"
+            else f"those of {layout}",
+            hint="These names are maekit's own: `maekit finetune --from FILE` takes the file as it is."
+            if own_names
+            else "",
+        )
+    return recognised if layout == "auto" else layout
+
+
+def _check_task(loaded: LoadedRecipe, file: Path, classes: int) -> None:
+    """Check that weights with a head go to a classification recipe, and all others to a pretraining recipe."""
+    location, task = loaded.locate("task", "name"), loaded.recipe.task.name
+    if task not in ("pretraining", "classification"):
+        raise UserError(
+            "only the weights of autoencoders and classifiers can be imported",
+            location=location,
+            value=task,
+            expected="a recipe of the task pretraining or classification",
+        )
+    if classes and task == "pretraining":
+        raise UserError(
+            "weights of a classifier",
+            location=str(file),
+            value=f"a head of {classes} classes",
+            expected="a recipe of the task classification",
+            hint="Name the fine-tuning recipe.",
+        )
+    if not classes and task == "classification":
+        raise UserError(
+            "weights without a head",
+            location=str(file),
+            expected="a head, for a recipe of the task classification",
+            hint="Name the pretraining recipe (with --partial where there is no decoder), then `maekit finetune --from` the run.",
+        )
+
+
+def _check_head(task: Transfer, weights: Weights, file: Path) -> None:
+    """Check pooling and the norm before the head, in which heads of the same shape may differ."""
+    if "norm.running_mean" in weights:
+        imported = "pooling: class, tune: frozen"
+    else:
+        imported = f"pooling: {'mean' if 'norm.weight' in weights else 'class'}, tune: full"
+    own = f"pooling: {task.pooling}, tune: {'frozen' if task.tune == 'frozen' else 'full'}"
+    if imported != own:
+        settings = " ".join(f"--set task.{part.replace(': ', '=')}" for part in imported.split(", "))
+        raise UserError(
+            "a classifier of another kind",
+            location=str(file),
+            value=imported,
+            expected=f"{own}, as in the recipe",
+            hint=f"Add {settings}, or name another recipe.",
+        )
+
+
+def _resample(task: Task, weights: Weights, grid: tuple[int, ...], file: Path) -> list[str]:
+    """Resample position tables in `weights` to the grid of the task's samples.
+
+    Returns:
+        A note on each that was resampled.
+
+    Raises:
+        UserError: patches of another size.
+    """
+    own, notes = task.state_dict(), []
+    check_patch_size(own, weights, file)
+    for name in own:
+        if name.endswith("pos_embed") and name in weights and weights[name].shape[1] != own[name].shape[1]:
+            before, after = weights[name], resample_positions(weights[name], grid)
+            if after is not before:
+                weights[name] = after
+                notes.append(f"{name} resampled from {before.shape[1]} to {after.shape[1]} positions")
+    return notes
+
+
+def _complete(own: Weights, weights: Weights, file: Path, partial: bool) -> Mismatch:
+    """With `partial`, remove unexpected weights and add missing ones from `own`, in place.
+
+    Returns:
+        What was missing and what was removed.
+
+    Raises:
+        UserError: shapes differ, or weights are missing or unexpected without `partial`.
+    """
+    mismatch = compare_weights(own, weights)
+    if mismatch.of_another_shape or (any(mismatch) and not partial):
+        raise UserError(
+            f"weights that do not fit; {mismatch.describe(own)}",
+            location=str(file),
+            expected="all weights of this recipe's model",
+            hint="Check the sizes of the recipe's model; --partial leaves unknown weights out, and initialises missing ones.",
+        )
+    for name in mismatch.unexpected:
+        del weights[name]
+    weights |= {name: own[name] for name in mismatch.missing}
+    return mismatch
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
