@@ -58,10 +58,10 @@ def check_adapter(adapter: Adapter, source: Source, augmentations: Sequence[Augm
         assert valid is None or valid.dtype == np.bool_, "valid is boolean"
         assert valid is None or valid.shape == signal.shape[1:], f"valid is {valid.shape}, the signal {signal.shape}"
         signals.append(signal)
-        quality = adapter.quality(sample)
-        assert all(isinstance(value, float) for value in quality.values()), f"quality gives more than floats: {quality}"
+        _check_baselines(adapter, sample)
         for augmentation in augmentations:
             check_augmentation(augmentation, adapter, sample)
+    _check_geometry(adapter)
     shapes = {signal.shape for signal in signals}
     assert len(shapes) == 1, f"prepare gives different shapes: {shapes}"
     front = _check_fronts(adapter)
@@ -130,6 +130,34 @@ def _check_label(augmentation: Augmentation, read: Any, label: Any, again: Any) 
 def _copied(pair: Prepared) -> Prepared:
     signal, valid = pair
     return signal.copy(), None if valid is None else valid.copy()
+
+
+def _check_baselines(adapter: Adapter, sample: Sample) -> None:
+    quality = adapter.quality(sample)
+    assert all(isinstance(value, float) for value in quality.values()), f"quality gives more than floats: {quality}"
+    for name, estimate in adapter.estimators().items():
+        assert np.ndim(estimate(sample)) == 0, f"the estimator {name!r} gives more than a number"
+    for name, candidates in adapter.candidates().items():
+        assert np.ndim(candidates(sample)) == 1, f"the candidates {name!r} are not (value,)"
+    for name, detector in adapter.detectors().items():
+        detections = detector.find(sample)
+        columns = 3 + len(detector.features)
+        assert detections.ndim == 2, f"the detector {name!r} gives {detections.shape}, not (detection, column)"
+        assert detections.shape[1] == columns, (
+            f"the detector {name!r} gives {detections.shape[1]} columns, not {columns}"
+        )
+
+
+def _check_geometry(adapter: Adapter) -> None:
+    values, plane = adapter.patch_values(), adapter.plane()
+    if values is not None:
+        assert len(values) == prod(adapter.patchifier.grid_size), "patch_values are as many as patches"
+        assert (np.diff(values) > 0).all(), "patch_values rise"
+    if plane is not None:
+        shape = tuple(adapter.patchifier.sample_shape[-2:])
+        assert plane.shape == shape, f"the plane has {plane.shape} cells, a sample {shape}"
+        corner = np.array([float(axis[0]) for axis in plane.coordinates])
+        assert adapter.drawn_at(corner).shape == (2,), "drawn_at keeps the last axis"
 
 
 def _check_fronts(adapter: Adapter) -> Front:

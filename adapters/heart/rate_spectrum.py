@@ -151,7 +151,7 @@ class RateSpectrumAdapter(HeartRateAdapter):
             envelopes_hz=self.envelopes_hz,
         )
 
-    def places(self) -> NDArray[np.float64]:
+    def patch_values(self) -> NDArray[np.float64]:
         """Beats a minute."""
         return 60 * self.lines_hz
 

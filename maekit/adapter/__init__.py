@@ -12,23 +12,17 @@ from maekit.adapter.augmentation import (
     SampleAugmentation,
     SignalAugmentation,
 )
-from maekit.adapter.base import (
-    Adapter,
-    Candidates,
-    Derivation,
-    Detector,
-    Estimator,
-    Reducer,
-    Transformation,
-    Transformed,
-)
+from maekit.adapter.base import Adapter, Derivation, Reducer, Transformation, Transformed
+from maekit.adapter.baselines import Baselines, Candidates, Detector, Estimator
 from maekit.adapter.front import Front
+from maekit.adapter.geometry import Geometry
 from maekit.adapter.statistics import ChannelStatistics
 
 __all__ = [
     "Adapter",
     "Augmentation",
     "Augmentations",
+    "Baselines",
     "BatchAugmentation",
     "Candidates",
     "ChannelStatistics",
@@ -36,6 +30,7 @@ __all__ = [
     "Detector",
     "Estimator",
     "Front",
+    "Geometry",
     "LinearAmplitude",
     "Reducer",
     "Reference",

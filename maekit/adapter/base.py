@@ -1,21 +1,18 @@
-"""What one modality brings: an adapter turns raw samples into tensors, and tensors into pictures.
-
-Everything a modality knows lives here and nowhere else: decibels, beats, RGB means, which augmentation is
-physical, how its people draw it.
-"""
+"""The base class of adapters: preparation of samples, the front end of a model, drawing."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 
 from maekit.adapter.amplitude import LinearAmplitude
+from maekit.adapter.baselines import Baselines
 from maekit.adapter.front import Front
+from maekit.adapter.geometry import Geometry
 from maekit.adapter.statistics import ChannelStatistics, channel_statistics
 from maekit.errors import UserError
 
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
 
     from maekit.core.patchify import Patchifier
     from maekit.data.sample import Sample, SignalInfo
-    from maekit.metrics.plane import Plane
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Reducer = Callable[[Array, float], float]
@@ -36,39 +32,24 @@ Reducer = Callable[[Array, float], float]
 Derivation = Callable[[Array, float], Array]
 """(signal, rate_hz) -> event times in seconds, or another signal; run once per recording when converting."""
 Transformed = tuple[Array | Mapping[int, Any], Mapping[str, Any], Sequence[str]]
-"""(values, attributes, what a person should know).
+"""(values, attributes, findings to report).
 
-Values of a recording have time first; those of a frame are one frame's; those made of a file on all frames may be given
-by number. With the attribute `columns`, they are rows of a table, of which a frame may have any number.
+Values of a recording have time as their first axis; values of a frame are those of one frame; values from a file about all
+frames may be given by frame number. With the attribute `columns`, values are rows of a table, any number a frame.
 """
 Transformation = Callable[..., Transformed]
-"""(array or document as it was published, **options of the data spec) -> what is stored; run per recording or frame."""
-Estimator = Callable[["Sample"], float]
-"""A no-learning estimate of the label from one sample."""
-Candidates = Callable[["Sample"], Array]
-"""Values that the label of one sample may have, the likeliest first; possibly none."""
+"""(array or document as published, **options of the data spec) -> what is stored; run once per recording or frame."""
 
 
-@dataclass(frozen=True)
-class Detector:
-    """Finds the objects of a sample without learning.
+class Adapter(Baselines, Geometry, ABC):
+    """Base of every modality. A minimal one gives a patchifier to this constructor and draws.
 
-    Attributes:
-        features: what is said of each detection beside its place and score, by name. `AXIS_extent` is the size of its box along
-            an axis of the adapter's plane, in the unit of the axis.
-        find: sample -> (detection, column): both coordinates on the plane, score (larger is surer), features.
-    """
-
-    features: tuple[str, ...]
-    find: Callable[[Sample], NDArray[np.float64]]
-
-
-class Adapter(ABC):
-    """Base of every modality. A minimal one makes a patchifier and draws.
+    Everything else has a default: samples are taken as they are read, the front standardises each channel, and there are no
+    baselines (`Baselines`) and no coordinates (`Geometry`). An adapter holds no module and no tensor that a model uses.
 
     Args:
         info: what the samples of the source have in common.
-        patchifier: how a sample (after `Front.transform`) is cut.
+        patchifier: cuts a sample, as `Front.transform` gives it, into patches.
     """
 
     unit: str = ""
@@ -84,7 +65,7 @@ class Adapter(ABC):
     derivations: ClassVar[Mapping[str, Derivation]] = {}
     """Signals or events derived once per recording when converting, by name."""
     transformations: ClassVar[Mapping[str, Transformation]] = {}
-    """Ways to make a signal of what a device wrote, when converting, by the name a data spec uses."""
+    """Ways to make a signal from a device's files when converting, by the name that a data spec uses."""
 
     def __init__(self, info: SignalInfo, patchifier: Patchifier) -> None:
         self.info = info
@@ -93,49 +74,23 @@ class Adapter(ABC):
         self.unit = info.unit
 
     def prepare(self, sample: Sample) -> tuple[Array, NDArray[np.bool_] | None]:
-        """One sample in a worker process: (signal of fixed shape, valid or None). Default: as read, float32."""
+        """Prepare one sample, in a worker process and without randomness.
+
+        Returns:
+            A signal of the same shape for every sample, and which of its values were measured (*axes of the signal; None: all).
+            Default: as read, float32.
+        """
         return np.ascontiguousarray(sample.signal, dtype=np.float32), sample.valid
 
-    def estimators(self) -> Mapping[str, Estimator]:
-        """No-learning estimates of the label that every learned number is put beside."""
-        return {}
-
-    def quality(self, sample: Sample) -> Mapping[str, float]:
-        """What an estimate from a sample depends on: larger is better, NaN is poor; named by what is wrong where it is low.
-
-        Training samples set the limits below which `maekit predict` gives that name instead of an estimate. Default:
-        nothing is judged.
-        """
-        return {}
-
-    def places(self) -> NDArray[np.float64] | None:
-        """Values of the label that the patches stand for, rising, one a patch; None where they stand for none.
-
-        Where they do (a label that is a place on an axis of the sample), a task may let each patch speak for its own value.
-        """
-        return None
-
-    def plane(self) -> Plane | None:
-        """Where the cells of a sample's last two axes lie, for tasks that find objects there; None where they are no cells."""
-        return None
-
-    def detectors(self) -> Mapping[str, Detector]:
-        """Ways to find objects on the plane without learning, that every learned detector is put beside."""
-        return {}
-
-    def candidates(self) -> Mapping[str, Candidates]:
-        """What a no-learning estimator could choose from: the one nearest to the label is the ceiling of them all."""
-        return {}
-
     def make_front(self) -> Front:
-        """A new front end for a model, which nothing else shares. Default: standardises each channel."""
+        """Make a new front end for a model, which nothing else shares. Default: it standardises each channel."""
         return Front(self.patchifier)
 
     def fit(self, samples: Iterable[Sample]) -> ChannelStatistics:
-        """The normalisation of a front, from training samples only.
+        """Estimate the normalisation of a front from training samples.
 
         Raises:
-            UserError: a channel that never changes, or nothing measured at all.
+            UserError: a channel that never changes, or no measured value.
         """
         front = self.make_front()
 
@@ -151,14 +106,13 @@ class Adapter(ABC):
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
         """Draw one sample, (*sample_shape) in `unit`, as people of the field draw it: units on the axes."""
 
-    def drawn_at(self, where: Array) -> Array:
-        """(..., 2) coordinates on the axes of `plane` to the x and y at which `draw` puts them. Default: its second axis is x."""
-        return where[..., ::-1]
-
     @staticmethod
     def simulate(folder: Path, *, seed: int = 0) -> Path:
-        """Write physically sensible HDF5 recordings into `folder`, and beside them the data spec returned.
+        """Write simulated HDF5 recordings and their data spec into `folder`; the path of the spec is returned.
 
-        An adapter that can has this; its keyword-only options are those of `maekit data simulate --set`.
+        Keyword-only options of an override are options of `maekit data simulate --set`.
+
+        Raises:
+            UserError: the adapter has no simulator.
         """
         raise UserError("this adapter has no simulator", hint="Write `simulate`, or use recordings of your own.")

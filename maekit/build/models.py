@@ -202,7 +202,7 @@ def _make_task(experiment: Experiment) -> Task:
     # Without the data both come with the weights.
     mean, spread = (float(values.mean()), float(values.std()) or 1.0) if len(values) else (0.0, 1.0)
     return construct(
-        kind, recipe.task, loaded, keys, front, encoder, mean=mean, std=spread, places=experiment.adapter.places()
+        kind, recipe.task, loaded, keys, front, encoder, mean=mean, std=spread, places=experiment.adapter.patch_values()
     )
 
 

@@ -52,7 +52,7 @@ class TrainingStats:
 
     Attributes:
         signal: what all samples had in common.
-        limits: by the names of `Adapter.quality`, the least that a sample needs for an estimate: that which all but a
+        limits: by the names of `Baselines.quality`, the least that a sample needs for an estimate: that which all but a
             twentieth of the samples reach even in the poorest training group.
         pace: see `pace_of`.
         auxiliary: what all samples of each signal beside had in common, by name.

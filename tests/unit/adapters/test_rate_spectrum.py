@@ -49,7 +49,7 @@ def beating(bpm: float) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 @given(bpm=st.floats(50, 120))
 def test_the_peak_is_where_the_patch_says(bpm: float) -> None:
-    places = RateSpectrumAdapter(INFO).places()
+    places = RateSpectrumAdapter(INFO).patch_values()
     found = places[spectra(beating(bpm))[0][0].argmax()]
     assert abs(np.log2(found / bpm)) < 1.5 / 36
 
@@ -67,7 +67,7 @@ def test_an_envelope_shows_a_beat_that_the_spectrum_does_not() -> None:
     """Bursts of 12 Hz at 66 a minute: no power at 66."""
     burst = np.exp(-((((TIME * 1.1) % 1) - 0.5) ** 2) / 0.02) * np.sin(2 * np.pi * 12 * TIME)
     found, _ = spectra(burst)
-    places = RateSpectrumAdapter(INFO).places()
+    places = RateSpectrumAdapter(INFO).patch_values()
     heart = (places > 45) & (places < 120)
     assert abs(places[heart][found[2][heart].argmax()] - 66) < 3
     assert found[2][heart].max() > found[0][heart].max() + 1
@@ -146,7 +146,7 @@ def test_what_stands_behind_the_blocks_is_tuned_like_a_head() -> None:
 def test_a_patch_speaks_for_its_own_value(bpm: float) -> None:
     """Of the patches inside the range; what those outside of it say does not count."""
     adapter = RateSpectrumAdapter(INFO)
-    places = adapter.places()
+    places = adapter.patch_values()
     task = Regression(
         adapter.make_front(),
         HarmonicCNN(adapter.patchifier, width=8, depth=1, kernel=1),
