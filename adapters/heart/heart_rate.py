@@ -16,8 +16,8 @@ from maekit.adapter import Adapter, Candidates, Derivation, Estimator, Reducer, 
 from maekit.adapters.heart import beats
 from maekit.adapters.heart import estimators as heart_estimators
 from maekit.adapters.heart import quality as signal_quality
+from maekit.adapters.radar.conversions import dca1000_displacement, profiles_displacement
 from maekit.adapters.radar.phase import despiked, difference
-from maekit.adapters.radar.raw_radar import dca1000_displacement, profiles_displacement
 from maekit.adapters.simulate.vital_signs import simulate_vital_signs
 from maekit.core.patchify import GridPatchifier
 from maekit.errors import UserError

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from maekit.adapter import Adapter, Detector, Front
-from maekit.adapters.radar.detector import map_detector, settings_of
+from maekit.adapters.radar.clutter import Clutter, remove_clutter
 from maekit.adapters.radar.drawing import draw_maps, drawn_at
 from maekit.adapters.radar.fmcw import FMCW, SPEED_OF_LIGHT
+from maekit.adapters.radar.map_detectors import map_detector, settings_of
 from maekit.adapters.radar.plane import map_plane
-from maekit.adapters.radar.radar_maps import Beamformer, Clutter, range_azimuth_map, remove_clutter
-from maekit.adapters.radar.radar_spectra import Window, scaled_window
+from maekit.adapters.radar.range_azimuth_map import Beamformer, range_azimuth_map
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
+from maekit.adapters.radar.spectra import Window, scaled_window
 from maekit.adapters.simulate.cube_scene import simulate_cubes
 from maekit.core.patchify import GridPatchifier
 from maekit.data.sample import Axis
@@ -102,10 +103,10 @@ class AdcCubeAdapter(Adapter):
         info: of the source.
         view: `range_doppler`: the receivers' mean power; `range_azimuth`: of a line of receivers.
         patch: extent of a patch in bins: (range, doppler or azimuth), of a clip with frames before them.
-        clutter: taken out before: `none`, `mean`, `two_pulse`, `three_pulse`; see `radar_maps.remove_clutter`.
+        clutter: taken out before: `none`, `mean`, `two_pulse`, `three_pulse`; see `clutter.remove_clutter`.
         window: over fast time, and over slow time for Doppler: `hann`, `hamming`, `blackman`, `none`.
         floor_db: smaller values are lifted to this.
-        method: of range-azimuth maps: `fft` or `capon`; see `radar_maps.range_azimuth_map`.
+        method: of range-azimuth maps: `fft` or `capon`; see `range_azimuth_map.range_azimuth_map`.
         taper: over the receivers, of `fft`.
         loading: of `capon`.
         spacing: of the receivers, in wavelengths; below zero where they are numbered from the right to the left.

@@ -138,7 +138,7 @@ class FMCW:
         """The beat signals of many point scatterers at a line of receivers, for a price of a matrix product.
 
         Receiver m stands at m * spacing * `wavelength_m` to the right; an echo of azimuth theta, positive to the right,
-        reaches it the earlier: its phase is less by 2 pi m spacing sin(theta) (see `radar_maps`).
+        reaches it the earlier: its phase is less by 2 pi m spacing sin(theta) (see `range_azimuth_map`).
 
         Two approximations make the phase a sum over receiver, chirp and sample, and the signal a product: no range
         migration inside a frame (the beat frequency and the amplitude are those of the mean range; right while a

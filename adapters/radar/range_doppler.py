@@ -12,9 +12,9 @@ from torch import Tensor
 
 from maekit.adapter import Adapter, Detector, Front, Transformation
 from maekit.adapters.radar.axes import twice_zero
-from maekit.adapters.radar.detector import lit_detector, map_detector, settings_of
 from maekit.adapters.radar.drawing import draw_maps, drawn_at
 from maekit.adapters.radar.map_amplitude import TOP_LEVEL, MapAmplitude, Scale
+from maekit.adapters.radar.map_detectors import lit_detector, map_detector, settings_of
 from maekit.adapters.radar.plane import map_plane
 from maekit.adapters.radar.public_sets import TRANSFORMATIONS
 from maekit.adapters.simulate.fmcw_scene import simulate_scenes

@@ -12,7 +12,7 @@ from jaxtyping import Complex, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maekit.adapters.radar.radar_spectra import Window, decibels, in_blocks, on_device, power, scaled_window
+from maekit.adapters.radar.spectra import Window, decibels, in_blocks, on_device, power, scaled_window
 
 
 def range_doppler_map(

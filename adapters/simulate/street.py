@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maekit.adapters.radar.clutter import Clutter, remove_clutter
 from maekit.adapters.radar.fmcw import FMCW
-from maekit.adapters.radar.radar_maps import Clutter, range_azimuth_map, remove_clutter
+from maekit.adapters.radar.range_azimuth_map import range_azimuth_map
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
 from maekit.adapters.simulate.road_users import CLASSES
 from maekit.adapters.simulate.street_camera import FARTHEST_M, SURFACES, Camera, View, look, semantic_depth
-from maekit.adapters.simulate.street_painting import paint
+from maekit.adapters.simulate.street_rendering import render
 from maekit.adapters.simulate.street_traffic import BEHIND_DB, WIDEST_DEG, Seen, Traveller, in_view, traffic
 from maekit.adapters.simulate.street_world import Street, hidden
 from maekit.errors import UserError
@@ -101,7 +102,7 @@ def simulate_street(
         users: road users in view at a time, at most; seldom none.
         frame_interval_s: from frame to frame.
         image: height and width in pixels; none: no camera, neither `image` nor `depth`.
-        clutter: how it is taken out of the range-azimuth maps, see `maekit.adapters.radar.radar_maps.remove_clutter`.
+        clutter: how it is taken out of the range-azimuth maps, see `maekit.adapters.radar.clutter.remove_clutter`.
         receivers: in a line, half a wavelength apart.
         azimuth_bins: of the range-azimuth maps.
         seed: everything is a function of it and the drive's number.
@@ -193,7 +194,7 @@ def picture(
     fine: View, camera: Camera, street: Street, users: list[Traveller], time_s: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """What the camera takes: drawn with pixels four times finer, averaged, with noise. (height, width, 3)."""
-    drawn = np.asarray(paint(fine, camera.finer(FINER), street.light, users, time_s).reduce(FINER), dtype=np.float32)
+    drawn = np.asarray(render(fine, camera.finer(FINER), street.light, users, time_s).reduce(FINER), dtype=np.float32)
     return np.clip(drawn + GRAIN * rng.standard_normal(drawn.shape, dtype=np.float32), 0, 255).astype(np.uint8)
 
 

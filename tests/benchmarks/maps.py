@@ -20,7 +20,7 @@ import time
 
 import torch
 
-from maekit.adapters.radar.radar_maps import fft_sines, range_azimuth_map
+from maekit.adapters.radar.range_azimuth_map import fft_sines, range_azimuth_map
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
 
 

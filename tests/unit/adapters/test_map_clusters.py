@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit.adapters.radar.clusters import DETECTION, map_clusters
-from maekit.adapters.radar.detector import LIT_REACH_M, lit_detector
 from maekit.adapters.radar.fmcw import FMCW
-from maekit.adapters.radar.radar_maps import fft_sines, range_azimuth_map
+from maekit.adapters.radar.map_detectors import LIT_REACH_M, lit_detector
+from maekit.adapters.radar.range_azimuth_map import fft_sines, range_azimuth_map
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
 from maekit.data.sample import Sample
 from maekit.metrics.plane import Plane

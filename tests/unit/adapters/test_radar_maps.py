@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from maekit.adapters.radar.clutter import remove_clutter
 from maekit.adapters.radar.fmcw import FMCW
-from maekit.adapters.radar.radar_maps import directions, fft_sines, range_azimuth_map, remove_clutter
-from maekit.adapters.radar.radar_spectra import in_blocks, power, scaled_window
+from maekit.adapters.radar.range_azimuth_map import directions, fft_sines, range_azimuth_map
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
+from maekit.adapters.radar.spectra import in_blocks, power, scaled_window
 
 RADAR = FMCW(bandwidth_hz=300e6, samples=64, sample_rate_hz=4e6, chirps=32, chirp_interval_s=60e-6)
 RECEIVERS = 8
@@ -239,12 +240,12 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     cubes = noise(7, 4, 16, 32)
     whole = range_doppler_map(cubes), range_azimuth_map(cubes, sines=fft_sines(8))
     for block in (1, 5000, 2**30):
-        monkeypatch.setattr("maekit.adapters.radar.radar_spectra.BLOCK", block)
+        monkeypatch.setattr("maekit.adapters.radar.spectra.BLOCK", block)
         torch.testing.assert_close(range_doppler_map(cubes), whole[0], rtol=1e-3, atol=1e-2)
         torch.testing.assert_close(range_azimuth_map(cubes, sines=fft_sines(8)), whole[1], rtol=1e-3, atol=1e-2)
     assert range_doppler_map(cubes[:0]).shape == (0, 4, 32, 16)
     seen: list[int] = []
-    monkeypatch.setattr("maekit.adapters.radar.radar_spectra.BLOCK", 2 * 4 * 16 * 32)
+    monkeypatch.setattr("maekit.adapters.radar.spectra.BLOCK", 2 * 4 * 16 * 32)
     in_blocks(lambda block: seen.append(len(block)) or block.real, cubes)
     assert seen == [2, 2, 2, 1] or torch.get_num_threads() > 1
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 from numpy.typing import NDArray
 
-from maekit.adapters.radar.radar_maps import range_azimuth_map
+from maekit.adapters.radar.range_azimuth_map import range_azimuth_map
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
 from maekit.adapters.simulate import street as street_module
 from maekit.adapters.simulate.street import ARRAY_RADAR, COLUMNS, Echo, azimuth_sines, simulate_street
@@ -27,7 +27,7 @@ from maekit.adapters.simulate.street_camera import (
     look,
     semantic_depth,
 )
-from maekit.adapters.simulate.street_painting import paint
+from maekit.adapters.simulate.street_rendering import render
 from maekit.adapters.simulate.street_traffic import Traveller, in_view, traffic
 from maekit.adapters.simulate.street_world import Scatterers, Street, hidden
 from maekit.config.data_spec import find_spec
@@ -205,7 +205,7 @@ def test_road_users_are_drawn_where_the_pinhole_puts_them(open_country: Street, 
     ahead = np.array([x, y]) / np.hypot(x, y)  # it goes away from the camera, so that it is seen from behind
     user = walker(name, (x, y), tuple(np.array([x, y]) + 50 * ahead), 1.0)
     there, empty = (
-        np.asarray(paint(view, camera, open_country.light, users, 1e-3)).astype(int) for users in ([user], [])
+        np.asarray(render(view, camera, open_country.light, users, 1e-3)).astype(int) for users in ([user], [])
     )
     rows, columns = np.nonzero(np.abs(there - empty).sum(-1))
     (left, bottom), (right, _) = camera.project([(*corner, 0.0) for corner in user.footprint(0.0)[[3, 2]]])
@@ -221,11 +221,11 @@ def test_what_is_nearer_hides_what_is_farther(open_country: Street) -> None:
     open_country.walls, open_country.facing = np.array([[(-3.0, 6.0), (3.0, 6.0)]]), np.array([[0.0, -1.0]])
     camera = Camera(128, 256)
     view = look(open_country, camera)
-    empty = np.asarray(paint(view, camera, open_country.light, [], 0.0))
+    empty = np.asarray(render(view, camera, open_country.light, [], 0.0))
     behind = walker("pedestrian", (0.0, 9.0), (0.0, 60.0), 1.0)
     before = walker("pedestrian", (0.0, 4.0), (0.0, 5.0), 0.1)
-    assert (np.asarray(paint(view, camera, open_country.light, [behind], 0.1)) == empty).all()
-    assert (np.asarray(paint(view, camera, open_country.light, [before], 0.1)) != empty).any()
+    assert (np.asarray(render(view, camera, open_country.light, [behind], 0.1)) == empty).all()
+    assert (np.asarray(render(view, camera, open_country.light, [before], 0.1)) != empty).any()
 
 
 def test_near_road_users_are_painted_over_far_ones(open_country: Street) -> None:
@@ -233,7 +233,7 @@ def test_near_road_users_are_painted_over_far_ones(open_country: Street) -> None
     view = look(open_country, camera)
     car, behind = walker("car", (-1.0, 6.0), (9.0, 6.0), 1.0), walker("pedestrian", (0.0, 9.0), (0.0, 19.0), 1.0)
     alone, both, again = (
-        np.asarray(paint(view, camera, open_country.light, users, 0.5))
+        np.asarray(render(view, camera, open_country.light, users, 0.5))
         for users in ([car], [car, behind], [behind, car])
     )
     assert (both == again).all()

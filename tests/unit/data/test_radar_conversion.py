@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from scipy import signal as dsp
 from typer.testing import CliRunner
 
+from maekit.adapters.radar.conversions import profiles_displacement
 from maekit.adapters.radar.dca1000 import dca1000_cube
 from maekit.adapters.radar.fmcw import FMCW
-from maekit.adapters.radar.raw_radar import profiles_displacement
 from maekit.adapters.simulate.vital_signs import adc_cube, chest
 from maekit.cli.main import app
 from maekit.config.data_spec import find_spec

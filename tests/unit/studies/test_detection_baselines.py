@@ -10,7 +10,7 @@ import pytest
 import torch
 from blobs import DETECTION, write
 
-from maekit.adapters.radar.detector import RANGE_AZIMUTH, looks_of
+from maekit.adapters.radar.map_detectors import RANGE_AZIMUTH, looks_of
 from maekit.adapters.radar.range_azimuth import RangeAzimuthAdapter
 from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.build.experiment import Experiment, build_experiment

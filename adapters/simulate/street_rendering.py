@@ -65,7 +65,7 @@ class Pen:
         return int(red), int(green), int(blue)
 
 
-def paint(view: View, camera: Camera, light: Light, users: list[Traveller], time_s: float) -> Image.Image:
+def render(view: View, camera: Camera, light: Light, users: list[Traveller], time_s: float) -> Image.Image:
     """The street with road users on it.
 
     Each is drawn as a whole at the depth of its centre: what of the street is nearer than that stands before it.
