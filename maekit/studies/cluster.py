@@ -22,7 +22,6 @@ from uuid import uuid4
 
 import dask
 from distributed import Client, KilledWorker, LocalCluster, WorkerPlugin, get_worker, wait
-from distributed.utils import silence_logging_cmgr
 
 from maekit import plugins
 from maekit.errors import UserError
@@ -122,7 +121,7 @@ def run_on_cluster(
     )
     events: SimpleQueue[Any] = SimpleQueue()  # finished futures, and the numbers of signals
     with ExitStack() as stack:
-        stack.enter_context(silence_logging_cmgr(logging.CRITICAL))  # of dask, whose errors are raised here anyway
+        stack.enter_context(_quiet())
         client = stack.enter_context(_connect(min(processes, len(jobs)), scheduler))
         write_text(setup.marker, "")
         stack.callback(setup.marker.unlink, missing_ok=True)
@@ -139,6 +138,23 @@ def run_on_cluster(
         except BaseException:
             _stop(client, setup, futures)
             raise
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide what dask logs; its errors are raised, or jobs are computed again."""
+    levels = {
+        logger: logger.level
+        for name in list(logging.root.manager.loggerDict)
+        if (logger := logging.getLogger(name)).name.partition(".")[0] == "distributed"
+    }
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 @contextmanager
