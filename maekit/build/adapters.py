@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from maekit import plugins
 from maekit.adapter import Adapter, Augmentation, Augmentations
 from maekit.config.options import construct
-from maekit.config.schema import Choice
+from maekit.config.schema import Choice, split_choice
 from maekit.core.joint import PRIMARY
-from maekit.errors import UserError
+from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,6 +56,7 @@ def make_adapters(loaded: LoadedRecipe, info: SignalInfo, auxiliary: Mapping[str
                 location=loaded.locate(*keys),
                 value=name,
                 expected="an HDF5 data set whose spec has `auxiliary`",
+                hint=nearest(name, auxiliary),
             )
         choice, listed = split_choice(choice, loaded.locate(*keys, "augment"))
         kind = plugins.find("adapters", choice.name, location=loaded.locate(*keys))
@@ -94,27 +95,3 @@ def make_augmentations(
             raise UserError(f"{choice.name}: {error}", location=loaded.locate(*keys, i)) from error
         augmentations.append(augmentation)
     return Augmentations.by_stage(augmentations)
-
-
-def split_choice(choice: Choice, location: str) -> tuple[Choice, list[Choice]]:
-    """The adapter of an auxiliary signal, and the augmentations that stand under `augment` among its options.
-
-    Raises:
-        UserError: no list of names or mappings with a name.
-    """
-    options = choice.options
-    listed = options.pop("augment", [])
-    if not isinstance(listed, list) or not all(_is_choice(entry) for entry in listed):
-        raise UserError(
-            "augmentations of an auxiliary signal",
-            location=location,
-            value=listed,
-            expected="a list such as [{name: gain, db: 3}, flip]",
-        )
-    return Choice(name=choice.name, **options), [
-        Choice(**({"name": entry} if isinstance(entry, str) else entry)) for entry in listed
-    ]
-
-
-def _is_choice(entry: Any) -> bool:
-    return isinstance(entry, str) or (isinstance(entry, dict) and isinstance(entry.get("name"), str))

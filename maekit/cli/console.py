@@ -29,6 +29,10 @@ Sets = Annotated[
 ]
 Runs = Annotated[Path, typer.Option(help="Folder of all runs.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1; by default a GPU if there is one.")]
+Axes = Annotated[
+    list[str] | None,
+    typer.Option("--axis", metavar="NAME=LENGTH", help="Points along an axis of random samples; may be repeated."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print steps, memory and time, and stop; --device meta times nothing.")
 ]
@@ -66,6 +70,23 @@ def check_choice(option: str, value: str, choices: Sequence[str]) -> Any:
             "no such choice", location=option, value=value, expected=" or ".join(choices), hint=nearest(value, choices)
         )
     return value
+
+
+def read_lengths(arguments: Sequence[str]) -> dict[str, int]:
+    """Read `NAME=LENGTH` as typed on the command line.
+
+    Raises:
+        UserError: something else.
+    """
+    lengths = {}
+    for text in arguments:
+        name, _, length = text.partition("=")
+        if not name or not length.isdecimal() or int(length) < 1:
+            raise UserError(
+                "not a length of an axis", location="--axis", value=text, expected="NAME=NUMBER, e.g. time=500"
+            )
+        lengths[name] = int(length)
+    return lengths
 
 
 def is_first_process() -> bool:

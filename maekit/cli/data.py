@@ -113,7 +113,9 @@ def data_simulate(
 ) -> None:
     """Physically sensible recordings for trying things out, with their data spec (`--set people=10`)."""
     from maekit import plugins
-    from maekit.config.options import called
+    from maekit.config.options import call_with_settings
 
     simulate = plugins.find("adapters", adapter).simulate
-    out.print(f"data spec: {escape(str(called(simulate, f'simulation of {adapter}', set_ or [], to, seed=seed)))}")
+    out.print(
+        f"data spec: {escape(str(call_with_settings(simulate, f'simulation of {adapter}', set_ or [], to, seed=seed)))}"
+    )

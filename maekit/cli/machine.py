@@ -7,12 +7,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from maekit.cli.console import Device, RecipeArgument, Sets, out, print_facts, print_table
-
-Axis = Annotated[
-    list[str] | None,
-    typer.Option(metavar="NAME=LENGTH", help="Points along an axis of random samples; may be repeated."),
-]
+from maekit.cli.console import Axes, Device, RecipeArgument, Sets, out, print_facts, print_table, read_lengths
 
 
 def bench(
@@ -26,7 +21,7 @@ def bench(
     samples: Annotated[
         int | None, typer.Option(min=1, help="Size of the data set, to estimate the time of the whole training.")
     ] = None,
-    axis: Axis = None,
+    axis: Axes = None,
 ) -> None:
     """Measure samples per second of the loader, of the step and of both, memory, and the share of the machine in use."""
     from maekit.profiling import bench as benches
@@ -38,7 +33,7 @@ def bench(
         device=device,
         synthetic=synthetic,
         samples=samples,
-        lengths=benches.read_lengths(axis or []),
+        lengths=read_lengths(axis or []),
     )
     if result.first:
         print_table(benches.table(result))

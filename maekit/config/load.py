@@ -56,9 +56,10 @@ class LoadedRecipe:
                 data[section][inner[0]] = complete[section][inner[0]]
             else:
                 data[section] = complete[section]
-        data["auxiliary"] = complete["auxiliary"]
-        if not data["auxiliary"]:
-            del data["auxiliary"]
+        for key in ("augment", "auxiliary"):
+            data[key] = complete[key]
+            if not data[key]:
+                del data[key]
         sources = dict(self.origins)
         for keys, (value, origin) in (defaults or {}).items():
             holder: Any = data

@@ -1,10 +1,10 @@
-"""Options of a recipe against the signature of what they are for: names, types, and where a mistake stands."""
+"""Options of plug-ins: checked against the signature of what they are passed to, with the location of a mistake."""
 
 from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,40 +19,44 @@ if TYPE_CHECKING:
 
 
 def construct(
-    kind: type, choice: Choice, loaded: LoadedRecipe, keys: tuple[str | int, ...], *given: Any, **known: Any
+    kind: type, choice: Choice, loaded: LoadedRecipe, keys: tuple[str | int, ...], *arguments: Any, **keywords: Any
 ) -> Any:
-    """`kind(*given, **known, **options)`, where the options are those of a recipe.
+    """Call `kind(*arguments, **keywords, **options)` with the options of a recipe.
 
     Args:
-        kind: an adapter, masking, target or task.
-        choice: name and options.
-        loaded: the recipe, for places.
+        kind: class of a plug-in.
+        choice: its name and options.
+        loaded: the recipe, for locations.
         keys: where the choice stands in it.
-        given, known: what the recipe does not say.
+        arguments: positional arguments that do not come from the recipe.
+        keywords: keyword arguments that do not come from the recipe; they are no options.
 
     Raises:
-        UserError: an unknown option, a value of the wrong type, or what the constructor finds wrong.
+        UserError: an unknown option, a value of the wrong type, or what the constructor rejects.
     """
-    parameters = {name: type_ for name, type_ in _keywords(kind).items() if name not in known}
+    parameters = {name: type_ for name, type_ in _keyword_parameters(kind).items() if name not in keywords}
     location = partial(loaded.locate, *keys)
-    options = _all_checked(parameters, choice.options, choice.name, location)
+    options = _check_options(parameters, choice.options, choice.name, location)
     try:
-        return kind(*given, **known, **options)
+        return kind(*arguments, **keywords, **options)
     except (ValueError, TypeError) as error:
         raise UserError(f"{choice.name}: {error}", location=location()) from error
 
 
-def called(function: Callable[..., Any], name: str, settings: Sequence[str], *given: Any, **known: Any) -> Any:
-    """`function(*given, **known, **options)`, where the options are `KEY=VALUE` of a command line.
+def call_with_settings(
+    function: Callable[..., Any], name: str, settings: Sequence[str], *arguments: Any, **keywords: Any
+) -> Any:
+    """Call `function(*arguments, **keywords, **options)` with options that were given as `KEY=VALUE` on the command line.
 
     Args:
-        function: with keyword-only options.
-        name: of the function, for a person.
-        settings: as on the command line.
-        given, known: what the command line has already.
+        function: has keyword-only options.
+        name: of the function, for messages.
+        settings: as typed.
+        arguments: positional arguments that are no options.
+        keywords: keyword arguments that are no options.
 
     Raises:
-        UserError: as `construct`.
+        UserError: as in `construct`.
     """
     options: dict[str, Any] = {}
     origins: dict[Any, str] = {}
@@ -61,36 +65,44 @@ def called(function: Callable[..., Any], name: str, settings: Sequence[str], *gi
     signature = inspect.signature(function).parameters.values()
     scope = vars(sys.modules[function.__module__])
     parameters = {
-        p.name: _type(p.annotation, scope) for p in signature if p.kind is p.KEYWORD_ONLY and p.name not in known
+        p.name: _resolve_annotation(p.annotation, scope)
+        for p in signature
+        if p.kind is p.KEYWORD_ONLY and p.name not in keywords
     }
-    checked = _all_checked(parameters, options, name, lambda *keys: origins[keys])
+    checked = _check_options(parameters, options, name, lambda *keys: origins[keys])
     try:
-        return function(*given, **known, **checked)
+        return function(*arguments, **keywords, **checked)
     except (ValueError, TypeError) as error:
         raise UserError(f"{name}: {error}", location=" ".join(SET + setting for setting in settings)) from error
 
 
-def _all_checked(
-    parameters: Mapping[str, Any], options: Mapping[str, Any], of: str, location: Callable[..., str]
+def unknown_option(owner: str, name: str, value: Any, names: Iterable[str], location: str) -> UserError:
+    """The error for an option that a plug-in or function does not have; `names` are those that it has."""
+    names = list(names)
+    return UserError(
+        f"{owner} has no option {name}",
+        location=location,
+        value=value,
+        expected="one of " + ", ".join(names) if names else "no options",
+        hint=nearest(name, names),
+    )
+
+
+def _check_options(
+    parameters: Mapping[str, Any], options: Mapping[str, Any], owner: str, locate: Callable[..., str]
 ) -> dict[str, Any]:
-    """The options, each of the type that the parameter of its name has."""
-    found = {}
+    """Validate each option against the type of the parameter of its name."""
+    checked = {}
     for name, value in options.items():
         if name not in parameters:
-            raise UserError(
-                f"{of} has no option {name}",
-                location=location(name),
-                value=value,
-                expected="one of " + ", ".join(parameters) if parameters else "no options",
-                hint=nearest(name, parameters),
-            )
-        found[name] = _checked(parameters[name], value, f"{of}.{name}", location(name))
-    return found
+            raise unknown_option(owner, name, value, parameters, locate(name))
+        checked[name] = _check_type(parameters[name], value, f"{owner}.{name}", locate(name))
+    return checked
 
 
-def _keywords(kind: type) -> dict[str, Any]:
-    """Keyword-only parameters of the constructor and of those it passes further ones on to, with their types."""
-    found: dict[str, Any] = {}
+def _keyword_parameters(kind: type) -> dict[str, Any]:
+    """Keyword-only parameters, with their types, of a constructor and of those that it passes `**options` on to."""
+    parameters: dict[str, Any] = {}
     for cls in kind.__mro__:
         constructor: Callable[..., None] | None = cls.__dict__.get("__init__")
         if constructor is None or not hasattr(constructor, "__code__"):
@@ -98,13 +110,14 @@ def _keywords(kind: type) -> dict[str, Any]:
         signature = inspect.signature(constructor)
         for parameter in signature.parameters.values():
             if parameter.kind is parameter.KEYWORD_ONLY:
-                found.setdefault(parameter.name, _type(parameter.annotation, vars(sys.modules[cls.__module__])))
+                type_ = _resolve_annotation(parameter.annotation, vars(sys.modules[cls.__module__]))
+                parameters.setdefault(parameter.name, type_)
         if not any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values()):
             break
-    return found
+    return parameters
 
 
-def _type(annotation: Any, scope: dict[str, Any]) -> Any:
+def _resolve_annotation(annotation: Any, scope: dict[str, Any]) -> Any:
     if not isinstance(annotation, str):
         return annotation
     try:
@@ -113,18 +126,15 @@ def _type(annotation: Any, scope: dict[str, Any]) -> Any:
         return Any
 
 
-def _checked(kind: Any, value: Any, name: str, location: str) -> Any:
-    if kind is inspect.Parameter.empty:
+def _check_type(type_: Any, value: Any, name: str, location: str) -> Any:
+    if type_ is inspect.Parameter.empty:
         return value
     try:
-        return TypeAdapter(kind).validate_python(value)
-    except PydanticUserError:
+        return TypeAdapter(type_).validate_python(value)
+    except PydanticUserError:  # a type that pydantic cannot check
         return value
     except ValidationError as error:
-        problem = error.errors()[0]
-        told = (
-            "expected a list, such as [1, 2]"
-            if problem.get("ctx", {}).get("class") == "Sequence"
-            else problem["msg"].lower()
-        )
-        raise UserError(f"{name}: {told}", location=location, value=value) from None
+        details = error.errors()[0]
+        is_sequence = details.get("ctx", {}).get("class") == "Sequence"
+        problem = "expected a list, such as [1, 2]" if is_sequence else details["msg"].lower()
+        raise UserError(f"{name}: {problem}", location=location, value=value) from None

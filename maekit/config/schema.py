@@ -20,6 +20,7 @@ from pydantic.functional_validators import BeforeValidator
 
 from maekit.config.data_spec import AnySplit, Folds, Split, Strict, Window
 from maekit.config.unions import LIST, MAPPING, MARK, NUMBER, TEXT, by_kind, choose
+from maekit.errors import UserError
 
 PRESET_NAMES = ("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge")
 Preset = Literal["vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"]
@@ -322,6 +323,30 @@ PLUGIN_KEYS = (("adapter",), ("task",), ("model", "backbone"), ("model", "maskin
 def is_choice(keys: tuple[str | int, ...]) -> bool:
     """Whether a plug-in is named at these keys."""
     return keys in PLUGIN_KEYS or (len(keys) == 2 and keys[0] == "auxiliary")
+
+
+def split_choice(choice: Choice, location: str) -> tuple[Choice, list[Choice]]:
+    """The adapter of an auxiliary signal, and the augmentations that stand under `augment` among its options.
+
+    Raises:
+        UserError: no list of names or mappings with a name.
+    """
+    options = choice.options
+    listed = options.pop("augment", [])
+    if not isinstance(listed, list) or not all(_is_choice(entry) for entry in listed):
+        raise UserError(
+            "augmentations of an auxiliary signal",
+            location=location,
+            value=listed,
+            expected="a list such as [{name: gain, db: 3}, flip]",
+        )
+    return Choice(name=choice.name, **options), [
+        Choice(**({"name": entry} if isinstance(entry, str) else entry)) for entry in listed
+    ]
+
+
+def _is_choice(entry: Any) -> bool:
+    return isinstance(entry, str) or (isinstance(entry, dict) and isinstance(entry.get("name"), str))
 
 
 EXCLUSIVE: dict[tuple[str | int, ...], tuple[set[str], set[str]]] = {

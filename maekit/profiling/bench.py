@@ -9,19 +9,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
-from maekit import plugins
 from maekit.build.experiment import LABELLED_TASKS, Experiment
 from maekit.build.models import make_task
 from maekit.build.prepare import RANDOM, prepare_training
-from maekit.config.data_spec import load_spec
+from maekit.build.random_experiment import data_exists, random_experiment
 from maekit.config.load import load_recipe
-from maekit.config.options import construct
 from maekit.data.loading import to_device
-from maekit.data.random_source import RandomSource
-from maekit.errors import UserError
 from maekit.profiling import memory_estimate, step_timing
 from maekit.profiling.device_limits import device_name, matmul_dtype, peak_matmul_rate, peak_memory
 from maekit.profiling.facts import Facts, batch_fact, memory_fact, parameters_fact
@@ -35,7 +30,6 @@ from maekit.training.step import TrainStep
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from maekit.config.load import LoadedRecipe
     from maekit.data.loading import Batch, Samples
     from maekit.profiling.memory_estimate import StepMemory
     from maekit.profiling.step_timing import StepTiming
@@ -100,7 +94,7 @@ def bench(
         UserError: whatever training would find wrong before its first step, and a micro-batch that does not fit the GPU.
     """
     loaded = load_recipe(recipe, overrides)
-    missing = not _data_exists(loaded)
+    missing = not data_exists(loaded)
     synthetic = synthetic or missing
     with TemporaryDirectory() as scratch, init_distributed(device) as process:
         if synthetic:
@@ -197,50 +191,6 @@ def table(result: Bench) -> Table:
         for name, rate in (("loader alone", result.loader), ("step alone", result.step), ("both together", result.both))
     ]
     return Table(result.recipe, ["", "samples/s", "per sample", "of peak matrix rate"], rows)
-
-
-def random_experiment(loaded: LoadedRecipe, samples: int, lengths: Mapping[str, int]) -> Experiment:
-    """Build the experiment of a recipe on random samples, all of them in the training split, without normalisation.
-
-    Raises:
-        UserError: a shape that only the files tell, options that do not fit.
-    """
-    recipe = loaded.recipe
-    spec = load_spec(recipe.data.spec, loaded.path.parent)
-    kind = plugins.find("adapters", recipe.adapter.name, location=loaded.locate("adapter", "name"))
-    labels = recipe.task.name in LABELLED_TASKS
-    source = RandomSource(spec, recipe.data.window, samples=samples, lengths=lengths, labels=labels)
-    adapter = construct(kind, recipe.adapter, loaded, ("adapter",), source.info)
-    if 0 in source.shape:
-        source.shape = adapter.patchifier.sample_shape
-    empty = np.array([], dtype=np.int64)
-    split = {"train": np.arange(samples), "validation": empty, "test": empty}
-    return Experiment(loaded, spec, source, split, adapter)
-
-
-def read_lengths(arguments: Sequence[str]) -> dict[str, int]:
-    """Read `NAME=LENGTH` as typed on the command line.
-
-    Raises:
-        UserError: something else.
-    """
-    lengths = {}
-    for text in arguments:
-        name, _, length = text.partition("=")
-        if not name or not length.isdecimal() or int(length) < 1:
-            raise UserError(
-                "not a length of an axis", location="--axis", value=text, expected="NAME=NUMBER, e.g. time=500"
-            )
-        lengths[name] = int(length)
-    return lengths
-
-
-def _data_exists(loaded: LoadedRecipe) -> bool:
-    """Whether there is any data; whether it is right is checked later."""
-    data = loaded.recipe.data
-    spec = load_spec(data.spec, loaded.path.parent)
-    root = Path(data.root)
-    return (root / (spec.folder or "")).is_dir() if spec.files is None else any(root.glob(spec.files))
 
 
 def _limit(loader: float, step: float, workers: int) -> str:

@@ -19,7 +19,7 @@ from maekit.adapters.radar.range_doppler_map import range_doppler_map
 from maekit.adapters.simulate.vital_signs import chest, displacement_mm, slow_time
 from maekit.adapters.spectrogram.spectrogram import SpectrogramAdapter
 from maekit.config.data_spec import load_spec
-from maekit.config.options import called
+from maekit.config.options import call_with_settings
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
@@ -49,7 +49,7 @@ def test_adapters_conform_on_their_simulator(name: str, tmp_path: Path) -> None:
 
 def test_simulations_take_settings_from_a_command_line(tmp_path: Path) -> None:
     settings = ["people=2", "seconds=20", "snr_db=[7, 7]", "radar={noise_figure_db: 9}"]
-    called(HeartRateAdapter.simulate, "heart_rate", settings, tmp_path, seed=1)
+    call_with_settings(HeartRateAdapter.simulate, "heart_rate", settings, tmp_path, seed=1)
     with h5py.File(tmp_path / "vital_signs.h5") as file:
         assert [record.attrs["snr_db"] for record in file.values()] == [7, 7]
     for wrong, said in {
@@ -62,7 +62,7 @@ def test_simulations_take_settings_from_a_command_line(tmp_path: Path) -> None:
         "snr_db=[20, 5]": "lower first",
     }.items():
         with pytest.raises(UserError, match=said):
-            called(HeartRateAdapter.simulate, "heart_rate", [wrong], tmp_path / "not", seed=1)
+            call_with_settings(HeartRateAdapter.simulate, "heart_rate", [wrong], tmp_path / "not", seed=1)
     assert not (tmp_path / "not").exists()
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from maekit.build.prepare import random_task
+from maekit.cli.console import read_lengths
 from maekit.config.load import load_recipe
 from maekit.errors import UserError
-from maekit.profiling.bench import bench, read_lengths, table
+from maekit.profiling.bench import bench, table
 from maekit.profiling.dry_run import dry_run
 from maekit.profiling.memory_estimate import product_flops, step_memory
 from maekit.profiling.step_timing import StepTiming, time_step
