@@ -106,7 +106,7 @@ def closest(name: str, candidates: Iterable[str]) -> str | None:
     names = list(candidates)
     if (renamed := RENAMED.get(name)) in names:
         return renamed
-    matches = get_close_matches(name, names, n=1, cutoff=0.6)
+    matches = get_close_matches(name, names, n=1, cutoff=0.6) or get_close_matches(name.lower(), names, n=1, cutoff=0.6)
     return matches[0] if matches else None
 
 

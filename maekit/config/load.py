@@ -56,10 +56,10 @@ class LoadedRecipe:
                 data[section][inner[0]] = complete[section][inner[0]]
             else:
                 data[section] = complete[section]
-        for key in ("augment", "auxiliary"):
-            data[key] = complete[key]
-            if not data[key]:
-                del data[key]
+        for several in ("augment", "auxiliary"):
+            data[several] = complete[several]
+            if not data[several]:
+                del data[several]
         sources = dict(self.origins)
         for keys, (value, origin) in (defaults or {}).items():
             holder: Any = data

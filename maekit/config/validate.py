@@ -95,7 +95,7 @@ def _explain(model: type[BaseModel], error: ErrorDetails, locate: Callable[[Keys
         case "literal_error":
             choices = [choice.strip("' ") for choice in re.split(r",| or ", context["expected"])]
             problem, expected = f"{name} has no such choice", context["expected"]
-            hint = nearest(str(value).lower(), choices)
+            hint = nearest(str(value), choices)
             return UserError(problem, location=location, value=value, expected=expected, hint=hint)
         case "value_error":
             text = str(context["error"])
@@ -130,7 +130,6 @@ def _hint_for_unknown_key(model: type[BaseModel], owner: Owner, key: str, value:
     return (
         advice_on_key(key, value, known)
         or nearest(key, known)
-        or nearest(key.lower(), known)
         or _elsewhere(model, key)
         or f"Keys known here: {', '.join(known)}."
     )

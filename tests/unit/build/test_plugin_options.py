@@ -65,6 +65,8 @@ def test_options_and_plugins_that_are_none_are_refused_where_they_stand() -> Non
         "model.backbone=comb": r"no encoder of this name.*It is now called 'harmonic_cnn'",
         "model.backbone={name: harmonic_cnn, taps: [0]}": r"has no option taps.*It is now called 'offsets'",
         "task.mean=3": "regression has no option mean",
+        "augment=[{name: gian, db: 3}]": "Did you mean 'gain'",
+        "augment=[{name: gain, dB: 3}]": "gain has no option dB.*Did you mean 'db'",
         "model.masking.name=spam": "Did you mean 'span'",
     }
     for setting, message in cases.items():

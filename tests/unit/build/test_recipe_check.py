@@ -43,7 +43,7 @@ def check(folder: Path, recipe: str, *overrides: str, rate: str = "50", **length
         ("model.mask_ratio=0.99", "mask_ratio 0.99 keeps 0 of"),
         ("model.backbone={name: cnn, width: wide}", "cnn.width"),
         ("model.target={name: band, low: 3, high: 2}", "--set model.target"),
-        ("model.target=tokens", "which tokenizer"),
+        ("model.target=tokens", "needs a tokenizer"),
         ("task={name: regression, bins: -1}", "regression: bins=-1"),
         ("task={name: regression, tune: frozn}", "tune"),
         ("task=classification", "does not fit the labels"),
