@@ -22,7 +22,7 @@ EXAMINED_SAMPLES = 1000
 MAX_NAMES = 8
 MAX_GROUPS = 12
 GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B"}
-"""Pillow's modes of pictures without colour."""
+"""Pillow's modes without colour."""
 
 
 def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, float], float]]) -> Iterator[str]:
@@ -41,7 +41,7 @@ def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, floa
         yield from _recordings(source)
     else:
         assert isinstance(source, ImageFolderSource | PackedFolder)
-        yield from _pictures(source)
+        yield from _image_folder(source)
     counts = Counter(source.groups.tolist())
     shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:MAX_GROUPS])
     yield f"{len(counts)} groups: {shown}" + (" ..." if len(counts) > MAX_GROUPS else "")
@@ -65,7 +65,7 @@ def _recordings(source: HDF5Windows) -> Iterator[str]:
     yield f"missing: {np.mean(shares):.2%} of the values, in {incomplete} of {len(examined)} samples examined"
 
 
-def _pictures(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
+def _image_folder(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
     """Number of pictures, what is passed over, sizes and colour modes, and the shape of a sample."""
     if isinstance(source, PackedFolder):
         yield from source.verify()
