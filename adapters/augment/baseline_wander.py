@@ -36,6 +36,7 @@ class BaselineWander(SignalAugmentation):
     def __call__(
         self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The signal plus the sine."""
         measured = signal if valid is None or not valid.any() else signal[:, valid]
         deviation = measured.std(axis=-1, keepdims=True)
         turns = rng.uniform(*self.band_hz) * np.arange(signal.shape[-1]) / self.rate_hz + rng.random()

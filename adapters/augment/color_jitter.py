@@ -36,6 +36,7 @@ class ColorJitter(SignalAugmentation):
     def __call__(
         self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The picture in other colours."""
         import torch
         from torchvision.transforms import v2
 

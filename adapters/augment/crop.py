@@ -46,18 +46,18 @@ class Crop(SampleAugmentation):
         self.adapter, self.kind, self.scale = adapter, kind, scale
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2 import functional as F
+        """The resized box, ready for the front."""
+        from torchvision.transforms.v2 import InterpolationMode, functional
 
         size, x = self.adapter.size, self.adapter.picture(sample)
         if self.kind == "fixed":
             x = self.adapter.resized(x)
             top, left = (int(rng.integers(0, n - to + 1)) for n, to in zip(x.shape[1:], size, strict=True))
-            x = F.crop(x, top, left, *size)
+            x = functional.crop(x, top, left, *size)
         else:
             draw = random_crop if self.kind == "random" else area_crop
             box = draw(rng, x.shape[1], x.shape[2], self.scale)
-            x = F.resized_crop(x, *box, list(size), InterpolationMode.BICUBIC, antialias=True)
+            x = functional.resized_crop(x, *box, list(size), InterpolationMode.BICUBIC, antialias=True)
         return replace(sample, signal=self.adapter.in_range(x), valid=None, prepared=True)
 
 

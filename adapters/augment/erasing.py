@@ -36,6 +36,7 @@ class Erasing(BatchAugmentation):
     def __call__(
         self, x: Float[Tensor, "batch channel height width"], rng: Generator
     ) -> Float[Tensor, "batch channel height width"]:
+        """The batch with some rectangles replaced by noise."""
         from timm.data.random_erasing import RandomErasing
 
         # timm draws positions from Python's generator and the noise from torch's, which the training step seeds.

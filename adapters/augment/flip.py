@@ -31,6 +31,7 @@ class Flip(SignalAugmentation):
     def __call__(
         self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The picture, mirrored half of the time."""
         if rng.random() >= 0.5:
             return signal, valid
         return signal[..., ::-1].copy(), None if valid is None else valid[..., ::-1].copy()

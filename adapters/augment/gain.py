@@ -39,6 +39,7 @@ class Gain(SignalAugmentation):
     def __call__(
         self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The signal times the factor."""
         draw = rng.uniform(-1, 1)
         factor = 10 ** (self.db * draw / 20) if self.db is not None else 1 + (self.share or 0.0) * draw
         return self.amplitude.amplify(signal, factor), valid

@@ -64,6 +64,7 @@ class Mirror(SampleAugmentation):
                 )
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
+        """The sample, mirrored half of the time."""
         if rng.random() >= 0.5:
             return sample
         label = sample.label

@@ -39,6 +39,7 @@ class Noise(SignalAugmentation):
     def __call__(
         self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The signal plus noise."""
         measured = signal.reshape(len(signal), -1) if valid is None else signal[:, valid]
         if not measured.size:
             return signal, valid

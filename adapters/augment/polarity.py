@@ -34,4 +34,5 @@ class Polarity(SignalAugmentation):
     def __call__(
         self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The signal, with its sign turned half of the time."""
         return (-signal if rng.random() < 0.5 else signal), valid

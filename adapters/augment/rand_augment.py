@@ -38,16 +38,17 @@ class RandAugment(SignalAugmentation):
     def __call__(
         self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The picture after the random operations."""
         import torch
-        from torchvision.transforms.v2 import functional as F
+        from torchvision.transforms.v2 import functional
 
         with seeded(rng):
-            picture = self.transform(F.to_pil_image(torch.from_numpy(signal)))
-        return F.pil_to_tensor(picture).numpy(), valid
+            picture = self.transform(functional.to_pil_image(torch.from_numpy(signal)))
+        return functional.pil_to_tensor(picture).numpy(), valid
 
 
 def rand_augment(config: str, mean: Sequence[float], size: tuple[int, int]) -> Callable[[Image.Image], Image.Image]:
-    """timm's RandAugment, set up as timm sets it up for training.
+    """Build RandAugment as timm does for training.
 
     Args:
         config: such as `rand-m9-mstd0.5-inc1`.
@@ -57,14 +58,14 @@ def rand_augment(config: str, mean: Sequence[float], size: tuple[int, int]) -> C
     Raises:
         ValueError: no configuration that timm knows.
     """
-    from PIL import Image as PIL
+    import PIL.Image
     from timm.data.auto_augment import rand_augment_transform
 
     fill = tuple(min(255, round(255 * value)) for value in mean)
     hparams: dict[str, Any] = {
         "translate_const": int(min(size) * 0.45),
         "img_mean": fill,
-        "interpolation": PIL.Resampling.BICUBIC,
+        "interpolation": PIL.Image.Resampling.BICUBIC,
     }
     if not config.startswith("rand"):
         raise ValueError(f"config {config!r}, expected a configuration of timm such as 'rand-m9-mstd0.5-inc1'")

@@ -58,6 +58,7 @@ class Shift(SampleAugmentation):
             )
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
+        """The moved map with its label."""
         by = [int(rng.integers(-largest, largest + 1)) for largest in self.bins]
         label = self._moved(sample.label, by) if isinstance(sample.label, np.ndarray) else sample.label
         valid = None if sample.valid is None else np.roll(sample.valid, by, (-2, -1))

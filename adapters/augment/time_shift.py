@@ -35,6 +35,7 @@ class TimeShift(SignalAugmentation):
     def __call__(
         self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """The signal and its mask, moved together."""
         if valid is None or valid[-1]:
             return signal, valid
         padding = int(np.argmax(valid[::-1]))

@@ -43,6 +43,7 @@ class TimeStretch(SampleAugmentation):
         self.share, self.seconds, self.rate_hz = share, adapter.resampled_s, adapter.rate_hz
 
     def __call__(self, sample: Sample, rng: Generator) -> Sample:
+        """The sample at another speed."""
         # In hundredths, so that the ratio of resampling has small numbers, which is fast.
         speed = round(1 + self.share * rng.uniform(-1, 1), 2)
         rate, length = sample.rate_hz or self.rate_hz, sample.signal.shape[-1]

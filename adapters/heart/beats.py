@@ -1,4 +1,4 @@
-"""Heart beats: finding them in an ECG, a rate from their times, and a rate without learning from a spectrum."""
+"""Heart beats: R peaks of an ECG, heart rate from beat times, and heart rate from a spectral peak."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SLOWEST_BPM, FASTEST_BPM = 30.0, 220.0
 def r_peaks(ecg: Array, rate_hz: float) -> NDArray[np.float64]:
     """Times of R peaks in seconds, after Pan & Tompkins (IEEE Trans. Biomed. Eng. 32, 1985).
 
-    5-15 Hz band, derivative, squaring, 150 ms integration; then peaks above an adaptive threshold (0.3 of the local
-    maximum level, of which a twentieth of the recording's own is the least), at least 250 ms apart, each moved to the
-    largest excursion of the band-passed signal within 100 ms. Polarity does not matter. Stretches of NaN, and of one
-    value for half a second or longer (a lead that is off, an amplifier at its rail), hold no beat.
+    5-15 Hz band-pass, derivative, squaring and 150 ms integration, followed by peaks above an adaptive threshold (0.3 of the
+    local maximum, which is at least a twentieth of the recording's median maximum), at least 250 ms apart. Each peak is moved to
+    the largest excursion of the band-passed signal within 100 ms. Polarity does not matter. Stretches of NaN or of one constant
+    value for half a second or longer (lead off, amplifier saturated) give no beats.
 
     Args:
         ecg: (time,) or (time, leads), of which the first is used, in any unit.
@@ -60,10 +60,10 @@ def r_peaks(ecg: Array, rate_hz: float) -> NDArray[np.float64]:
 
 
 def beat_rate_bpm(times_s: Array, seconds: float) -> float:
-    """Heart rate from the beats inside a window: 60 / median interval; NaN where they do not tell.
+    """Heart rate from the beats inside a window, 60 / median interval in beats per minute.
 
-    At least three beats, with intervals that fill at least 60 % of the window and lie between 30 and 220 bpm. One
-    missed beat does not move the median; a gap of more than 2.5 medians means that several were missed.
+    NaN with fewer than three beats, with intervals that cover less than 60 % of the window, with a gap of more than 2.5 median
+    intervals (several missed beats; a single one does not change the median), or outside of 30 to 220 bpm.
     """
     intervals = np.diff(np.asarray(times_s, dtype=np.float64))
     if len(intervals) < 2 or intervals.sum() < 0.6 * seconds or intervals.max() > 2.5 * np.median(intervals):
@@ -75,7 +75,7 @@ def beat_rate_bpm(times_s: Array, seconds: float) -> float:
 def spectral_peak_bpm(
     displacement: Array, rate_hz: float, *, band_hz: tuple[float, float] = (0.8, 2.0), difference: bool = True
 ) -> float:
-    """Heart rate without learning: the highest peak of the periodogram inside the band of heart rates.
+    """Heart rate from the highest peak of the periodogram inside the band of heart rates.
 
     Rectangular window, second-order zero-phase band-pass, zero-padded to a grid finer than 1 bpm, and a parabola
     through the logarithm of the peak. NaN for a signal that never changes or is shorter than one period.
@@ -83,7 +83,7 @@ def spectral_peak_bpm(
     Args:
         displacement: (time,) without missing values.
         rate_hz: its sampling rate.
-        band_hz: where the peak is looked for.
+        band_hz: search band of the peak.
         difference: take differences first, as for radar phase, where breathing is far larger than the heart.
     """
     x = band_passed(displacement, rate_hz, band_hz, difference)
@@ -98,7 +98,7 @@ def spectral_peak_bpm(
 def band_passed(
     displacement: Array, rate_hz: float, band_hz: tuple[float, float], difference: bool
 ) -> NDArray[np.float64] | None:
-    """The signal, or its differences, through a second-order zero-phase band-pass.
+    """Band-pass the signal, or its differences, with a second-order zero-phase filter.
 
     None for a signal that never changes or is shorter than one period of the lower frequency.
     """
@@ -117,7 +117,7 @@ def fine_periodogram(x: Array, rate_hz: float) -> tuple[NDArray[np.float64], NDA
 
 
 def parabola_offset(values: Array, peak: int) -> float:
-    """How far the top of the parabola through a peak and its neighbours lies from it, in steps."""
+    """Offset of the vertex of the parabola through a peak and its neighbours, in samples."""
     if not 0 < peak < len(values) - 1:
         return 0.0
     left, middle, right = values[peak - 1 : peak + 2]
@@ -131,7 +131,7 @@ def _block_maximum(x: Array, size: int) -> Array:
 
 
 def _constant(x: Array, shortest: int) -> NDArray[np.bool_]:
-    """Samples inside runs of one value that are at least so long."""
+    """Mask of samples inside runs of one constant value of at least `shortest` samples."""
     still = np.diff(x) == 0
     edges = np.flatnonzero(np.diff(np.r_[False, still, False])).reshape(-1, 2)
     inside = np.zeros(len(x), dtype=np.bool_)
@@ -141,7 +141,7 @@ def _constant(x: Array, shortest: int) -> NDArray[np.bool_]:
 
 
 def _polarity(band: Array, found: Array, reach: int) -> float:
-    """Whether the sharp excursions point up or down, over the whole recording."""
+    """Sign of the QRS complexes over the whole recording: 1 upward, -1 downward."""
     ups = [band[max(0, p - reach) : p + reach + 1].max(initial=0.0) for p in found]
     downs = [-band[max(0, p - reach) : p + reach + 1].min(initial=0.0) for p in found]
     return 1.0 if np.sum(ups) >= np.sum(downs) else -1.0

@@ -1,4 +1,4 @@
-"""Heart rate without learning, beside the spectral peak of `beats`: autocorrelation, sum over harmonics, candidates."""
+"""Heart-rate estimators that learn nothing: autocorrelation, harmonic sum, spectral peaks as candidates."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from maekit.adapters.heart.beats import band_passed, fine_periodogram, parabola_
 Array = NDArray[Any]
 
 HIGHEST_HZ = 5.0
-"""Beat by beat a chest moves in this band; what is faster is noise."""
+"""Upper limit of the chest motion by heart beats; higher frequencies are noise."""
 BREATHING_HZ = (0.1, 0.6)
 BREATHS = 4
-"""In a window with fewer, harmonics of breathing lie too close for the heart to be told from them."""
+"""Breaths that a window must hold for the harmonics of breathing to be separable from the heart beat."""
 BREATHING_ORDERS = 4
 ORDERS = 3
 CANDIDATES = 3
@@ -40,16 +40,16 @@ def spectral_peaks(
     *,
     band_hz: tuple[float, float] = (0.8, 2.0),
     difference: bool = True,
-    most: int = CANDIDATES,
+    count: int = CANDIDATES,
 ) -> Lines:
-    """The highest local maxima of the periodogram inside the band of heart rates, as `beats.spectral_peak_bpm` sees it.
+    """The highest local maxima of the periodogram of `beats.spectral_peak_bpm` inside the band of heart rates.
 
     Args:
         displacement: (time,) without missing values.
         rate_hz: its sampling rate.
-        band_hz: where peaks are looked for.
+        band_hz: search band of the peaks.
         difference: take differences first, as for radar phase.
-        most: how many; there may be fewer, or none.
+        count: largest number of peaks.
     """
     x = band_passed(displacement, rate_hz, band_hz, difference)
     if x is None:
@@ -59,20 +59,20 @@ def spectral_peaks(
     inside = (frequency >= band_hz[0]) & (frequency <= band_hz[1])
     tops, _ = dsp.find_peaks(level_db)
     tops = tops[inside[tops]]
-    tops = tops[np.argsort(-level_db[tops], kind="stable")][:most]
+    tops = tops[np.argsort(-level_db[tops], kind="stable")][:count]
     places = np.array([top + parabola_offset(level_db, top) for top in tops])
     return Lines(60 * places * frequency[1], level_db[tops] - np.median(level_db[inside]))
 
 
-def highest_peaks_bpm(displacement: Array, rate_hz: float, **looking: Any) -> NDArray[np.float64]:
+def highest_peaks_bpm(displacement: Array, rate_hz: float, **options: Any) -> NDArray[np.float64]:
     """Rates of `spectral_peaks`."""
-    return spectral_peaks(displacement, rate_hz, **looking).bpm
+    return spectral_peaks(displacement, rate_hz, **options).bpm
 
 
 def highest_peaks_of_two_orders_bpm(
     displacement: Array, rate_hz: float, *, band_hz: tuple[float, float] = (0.8, 2.0), difference: bool = True
 ) -> NDArray[np.float64]:
-    """The same, and halves of the rates of those in twice the band: many chests move more at twice their heart rate."""
+    """Rates of `spectral_peaks`, and half the rates of the peaks in twice the band, since the second harmonic is often stronger."""
     twice = (2 * band_hz[0], min(2 * band_hz[1], 0.45 * rate_hz))
     second = spectral_peaks(displacement, rate_hz, band_hz=twice, difference=difference).bpm / 2
     return np.r_[highest_peaks_bpm(displacement, rate_hz, band_hz=band_hz, difference=difference), second]
@@ -83,14 +83,14 @@ def autocorrelation_bpm(
 ) -> float:
     """Heart rate of the highest peak of the autocorrelation among the periods of heart rates.
 
-    It is the biased one, in which of two equal peaks the one of the shorter period is higher, of the signal up to 5 Hz, where
-    harmonics make peaks sharper; a parabola goes through each peak. The first four harmonics of breathing are taken out
-    before (cf. Morgan & Zierdt, Signal Processing 89, 2009), where a window holds four breaths. NaN where there is no peak.
+    The biased autocorrelation is used, which prefers the shorter of two equally likely periods, of the signal up to 5 Hz, whose
+    harmonics sharpen the peaks; a parabola interpolates each peak. The first four harmonics of breathing are removed first
+    (cf. Morgan & Zierdt, Signal Processing 89, 2009) if the window holds four breaths. NaN without a peak.
 
     Args:
         displacement: (time,) without missing values.
         rate_hz: its sampling rate.
-        band_hz: heart rates that are looked for.
+        band_hz: search band of heart rates.
         difference: take differences first, as for radar phase.
     """
     still = without_breathing(displacement, rate_hz)
@@ -99,15 +99,15 @@ def autocorrelation_bpm(
         return float("nan")
     alike = dsp.correlate(x, x, "full", method="fft")[len(x) - 1 :]
     peaks, _ = dsp.find_peaks(alike)
-    found_hz = rate_hz / np.array([peak + parabola_offset(alike, peak) for peak in peaks])
-    possible = (found_hz >= band_hz[0]) & (found_hz <= band_hz[1])
+    peaks_hz = rate_hz / np.array([peak + parabola_offset(alike, peak) for peak in peaks])
+    possible = (peaks_hz >= band_hz[0]) & (peaks_hz <= band_hz[1])
     if not possible.any():
         return float("nan")
-    return float(60 * found_hz[possible][np.argmax(alike[peaks[possible]])])
+    return float(60 * peaks_hz[possible][np.argmax(alike[peaks[possible]])])
 
 
 def without_breathing(displacement: Array, rate_hz: float) -> NDArray[np.float64]:
-    """The displacement less the least-squares fit of the first harmonics of breathing, if the window is long enough."""
+    """Subtract the least-squares fit of the first harmonics of breathing, if the window holds enough breaths."""
     x = np.asarray(displacement, dtype=np.float64)
     breath_hz, seconds = breathing_hz(x, rate_hz), len(x) / rate_hz
     if seconds * breath_hz < BREATHS:
@@ -119,7 +119,7 @@ def without_breathing(displacement: Array, rate_hz: float) -> NDArray[np.float64
 
 
 def breathing_hz(displacement: Array, rate_hz: float) -> float:
-    """Where the spectrum of the displacement itself is highest among breathing rates (Hann window)."""
+    """Frequency of the highest peak of the displacement's spectrum among breathing rates (Hann window)."""
     x = dsp.detrend(np.asarray(displacement, dtype=np.float64))
     frequency, power = fine_periodogram(x * np.hanning(len(x)), rate_hz)
     inside = np.flatnonzero((frequency >= BREATHING_HZ[0]) & (frequency <= BREATHING_HZ[1]))
@@ -129,15 +129,16 @@ def breathing_hz(displacement: Array, rate_hz: float) -> float:
 def harmonic_sum_bpm(
     displacement: Array, rate_hz: float, *, band_hz: tuple[float, float] = (0.8, 2.0), difference: bool = True
 ) -> float:
-    """Heart rate whose first three harmonics together stand out most (harmonic sum: Noll, 1969).
+    """Heart rate with the largest sum of levels at its first three harmonics (harmonic sum: Noll, 1969).
 
-    Levels are in dB over the spectrum's own slope (a straight line in log frequency), and count up to 5 Hz where they are above
-    it, so that the second harmonic counts as much as the first, which it often exceeds. NaN as in `beats.spectral_peak_bpm`.
+    Levels are in dB above the spectrum's trend, a straight line in log frequency, and negative ones count as zero; frequencies
+    above 5 Hz are left out. The second harmonic, often the stronger, so counts as much as the first. NaN as in
+    `beats.spectral_peak_bpm`.
 
     Args:
         displacement: (time,) without missing values.
         rate_hz: its sampling rate.
-        band_hz: heart rates that are looked for.
+        band_hz: search band of heart rates.
         difference: take differences first, as for radar phase.
     """
     x = band_passed(displacement, rate_hz, (0.9 * band_hz[0], 0.45 * rate_hz), difference)

@@ -1,4 +1,4 @@
-"""One-dimensional signals that a heart beats in: radar phase, PPG, ECG, accelerometer; any number of channels."""
+"""One-dimensional signals with heart beats: radar phase, PPG, ECG, accelerometer; any number of channels."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ class HeartRateAdapter(Adapter):
     Args:
         info: of the source; one axis, `time`.
         patch_s: length of a patch in seconds; a whole number of samples.
-        channels: take only these of the source, in this order; by default all.
-        rate_hz: resample to this rate; needed where recordings differ in theirs.
-        window_s: length of a sample; the source's own window by default, and no longer than that.
-        difference: use the derivative in unit/s (first difference x rate): for radar phase, where breathing is a
-            hundred times the heart (phase difference of Xiang et al., Sensors 2023, 7869).
+        channels: names of the channels of the source to use, in this order; default all.
+        rate_hz: resample to this rate; required where recordings have different rates.
+        window_s: length of a sample, at most the source's window, which is the default.
+        difference: use the derivative in unit/s (first difference times rate): for radar phase, where breathing is a hundred
+            times larger than the heart beat (phase difference of Xiang et al., Sensors 23, 2023, 7869).
         band_hz: zero-phase Butterworth band-pass of order 2.
-        per_window: take out each window's own mean and standard deviation, where amplitude tells nothing (it
-            depends on distance, contact or the phone).
-        despike: limit values to this many robust standard deviations from the window's median (Hampel), before
-            the band-pass, in which a spike would ring.
-        estimate_band_hz: where the no-learning estimators look for the heart.
+        per_window: standardise each window by its own mean and standard deviation, where the amplitude carries no information
+            (it depends on distance, contact pressure or the device).
+        despike: limit values to this many robust standard deviations from the window's median (Hampel), before the band-pass,
+            which would ring after a spike.
+        estimate_band_hz: band of heart rates for the estimators of `Baselines`.
         estimate_difference: the estimators take differences first: right for displacement or phase, wrong for a PPG.
 
     Raises:
-        ValueError: not the one axis `time`; lengths or rates missing or that do not divide; a band outside what
-            the rate holds.
+        ValueError: axes other than `time`; a missing rate or length; a patch that is no whole number of samples; a band that
+            exceeds half of the rate.
     """
 
     reducers: Mapping[str, Reducer] = {"beat_rate_bpm": beats.beat_rate_bpm}  # type: ignore[misc]
@@ -79,11 +79,11 @@ class HeartRateAdapter(Adapter):
     ) -> None:
         if [axis.name for axis in info.axes] != ["time"]:
             raise ValueError(f"heart_rate takes one axis, time; the data spec gives {[a.name for a in info.axes]}")
-        wanted = channels if channels is not None else info.channels
-        if not wanted or not set(wanted) <= set(info.channels):
-            raise ValueError(f"channels {', '.join(wanted) or 'none'}: expected some of {', '.join(info.channels)}")
-        self.taken = [info.channels.index(name) for name in wanted]
-        info = replace(info, channels=tuple(wanted))
+        selected = channels if channels is not None else info.channels
+        if not selected or not set(selected) <= set(info.channels):
+            raise ValueError(f"channels {', '.join(selected) or 'none'}: expected some of {', '.join(info.channels)}")
+        self.indices = [info.channels.index(name) for name in selected]
+        info = replace(info, channels=tuple(selected))
         rate = rate_hz or info.rate_hz
         if rate is None:
             raise ValueError("recordings differ in sampling rate: give rate_hz, to which all are resampled")
@@ -110,12 +110,12 @@ class HeartRateAdapter(Adapter):
         self.unit = f"standard deviations of the window ({unit})" if per_window else unit
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
-        """(channels, points) at one rate; missing stretches stay missing whatever is filtered around them.
+        """Difference, limit, filter, resample and standardise: (channel, point). Missing stretches stay marked as missing.
 
         Raises:
             UserError: a recording too short, or of a rate too low for `band_hz`.
         """
-        x, valid = self._bridged(sample), sample.valid
+        x, valid = self._interpolated(sample), sample.valid
         rate = sample.rate_hz or self.rate_hz
         if self.difference:
             x, valid = difference(x, rate, valid)
@@ -140,7 +140,7 @@ class HeartRateAdapter(Adapter):
         return np.ascontiguousarray(x, dtype=np.float32), valid
 
     def estimators(self) -> Mapping[str, Estimator]:
-        """Rates inside the band of heart rates, of the first channel as it was read."""
+        """Heart rates in beats per minute, from the first channel as it was read."""
         functions = {
             "spectral peak": beats.spectral_peak_bpm,
             "autocorrelation": heart_estimators.autocorrelation_bpm,
@@ -149,7 +149,7 @@ class HeartRateAdapter(Adapter):
         return {name: partial(self._of_first_channel, function) for name, function in functions.items()}
 
     def candidates(self) -> Mapping[str, Candidates]:
-        """The highest peaks of the spectrum; and besides, those that a second harmonic would have."""
+        """Rates of the highest spectral peaks, and of these with those whose second harmonic is a peak."""
         functions = {
             "highest spectral peaks": heart_estimators.highest_peaks_bpm,
             "highest spectral peaks of two orders": heart_estimators.highest_peaks_of_two_orders_bpm,
@@ -157,22 +157,22 @@ class HeartRateAdapter(Adapter):
         return {name: partial(self._of_first_channel, function) for name, function in functions.items()}
 
     def _of_first_channel(self, function: Callable[..., Any], sample: Sample) -> Any:
-        """`function` of a signal, its rate and where the heart is looked for; missing stretches are bridged."""
-        x = self._bridged(sample)
+        """Apply `function` to the first channel, with missing stretches interpolated, and the options of the estimators."""
+        x = self._interpolated(sample)
         rate, band, difference = sample.rate_hz or self.rate_hz, self.estimate_band_hz, self.estimate_difference
         return function(x[0], rate, band_hz=band, difference=difference)
 
     def quality(self, sample: Sample) -> Mapping[str, float]:
-        """How still the body is and, of a displacement sampled fast enough, whether there is somebody at all."""
-        x = self._bridged(sample)
+        """Body motion and, for a displacement that is sampled fast enough, the presence of a person."""
+        x = self._interpolated(sample)
         rate = sample.rate_hz or self.rate_hz
-        found = {"motion": -max(signal_quality.largest_move(line, rate) for line in x)}
+        quality = {"motion": -max(signal_quality.largest_move(line, rate) for line in x)}
         if self.estimate_difference and rate >= 2.5 * signal_quality.NOISE_HZ:
-            found["nobody there"] = float(np.max([signal_quality.body_over_noise_db(line, rate) for line in x]))
-        return found
+            quality["nobody there"] = float(np.max([signal_quality.body_over_noise_db(line, rate) for line in x]))
+        return quality
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
-        """Seconds along, the unit upward, one line a channel."""
+        """Draw time in seconds to the right and the unit upward, one line a channel."""
         seconds = np.arange(x.shape[-1]) / self.rate_hz
         for name, line in zip(self.info.channels, x, strict=True):
             axes.plot(seconds, line, linewidth=1.2, label=name.replace("$", r"\$"))
@@ -185,13 +185,13 @@ class HeartRateAdapter(Adapter):
 
     simulate = staticmethod(simulate_vital_signs)
 
-    def _bridged(self, sample: Sample) -> Array:
-        """(channel, time) of the channels that are taken; straight lines over what is missing."""
-        x = np.asarray(sample.signal, dtype=np.float64)[self.taken]
-        return x if sample.valid is None else _bridge(x, sample.valid)
+    def _interpolated(self, sample: Sample) -> Array:
+        """(channel, time) of the selected channels, missing stretches linearly interpolated."""
+        x = np.asarray(sample.signal, dtype=np.float64)[self.indices]
+        return x if sample.valid is None else _interpolate(x, sample.valid)
 
     def _resampled(self, x: Array, valid: Valid | None, rate: float, location: str) -> tuple[Array, Valid | None]:
-        """To `rate_hz` (polyphase, anti-aliased) and `points`; what is too short at the end is missing."""
+        """Resample to `rate_hz` (polyphase, anti-aliased) and cut to `points`; a short end is padded and marked as missing."""
         if abs(rate - self.rate_hz) > 1e-6 * rate:
             ratio = Fraction(self.rate_hz / rate).limit_denominator(1000)
             x = dsp.resample_poly(x, ratio.numerator, ratio.denominator, axis=-1, padtype="line")
@@ -215,7 +215,7 @@ class HeartRateAdapter(Adapter):
 
 @lru_cache(maxsize=16)
 def _band_pass(low_hz: float, high_hz: float, rate_hz: float) -> Array:
-    """Butterworth of order 2, in second-order sections; designing it takes longer than filtering a window."""
+    """Butterworth band-pass of order 2 in second-order sections; cached, because its design takes longer than filtering a window."""
     return dsp.butter(2, (low_hz, high_hz), "bandpass", fs=rate_hz, output="sos")
 
 
@@ -223,8 +223,8 @@ def _measured(x: Array, valid: Valid | None) -> Array:
     return x if valid is None or not valid.any() else x[:, valid]
 
 
-def _bridge(x: Array, valid: Valid) -> Array:
-    """Straight lines over what is missing, so that filters do not ring; the mask still says it is missing."""
+def _interpolate(x: Array, valid: Valid) -> Array:
+    """Interpolate missing values linearly, so that filters do not ring; the mask still marks them."""
     if not valid.any():
         return np.zeros_like(x)
     at = np.arange(x.shape[-1])

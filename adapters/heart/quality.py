@@ -1,4 +1,4 @@
-"""Whether a heart can be seen in a signal at all: its band against the noise, and how still the body is."""
+"""Signal quality for heart rates: power of the body over the noise, and body motion."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scipy import ndimage
 Array = NDArray[Any]
 
 BODY_HZ = (0.7, 3.5)
-"""Where the chest's beat and the harmonics of its breathing lie."""
+"""Band of the chest's beat and of the harmonics of breathing."""
 NOISE_HZ = 8.0
-"""From here on a chest that is seen by radar hardly moves: what is left is phase noise."""
+"""Above this frequency a chest hardly moves, and a radar measures phase noise."""
 SPIKE_S = 0.1
 MOVE_S = 0.5
 
@@ -21,9 +21,9 @@ MOVE_S = 0.5
 def body_over_noise_db(displacement: Array, rate_hz: float) -> float:
     """Power density of the velocity in `BODY_HZ` over that above `NOISE_HZ`, in decibels; NaN for no change at all.
 
-    Phase noise is white, or nearly so, and its derivative rises with the square of the frequency; a chest moves slowly. So
-    the ratio tells a person from an empty room at any distance and gain. Spikes of unwrapping are limited first
-    (six robust deviations).
+    Phase noise is nearly white, so the power of its derivative rises with the square of the frequency, whereas a chest moves
+    slowly. The ratio therefore separates a person from an empty room at any distance and gain. Spikes from phase unwrapping are
+    first limited to six robust standard deviations.
 
     Args:
         displacement: (time,) without missing values, in any unit.
@@ -41,10 +41,10 @@ def body_over_noise_db(displacement: Array, rate_hz: float) -> float:
 
 
 def largest_move(displacement: Array, rate_hz: float) -> float:
-    """Largest change within half a second, in the signal's unit, after a running median of a tenth of a second.
+    """Largest change within half a second, in the signal's unit, after a running median over a tenth of a second.
 
-    Breathing moves a chest by a few millimetres in that time, a person who sits up or turns by centimetres. The median
-    takes out single spikes, as a wrong unwrapping leaves them.
+    In that time breathing moves a chest by a few millimetres; sitting up or turning moves it by centimetres. The median removes
+    single spikes from wrong phase unwrapping.
     """
     smooth = ndimage.median_filter(displacement, 2 * round(SPIKE_S * rate_hz / 2) + 1, mode="nearest")
     apart = max(1, round(MOVE_S * rate_hz))

@@ -1,4 +1,4 @@
-"""A heart signal as spectra over the logarithm of the rate: another heart rate is the same picture, moved."""
+"""Heart signals as spectra over the logarithm of the rate, on which another heart rate is a shift."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
 Array = Any
 LEAST_MEASURED = 0.5
-"""Share of a window that must have been measured for its spectrum to count."""
+"""Share of a window that must have been measured for its spectrum to be valid."""
 LARGEST_BURST = 4.0
-"""Medians at which an envelope is cut: one movement must not outweigh the beats."""
+"""Limit of an envelope, in its medians, so that one movement does not outweigh the beats."""
 
 
 class RateSpectrumFront(Front):
-    """From (channel, time) to the logarithm of power at given rates, of the signal and of its envelopes in bands.
+    """Computes the log power at given rates, of a signal and of its envelopes in frequency bands.
 
-    Under a Hann window over what was measured, and taken at exactly these rates (a sum over cosines and sines, not a
-    grid of an FFT). From each spectrum its median is taken out, and it is divided by its standard deviation: distance and gain,
-    which say nothing of the rate, go. An envelope is the magnitude of the analytic signal in the band, where a beat shows as
-    a burst although the line of the rate itself lies under breathing.
+    A Hann window is applied to the measured values, and the spectrum is evaluated at exactly these rates (sums over cosines and
+    sines, not an FFT grid). The median of each spectrum is subtracted and the result divided by its standard deviation, which
+    removes distance and gain. An envelope is the magnitude of the analytic signal in a band, where a beat is a burst even if
+    breathing covers the spectral line of the heart rate itself.
 
     Args:
         patchifier: of (channel, rate).
         points: of a window.
         rate_hz: its sampling rate.
-        lines_hz: the rates.
-        envelopes_hz: bands; each adds a spectrum a channel.
+        lines_hz: rates at which the spectrum is evaluated.
+        envelopes_hz: frequency bands; each adds one spectrum per channel.
     """
 
     window: Tensor
@@ -79,11 +79,11 @@ class RateSpectrumFront(Front):
                 burst = torch.where(measured, envelope, torch.nan).nanmedian(dim=-1, keepdim=True).values
                 envelope = envelope.clamp(max=LARGEST_BURST * burst.nan_to_num())
                 spectra.append(self._log_power(_centred(envelope, measured)))
-            found = torch.cat(spectra, dim=1)
+            levels = torch.cat(spectra, dim=1)
         if valid is None:
-            return found, None
+            return levels, None
         enough = reduce(measured.float(), "batch 1 time -> batch", "mean") >= LEAST_MEASURED
-        return found, repeat(enough, "batch -> batch rate", rate=found.shape[-1])
+        return levels, repeat(enough, "batch -> batch rate", rate=levels.shape[-1])
 
     def _log_power(self, x: Tensor) -> Tensor:
         cosine, sine = ((x * self.window) @ self.turns).chunk(2, dim=-1)
@@ -94,18 +94,18 @@ class RateSpectrumFront(Front):
 
 
 class RateSpectrumAdapter(HeartRateAdapter):
-    """Windows of a heart signal as spectra whose patches are heart rates, `bins_per_octave` of them an octave.
+    """Windows of a heart signal as spectra whose patches stand for heart rates, `bins_per_octave` of them per octave.
 
-    On a logarithmic axis the harmonics of a heart lie at the same distances whatever its rate, so a convolution learns them
-    once for all rates, and every window of a person teaches something of every other.
+    On a logarithmic axis the harmonics of a heart beat lie at fixed distances from the fundamental at every rate, so that a
+    convolution learns them once for all rates.
 
     Args:
         info: of the source; one axis, `time`.
-        lowest_hz: the first bin.
-        highest_hz: none is above this; harmonics and breathing count, not only heart rates.
-        bins_per_octave: 36 are steps of 2 %.
-        envelopes_hz: bands whose envelopes have a spectrum too.
-        signal: what is done to the window first: options of the adapter `heart_rate`, except `patch_s`.
+        lowest_hz: frequency of the first bin.
+        highest_hz: upper limit of the bins; it should include harmonics of heart rates.
+        bins_per_octave: 36 gives steps of 2 %.
+        envelopes_hz: frequency bands whose envelopes are transformed too.
+        signal: options of the adapter `heart_rate` for the preparation of windows, except `patch_s`.
 
     Raises:
         ValueError: frequencies that do not rise or that the sampling rate does not hold; what `heart_rate` raises.
@@ -152,11 +152,11 @@ class RateSpectrumAdapter(HeartRateAdapter):
         )
 
     def patch_values(self) -> NDArray[np.float64]:
-        """Beats a minute."""
+        """Rates in beats per minute."""
         return 60 * self.lines_hz
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
-        """Rate along, on a logarithmic axis; one line a spectrum."""
+        """Draw the rate to the right on a logarithmic axis, one line a spectrum."""
         for name, line in zip(self.lines, x, strict=True):
             axes.plot(60 * self.lines_hz, line, linewidth=1.1, label=name.replace("$", r"\$"))
         axes.set_xscale("log", base=2)
@@ -177,7 +177,7 @@ def _centred(x: Float[Tensor, "batch channel time"], measured: Bool[Tensor, "bat
 
 
 def _band_gain(points: int, rate_hz: float, low_hz: float, high_hz: float) -> Tensor:
-    """Of the bins of an FFT: a Butterworth band-pass of order 2, forward and back, of the positive frequencies doubled."""
+    """Gains of FFT bins: a zero-phase Butterworth band-pass of order 2, positive frequencies doubled and negative ones zero."""
     frequency = torch.fft.fftfreq(points, 1 / rate_hz, dtype=torch.float64)
     away = (frequency**2 - low_hz * high_hz) / (frequency.clamp(min=1e-9) * (high_hz - low_hz))
     return torch.where(frequency > 0, 2 / (1 + away**4), 0.0).float()

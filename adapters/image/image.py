@@ -34,7 +34,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R 601), as in Pillow's conversion to gray."""
-LOOKED_AT = 16
+CHECKED_PICTURES = 16
 """Training pictures whose values are compared with `full_scale` before training."""
 
 
@@ -116,7 +116,7 @@ class ImageAdapter(Adapter):
             UserError: pictures that `full_scale` would turn nearly black.
         """
         samples = iter(samples)
-        first = list(islice(samples, LOOKED_AT))
+        first = list(islice(samples, CHECKED_PICTURES))
         brightest = max((float(np.max(sample.signal)) for sample in first), default=self.full_scale)
         if brightest <= 1 < self.full_scale:
             raise UserError(
@@ -130,24 +130,23 @@ class ImageAdapter(Adapter):
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
         """Resize and centre crop: (channel, height, width), in the stored unit."""
-        from torchvision.transforms.v2 import functional as F
+        from torchvision.transforms.v2 import functional
 
-        return self.in_range(F.center_crop(self.resized(self.picture(sample)), list(self.size))), None
+        return self.in_range(functional.center_crop(self.resized(self.picture(sample)), list(self.size))), None
 
     def resized(self, x: Tensor) -> Tensor:
         """(channel, height, width) resized so that it covers size / `crop_ratio`."""
-        from torchvision.transforms.v2 import InterpolationMode
-        from torchvision.transforms.v2 import functional as F
+        from torchvision.transforms.v2 import InterpolationMode, functional
 
         if tuple(x.shape[1:]) == self.size and self.crop_ratio == 1:
             return x
         cover = [int(side / self.crop_ratio) for side in self.size]  # rounded down, as in the published evaluation
         to, side = max(zip(cover, x.shape[1:], strict=True), key=lambda pair: pair[0] / pair[1])
         shape = [max(least, to * n // side) for least, n in zip(cover, x.shape[1:], strict=True)]
-        return F.resize(x, shape, InterpolationMode.BICUBIC, antialias=True)
+        return functional.resize(x, shape, InterpolationMode.BICUBIC, antialias=True)
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
-        """The picture itself: colours for three channels, else the first in gray; NaN is half-bright."""
+        """Draw the picture: in colour with three channels, otherwise the first channel in gray; NaN is half-bright."""
         picture = x.transpose(1, 2, 0) if len(x) == 3 else x[0]
         shown = np.where(np.isnan(picture), 0.5, np.clip(picture, 0, 1))
         axes.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -166,10 +165,10 @@ class ImageAdapter(Adapter):
         return ChannelStatistics(tuple(mean), tuple(std))
 
     def picture(self, sample: Sample) -> Tensor:
-        """The stored picture, once it is sure that it is one.
+        """The stored picture, checked, in the adapter's channels.
 
         Raises:
-            UserError: pixels that were not measured, or values outside of 0 to `full_scale`.
+            UserError: missing pixels, or values outside of 0 to `full_scale`.
         """
         x = np.asarray(sample.signal)
         if x.dtype != np.uint8 or min(x.strides) < 0:  # bytes stay in rows of pixels: resizing is twice as fast on them
@@ -206,7 +205,7 @@ class ImageAdapter(Adapter):
         return luma if x.is_floating_point() else luma.round().to(x.dtype)
 
     def in_range(self, x: Tensor) -> Array:
-        """Without the overshoot of bicubic interpolation (bytes are clipped by torchvision)."""
+        """Clip the overshoot of bicubic interpolation (torchvision clips bytes itself)."""
         return (x.clamp(0, self.full_scale) if x.is_floating_point() else x).numpy()
 
 

@@ -1,4 +1,4 @@
-"""ADC cubes of an FMCW radar, made into range-Doppler or range-azimuth maps on the device."""
+"""ADC cubes of an FMCW radar, which become range-Doppler or range-azimuth maps on the device."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ CUBE = ("receiver", "chirp", "sample")
 
 
 class CubeFront(Front):
-    """From samples of the ADC to maps in decibels, batched: clutter, window, transforms, power.
+    """Computes maps in decibels from ADC samples, batched: clutter removal, windows, transforms, power.
 
     Args:
         patchifier: of (channel, *map axes).
-        view: which map.
-        cube_axes: chirp and sample, with the receiver before them where there is one: 2 or 3.
-        clutter: what is taken out first. Chirps that a canceller loses are zeros at the end, so that the axis stays.
+        view: kind of the map.
+        cube_axes: number of axes of a cube: 2 (chirp, sample) or 3 (receiver, chirp, sample).
+        clutter: method of clutter removal. Chirps that a canceller consumes are zero-padded, so that the Doppler axis stays.
         window: over range, and over Doppler.
-        sines: of the azimuths, of range-azimuth maps.
-        options: further ones of `range_azimuth_map`.
-        floor_db: smaller values are lifted to this.
+        sines: of the azimuths of range-azimuth maps.
+        options: further options of `range_azimuth_map`.
+        floor_db: lower limit of the levels.
     """
 
     sines: Tensor
@@ -77,7 +77,7 @@ class CubeFront(Front):
     ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch *axes"] | None]:
         """(batch, channel, *axes of the cube) -> (batch, channel, *map axes) in dB.
 
-        Every bin of a map comes of every sample of its cube: a map is measured where all of them are.
+        Every bin of a map depends on every sample of its cube, so a map is valid where all of them are.
         """
         if valid is not None:
             signal = torch.where(valid[:, None], signal, torch.zeros((), dtype=signal.dtype, device=signal.device))
@@ -97,24 +97,24 @@ class CubeFront(Front):
 
 
 class AdcCubeAdapter(Adapter):
-    """Maps of raw cubes: axes (receiver, chirp, sample) or (chirp, sample), complex, of a clip `frame` before them.
+    """Maps of complex cubes with the axes (receiver, chirp, sample) or (chirp, sample), and `frame` before them for clips.
 
     Args:
         info: of the source.
-        view: `range_doppler`: the receivers' mean power; `range_azimuth`: of a line of receivers.
-        patch: extent of a patch in bins: (range, doppler or azimuth), of a clip with frames before them.
-        clutter: taken out before: `none`, `mean`, `two_pulse`, `three_pulse`; see `clutter.remove_clutter`.
+        view: `range_doppler` (mean power of the receivers) or `range_azimuth` (of a line of receivers).
+        patch: extent of a patch in bins: (range, doppler or azimuth), with frames before them for clips.
+        clutter: `none`, `mean`, `two_pulse` or `three_pulse`; see `clutter.remove_clutter`.
         window: over fast time, and over slow time for Doppler: `hann`, `hamming`, `blackman`, `none`.
-        floor_db: smaller values are lifted to this.
+        floor_db: lower limit of the levels.
         method: of range-azimuth maps: `fft` or `capon`; see `range_azimuth_map.range_azimuth_map`.
         taper: over the receivers, of `fft`.
         loading: of `capon`.
-        spacing: of the receivers, in wavelengths; below zero where they are numbered from the right to the left.
-        azimuth_bins: of range-azimuth maps, even in degrees.
-        azimuth_deg: outer edges of the first and the last of them, positive to the right.
-        carrier_hz: at the start of a chirp; with the next two, Doppler is drawn in m/s, and in bins otherwise.
-        chirp_interval_s: from chirp to chirp; default the step of the axis `chirp` where the data spec has it in s.
-        bandwidth_hz: swept while samples are taken (slope times samples over sampling rate): range is drawn in m.
+        spacing: of the receivers, in wavelengths; negative where they are numbered from right to left.
+        azimuth_bins: number of azimuth bins, even in degrees.
+        azimuth_deg: outer edges of the first and the last azimuth bin, positive to the right.
+        carrier_hz: frequency at the start of a chirp; with the next two options Doppler has the unit m/s, otherwise bins.
+        chirp_interval_s: between the starts of two chirps; default the step of the axis `chirp` if the data spec gives it in s.
+        bandwidth_hz: swept while samples are taken (slope times samples over sampling rate); with it range has the unit m.
 
     Raises:
         ValueError: options that do not fit each other or the source's axes.
@@ -166,7 +166,7 @@ class AdcCubeAdapter(Adapter):
             raise ValueError("spacing is not zero and loading is above it")
         chirps, samples = info.axes[-2:]
         for name, length in ((window, samples.length), (window, chirps.length if view == "range_doppler" else 8)):
-            scaled_window(name, length)  # what it refuses it refuses here, at the line of the recipe
+            scaled_window(name, length)  # errors are raised here, at the line of the recipe
         if cube == CUBE:
             scaled_window(taper, info.axes[-3].length if view == "range_azimuth" else 8)
         if clutter != "none" and chirps.length < 3:
@@ -181,10 +181,10 @@ class AdcCubeAdapter(Adapter):
         shape = (len(info.channels), *(axis.length for axis in self.map_axes))
         rates = [1 / abs(axis.step) if axis.step else None for axis in self.map_axes]
         patchifier = GridPatchifier(shape, tuple(patch), tuple(axis.name for axis in self.map_axes), rates)
-        towards = np.radians(across.start + (across.step or 0.0) * np.arange(across.length))
+        azimuth = np.radians(across.start + (across.step or 0.0) * np.arange(across.length))
         super().__init__(info, patchifier)
         self.view, self.cube_axes, self.clutter, self.window, self.floor_db = view, len(cube), clutter, window, floor_db
-        self.sines = np.sin(towards).astype(np.float32)
+        self.sines = np.sin(azimuth).astype(np.float32)
         self.options = {"method": method, "taper": taper, "loading": loading, "spacing": spacing}
         self.unit = f"dB re 1 {info.unit}" if info.unit else "dB"
 
@@ -202,20 +202,20 @@ class AdcCubeAdapter(Adapter):
         )
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
-        """(channel, *axes of the cube) as read, complex64; what is missing is zero."""
+        """(channel, *axes of the cube) as read, complex64; missing samples are zero."""
         signal = np.nan_to_num(sample.signal, nan=0.0, posinf=0.0, neginf=0.0)
         return np.ascontiguousarray(signal, dtype=np.complex64), sample.valid
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
-        """Range upward, Doppler or azimuth to the right; see `draw_maps`."""
+        """Draw range upward, Doppler or azimuth to the right; see `draw_maps`."""
         draw_maps(axes, x, self.map_axes, unit=self.unit, channels=self.info.channels, title=title)
 
     def drawn_at(self, where: Array) -> Array:
-        """See `maekit.adapters.radar.drawing`."""
+        """Position in the figure; see `maekit.adapters.radar.drawing`."""
         return drawn_at(self.map_axes, where)
 
     def plane(self) -> Plane | None:
-        """Of the maps, where the radar's parameters are given; see `maekit.adapters.radar.plane`."""
+        """Plane of the maps, if the radar's parameters are given; see `maekit.adapters.radar.plane`."""
         return map_plane(self.map_axes)
 
     def detectors(self) -> Mapping[str, Detector]:
@@ -230,7 +230,7 @@ class AdcCubeAdapter(Adapter):
 
     @torch.no_grad()
     def power_db(self, sample: Sample) -> Float[np.ndarray, "first second"]:
-        """The map of a cube in decibels, of a clip the last, channels as their mean power."""
+        """Map of a cube in decibels, mean power of its channels; of a clip the last map."""
         adc, valid = self.prepare(sample)
         measured = None if valid is None else torch.from_numpy(valid)[None]
         maps, _ = self.make_front().transform(torch.from_numpy(adc)[None], measured)
@@ -243,7 +243,7 @@ class AdcCubeAdapter(Adapter):
 def _axes(
     samples: int, chirps: int, carrier_hz: float | None, bandwidth_hz: float | None, chirp_interval_s: float | None
 ) -> tuple[Axis, Axis]:
-    """Of range and Doppler: in m and m/s where the radar is known, in bins where it is not.
+    """Range and Doppler axes, in m and m/s where the radar's parameters are known, otherwise in bins.
 
     Raises:
         ValueError: a parameter that is not positive.

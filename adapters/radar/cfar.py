@@ -1,4 +1,4 @@
-"""Constant false-alarm rate detection: a threshold for each cell from the cells around it."""
+"""Constant false-alarm rate (CFAR) detection: a threshold for each cell from the cells around it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NEIGHBOURS = 2**22
 
 
 class CFAR(NamedTuple):
-    """Of each cell of a map: the power it must exceed, and whether it does."""
+    """Threshold of each cell of a map in linear power, and whether the cell exceeds it."""
 
     threshold: Tensor
     detected: Tensor
@@ -37,42 +37,41 @@ def cfar(
     rank: int | None = None,
     looks: float = 1.0,
 ) -> CFAR:
-    """Cells that stand out of what is around them, at a constant rate of false alarms.
+    """Detect cells that exceed the level around them, at a constant rate of false alarms.
 
     Cell averaging (H. M. Finn & R. S. Johnson, RCA Review 29, 1968) or ordered statistics (H. Rohling, IEEE Trans.
     AES 19, 1983).
 
-    Around each cell lie guard cells, which a target spreads into, and around these training cells, which tell the
-    level of noise: a rectangle of 2 (guard + train) + 1 cells an axis without one of 2 guard + 1. With N training cells
-    the threshold is
+    Around each cell lie guard cells, into which a target leaks, and around these training cells, which estimate the noise level:
+    a rectangle of 2 (guard + train) + 1 cells per axis without the inner one of 2 guard + 1. With N training cells the
+    threshold is
 
     - `ca`: alpha times their mean, alpha = N (P^(-1/N) - 1);
-    - `os`: alpha times the rank-th smallest of them, alpha from P = prod_{i=0}^{rank-1} (N - i) / (N - i + alpha). What
-      a second target among the training cells adds to a mean, it does not add to a rank.
+    - `os`: alpha times the rank-th smallest of them, alpha from P = prod_{i=0}^{rank-1} (N - i) / (N - i + alpha). A
+      second target among the training cells raises their mean, but not a rank.
 
-    P is kept where cells are independent, and their power is exponential (the squared magnitude of complex white noise)
-    or, with `looks`, a mean of that many such powers, of one level within the window. Both formulas are then those of the
-    gamma distribution. Bins of a windowed FFT are correlated with their neighbours: fewer independent cells then stand
-    for N, and the true rate is above P (of 1e-3, with Hann windows, 1.4 to 2.1 times, measured).
+    The rate is P if cells are independent, the noise level is constant within the window, and the power of noise is exponentially
+    distributed (squared magnitude of complex white noise) or, with `looks`, a mean of that many such powers (gamma distribution).
+    Bins of a windowed FFT are correlated with their neighbours, so there are fewer independent cells than N, and the true rate
+    exceeds P (measured with Hann windows: 1.4 to 2.1 times 1e-3).
 
-    At the edges of a map the window is cut, and alpha is that of the number of cells that are left; `rank` is scaled
-    with it.
+    At the edges of a map the window is truncated; alpha follows from the number of remaining cells, and `rank` scales with it.
 
     Args:
-        power: linear and not negative, not decibels; the last axes, as many as `guard` has entries, are the map.
-        guard: cells to either side along each of the map's axes, one or two of them.
-        train: cells beyond these; zero along one of two axes takes none beyond the guard cells there.
-        false_alarm: P, the probability in each cell of noise alone.
+        power: linear, not negative; the last axes, as many as `guard` has entries, are the map.
+        guard: guard cells to either side along each of the map's axes, one or two.
+        train: training cells beyond the guard cells; zero along one of two axes takes none along it.
+        false_alarm: P, the probability of a detection in a cell of noise.
         kind: see above.
         rank: of `os`, from 1 to the number of training cells of a whole window; default three quarters of it.
-        looks: how many independent powers each cell is the mean of: chirps in a range-azimuth map, receivers in their
-            mean range-Doppler map. Taken as one, thresholds are far higher than they need be.
+        looks: number of independent powers that each cell is the mean of: chirps in a range-azimuth map, receivers in an averaged
+            range-Doppler map. A value too small raises the thresholds.
 
     Returns:
         Thresholds (infinite where no training cell is left) and detections, of the shape of `power`.
 
     Raises:
-        ValueError: sizes, probability, kind, rank or looks that make no sense, or negative power.
+        ValueError: sizes, probability, kind, rank or looks out of range, or negative power.
     """
     _check(power, guard, train, false_alarm, kind)
     if not looks > 0:
@@ -93,10 +92,10 @@ def cfar(
 
 @lru_cache(maxsize=4096)
 def ca_factor(cells: int, false_alarm: float, looks: float = 1.0) -> float:
-    """What the mean of so many training cells is multiplied by.
+    """Factor alpha on the mean of `cells` training cells.
 
-    A mean of L looks over a mean of N L others has an F distribution of 2 L and 2 N L degrees of freedom, whose tail is
-    an incomplete beta function. With one look that is N (P^(-1/N) - 1).
+    The ratio of a mean of L looks to a mean of N L others has an F distribution with 2 L and 2 N L degrees of freedom, whose tail
+    is an incomplete beta function. With one look that is N (P^(-1/N) - 1).
     """
     share = float(betaincinv(cells * looks, looks, false_alarm))
     return cells * (1 - share) / share
@@ -104,7 +103,7 @@ def ca_factor(cells: int, false_alarm: float, looks: float = 1.0) -> float:
 
 @lru_cache(maxsize=4096)
 def os_factor(cells: int, rank: int, false_alarm: float, looks: float = 1.0) -> float:
-    """What the rank-th smallest of so many training cells is multiplied by."""
+    """Factor alpha on the rank-th smallest of `cells` training cells."""
 
     def rate(alpha: float) -> float:
         if looks == 1:
@@ -112,8 +111,8 @@ def os_factor(cells: int, rank: int, false_alarm: float, looks: float = 1.0) -> 
         return float(weight @ gammaincc(looks, alpha * level))
 
     if looks != 1:
-        # The chance of a cell above alpha times the level, averaged over the share of cells u that lie below the level,
-        # which has a beta distribution; evenly in log(u / (1 - u)), where the integrand falls off at both ends.
+        # Probability of a cell above alpha times the level, integrated over the share u of cells below the level, which has a
+        # beta distribution; on an even grid of log(u / (1 - u)), where the integrand decays at both ends.
         logit = np.linspace(-60, 60, 2401)
         below, above = expit(logit), expit(-logit)
         weight = np.exp(
@@ -148,17 +147,17 @@ def _check(
 def _ring_sum(
     maps: Float[Tensor, "map row column"], guard: tuple[int, int], train: tuple[int, int]
 ) -> Float[Tensor, "map row column"]:
-    """Sum of the training cells, of those that lie on the map.
+    """Sum over the training cells that lie on the map.
 
-    As four rectangles that share no cell. The window less its inside would be faster, and wrong beside a strong target:
-    two large sums differ by little more than their rounding.
+    Computed as four disjoint rectangles. Subtracting the inner sum from the outer one would be faster, but wrong beside a strong
+    target, where the rounding errors of two large sums exceed their difference.
     """
     up, along = (g + t for g, t in zip(guard, train, strict=True))
     rows, columns = maps.shape[1:]
     padded = pad(maps, (along, along, up, up))
 
     def rectangle(top: int, height: int, left: int, width: int) -> Tensor:
-        """Sums of cells, the first of them `top` and `left` from each cell."""
+        """Sums over rectangles whose first cell is offset by `top` and `left` from each cell."""
         part = padded[:, up + top : up + top + rows + height - 1, along + left : along + left + columns + width - 1]
         return avg_pool2d(part, (height, width), stride=1, divisor_override=1)
 
@@ -194,7 +193,7 @@ def _ordered(
     threshold = torch.empty_like(maps)
     at_once = max(1, NEIGHBOURS // (maps[0].numel() * cells))  # the neighbours of a whole batch may be too many
     for some, out in zip(torch.split(maps, at_once), torch.split(threshold, at_once), strict=True):
-        # What is off the map is larger than anything, and so beyond the rank.
+        # Cells outside of the map are infinite, and therefore beyond the rank.
         padded = pad(some, (along, along, up, up), value=torch.inf)
         near = padded.unfold(1, len(whole), 1).unfold(2, whole.shape[1], 1)[..., whole]
         for k in torch.unique(ranks).tolist():
@@ -211,7 +210,7 @@ def _window(guard: tuple[int, int], train: tuple[int, int]) -> Bool[Tensor, "row
 
 
 def _of_each(count: Int[Tensor, "row column"], factor: Callable[[int], float]) -> Float[Tensor, "row column"]:
-    """A function of the number of training cells, looked up for each cell; 1 where there are none."""
+    """A function of the number of training cells, evaluated for each cell; 1 where there are none."""
     numbers, which = torch.unique(count, return_inverse=True)
     factors = [factor(n) if n else 1.0 for n in numbers.tolist()]
     return torch.tensor(factors, dtype=torch.float64, device=count.device)[which]

@@ -1,4 +1,4 @@
-"""From raw radar to the displacement of a chest in mm, in one call, with what was chosen and what was found wrong."""
+"""Displacement of a chest in mm from raw radar data, with the choices made and the problems found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maekit.adapters.radar.range_profile import (
     bins_within,
     combined,
     image_side_db,
-    liveliest_bin,
+    most_variable_bin,
     noise_between_bins,
     range_axis_m,
     range_profile,
@@ -24,32 +24,32 @@ from maekit.errors import UserError
 Array = NDArray[Any]
 
 ECHO_BINS = 5
-"""Over which a Hann window spreads an echo; together they hold all of its energy."""
+"""Bins over which a Hann window spreads an echo; together they hold all of its energy."""
 MIRRORED_DB = 10.0
-"""Image side over the right one from which I and Q count as swapped."""
+"""Ratio of energy at negative to positive beat frequencies from which I and Q count as swapped."""
 CLIPPED = 0.01
-"""Share of a frame's samples at the rails from which the frame counts as not measured."""
+"""Share of a frame's samples at full scale from which the frame counts as not measured."""
 LOW_SNR_DB = 6.0
-"""Of the circle: pure noise comes out at about 3 dB."""
+"""Signal-to-noise ratio of the circle that is reported as low; pure noise gives about 3 dB."""
 SHORT_ARC = 1 / 8
-"""Turns of phase below which a circle's centre is a matter of noise."""
+"""Arc in turns below which the circle's centre is uncertain."""
 
 
 @dataclass(frozen=True)
 class ChestDisplacement:
-    """What came out, and how far to trust it.
+    """Displacement and its quality.
 
     Args:
         displacement_mm: (frame,) from its mean; NaN where nothing was measured.
-        range_m: of the bin it was taken from.
-        range_bin: its number.
-        wavelength_m: that phase was turned into displacement with.
-        snr_db: of the combined samples: radius of the circle against the scatter across it. A low one means noise, or
-            more than one thing that moves.
-        arc_turns: whole turns between the nearest and farthest phase.
-        steep_steps: steps of more than a quarter of a turn, which noise can unwrap the wrong way.
-        missing_frames: NaN, lost, or clipped.
-        findings: what a person should know, in sentences.
+        range_m: range of the selected bin.
+        range_bin: index of the selected bin.
+        wavelength_m: by which phase was converted into displacement.
+        snr_db: of the combined samples, radius of the circle over the radial scatter. A low value means noise, or several moving
+            reflectors.
+        arc_turns: difference between the largest and the smallest phase, in turns.
+        steep_steps: number of steps of more than a quarter of a turn, where unwrapping is unreliable.
+        missing_frames: number of frames that are NaN, lost or clipped.
+        findings: problems to report, in sentences.
     """
 
     displacement_mm: NDArray[np.float64]
@@ -73,19 +73,19 @@ class ChestDisplacement:
 def chest_displacement(
     cube: Array, radar: FMCW, *, within_m: tuple[float, float], full_scale: float | None = None
 ) -> ChestDisplacement:
-    """An FMCW radar's raw samples to displacement.
+    """Displacement from the raw samples of an FMCW radar.
 
-    Chirps of a frame are averaged (they are milliseconds apart); then range FFT, and `profile_displacement`.
+    The chirps of a frame, which are milliseconds apart, are averaged; a range FFT and `profile_displacement` follow.
 
     Args:
-        cube: (frame, chirp, receiver, sample), complex, or real from a radar without a Q channel. A frame with a
-            NaN, or a chirp of zeros only (lost on its way), is not measured; a receiver of nothing but zeros is off.
-        radar: for the range axis and the wavelength.
-        within_m: where the person may be.
-        full_scale: largest value of the converter; frames with more than 1 % of samples there are not measured.
+        cube: (frame, chirp, receiver, sample), complex, or real from a radar without a Q channel. A frame with NaN or with a chirp
+            of zeros (a lost packet) counts as missing; a receiver with zeros only is inactive.
+        radar: gives the range axis and the wavelength.
+        within_m: nearest and farthest range of the person.
+        full_scale: largest value of the ADC; frames with more than 1 % of their samples there count as missing.
 
     Raises:
-        UserError: not such a cube; I and Q swapped; what `profile_displacement` raises.
+        UserError: a cube of another shape; I and Q swapped; errors of `profile_displacement`.
     """
     if cube.ndim != 4 or cube.shape[-1] != radar.samples:
         raise UserError(
@@ -134,22 +134,22 @@ def profile_displacement(
     noise: Array | None = None,
     findings: tuple[str, ...] = (),
 ) -> ChestDisplacement:
-    """Range profiles over time to displacement, also for radars that are no FMCW radars (pulsed coherent, UWB).
+    """Displacement from range profiles over time, of any coherent radar (FMCW, pulsed coherent, UWB).
 
-    The liveliest bin inside the mask, with its neighbours and receivers combined, the circle's centre subtracted,
-    angle, unwrapping. Whether I and Q are swapped cannot be told here: it turns nothing but the sign.
+    The bin with the largest variance in the mask is combined with its neighbours over all receivers; the circle's centre is
+    subtracted and the angle unwrapped. Swapped I and Q cannot be detected here; they only change the sign.
 
     Args:
-        profile: (frame, receiver, bin) complex; a frame with a NaN is not measured.
-        range_m: (bin,).
-        wavelength_m: at the middle of the band.
-        within_m: where the person may be.
-        noise: (n, n) covariance of noise over n neighbouring bins, which are then combined; the chosen bin alone
-            where it is left out.
-        findings: of steps before.
+        profile: (frame, receiver, bin) complex; a frame with NaN counts as missing.
+        range_m: (bin,) ranges of the bins.
+        wavelength_m: at the centre of the band.
+        within_m: nearest and farthest range of the person.
+        noise: (n, n) covariance of noise over n neighbouring bins, which are then combined; by default the selected bin is used
+            alone.
+        findings: of earlier steps.
 
     Raises:
-        UserError: no bin inside the mask, fewer than ten frames measured, nothing that moves.
+        UserError: no bin within the ranges, fewer than ten valid frames, or no motion.
     """
     inside = bins_within(range_m, within_m)
     missing = ~np.isfinite(profile).all(axis=(1, 2))
@@ -161,7 +161,7 @@ def profile_displacement(
             hint=" ".join(findings),
         )
     measured = profile[~missing]
-    chosen = liveliest_bin(measured, inside)
+    chosen = most_variable_bin(measured, inside)
     noise = np.eye(1) if noise is None else noise
     first = max(chosen - len(noise) // 2, 0)
     near = measured[..., first : chosen + len(noise) // 2 + 1]
@@ -172,17 +172,17 @@ def profile_displacement(
     scatter = float(np.std(np.abs(iq - centre)))
     snr_db = float(20 * np.log10(radius / max(np.sqrt(2) * scatter, 1e-12 * radius)))
     turns, steep = float(np.ptp(phase[~missing]) / (2 * np.pi)), int(np.count_nonzero(steep_steps(phase)))
-    told = list(findings)
+    problems = list(findings)
     if missing.any():
-        told.append(f"{_runs(missing)} not measured; across a pause displacement may jump by half wavelengths")
+        problems.append(f"{_runs(missing)} not measured; across a pause displacement may jump by half wavelengths")
     if steep:
-        told.append(
+        problems.append(
             f"{steep} steps of phase of more than a quarter turn a frame: unwrapping is ambiguous there (frames too rare, or no person)"
         )
     if snr_db < LOW_SNR_DB:
-        told.append(f"samples lie on no clear circle ({snr_db:.1f} dB): nobody there, or several things that move")
+        problems.append(f"samples lie on no clear circle ({snr_db:.1f} dB): nobody there, or several things that move")
     if turns < SHORT_ARC:
-        told.append(f"phase covers {turns:.2f} turns: the circle's centre, and with it the scale, is uncertain")
+        problems.append(f"phase covers {turns:.2f} turns: the circle's centre, and with it the scale, is uncertain")
     return ChestDisplacement(
         displacement_mm(phase, wavelength_m),
         float(range_m[chosen]),
@@ -192,7 +192,7 @@ def profile_displacement(
         turns,
         steep,
         int(np.count_nonzero(missing)),
-        tuple(told),
+        tuple(problems),
     )
 
 

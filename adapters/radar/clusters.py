@@ -1,4 +1,4 @@
-"""Detections on a map without learning: CFAR, then one detection for each cluster of cells."""
+"""Detections on a map: CFAR, then one detection per DBSCAN cluster of cells."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DETECTION = np.dtype(
         ("score_db", np.float64),
     ]
 )
-"""Columns of `map_clusters`."""
+"""Fields of the detections of `map_clusters`."""
 
 
 def map_clusters(
@@ -32,30 +32,30 @@ def map_clusters(
     eps: tuple[float, float] = (1.5, 1.5),
     min_samples: int = 1,
 ) -> Shaped[np.ndarray, " detection"]:
-    """What stands out of a map, by `cfar` and DBSCAN (Ester et al., KDD 1996).
+    """Detections on a map by `cfar` and DBSCAN (Ester et al., KDD 1996).
 
     Args:
         map_db: power in decibels.
-        guard: as `cfar` takes them, in bins along either axis.
-        train: likewise.
-        false_alarm: of each cell of noise alone.
+        guard: guard cells along both axes, see `cfar`.
+        train: training cells along both axes, see `cfar`.
+        false_alarm: probability of a detection in a cell of noise.
         kind: of CFAR.
         rank: of ordered statistics.
-        looks: how many powers each cell is the mean of.
-        eps: bins along either axis. Two cells are neighbours where their distance, in reaches, is at most one: a target
-            that is wide along an axis is given a long reach there, or it falls apart. The beams of a few receivers are
-            so wide that a window across azimuth trains on the target itself: there, guard and train along range alone
-            ((3, 0) and (8, 0)) and a reach of some beams, or the map of `capon`.
-        min_samples: neighbours, itself included, that make a cell the core of a cluster (`min_samples` of DBSCAN). With 1
-            every detected cell is in a cluster.
+        looks: number of powers that each cell is the mean of.
+        eps: radii of DBSCAN in bins along both axes: two cells are neighbours if their distance, scaled by these, is at most one.
+            A target that is wide along an axis needs a large radius there, or it is split. The beams of a few receivers are so wide
+            that a window across azimuth trains on the target itself: then use guard and training cells along range only ((3, 0)
+            and (8, 0)) and a radius of several beams, or the map of `capon`.
+        min_samples: neighbours, including itself, that make a cell a core point of DBSCAN. With 1 every detected cell belongs to
+            a cluster.
 
     Returns:
-        An array with named columns (`DETECTION`), the highest score first: `centre` (of the cells, weighted by power)
-        and `extent` (from the first to the last cell, both included) in bins along both axes; `cells`, how many;
-        `peak_db`, the power of the strongest; `score_db`, how far that is above its threshold.
+        A structured array (`DETECTION`), the highest score first: `centre` (mean of the cells, weighted by power) and `extent`
+        (from the first to the last cell, inclusive) in bins along both axes; `cells`, their number; `peak_db`, the power of the
+        strongest; `score_db`, its ratio to the threshold in dB.
 
     Raises:
-        ValueError: no map of two axes, a reach that is not positive, or what `cfar` refuses.
+        ValueError: no map of two axes, radii that are not positive, or options that `cfar` refuses.
     """
     if map_db.ndim != 2:
         raise ValueError(f"a map has two axes, this has {map_db.ndim}")
@@ -65,21 +65,21 @@ def map_clusters(
     threshold, detected = cfar(
         torch.from_numpy(power), guard=guard, train=train, false_alarm=false_alarm, kind=kind, rank=rank, looks=looks
     )
-    places = np.argwhere(detected.numpy())
-    if not len(places):
+    bins = np.argwhere(detected.numpy())
+    if not len(bins):
         return np.empty(0, DETECTION)
     from sklearn.cluster import DBSCAN
 
-    # A hair more than one, so that cells exactly a reach apart are neighbours whatever the rounding.
-    labels = DBSCAN(eps=1.0 + 1e-9, min_samples=min_samples).fit_predict(places / np.array(eps))
-    found = np.empty(labels.max() + 1, DETECTION)
-    for number, one in enumerate(found):
-        cells = places[labels == number]
+    # Slightly more than one, so that cells at exactly the radius are neighbours whatever the rounding.
+    labels = DBSCAN(eps=1.0 + 1e-9, min_samples=min_samples).fit_predict(bins / np.array(eps))
+    detections = np.empty(labels.max() + 1, DETECTION)
+    for number, detection in enumerate(detections):
+        cells = bins[labels == number]
         watts = power[tuple(cells.T)]
         strongest = tuple(cells[watts.argmax()])
-        one["centre"] = np.average(cells, axis=0, weights=watts)
-        one["extent"] = np.ptp(cells, axis=0) + 1
-        one["cells"] = len(cells)
-        one["peak_db"] = map_db[strongest]
-        one["score_db"] = 10 * np.log10(watts.max() / float(threshold[strongest]))
-    return found[np.argsort(-found["score_db"], kind="stable")]
+        detection["centre"] = np.average(cells, axis=0, weights=watts)
+        detection["extent"] = np.ptp(cells, axis=0) + 1
+        detection["cells"] = len(cells)
+        detection["peak_db"] = map_db[strongest]
+        detection["score_db"] = 10 * np.log10(watts.max() / float(threshold[strongest]))
+    return detections[np.argsort(-detections["score_db"], kind="stable")]

@@ -1,4 +1,4 @@
-"""What a data spec names under `through` to make displacement of raw radar data while converting."""
+"""Conversions of raw radar data to chest displacement, which data specs name under `through`."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def dca1000_displacement(
     within_m: tuple[float, float],
     **layout: Any,
 ) -> Transformed:
-    """A file of the DCA1000 capture card to chest displacement.
+    """Chest displacement from a file of the DCA1000 capture card.
 
     Args:
         values: (number,) int16.
         carrier_hz: frequency at the first sample: start of the chirp + slope x ADC start time.
-        bandwidth_hz: slope x samples / sample rate: swept while samples are taken.
+        bandwidth_hz: slope x samples / sample rate, swept while samples are taken.
         sample_rate_hz: of the ADC.
-        samples: a chirp and receiver.
-        chirps: a frame.
-        within_m: where the person may be.
+        samples: per chirp and receiver.
+        chirps: per frame.
+        within_m: nearest and farthest range of the person.
         **layout: see `maekit.adapters.radar.dca1000.dca1000_cube`.
 
     Returns:
@@ -56,15 +56,15 @@ def profiles_displacement(
     within_m: tuple[float, float],
     iq_order: str = "IQ",
 ) -> Transformed:
-    """Complex samples over distance, as pulsed coherent and UWB radars give them, to chest displacement.
+    """Chest displacement from complex samples over range, as pulsed coherent and UWB radars give them.
 
     Args:
         values: (frame, distance) or (frame, sweep, distance) complex; the sweeps of a frame are averaged.
-        carrier_hz: middle of the band.
-        start_m: distance of the first point.
-        step_m: from point to point.
-        within_m: where the person may be.
-        iq_order: "QI" where the first component is Q.
+        carrier_hz: centre of the band.
+        start_m: range of the first point.
+        step_m: spacing of the points.
+        within_m: nearest and farthest range of the person.
+        iq_order: "QI" if the first component is Q.
 
     Returns:
         (frame,) displacement in mm, attributes, findings.

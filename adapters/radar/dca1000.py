@@ -1,7 +1,7 @@
-"""Files of TI's DCA1000 capture card: little-endian int16 in the order in which the LVDS lanes deliver them.
+"""Files of TI's DCA1000 capture card: little-endian int16 in the order of the LVDS lanes.
 
-Layouts as in Texas Instruments, "Mmwave Radar Device ADC Raw Data Capture" (SWRA581). A capture in raw mode still
-has the packets' headers in it; the card's own programs take them out.
+Layouts as in Texas Instruments, "Mmwave Radar Device ADC Raw Data Capture" (SWRA581). A capture in raw mode still contains
+packet headers, which the card's own programs remove.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ def dca1000_cube(
     iq_order: Literal["IQ", "QI"] = "IQ",
     real: bool = False,
 ) -> Array:
-    """The numbers of a file as a cube.
+    """Reorder the numbers of a file into a cube.
 
     Order within a chirp, with two samples a receiver (`s`):
 
     - 2 lanes (xWR16xx, xWR18xx, xWR68xx), complex: receiver after receiver, `I0 I1 Q0 Q1`, two samples of one
       component at a time; real: receiver after receiver, `s0 s1`.
     - 4 lanes (xWR12xx, xWR14xx), complex: sample after sample, `I` of receivers 0 to 3, then `Q` of the same; real:
-      sample after sample, receivers 0 to 3. Receivers that are off are there and zero.
+      sample after sample, receivers 0 to 3. Inactive receivers are present as zeros.
 
-    Chirps of several transmitters take turns (TDM); each pair of transmitter and receiver becomes a receiver.
+    Chirps of several transmitters alternate (TDM-MIMO); each pair of transmitter and receiver becomes a virtual receiver.
 
     Args:
         values: (number,) int16.
-        samples: ADC samples a chirp and receiver.
-        chirps: of all transmitters, a frame.
-        receivers: that are on; 4 with 4 lanes.
-        transmitters: that take turns.
-        lanes: of the device.
+        samples: ADC samples per chirp and receiver.
+        chirps: per frame, of all transmitters together.
+        receivers: number of active receivers; 4 with 4 lanes.
+        transmitters: number of alternating transmitters.
+        lanes: LVDS lanes of the device.
         iq_order: "QI" where the device was set to send Q first (SDK: `sampleSwap` / `iqSwapSel` 1).
-        real: no Q channel (`adcOutFmt` real).
+        real: there is no Q channel (`adcOutFmt` real).
 
     Returns:
         (frame, chirp, receiver, sample): complex64 of ADC counts, or float32 where `real`.
 
     Raises:
-        UserError: counts that fit no such device, or numbers that are no whole number of frames.
+        UserError: counts that no such device has, or no whole number of frames.
     """
     if lanes not in (2, 4) or iq_order not in ("IQ", "QI"):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Radar maps as people of the field draw them: range upward, units on the axes, decibels in colour."""
+"""Radar maps drawn as usual: range upward, units on the axes, decibels as colours."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def draw_maps(
     channels: Sequence[str] = (),
     title: str = "",
 ) -> None:
-    """The first channel of a map, or of a clip four frames side by side.
+    """Draw the first channel of a map, or four frames of a clip side by side.
 
-    Bins are drawn around their coordinates, all equally large: those that are even in the sine of an angle stay so, and the
-    ticks say degrees. Colours start at the first percentile, and NaN is gray.
+    All bins have the same size around their coordinates; an axis that is even in the sine of an angle is drawn so, with ticks in
+    degrees. The colour scale starts at the first percentile, and NaN is gray.
 
     Args:
         axes: of matplotlib.
-        x: values; of a clip the first axis is that of its frames.
-        map_axes: two, or three of a clip; range goes upward wherever it stands.
-        unit: of the values, beside the colours.
-        channels: names; the first is said where there are several.
-        title: above it all.
+        x: values; the axis after the channel is that of the frames of a clip.
+        map_axes: two, or three of a clip; range is drawn upward whichever axis it is.
+        unit: of the values, at the colour bar.
+        channels: names; the first is added to the title where there are several.
+        title: of the figure.
     """
     from matplotlib import colormaps
 
@@ -84,21 +84,21 @@ def draw_maps(
 
 
 def drawn_at(map_axes: Sequence[Axis], where: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch 2"]:
-    """Where `draw_maps` puts the coordinates of a map's two axes: x and y."""
+    """From (..., 2) coordinates on a map's two axes to x and y in the figure of `draw_maps`."""
     first, second = map_axes[-2:]
     x, y = _drawn(second, where[..., 1]), _drawn(first, where[..., 0])
     return np.stack((y, x) if second.name == "range" else (x, y), -1)
 
 
 def _drawn(axis: Axis, value: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
-    """Along one axis."""
+    """Position in the figure along one axis."""
     if axis.spacing != "sine":
         return value
     return np.sin(np.deg2rad(value) if axis.unit == "deg" else value)
 
 
 def _angles(axis: Axis) -> NDArray[np.float64]:
-    """Round angles along an axis whose bins are even in their sine."""
+    """Round angles for the ticks of an axis whose bins are even in the sine."""
     from matplotlib.ticker import MaxNLocator
 
     low, high = axis.points()[[0, -1]]
@@ -112,7 +112,7 @@ def _angles(axis: Axis) -> NDArray[np.float64]:
 
 
 def _edges(axis: Axis) -> tuple[float, float]:
-    """Outer edges of the first and last bin, in sines where these are even; `axis.start` is the middle of the first."""
+    """Outer edges of the first and last bin, as sines where the axis is even in the sine; `axis.start` is the middle of the first."""
     step = axis.step if axis.step is not None else 1.0
     return axis.start - step / 2, axis.start + step * (axis.length - 0.5)
 

@@ -1,4 +1,4 @@
-"""FMCW radar from its parameters: resolutions, and the beat signal of point scatterers.
+"""FMCW radar parameters: resolutions, link budget, and beat signals of point scatterers.
 
 Formulas as in Richards, Scheer & Holm, Principles of Modern Radar (2010), and Stove, "Linear FMCW radar
 techniques", IEE Proc. F 139 (1992).
@@ -18,17 +18,17 @@ BOLTZMANN = 1.380649e-23
 
 @dataclass(frozen=True, slots=True)
 class FMCW:
-    """A chirp sequence and the radar equation's terms.
+    """Parameters of a chirp sequence and of the radar equation.
 
     Args:
         carrier_hz: frequency at the start of a chirp.
         bandwidth_hz: swept while samples are taken.
-        samples: ADC samples a chirp (complex).
+        samples: complex ADC samples per chirp.
         sample_rate_hz: of the ADC.
-        chirps: chirps a frame.
-        chirp_interval_s: from chirp to chirp.
-        power_w: transmitted.
-        gain_db: of transmit and receive antenna, each.
+        chirps: per frame.
+        chirp_interval_s: between the starts of two chirps.
+        power_w: transmitted power.
+        gain_db: of the transmit and of the receive antenna.
         noise_figure_db: of the receiver.
         temperature_k: of the receiver.
 
@@ -36,7 +36,7 @@ class FMCW:
         ValueError: a frequency, time, count, power or temperature that is not positive.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}  # a mistyped option is said to be one
+    __pydantic_config__: ClassVar = {"extra": "forbid"}  # an unknown option is refused
 
     carrier_hz: float = 77e9
     bandwidth_hz: float = 3.6e9
@@ -62,44 +62,44 @@ class FMCW:
 
     @property
     def wavelength_m(self) -> float:
-        """At the centre of the sweep, not at its start: the phase of a range bin is an average over the samples.
+        """At the centre of the sweep, because the phase of a range bin is an average over the samples.
 
-        With 3.6 GHz swept from 77 GHz, displacement from the wavelength at the start would be 2.3 % too large.
+        With a sweep of 3.6 GHz from 77 GHz, the wavelength at its start gives a displacement that is 2.3 % too large.
         """
         return SPEED_OF_LIGHT / self.centre_hz
 
     @property
     def slope_hz_per_s(self) -> float:
-        """Of the chirp."""
+        """Slope of a chirp."""
         return self.bandwidth_hz * self.sample_rate_hz / self.samples
 
     @property
     def range_resolution_m(self) -> float:
-        """c / 2B; also the width of a range bin."""
+        """Width of a range bin, c / 2B."""
         return SPEED_OF_LIGHT / (2 * self.bandwidth_hz)
 
     @property
     def max_range_m(self) -> float:
-        """Of complex samples: all bins of the range FFT."""
+        """Maximum range with complex samples: all bins of the range FFT."""
         return self.range_resolution_m * self.samples
 
     @property
     def velocity_resolution_mps(self) -> float:
-        """Wavelength / (2 x frame time); also the width of a Doppler bin."""
+        """Width of a Doppler bin, wavelength / (2 x frame time)."""
         return self.wavelength_m / (2 * self.chirps * self.chirp_interval_s)
 
     @property
     def max_velocity_mps(self) -> float:
-        """Unambiguous, to either side."""
+        """Largest unambiguous speed in either direction."""
         return self.wavelength_m / (4 * self.chirp_interval_s)
 
     @property
     def noise_w(self) -> float:
-        """Thermal noise in the ADC's band: k T B F."""
+        """Thermal noise power in the band of the ADC, k T B F."""
         return BOLTZMANN * self.temperature_k * self.sample_rate_hz * 10 ** (self.noise_figure_db / 10)
 
     def received_w(self, range_m: NDArray[np.float64], rcs_m2: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Radar equation: P G^2 lambda^2 sigma / ((4 pi)^3 R^4)."""
+        """Received power by the radar equation, P G^2 lambda^2 sigma / ((4 pi)^3 R^4)."""
         gain = 10 ** (self.gain_db / 10)
         watts = self.power_w * gain**2 * self.wavelength_m**2 * rcs_m2 / ((4 * np.pi) ** 3 * range_m**4)
         return np.asarray(watts, dtype=np.float64)
@@ -107,13 +107,12 @@ class FMCW:
     def beat_signal(self, range_m: NDArray[np.float64], rcs_m2: NDArray[np.float64] | float) -> NDArray[np.complex128]:
         """Sum of the beat signals of point scatterers, in volts across one ohm, without noise.
 
-        A scatterer at range R gives a tone of frequency slope x 2R/c that starts at phase 2 pi carrier 2R/c (the
-        residual video phase is left out), so that the phase of its range bin is 4 pi R / `wavelength_m` and a
-        constant. A receding scatterer turns its phase forward: positive Doppler is receding. Amplitude falls with
-        the square of range.
+        A scatterer at range R gives a tone of frequency slope x 2R/c with the initial phase 2 pi carrier 2R/c (without the residual
+        video phase), so that the phase of its range bin is 4 pi R / `wavelength_m` plus a constant. The phase of a receding
+        scatterer increases: positive Doppler is receding. The amplitude falls with the square of range.
 
         Args:
-            range_m: (scatterer, chirp): the range at each chirp, so that it may migrate.
+            range_m: (scatterer, chirp) range at each chirp, which may migrate.
             rcs_m2: (scatterer, 1) or a number: radar cross section.
 
         Returns:
@@ -135,15 +134,15 @@ class FMCW:
         receivers: int,
         spacing: float = 0.5,
     ) -> NDArray[np.complex64]:
-        """The beat signals of many point scatterers at a line of receivers, for a price of a matrix product.
+        """Beat signals of many point scatterers at a line of receivers, computed as a matrix product.
 
         Receiver m stands at m * spacing * `wavelength_m` to the right; an echo of azimuth theta, positive to the right,
         reaches it the earlier: its phase is less by 2 pi m spacing sin(theta) (see `range_azimuth_map`).
 
-        Two approximations make the phase a sum over receiver, chirp and sample, and the signal a product: no range
-        migration inside a frame (the beat frequency and the amplitude are those of the mean range; right while a
-        scatterer moves by much less than a range bin), and the array small against the range bin. The phase from chirp
-        to chirp is that of the centre of the sweep, which for a scatterer at rest is exactly `beat_signal`.
+        Two approximations make the phase a sum over receiver, chirp and sample, and the signal a product: there is no range
+        migration within a frame (beat frequency and amplitude are those of the mean range, which holds while a scatterer moves by
+        much less than a range bin), and the array is small against a range bin. The phase between chirps is that of the centre of
+        the sweep, which for a scatterer at rest equals `beat_signal`.
 
         Args:
             range_m: (*frame, scatterer, chirp): to receiver 0, at each chirp.
@@ -158,22 +157,22 @@ class FMCW:
         middle = range_m.mean(-1)
         delay = 2 / SPEED_OF_LIGHT * range_m
         time = (np.arange(self.samples) - (self.samples - 1) / 2) / self.sample_rate_hz
-        # Angles in double precision, for a range has thousands of turns of phase; what they give in single.
-        slow = _turns(self.centre_hz * delay) * np.sqrt(self.received_w(middle, rcs_m2))[..., None].astype(np.float32)
-        fast = _turns(self.slope_hz_per_s * 2 / SPEED_OF_LIGHT * middle[..., None] * time)
-        across = _turns(-spacing * np.asarray(sine)[..., None] * np.arange(receivers))
+        # Phases in double precision, since a range corresponds to thousands of turns; their exponentials in single.
+        slow = _phasor(self.centre_hz * delay) * np.sqrt(self.received_w(middle, rcs_m2))[..., None].astype(np.float32)
+        fast = _phasor(self.slope_hz_per_s * 2 / SPEED_OF_LIGHT * middle[..., None] * time)
+        across = _phasor(-spacing * np.asarray(sine)[..., None] * np.arange(receivers))
         left = np.einsum("...pm,...pc->...mcp", across, slow)
         return (left.reshape(*left.shape[:-3], receivers * self.chirps, -1) @ fast).reshape(
             *left.shape[:-1], self.samples
         )
 
     def noise(self, rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.complex128]:
-        """Complex white noise of the thermal power."""
+        """Complex white noise with the thermal noise power."""
         return np.sqrt(self.noise_w / 2) * (rng.standard_normal(shape) + 1j * rng.standard_normal(shape))
 
 
-def _turns(turns: NDArray[np.float64]) -> NDArray[np.complex64]:
-    """exp(2j pi turns), by the fraction of a turn, so that single precision will do for sine and cosine."""
+def _phasor(turns: NDArray[np.float64]) -> NDArray[np.complex64]:
+    """exp(2j pi turns) from the fraction of a turn, for which single precision suffices."""
     angle = (2 * np.pi * (turns - np.rint(turns))).astype(np.float32)
     out = np.empty(angle.shape, dtype=np.complex64)
     np.cos(angle, out=out.real)

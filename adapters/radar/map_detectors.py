@@ -1,4 +1,4 @@
-"""Objects on the maps of an adapter without learning: CFAR and clusters, in the coordinates of the map's axes."""
+"""Detectors of objects on maps that learn nothing: CFAR and clusters, in the coordinates of the map's axes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SILENT_DB = -300.0
 
 
 class Settings(TypedDict):
-    """What `map_clusters` is told, by the names of the axes where it has a number for each: see there."""
+    """Options of `map_clusters`, by axis name where it takes one number per axis."""
 
     guard: dict[str, int]
     train: dict[str, int]
@@ -35,11 +35,11 @@ class Settings(TypedDict):
     kind: Kind
 
 
-# Found on the training drives of the simulated streets (30 of 16 receivers, clutter=mean; every fifth frame for azimuth, every
-# tenth for Doppler). Guard cells cover the main lobe of a Hann window, 2 bins to either side; across azimuth a beam is wider
-# than any window, and along Doppler what stands still is a ridge, so both train along range alone. What is left is flat: from 12
-# to 24 training cells, reaches from 2 to 5 and false alarms from 1e-6 to 1e-20 differ by 0.03 of average precision. Clutter and
-# side lobes, not noise, are what makes false detections there, hence thresholds far above those for noise alone.
+# Tuned on the training drives of the simulated streets (30 drives, 16 receivers, clutter=mean; every fifth frame for azimuth,
+# every tenth for Doppler). Guard cells cover the main lobe of a Hann window, 2 bins to either side. A beam is wider than any
+# window across azimuth, and static clutter is a ridge along Doppler, so both train along range only. The optimum is flat: 12 to
+# 24 training cells, eps from 2 to 5 and false-alarm rates from 1e-6 to 1e-20 differ by 0.03 of average precision. False
+# detections come from clutter and side lobes rather than from noise, hence thresholds far above those for noise.
 RANGE_AZIMUTH = Settings(
     guard={"range": 3, "azimuth": 0},
     train={"range": 16, "azimuth": 0},
@@ -56,15 +56,17 @@ RANGE_DOPPLER = Settings(
 )
 
 
-LIT_REACH_M, LIT_FEWEST = 0.1, 5
-"""DBSCAN of `lit_detector`: the best on the training sequences of the real indoor points, among 0.05 to 0.3 m and 3 to 12 cells."""
+OCCUPANCY_EPS_M, OCCUPANCY_MIN_SAMPLES = 0.1, 5
+"""DBSCAN of `occupancy_detector`: the best on training sequences of real indoor points, among 0.05 to 0.3 m and 3 to 12 cells."""
 
 
 def settings_of(plane: Plane | None) -> Settings | None:
-    """Those for the axes of a plane; None for axes that they are not known for."""
+    """Tuned settings for the axes of a plane; None for other axes."""
     if plane is None:
         return None
-    return next((one for one in (RANGE_AZIMUTH, RANGE_DOPPLER) if set(one["guard"]) == set(plane.axes)), None)
+    return next(
+        (settings for settings in (RANGE_AZIMUTH, RANGE_DOPPLER) if set(settings["guard"]) == set(plane.axes)), None
+    )
 
 
 def map_detector(
@@ -72,19 +74,19 @@ def map_detector(
 ) -> Detector:
     """CFAR and clusters on the map of a sample.
 
-    Coordinates are those of the clusters' centres (weighted by power), the score is how far the strongest cell is above its
+    Coordinates are those of the clusters' centres (weighted by power); the score is the ratio of the strongest cell to its
     threshold in dB. Features:
 
-    - `power_times_range4`: power of the strongest cell and 40 log10 of the range, which the radar equation takes away: but for
-      a constant the cross section, in dB. Without a range `power`;
-    - `AXIS_extent` of both axes: from the first to the last cell, in the axis' unit;
-    - with an azimuth `across`: its extent as a length, range times the angle;
-    - `cells`: natural logarithm of how many.
+    - `power_times_range4`: power of the strongest cell in dB plus 40 log10 of the range, which is the radar cross section up to a
+      constant (radar equation). Without a range axis `power`;
+    - `AXIS_extent` of both axes: from the first to the last cell, in the unit of the axis;
+    - `across`, with an azimuth axis: its extent as a length, range times angle;
+    - `cells`: natural logarithm of their number.
 
     Args:
-        power_db: the map of a sample in decibels.
-        plane: where its cells lie.
-        settings: of both.
+        power_db: gives the map of a sample in decibels.
+        plane: coordinates of its cells.
+        settings: of CFAR and DBSCAN.
     """
     ranged = plane.axes.index("range") if "range" in plane.axes else None
     in_order: dict[str, Any] = {
@@ -106,16 +108,16 @@ def map_detector(
     return Detector(("power" if ranged is None else "power_times_range4", *size_names(plane)), find)
 
 
-def lit_detector(chart_of: Callable[[Sample], Float[np.ndarray, "first second"]], plane: Plane) -> Detector:
-    """Clusters of the cells above zero, of maps that say what stood out and not how strong it was.
+def occupancy_detector(chart_of: Callable[[Sample], Float[np.ndarray, "first second"]], plane: Plane) -> Detector:
+    """Clusters of cells above zero, for occupancy maps that hold detections and no power.
 
-    DBSCAN over the places of the cells, in metres, so that a person near by, who covers many beams, is as large as one far off;
-    cells side by side are neighbours too, for far off a beam is wider than the reach. Coordinates are those of the clusters'
-    centres, weighted by the cells' values, the sum of which is the score; features as of `map_detector` without the power.
+    DBSCAN runs over positions in metres, so that a person close by, who covers many beams, is as large as one far away. Adjacent
+    cells are neighbours as well, because far away a beam is wider than the radius. Coordinates are those of the clusters' centres,
+    weighted by the cells' values, whose sum is the score; features are those of `map_detector` without the power.
 
     Args:
-        chart_of: the map of a sample, zero where nothing stood out.
-        plane: of a distance and an angle.
+        chart_of: gives the map of a sample, zero where nothing was detected.
+        plane: with a distance and an angle.
     """
 
     def find(sample: Sample) -> NDArray[np.float64]:
@@ -124,7 +126,7 @@ def lit_detector(chart_of: Callable[[Sample], Float[np.ndarray, "first second"]]
         if not len(cells):
             return np.empty((0, 3 + len(size_names(plane))))
         places = plane.location(plane.at(torch.from_numpy(cells).double())).numpy()
-        of = lit_clusters(cells, places)
+        of = occupied_clusters(cells, places)
         clusters = [cells[of == number] for number in range(of.max() + 1)]
         values = [chart[tuple(one.T)] for one in clusters]
         centre = np.array(
@@ -138,19 +140,21 @@ def lit_detector(chart_of: Callable[[Sample], Float[np.ndarray, "first second"]]
     return Detector(size_names(plane), find)
 
 
-def lit_clusters(cells: NDArray[np.int64], places_m: Float[np.ndarray, "cell 2"]) -> NDArray[np.int64]:
-    """The number of each cell's cluster, or -1."""
+def occupied_clusters(cells: NDArray[np.int64], places_m: Float[np.ndarray, "cell 2"]) -> NDArray[np.int64]:
+    """(cell,) number of each cell's cluster, -1 without one."""
     from sklearn.cluster import DBSCAN
     from sklearn.neighbors import radius_neighbors_graph
 
-    near = radius_neighbors_graph(places_m, LIT_REACH_M) + radius_neighbors_graph(cells, 1.5)
+    near = radius_neighbors_graph(places_m, OCCUPANCY_EPS_M) + radius_neighbors_graph(cells, 1.5)
     near.data[:] = 1.0
-    found: NDArray[np.int64] = DBSCAN(eps=1.0, min_samples=LIT_FEWEST, metric="precomputed").fit_predict(near)
+    found: NDArray[np.int64] = DBSCAN(eps=1.0, min_samples=OCCUPANCY_MIN_SAMPLES, metric="precomputed").fit_predict(
+        near
+    )
     return found
 
 
 def size_names(plane: Plane) -> tuple[str, ...]:
-    """Features that `placed` gives."""
+    """Names of the sizes that `placed` gives."""
     return (*(f"{axis}_extent" for axis in plane.axes), *(["across"] if plane.angle is not None else []), "cells")
 
 
@@ -160,7 +164,7 @@ def placed(
     extent: Float[np.ndarray, "detection 2"],
     cells: NDArray[np.int64],
 ) -> tuple[Float[np.ndarray, "detection 2"], Float[np.ndarray, "detection size"]]:
-    """Coordinates of clusters given in bins, and their sizes (`size_names`)."""
+    """Coordinates and sizes (`size_names`) of clusters whose centres and extents are in bins."""
     middle, half = torch.from_numpy(centre.copy()), torch.from_numpy(extent.copy()) / 2
     where = plane.at(middle).numpy()
     sizes = (plane.at(middle + half) - plane.at(middle - half)).abs().numpy()
@@ -171,11 +175,11 @@ def placed(
 
 
 def looks_of(map_db: Float[np.ndarray, "first second"]) -> float:
-    """How many powers each cell of a map seems to be the mean of, from how little its lower half spreads.
+    """Estimate the number of independent powers that each cell of a map is the mean of, from 1 to 1000.
 
-    The mean of L exponential powers has a gamma distribution of shape L; which L has the ratio that the median and the lower
-    quartile of the map have. Targets, which are few, hardly touch either; where the level of noise differs over the map, they
-    lie farther apart, L comes out smaller, and thresholds higher. From 1 to 1000.
+    The mean of L exponential powers has a gamma distribution of shape L; the estimate is the L whose ratio of median to lower
+    quartile is that of the map. The few targets hardly influence either quantile. A noise level that varies over the map
+    increases the ratio, which lowers L and raises thresholds.
     """
     low, middle = np.quantile(map_db, [0.25, 0.5])
     ratio = 10 ** (float(middle - low) / 10)

@@ -1,8 +1,8 @@
-"""What published radar sets hold, as maps and objects: functions that data specs name under `through`.
+"""Maps and objects from the formats of published radar data sets: functions that data specs name under `through`.
 
-Objects are rows of columns that carry the names and units of the maps' axes: range in m, azimuth in degrees (positive to
-the right of boresight), Doppler in m/s (positive receding), `class` as an index, and box sizes as `<axis>_extent`. Where a
-set counts the other way, its maps are flipped here with its objects, so that every converted set reads alike.
+Objects are rows whose columns have the names and units of the maps' axes: range in m, azimuth in degrees (positive to the right
+of boresight), Doppler in m/s (positive receding), `class` as an index, and box sizes as `<axis>_extent`. Maps and objects of a
+data set with other conventions are flipped here, so that all converted sets agree.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ BOXES = ("range", "azimuth", "doppler", "class", "range_extent", "azimuth_extent
 def power_map(
     values: Array, *, pairs: bool = False, over: Sequence[int] = (), flip: Sequence[int] = (), floor: float = 1e-12
 ) -> Transformed:
-    """Complex amplitudes to power in dB re 1 of the stored unit, averaged over some axes: chirps, or what a cube has besides.
+    """Power in dB re 1 of the stored unit from complex amplitudes, averaged over some axes (chirps, receivers).
 
     Args:
         values: complex, or with `pairs` real and imaginary parts in a last axis of 2.
-        pairs: see above.
-        over: axes that power is averaged over.
-        flip: axes of what remains that are turned round.
-        floor: power that is the least shown: zero has no decibels.
+        pairs: whether a last axis of 2 holds real and imaginary parts.
+        over: axes over which power is averaged.
+        flip: remaining axes to reverse.
+        floor: lower limit of the power, since zero has no decibels.
 
     Raises:
-        ValueError: another shape than that.
+        ValueError: values of another type or shape.
     """
     if pairs and values.shape[-1:] != (2,):
         raise ValueError(f"shape {values.shape}, expected a last axis of 2: real and imaginary part")
@@ -58,20 +58,20 @@ def power_map(
 
 
 def oriented(values: Array, *, flip: Sequence[int]) -> Transformed:
-    """A map as it is stored, with some axes turned round."""
+    """A stored map with some axes reversed."""
     return np.ascontiguousarray(np.flip(values, tuple(flip))).astype(np.float32), {}, []
 
 
 def polar_objects(document: Any, *, classes: Sequence[str], angle: str = "rad") -> Transformed:
-    """Lines `frame range azimuth class` (CRUW, RadarCity), of one file or a list of files, to objects by frame.
+    """Objects by frame from lines `frame range azimuth class` (CRUW, RadarCity) of one file or several.
 
     Args:
-        document: cells of each line; range in m.
-        classes: in the order that gives their index.
+        document: words of each line; range in m.
+        classes: names in the order of their index.
         angle: unit of the azimuth, `rad` or `deg`.
 
     Raises:
-        UserError: a line of another kind.
+        UserError: a line of another format, or an unknown class.
     """
     one = all(line and isinstance(line[0], str) for line in document)
     lines = document if one else [line for part in document for line in part]
@@ -100,20 +100,22 @@ def carrada_objects(
     doppler_ms: float,
     bins: tuple[int, int, int] = (256, 256, 64),
 ) -> Transformed:
-    """Boxes of CARRADA (`range_angle_light.json` and `range_doppler_light.json`, in this order) to objects by frame.
+    """Objects by frame from the boxes of CARRADA (`range_angle_light.json` and `range_doppler_light.json`, in this order).
 
-    Boxes are [row, column, row, column] of maps whose first row is far (range-angle) or near (range-Doppler) and whose
-    Doppler columns count approach as positive; both maps are stored the other way round (`oriented`). Range is that of
-    the range-angle box. A frame in which the two files disagree about the objects is left out.
+    Boxes are [row, column, row, column] on maps whose first row is far (range-angle) or near (range-Doppler) and whose positive
+    Doppler is approaching; both maps are reversed when converted (`oriented`). Range is taken from the range-angle box. Frames in
+    which the two files disagree about the objects are left out.
 
     Args:
         document: the two files: {frame: {"boxes": [...], "labels": [1, ...]}}.
-        classes: of the labels 1, 2, ...
-        range_m, azimuth_deg, doppler_ms: size of a bin.
-        bins: along range, azimuth, Doppler.
+        classes: names of the labels 1, 2, ...
+        range_m: size of a range bin.
+        azimuth_deg: size of an azimuth bin.
+        doppler_ms: size of a Doppler bin in m/s.
+        bins: numbers of bins along range, azimuth and Doppler.
 
     Raises:
-        ValueError: other files than these two.
+        ValueError: other files, or an unknown label.
     """
     if not isinstance(document, list) or len(document) != 2 or not all(isinstance(part, dict) for part in document):
         raise ValueError("expected two files, of boxes in range and angle and in range and Doppler")
@@ -155,18 +157,18 @@ def raddet_objects(
     doppler_ms: float,
     bins: tuple[int, int, int] = (256, 256, 64),
 ) -> Transformed:
-    """Boxes of RADDet in one frame: centres and sizes in bins of range (the first is the farthest), azimuth, Doppler.
+    """Objects of one frame from the boxes of RADDet: centres and sizes in bins of range (the first is farthest), azimuth, Doppler.
 
     Args:
         document: {"classes": names, "boxes": (object, 6)}.
-        classes: in the order that gives their index.
+        classes: names in the order of their index.
         range_m: size of a range bin.
         azimuth_sine: size of an azimuth bin, as a sine; the middle bin is boresight.
-        doppler_ms: size of a Doppler bin; the middle one is at rest.
-        bins: along range, azimuth, Doppler.
+        doppler_ms: size of a Doppler bin in m/s; the middle bin is zero.
+        bins: numbers of bins along range, azimuth and Doppler.
 
     Raises:
-        ValueError: other contents than these.
+        ValueError: other contents.
     """
     if not isinstance(document, Mapping) or not {"classes", "boxes"} <= set(document):
         raise ValueError("expected `classes` and `boxes`")
@@ -195,15 +197,15 @@ def raddet_objects(
 
 
 def point_map(points: Array, *, axes: Sequence[Mapping[str, Any]]) -> Transformed:
-    """Detected cells as a map of how many there are in each of its bins.
+    """Map with the number of detected cells in each bin.
 
     Args:
         points: (cell, column).
-        axes: of the map: `column` of the points, `start` and `step` of the bins' middles, how many `bins`, and
-            `cosine: true` where the bins are even in the cosine of the column.
+        axes: of the map: `column` of the points, `start` and `step` of the bin centres, number of `bins`, and `cosine: true` where
+            bins are even in the cosine of the column.
 
     Raises:
-        ValueError: cells outside the map.
+        ValueError: cells outside of the map.
     """
     shape = tuple(int(axis["bins"]) for axis in axes)
     places = []
@@ -222,13 +224,13 @@ def point_map(points: Array, *, axes: Sequence[Mapping[str, Any]]) -> Transforme
 
 
 def point_objects(points: Array, *, label: int, steps: tuple[float, float, float]) -> Transformed:
-    """Clusters of detected cells as objects of one class: their mean place, and what they stretch over.
+    """Objects of one class from clusters of detected cells: mean position and extent.
 
     Args:
         points: (cell, column): range in m, azimuth in rad counter-clockwise from the right (pi / 2: boresight), velocity
-            in m/s, and the number of the cluster, below zero for none.
-        label: column of the cluster.
-        steps: size of a bin in range (m), sine of the azimuth, velocity (m/s).
+            in m/s, and the number of the cluster, negative for none.
+        label: column with the number of the cluster.
+        steps: bin sizes in range (m), sine of the azimuth, velocity (m/s).
     """
     rows = []
     for cluster in np.unique(points[:, label][points[:, label] >= 0]):
@@ -250,15 +252,15 @@ def point_objects(points: Array, *, label: int, steps: tuple[float, float, float
 
 
 def shrunk(picture: Array, *, by: int, left_half: bool = False) -> Transformed:
-    """A picture (height, width, channel) with `by` times fewer pixels along each side, each the mean of those under it.
+    """A picture (height, width, channel) reduced by a factor along each side, by averaging.
 
     Args:
         picture: uint8.
-        by: the factor; sides are rounded down.
-        left_half: of two pictures side by side, the left one.
+        by: factor; sides are rounded down.
+        left_half: use the left one of two pictures side by side.
 
     Raises:
-        ValueError: no picture, or one with fewer pixels than `by`.
+        ValueError: another shape, or fewer pixels than `by`.
     """
     if picture.ndim != 3 or min(picture.shape[:2]) < by:
         raise ValueError(f"a picture of {picture.shape}, expected (height, width, channel), at least {by} each way")

@@ -14,7 +14,7 @@ from maekit.adapter import Adapter, Detector, Front, Transformation
 from maekit.adapters.radar.axes import twice_zero
 from maekit.adapters.radar.drawing import draw_maps, drawn_at
 from maekit.adapters.radar.map_amplitude import TOP_LEVEL, MapAmplitude, Scale
-from maekit.adapters.radar.map_detectors import lit_detector, map_detector, settings_of
+from maekit.adapters.radar.map_detectors import map_detector, occupancy_detector, settings_of
 from maekit.adapters.radar.plane import map_plane
 from maekit.adapters.radar.public_sets import TRANSFORMATIONS
 from maekit.adapters.simulate.fmcw_scene import simulate_scenes
@@ -36,7 +36,7 @@ LINEAR = ("complex", "magnitude", "power")
 
 
 class MapFront(Front):
-    """Whatever a map is stored in, to decibels (or picture levels), not below a floor."""
+    """Converts stored values to decibels, or to levels, with a lower limit."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class MapFront(Front):
     def transform(
         self, signal: Shaped[Tensor, "batch *prepared"], valid: Bool[Tensor, "batch *axes"] | None
     ) -> tuple[Float[Tensor, "batch *sample"], Bool[Tensor, "batch *axes"] | None]:
-        """Decibels; see `RangeDopplerAdapter` for what becomes of each scale."""
+        """Decibels (or levels); see `RangeDopplerAdapter` for the scales."""
         if self.scale in ("complex", "magnitude"):
             signal = 20 * torch.log10(signal.abs())
         elif self.scale == "power":
@@ -68,23 +68,22 @@ class MapFront(Front):
 class RangeDopplerAdapter(Adapter):
     """Maps over named axes: (range, doppler), (range, azimuth), or a clip with `time` or `frame` first.
 
-    `scale` says what the stored numbers are, and is never guessed. To decibels re 1 of the stored unit they go by
+    `scale` states what the stored numbers are. They are converted to decibels re 1 of the stored unit by
 
     - `complex`, `magnitude`: 20 log10 of the magnitude; `power`: 10 log10;
     - `db`: as they are; `log10` (of a magnitude): times 20;
-    - `level` (0 to 255 of a picture): linearly over `level_range_db`; without it they stay levels, for the decibels
-      that a picture was coloured by are not in it.
+    - `level` (0 to 255 of a picture): linearly over `level_range_db`; without it they stay levels, because a picture does not
+      contain the decibels of its colours.
 
-    Nothing is cropped: a patch that does not divide its axis is refused. There is no flip of range and no crop and
-    resize, because near and far differ in power and in what a bin covers.
+    Maps are not cropped: a patch that does not divide its axis is refused.
 
     Args:
         info: of the source.
         patch: extent of a patch along each axis, in bins.
-        scale: see above.
-        floor_db: smaller values are lifted to this; needed for linear scales, where zero has no decibels.
-        level_range_db: decibels of levels 0 and 255.
-        notch_bins: Doppler bins to either side of zero that are set to the map's median: static clutter.
+        scale: of the stored numbers, see above.
+        floor_db: lower limit of the levels; required for linear scales, where zero has no decibels.
+        level_range_db: decibels of the levels 0 and 255.
+        notch_bins: Doppler bins to either side of zero, with static clutter, that are set to the map's median.
 
     Raises:
         ValueError: options that do not fit each other or the source's axes.
@@ -138,10 +137,10 @@ class RangeDopplerAdapter(Adapter):
         return MapFront(self.patchifier, scale=self.scale, floor_db=self.floor_db, level_range_db=self.level_range_db)
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
-        """(channel, *axes) as stored, static clutter notched out.
+        """(channel, *axes) as stored, with the Doppler notch.
 
         Raises:
-            UserError: values that the stated scale does not have.
+            UserError: values outside of the stated scale.
         """
         x = np.array(sample.signal, dtype=np.complex64 if self.info.complex else np.float32)
         measured = x if sample.valid is None else x[:, sample.valid]
@@ -166,32 +165,33 @@ class RangeDopplerAdapter(Adapter):
         return x, sample.valid
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
-        """Range upward, Doppler or azimuth to the right; see `draw_maps`."""
+        """Draw range upward, Doppler or azimuth to the right; see `draw_maps`."""
         draw_maps(axes, x, self.info.axes, unit=self.unit, channels=self.info.channels, title=title)
 
     def drawn_at(self, where: Array) -> Array:
-        """See `maekit.adapters.radar.drawing`."""
+        """Position in the figure; see `maekit.adapters.radar.drawing`."""
         return drawn_at(self.info.axes, where)
 
     def plane(self) -> Plane | None:
-        """See `maekit.adapters.radar.plane`."""
+        """Plane of the last two axes, if they have steps; see `maekit.adapters.radar.plane`."""
         return map_plane(self.info.axes)
 
     def detectors(self) -> Mapping[str, Detector]:
-        """Where the axes have steps: of powers CFAR and clusters, of levels over range and azimuth clusters of the cells above zero."""
+        """CFAR and clusters on powers, clusters of occupied cells on levels over range and azimuth; none without steps of the axes."""
         plane = self.plane()
         if plane is None or (self.in_levels and plane.angle is None):
             return {}
         if self.in_levels:
-            return {"cells above 0, clusters": lit_detector(self.levels, plane)}
+            return {"cells above 0, clusters": occupancy_detector(self.levels, plane)}
         settings = settings_of(plane)
         if settings is None:
             return {}
         return {"CFAR, clusters": map_detector(self.power_db, plane, settings)}
 
     def power_db(self, sample: Sample) -> Float[np.ndarray, "first second"]:
-        """The map of a sample in decibels (of a clip the last, which labels are of), channels as their mean power; what was not
-        measured has the median.
+        """Map of a sample in decibels, mean power of its channels; missing cells have the median.
+
+        Of a clip the last map is used, to which the labels belong.
         """
         signal, valid = self.prepare(sample)
         power = MapAmplitude(self.scale, self.level_range_db).powers(signal)
@@ -200,7 +200,7 @@ class RangeDopplerAdapter(Adapter):
         return 10 * np.log10(np.maximum(chart, 1e-30))
 
     def levels(self, sample: Sample) -> Float[np.ndarray, "first second"]:
-        """The map of a sample in levels, 0 where nothing was measured; of clips and channels as `power_db`."""
+        """Map of a sample in levels, 0 in missing cells; clips and channels as in `power_db`."""
         chart, there = self._last(*self.prepare(sample))
         return np.where(there, chart, 0.0)
 

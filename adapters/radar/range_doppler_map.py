@@ -1,4 +1,4 @@
-"""From the samples of a frame of chirps to a map over range and velocity."""
+"""Range-Doppler maps from ADC cubes."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ def range_doppler_map(
 ) -> Float[Tensor, "*maps range doppler"]:
     """ADC cubes to range-Doppler maps (Richards, Scheer & Holm, Principles of Modern Radar, 2010, chapter 17).
 
-    Windows over fast and slow time and a two-dimensional FFT, scaled by the windows' sums, so that a target on
-    a bin keeps the power it was received with, and white noise of power n comes out as n * sum(w^2) / sum(w)^2 of
-    each window: the processing gain. Zero Doppler is in bin `chirps // 2`; a target that recedes, whose phase turns
-    forward from chirp to chirp, lies above it.
+    Windows over fast and slow time and a two-dimensional FFT, divided by the windows' sums, so that a target on a bin keeps its
+    received power, and white noise of power n becomes n * sum(w^2) / sum(w)^2 for each window (processing gain). Zero Doppler is
+    in bin `chirps // 2`; receding targets, whose phase increases from chirp to chirp, lie above it.
 
     Args:
         adc: volts across one ohm.
         window: over both axes.
-        average_receivers: the axis before `chirp` is receivers, and their mean power is given (non-coherent
-            integration: a target keeps its power, noise its mean, and noise spreads less).
+        average_receivers: average the power over the axis before `chirp` (non-coherent integration over receivers: mean powers of
+            target and noise stay, the variance of noise decreases).
 
     Returns:
-        Power in dB re 1 W, not below -300; without the receivers' axis where they are averaged.
+        Power in dB re 1 W, at least -300; without the axis of receivers where they are averaged.
 
     Raises:
-        ValueError: no such window; no axis of receivers to average.
+        ValueError: an unknown window, or no axis of receivers.
     """
     *batch, chirps, samples = adc.shape
     if average_receivers and not batch:
@@ -53,7 +52,7 @@ def range_doppler_map(
 
 @lru_cache(maxsize=16)
 def _windows(window: Window, chirps: int, samples: int, single: bool) -> NDArray[np.complexfloating[Any, Any]]:
-    """Over slow and fast time, with a turn that puts zero Doppler in bin chirps // 2: no shift is needed afterwards."""
+    """Windows over slow and fast time, times a phase ramp that moves zero Doppler to bin chirps // 2."""
     slow, fast = scaled_window(window, chirps), scaled_window(window, samples)
     both = np.outer(slow * np.exp(2j * np.pi * (chirps // 2) / chirps * np.arange(chirps)), fast)
     return both.astype(np.complex64) if single else both

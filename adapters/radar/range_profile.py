@@ -1,7 +1,7 @@
-"""From ADC samples to the range bin that a person is in: range FFT, static clutter, choice of bin, receivers.
+"""Range profiles from ADC samples, and the range bin of a person: range FFT, static clutter, bin selection, combining.
 
-Range FFT and its scale as in Richards, Scheer & Holm, Principles of Modern Radar (2010); mean subtraction and the
-search for the bin that varies most as in Xiang et al., Sensors 23 (2023), 7869.
+The range FFT and its scale follow Richards, Scheer & Holm, Principles of Modern Radar (2010); mean subtraction and selection of
+the bin with the largest variance follow Xiang et al., Sensors 23 (2023), 7869.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Array = NDArray[Any]
 
 
 def range_profile(adc: Array, window: str = "hann") -> Array:
-    """Range FFT over the last axis, scaled by the window's sum: a target on a bin keeps its amplitude.
+    """Range FFT over the last axis, divided by the window's sum, so that a target on a bin keeps its amplitude.
 
     Args:
         adc: (..., sample) complex, or real.
-        window: a name that `scipy.signal.get_window` knows; Hann keeps strong clutter out of bins from the third on.
+        window: a window of `scipy.signal.get_window`; Hann suppresses strong clutter from the third bin on.
 
     Returns:
-        (..., bin) complex: as many bins as complex samples, of which the upper half stands for negative beat
-        frequencies too; of real samples the half that is no mirror.
+        (..., bin) complex: as many bins as complex samples, the upper half of which are also the negative beat frequencies; of
+        real samples the non-negative frequencies.
     """
     shape = dsp.get_window(window, adc.shape[-1]).astype(np.float32 if adc.dtype.itemsize <= 8 else np.float64)
     transform = fft.fft if np.iscomplexobj(adc) else fft.rfft
@@ -36,20 +36,20 @@ def range_profile(adc: Array, window: str = "hann") -> Array:
 
 
 def range_axis_m(radar: FMCW, bins: int) -> NDArray[np.float64]:
-    """Distances of range bins: c / 2B from one to the next."""
+    """Ranges of the bins in m, c / 2B apart."""
     return np.arange(bins) * radar.range_resolution_m
 
 
 def without_static(profile: Array) -> Array:
-    """What does not move goes: the mean over frames (axis 0) is subtracted. Frames of NaN stay so."""
+    """Subtract the mean over frames (axis 0), which removes static clutter. Frames of NaN stay NaN."""
     return profile - np.nanmean(profile, axis=0, keepdims=True)
 
 
 def bins_within(range_m: Array, within_m: tuple[float, float]) -> NDArray[np.bool_]:
-    """The bins of a distance mask.
+    """Mask of the range bins within two ranges.
 
     Raises:
-        UserError: none lies inside.
+        UserError: there is none.
     """
     inside = (range_m >= within_m[0]) & (range_m <= within_m[1])
     if not inside.any():
@@ -62,15 +62,15 @@ def bins_within(range_m: Array, within_m: tuple[float, float]) -> NDArray[np.boo
     return inside
 
 
-def liveliest_bin(profile: Array, inside: NDArray[np.bool_]) -> int:
-    """The bin inside the mask whose samples vary most over frames, summed over receivers.
+def most_variable_bin(profile: Array, inside: NDArray[np.bool_]) -> int:
+    """The bin inside the mask with the largest variance over frames, summed over receivers.
 
     Args:
         profile: (frame, receiver, bin) complex; frames of NaN are left out.
-        inside: (bin,).
+        inside: (bin,) mask.
 
     Raises:
-        UserError: nothing varies there.
+        UserError: there is no variance.
     """
     variance = np.where(inside, np.nanvar(profile, axis=0).sum(axis=0), -1.0)
     best = int(variance.argmax())
@@ -84,22 +84,21 @@ def liveliest_bin(profile: Array, inside: NDArray[np.bool_]) -> int:
 
 
 def noise_between_bins(samples: int, bins: int, window: str = "hann") -> NDArray[np.complex128]:
-    """(bins, bins): how a window makes white noise alike in neighbouring bins (Harris, Proc. IEEE 66, 1978)."""
+    """(bins, bins) correlation of white noise between neighbouring bins after a window (Harris, Proc. IEEE 66, 1978)."""
     power = fft.fft(dsp.get_window(window, samples) ** 2)
     apart = np.subtract.outer(np.arange(bins), np.arange(bins))
     return np.asarray(power[apart % samples] / power[0].real, dtype=np.complex128)
 
 
 def combined(channels: Array, noise: Array) -> Array:
-    """One stream of all receivers and of the bins that an echo spreads over, so that what moves adds up.
+    """Combine all receivers and the bins that an echo spreads over into one signal.
 
-    Maximal-ratio combining (Brennan, Proc. IRE 47, 1959) with weights from the data: the first eigenvector of the
-    covariance of what moves, against that of the noise. Its free angle is set so that the strongest channel does not
-    turn.
+    Maximal-ratio combining (Brennan, Proc. IRE 47, 1959) with weights from the data: the principal generalised eigenvector of the
+    covariance of the moving part against that of the noise. Its free phase is set so that the strongest channel keeps its own.
 
     Args:
-        channels: (frame, receiver, bin) complex, all measured.
-        noise: (bin, bin) covariance of the noise, any scale; that of receivers is taken as independent.
+        channels: (frame, receiver, bin) complex, without missing values.
+        noise: (bin, bin) covariance of the noise at any scale; noise of receivers is assumed independent.
     """
     receivers = channels.shape[1]
     flat = channels.reshape(len(channels), -1).astype(np.complex128)
@@ -110,11 +109,11 @@ def combined(channels: Array, noise: Array) -> Array:
 
 
 def image_side_db(profile: Array) -> float:
-    """Energy at negative beat frequencies against that at positive ones, in dB, above the noise.
+    """Energy at negative over positive beat frequencies in dB, above the noise.
 
-    An echo's beat frequency is positive where I and Q are what they say; with the two swapped (or the sign of Q) the
-    whole picture stands mirrored. As echoes fall with the fourth power of distance, the strong ones lie in the near
-    half. The bins next to zero and those at the fold, where either side leaks into the other, do not count.
+    Echoes have positive beat frequencies if I and Q are right; with the two swapped (or the sign of Q inverted) the spectrum is
+    mirrored. Echo power falls with the fourth power of range, so the strong echoes lie in the near half. Bins next to zero and at
+    the Nyquist frequency, where the sides leak into each other, are left out.
 
     Args:
         profile: (..., bin) of complex samples.

@@ -29,17 +29,17 @@ Valid = NDArray[np.bool_]
 class SpectrogramFront(Front):
     """Short-time Fourier transform with a Hann window, to power in decibels.
 
-    Frames are not padded: frame t covers samples t*hop to t*hop + n_fft, and is measured where all of them are.
-    Real signals give bins 0 to n_fft/2 - 1 (the Nyquist bin is left out, so that patches divide); complex ones all
-    n_fft bins, negative frequencies first. A tone of amplitude A, real or complex, has the power A^2 in its bin.
+    Frames are not padded: frame t covers samples t*hop to t*hop + n_fft and is valid where all of them are. Real signals give
+    bins 0 to n_fft/2 - 1 (without the Nyquist bin, so that patches divide the axis); complex signals give all n_fft bins,
+    negative frequencies first. A tone of amplitude A, real or complex, has the power A^2 in its bin.
 
     Args:
         patchifier: of (channel, frequency, frame).
         n_fft: samples in a frame.
         hop: samples from frame to frame.
         two_sided: of a complex signal.
-        floor_db: smaller values are lifted to this.
-        reference: amplitude of 0 dB; None for the largest of each sample's measured frames.
+        floor_db: lower limit of the levels.
+        reference: amplitude of 0 dB; None: the largest amplitude of each sample's valid frames.
     """
 
     window: Tensor
@@ -77,7 +77,7 @@ class SpectrogramFront(Front):
             else:  # a real tone has half of its amplitude at the negative frequency; a constant has no such half
                 amplitude = torch.cat([amplitude[:, :, :1], 2 * amplitude[:, :, 1 : self.n_fft // 2]], dim=2)
             whole = None if valid is None else valid.unfold(1, self.n_fft, self.hop).all(-1)[:, : self.frames]
-            # A ratio before the logarithm, so that volts of a radar and counts of a sound card do equally well.
+            # Divided before the logarithm, so that the floor holds for volts as for ADC counts.
             ratio = amplitude / self._zero(amplitude, whole)
             decibel = 20 * torch.log10(ratio.clamp(min=10 ** (self.floor_db / 20)))
         if whole is None:
@@ -85,7 +85,7 @@ class SpectrogramFront(Front):
         return decibel, repeat(whole, "batch frame -> batch bin frame", bin=decibel.shape[2])
 
     def _zero(self, amplitude: Tensor, whole: Tensor | None) -> Tensor | float:
-        """Amplitude of 0 dB; of a silent sample any, since all of it then lies at the floor."""
+        """Amplitude of 0 dB; of a silent sample the smallest number, which puts all of it at the floor."""
         if self.reference is not None:
             return self.reference
         if whole is not None:
@@ -101,14 +101,14 @@ class SpectrogramAdapter(Adapter):
         n_fft: samples in a frame; a real signal gives n_fft / 2 bins.
         hop: samples from frame to frame.
         patch: (frequency bins, frames) of a patch. Frames beyond the last whole patch are not computed.
-        floor_db: smaller values are lifted to this.
-        reference: decibels relative to each `sample`'s own maximum (where its level depends on distance or gain), or
-            to a tone of this amplitude in the unit of the signal (32768 is full scale of int16).
-        carrier_hz: of a continuous-wave or FMCW radar: the frequency axis is then drawn in m/s, Doppler frequency
-            times half a wavelength; which sign is approaching is the receiver's convention.
+        floor_db: lower limit of the levels.
+        reference: amplitude of 0 dB: `sample`, the maximum of each sample (where the level depends on distance or gain), or an
+            amplitude in the unit of the signal (32768 is full scale of int16).
+        carrier_hz: of a continuous-wave or FMCW radar: the frequency axis is drawn in m/s, Doppler frequency times half a
+            wavelength; the sign of approaching targets depends on the receiver.
 
     Raises:
-        ValueError: not the one axis `time` at one rate, or sizes that do not fit.
+        ValueError: axes other than `time`, recordings of different rates, or sizes that do not fit.
     """
 
     def __init__(
@@ -167,8 +167,8 @@ class SpectrogramAdapter(Adapter):
         return np.ascontiguousarray(signal, dtype=kind), sample.valid
 
     def draw(self, axes: Axes, x: Array, *, title: str = "") -> None:
-        """Seconds along, frequency (or velocity) upward, decibels in colour; the first channel."""
-        # Edges of pixels, whose centres are the bins' frequencies and the middles of the frames.
+        """Draw the first channel: time in seconds to the right, frequency or velocity upward, decibels as colours."""
+        # Pixel edges; pixel centres are the frequencies of the bins and the middles of the frames.
         bin_hz = self.rate_hz / self.n_fft
         bottom = -bin_hz / 2 - (self.rate_hz / 2 if self.info.complex else 0.0)
         top, label = bottom + x.shape[1] * bin_hz, "frequency [Hz]"

@@ -63,7 +63,7 @@ def test_harmonics_of_breathing_are_rejected() -> None:
 @given(st.integers(0, 10_000))
 def test_the_first_candidate_is_the_spectral_peak(seed: int) -> None:
     x = np.cumsum(np.random.default_rng(seed).standard_normal(600))
-    lines = he.spectral_peaks(x, RATE_HZ, most=4)
+    lines = he.spectral_peaks(x, RATE_HZ, count=4)
     assert len(lines.bpm) == len(lines.line_db) <= 4
     assert (np.diff(lines.line_db) <= 0).all()
     assert ((lines.bpm > 47) & (lines.bpm < 121)).all()

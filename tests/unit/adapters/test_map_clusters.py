@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from maekit.adapters.radar.clusters import DETECTION, map_clusters
 from maekit.adapters.radar.fmcw import FMCW
-from maekit.adapters.radar.map_detectors import LIT_REACH_M, lit_detector
+from maekit.adapters.radar.map_detectors import OCCUPANCY_EPS_M, occupancy_detector
 from maekit.adapters.radar.range_azimuth_map import fft_sines, range_azimuth_map
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
 from maekit.data.sample import Sample
@@ -116,13 +116,13 @@ def test_lit_cells_are_clustered_by_metres_not_by_bins() -> None:
     chart[near.reshape(200, 61).numpy()] = 2.0
     chart[158:166, 26:28] = 2.0
     chart[100, 10] = 5.0
-    detector = lit_detector(lambda sample: sample.signal[0], plane)
+    detector = occupancy_detector(lambda sample: sample.signal[0], plane)
     found = detector.find(Sample(chart[None], None, None, "", ""))
     assert detector.features == ("range_extent", "azimuth_extent", "across", "cells")
     assert found.shape == (2, 3 + 4)
     places = plane.location(torch.from_numpy(found[:, :2]).float())
     far = plane.location(plane.at(torch.tensor([161.5, 26.5])))
-    assert plane.sizes(torch.tensor([161.5, 26.5]))[1] * torch.pi / 180 * far.norm() > 2 * LIT_REACH_M
+    assert plane.sizes(torch.tensor([161.5, 26.5]))[1] * torch.pi / 180 * far.norm() > 2 * OCCUPANCY_EPS_M
     torch.testing.assert_close(places, torch.stack([torch.tensor([0.2, 1.5]), far]), atol=0.03, rtol=0)
     assert found[0, 2] == chart[:40].sum()  # the sum of its cells; the nearer covers more of them
     assert found[0, 4] > 4 * found[1, 4]

@@ -19,7 +19,7 @@ from maekit.adapters.radar.range_profile import (
     bins_within,
     combined,
     image_side_db,
-    liveliest_bin,
+    most_variable_bin,
     noise_between_bins,
     range_axis_m,
     range_profile,
@@ -120,12 +120,12 @@ def test_what_stands_still_goes_and_what_moves_is_chosen() -> None:
     profile[50] = np.nan
     assert np.nanmax(np.abs(without_static(profile)[:, :, 4])) < 0.01
     axis = np.arange(30) * 0.1
-    assert liveliest_bin(profile, bins_within(axis, (0.0, 2.0))) == 9
-    assert liveliest_bin(profile, bins_within(axis, (0.0, 3.0))) == 25
+    assert most_variable_bin(profile, bins_within(axis, (0.0, 2.0))) == 9
+    assert most_variable_bin(profile, bins_within(axis, (0.0, 3.0))) == 25
     with pytest.raises(UserError, match=r"no range bin.*0\.00 to 2\.90 m"):
         bins_within(axis, (3.5, 4))
     with pytest.raises(UserError, match="nothing moves"):
-        liveliest_bin(np.ones((20, 2, 30), dtype=complex), bins_within(axis, (0, 3)))
+        most_variable_bin(np.ones((20, 2, 30), dtype=complex), bins_within(axis, (0, 3)))
 
 
 def test_noise_of_neighbouring_bins_is_as_said() -> None:
