@@ -18,7 +18,7 @@ from maekit.runs.train import finetune, pretrain
 PRETRAIN, FINETUNE = "heart_rate/demo_pretrain", "heart_rate/demo_finetune"
 
 
-def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambda line: None) -> tuple[Table, Path]:
+def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambda _line: None) -> tuple[Table, Path]:
     """Simulate a cohort, pretrain, fine-tune with few labels, compare on people never seen.
 
     Runs that were finished before are taken as they are, so a second call answers at once.

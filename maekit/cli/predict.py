@@ -54,8 +54,10 @@ def predict(
     set_: Sets = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1; by default a GPU where there is one.")] = None,
 ) -> None:
-    """Estimates of a fine-tuned run along a recording, each with its time, uncertainty and whether it is to be trusted; of a
-    detection run the objects of every frame, where they are and how sure.
+    """Predict along a recording with a fine-tuned run.
+
+    Each estimate has its time, its uncertainty and whether it can be trusted. A detection run gives the objects of every frame with
+    their places and scores.
     """
     from maekit.inference.predict import predict as run_along
 

@@ -1,4 +1,4 @@
-"""What a recipe may say: pydantic models, without torch, so that checking one takes milliseconds."""
+"""The sections and keys of a recipe, as pydantic models that need no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pydantic.functional_validators import BeforeValidator
 
 from maekit.config.data_spec import AnySplit, Folds, Split, Strict, Window
 from maekit.config.unions import LIST, MAPPING, MARK, NUMBER, TEXT, by_kind, choose
-from maekit.errors import UserError
+from maekit.errors import UserError, nearest
 
 PRESET_NAMES = ("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge")
 Preset = Literal["vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"]
@@ -31,17 +31,17 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(Strict):
-    """A part of a recipe; its numbers are finite, also where they come as text."""
+    """A section of a recipe; its numbers are finite, also those that are written as text."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
 
-def _name_alone(value: Any) -> Any:
+def _spell_out_name(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
 class Choice(BaseModel):
-    """Something an installed package (or `--plugin`) brings, by its short name, and its options."""
+    """A plug-in by its short name, and its options."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -49,11 +49,11 @@ class Choice(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """Everything beside the name."""
+        """Everything except the name."""
         return dict(self.model_extra or {})
 
 
-Named = Annotated[Choice, BeforeValidator(_name_alone)]
+Named = Annotated[Choice, BeforeValidator(_spell_out_name)]
 """`{name: span, length: 4}`, or the name alone."""
 
 
@@ -76,11 +76,11 @@ BadSamples = Annotated[
 
 
 class Data(Section):
-    """Which data, cut and split how; what is left out comes from the data spec.
+    """The data, and how they are cut and split; what is left out comes from the data spec.
 
-    `root` is the folder with the files, relative to the current directory. `labelled_groups` (a number, or names)
-    and `label_fraction` take away training labels, to see what few are worth. `bad_samples` (a number, or a share of all)
-    is how many may be unreadable: they are left out and listed in the run folder.
+    `root` is the folder with the files, relative to the current directory. `labelled_groups` (a number, or names) and
+    `label_fraction` reduce the training labels. `bad_samples` (a number, or a share of all) is how many samples may be
+    unreadable: these are left out and listed in the run folder.
     """
 
     spec: str
@@ -125,11 +125,13 @@ AnySize = Annotated[
 
 
 class Model(Section):
-    """The masked autoencoder. `backbone` is the kind of encoder, with its options; `encoder` and `decoder` are sizes of
-    transformers, the first of the default backbone alone. `drop_path` applies to an encoder named by its preset; `loss_on: all` is an ablation.
+    """The masked autoencoder.
 
-    `decoder_attention: cross` is CrossMAE's decoder (removed patches look at visible ones only), which may predict a
-    `cross_mask_ratio` of the removed patches in training.
+    `backbone` is the kind of encoder, with its options. `encoder` and `decoder` are sizes of transformers; `encoder` applies to the
+    default backbone only, and `drop_path` to an encoder that is named by its preset. `loss_on: all` is an ablation.
+
+    `decoder_attention: cross` is CrossMAE's decoder (Fu et al., 2024, arXiv:2401.14391): removed patches attend to visible ones
+    only, and in training a share `cross_mask_ratio` of the patches may be predicted.
     """
 
     backbone: Named = Choice(name="transformer")
@@ -152,9 +154,9 @@ class Init(Section):
 
 
 class Optimizer(Section):
-    """AdamW, or LARS (You et al., 2017) as linear probes at large batches use it; the rate is base_lr * batch_size / 256.
+    """AdamW, or LARS (You et al., 2017) for linear probes with large batches; the learning rate is base_lr * batch_size / 256.
 
-    `betas` are AdamW's; `momentum` and `trust_coefficient` (the trust coefficient, of weights that are no vectors) are LARS's.
+    `betas` are AdamW's; `momentum` and `trust_coefficient` (for weights that are not vectors) are LARS's.
     """
 
     name: Literal["adamw", "lars"] = "adamw"
@@ -168,10 +170,10 @@ class Optimizer(Section):
 
 
 class Schedule(Section):
-    """Linear warm-up, then half a cosine, stepped at every iteration.
+    """Linear warm-up, then half a cosine; the learning rate changes at every step.
 
-    An epoch goes through every training sample once, or with `samples_per_epoch` draws so many, whatever number there are: then
-    few labels (`data.label_fraction`) do not also mean few steps.
+    An epoch uses every training sample once. With `samples_per_epoch` it draws that many, whatever the size of the split, so that
+    fewer labels (`data.label_fraction`) do not also mean fewer steps.
     """
 
     epochs: PositiveInt
@@ -189,14 +191,14 @@ class Schedule(Section):
 
 
 class Training(Section):
-    """How the loop runs. `batch_size` is the effective one: over all processes and accumulated micro-batches.
+    """How the training loop runs. `batch_size` is the effective one, over all processes and accumulated micro-batches.
 
-    `micro_batch` is the most that one process takes at once: how many micro-batches a step accumulates then follows
-    from the number of processes, so that one recipe keeps its effective batch on any machine; `gradient_accumulation_steps` says it
-    outright. `ema` is the decay of a moving average of the weights, which is then what is evaluated and handed on.
-    `activation_checkpointing` computes each block again in the backward pass instead of keeping what it needs: a third more
-    time, a fraction of the memory.
-    `tensorboard` writes event files beside the metrics (extra `maekit[tensorboard]`); the JSON lines are the record.
+    `micro_batch` is the largest number of samples that one process takes at once. The number of accumulated micro-batches then
+    follows from the number of processes, so that a recipe has the same effective batch on any machine;
+    `gradient_accumulation_steps` states it instead. `ema` is the decay of a moving average of the weights, which is then
+    evaluated and saved. `activation_checkpointing` recomputes each block in the backward pass instead of keeping its
+    activations: about a third more time for a fraction of the memory. `tensorboard` writes event files beside the metrics (extra
+    `maekit[tensorboard]`); the JSON lines are the record.
     """
 
     batch_size: PositiveInt = 64
@@ -226,9 +228,9 @@ class Training(Section):
 
     @field_validator("micro_batch")
     @classmethod
-    def _one_way(cls, micro_batch: int | None, info: ValidationInfo) -> int | None:
+    def _stated_once(cls, micro_batch: int | None, info: ValidationInfo) -> int | None:
         if micro_batch is not None and info.data.get("gradient_accumulation_steps", 1) != 1:
-            raise ValueError("`gradient_accumulation_steps` and `micro_batch` say the same thing in two ways: give one")
+            raise ValueError("`gradient_accumulation_steps` and `micro_batch` exclude each other: give one")
         return micro_batch
 
     @field_validator("ema")
@@ -239,7 +241,7 @@ class Training(Section):
         return ema
 
     def micro_batches(self, processes: int) -> int:
-        """How many micro-batches each of `processes` accumulates: the fewest that `micro_batch` allows."""
+        """The number of micro-batches that each of `processes` accumulates: the smallest that `micro_batch` allows."""
         if self.micro_batch is None:
             return self.gradient_accumulation_steps
         share = self.batch_size // processes
@@ -251,11 +253,10 @@ class Training(Section):
 
 
 class Reference(Section):
-    """What is known of this recipe, from elsewhere: `maekit compare` puts a run beside it.
+    """Published or measured results of this recipe, which `maekit compare` compares a run with.
 
-    `accuracy` and the like are metrics of the run itself; `finetuned` and `linear` are accuracies of runs that start
-    from a pretraining. `tolerance` is how far from the reference still counts as within it. It belongs to this very
-    recipe: one that extends it changes something, and does not take it over.
+    `accuracy` and the like are metrics of the run itself; `finetuned` and `linear` are accuracies of runs that start from a
+    pretraining. A difference up to `tolerance` is accepted. Recipes that extend this one do not inherit its reference.
     """
 
     metrics: Annotated[dict[str, float], Field(min_length=1)]
@@ -265,10 +266,12 @@ class Reference(Section):
     @field_validator("tolerance")
     @classmethod
     def _of_metrics(cls, tolerance: dict[str, float], info: ValidationInfo) -> dict[str, float]:
-        known = info.data.get("metrics", tolerance)
+        metrics = info.data.get("metrics", tolerance)
         for name in tolerance:
-            if name not in known:
-                raise ValueError(f"{name!r} is none of the metrics {', '.join(known)}")
+            if name not in metrics:
+                raise ValueError(
+                    f"{name!r} is none of the metrics {', '.join(metrics)}. {nearest(name, metrics)}".rstrip()
+                )
         return tolerance
 
 
@@ -300,7 +303,7 @@ class Recipe(Section):
     @classmethod
     def _without_null(cls, auxiliary: Any) -> Any:
         return (
-            {key: one for key, one in auxiliary.items() if one is not None}
+            {name: choice for name, choice in auxiliary.items() if choice is not None}
             if isinstance(auxiliary, dict)
             else auxiliary
         )
@@ -353,14 +356,14 @@ EXCLUSIVE: dict[tuple[str | int, ...], tuple[set[str], set[str]]] = {
     ("data", "window"): ({"seconds", "hop_seconds"}, {"length", "hop"}),
     ("data", "split"): (set(Split.model_fields), set(Folds.model_fields)),
 }
-"""Keys that do not go together: a recipe that gives one side replaces the other side of what it extends."""
+"""Keys that exclude each other: a recipe that gives keys of one set drops inherited keys of the other."""
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of a recipe file, for editors.
 
-    A file with `extends` may leave out anything, at any depth; so only a file without it must have the sections
-    that every recipe has. What else is missing, `maekit recipe check` says.
+    Only a file without `extends` must have the required sections; one with it may leave out anything, at any depth.
+    `maekit recipe check` finds what is missing then.
     """
     schema = Recipe.model_json_schema()
     required = schema.pop("required")

@@ -1,4 +1,4 @@
-"""`--sweep key=a,b,c`: the grid of points that a sweep or a study goes through, each a list of overrides with a name."""
+"""`--sweep key=a,b,c`: the grid of points of a sweep or a study, each with a name and a list of overrides."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTION = "--sweep "
 INIT = "init."
 """`init.KEY` is the key of the recipe that `init` names."""
 VARIED_ANYWAY = ("name", "seed", "data.split.fold")
-"""What seeds and folds are made of."""
+"""Keys that seeds and folds set."""
 LONGEST_WORD = 40
 
 

@@ -1,11 +1,11 @@
-"""Units that people write into values and keys, and what to write instead where the key's name holds the unit."""
+"""Hints for values and keys that carry a unit, such as `10 s` or `window_ms`, where the name of the key states the unit."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from maekit.errors import nearest
+from maekit.errors import closest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,10 +77,9 @@ def advice_on_key(key: str, value: object, known: Sequence[str]) -> str:
     stems = {name.rpartition("_")[0]: name for name in same}
     if not stems:
         return ""
-    close = nearest(stem, (s for s in stems if s))
-    target = (
-        stems[close.split("'")[1]] if close else stems.get("", next(iter(stems.values())) if len(stems) == 1 else "")
-    )
+    similar = closest(stem, filter(None, stems))
+    only = next(iter(stems.values())) if len(stems) == 1 else ""
+    target = stems[similar] if similar else stems.get("", only)
     if not target:
         return ""
     if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -1,8 +1,8 @@
 """YAML with positions: plain data, and for every value the file, line and column it came from.
 
-Only what a recipe needs is read. Tags (which run code elsewhere), duplicate keys, merge keys, several documents,
-infinities and alias bombs are refused; `1e-4` is a number and `yes` a word, as in YAML 1.2. Beyond YAML 1.2, digits
-that begin with a zero stay a word: `001` is how somebody names a person, never how somebody writes one.
+Tags (which can run code in other readers), duplicate keys, merge keys, several documents, infinities and alias bombs are refused.
+As in YAML 1.2, `1e-4` is a number and `yes` is text. Unlike there, digits that begin with a zero are text: `001` is the name of a
+subject, not a number.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _NO_BLANK = re.compile(r"\s*(?:- )?([A-Za-z_][\w-]*):([^\s:/].*)", re.DOTALL)
 
 @dataclass
 class Document:
-    """Plain data from one YAML text, and where each value stands in it."""
+    """Plain data from one YAML text, with the location of each value."""
 
     name: str
     data: dict[str, Any]
     locations: dict[Keys, str] = field(default_factory=dict)
 
     def locate(self, keys: Keys) -> str:
-        """`file:line:column` of the value at `keys`, or of the nearest thing around it."""
+        """`file:line:column` of the value at `keys`, or of the closest mapping around it."""
         for length in range(len(keys), -1, -1):
             if keys[:length] in self.locations:
                 return self.locations[keys[:length]]
@@ -87,7 +87,7 @@ def read_yaml(path: Path) -> Document:
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file stands there; a path that no file can have (too long, a forbidden character) is none."""
+    """Whether the path is a file; False for a path that no file can have (too long, a forbidden character)."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -95,7 +95,7 @@ def is_file(path: Path) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder stands there; like `is_file`."""
+    """Whether the path is a folder; see `is_file`."""
     try:
         return path.is_dir()
     except (OSError, ValueError):
@@ -103,7 +103,7 @@ def is_folder(path: Path) -> bool:
 
 
 def parse(text: str, name: str) -> Document:
-    """Parse one YAML mapping; `name` stands for the file in places."""
+    """Parse one YAML mapping; `name` is the file in the locations."""
 
     def at(mark: Mark) -> str:
         return f"{name}:{mark.line + 1}:{mark.column + 1}"
@@ -123,9 +123,9 @@ def parse(text: str, name: str) -> Document:
 
 
 def parse_value(text: str, name: str) -> Any:
-    """Parse one value as it would stand in a file (`--set key=VALUE`); every mistake is placed at `name`."""
+    """Parse one value as it would be written in a file (`--set key=VALUE`); `name` is the location of every error."""
 
-    def at(mark: Mark) -> str:
+    def at(_mark: Mark) -> str:
         return name
 
     root = _compose(text, name, at)
@@ -135,7 +135,7 @@ def parse_value(text: str, name: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's reader, which stops at what a recipe has no use for before it has read it all."""
+    """PyYAML's reader, which refuses tags and too many nodes while it reads."""
 
     at: Callable[[Mark], str]
     nodes = 0
@@ -189,7 +189,7 @@ def _compose(text: str, name: str, at: Callable[[Mark], str]) -> Node | None:
 
 
 class _Builder:
-    """Nodes to plain data, noting positions and refusing what a recipe has no use for."""
+    """Builds plain data from nodes, records locations, and refuses what no recipe needs."""
 
     def __init__(self, document: Document, at: Callable[[Mark], str]) -> None:
         self.document = document
@@ -201,7 +201,7 @@ class _Builder:
         location = self.at(node.start_mark)
         self.document.locations[keys] = location
         self.count += 1
-        # A long text behind many aliases costs no memory here, but would in the first message that shows it.
+        # Many aliases of a long text cost no memory here, but would in a message that shows them.
         self.letters += len(node.value) if isinstance(node, ScalarNode) else 0
         if self.count > MOST_NODES or len(around) > 50 or self.letters > LARGEST_FILE:
             raise _too_much(location)

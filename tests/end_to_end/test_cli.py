@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -284,10 +285,14 @@ def test_study_compares_all_ways(cohort: Path, tmp_path: Path) -> None:
         "data.split={folds: 2}",
         "data.labelled_groups=2",
     ]
-    given = {"seeds": 2, "runs": tmp_path, "overrides": [*common[3:6], *common[:3], common[6], "task.bins=20"]}
+    options: dict[str, Any] = {
+        "seeds": 2,
+        "runs": tmp_path,
+        "overrides": [*common[3:6], *common[:3], common[6], "task.bins=20"],
+    }
     with pytest.raises(UserError, match="--track"):
-        study.study("heart_rate/demo_finetune", track_s=float("nan"), **given)
-    result = study.study("heart_rate/demo_finetune", track_s=10.0, smoothing=3, **given)
+        study.study("heart_rate/demo_finetune", track_s=float("nan"), **options)
+    result = study.study("heart_rate/demo_finetune", track_s=10.0, smoothing=3, **options)
     (point,) = result.points
     plain = [
         method.name

@@ -305,21 +305,21 @@ def stand_in(recipe: Recipe, folder: Path) -> HDF5Windows:
                 values = np.abs(values) if one.unit == "amplitude" else values
                 data = group.create_dataset(one.path, data=values)
                 data.attrs["rate_hz"] = rate
-            label, classes = spec.label, spec.label.classes if spec.label else None
+            spec_label, classes = spec.label, spec.label.classes if spec.label else None
             for name in ("subject", "speaker", "drive", "sequence"):
                 group.attrs[name] = f"p{i}"
             if spec.group and spec.group.path:
                 group[spec.group.path] = np.full(sizes["frame"], i)
-            if label and label.attribute:
-                group.attrs[label.attribute] = classes[i % len(classes)] if classes else 1.0
-            elif label and label.objects:
+            if spec_label and spec_label.attribute:
+                group.attrs[spec_label.attribute] = classes[i % len(classes)] if classes else 1.0
+            elif spec_label and spec_label.objects:
                 known = {"range": 5.0, "azimuth": 10.0, "doppler": 1.0, "class": i % len(classes or "1")}
-                group[label.path] = np.full(
-                    (sizes["frame"], 2, len(label.objects)), [known.get(n, 1.0) for n in label.objects]
+                group[spec_label.path or ""] = np.full(
+                    (sizes["frame"], 2, len(spec_label.objects)), [known.get(n, 1.0) for n in spec_label.objects]
                 )
-                group[label.path].attrs["columns"] = label.objects
-            elif label and label.path:
-                group[label.path] = np.arange(0.5, 12, 0.8 + i / 10)
+                group[spec_label.path or ""].attrs["columns"] = spec_label.objects
+            elif spec_label and spec_label.path:
+                group[spec_label.path or ""] = np.arange(0.5, 12, 0.8 + i / 10)
     return HDF5Windows(
         spec.model_copy(update={"files": "*.h5"}),
         folder,

@@ -64,11 +64,11 @@ def test_a_default_that_does_not_fit_the_rate_is_refused(tmp_path: Path) -> None
 
 
 def test_lengths_that_only_files_tell_are_asked_for(tmp_path: Path) -> None:
-    unknown = {"rate": "{attribute: rate_hz}"}
-    assert "--axis time=NUMBER" in check(tmp_path, RECIPE, **unknown)
-    assert check(tmp_path, RECIPE, **unknown, time=500) == ""
+    rate = "{attribute: rate_hz}"
+    assert "--axis time=NUMBER" in check(tmp_path, RECIPE, rate=rate)
+    assert check(tmp_path, RECIPE, rate=rate, time=500) == ""
     with pytest.raises(UserError, match="patch of 70 does not divide"):
-        check(tmp_path, RECIPE.replace("patch_s: 1.0", "patch_s: 7.0"), **unknown, time=500)
+        check(tmp_path, RECIPE.replace("patch_s: 1.0", "patch_s: 7.0"), rate=rate, time=500)
 
 
 def test_lengths_are_read_from_files_that_are_there(tiny: Path) -> None:
