@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from maekit.config.load import LoadedRecipe
     from maekit.config.schema import Recipe
     from maekit.data.sample import Sample, SignalInfo, Source
+    from maekit.tasks.task import Task
 
 MOST_TO_FIT = 4096
 """Training samples, drawn by the seed, that the normalisation is estimated from where there are more."""
 SKIPPED = "bad_samples.txt"
 """In a run folder: samples that could not be read, where the recipe allows for some."""
-LABELLED_TASKS = ("classification", "regression", "detection")
 
 
 @dataclass(frozen=True)
@@ -162,8 +162,9 @@ def build_experiment(
         UserError: data, split or options that do not fit.
     """
     recipe = loaded.recipe
+    task = task_class(loaded)
     if labels is None:
-        labels = recipe.task.name in LABELLED_TASKS
+        labels = task.needs_labels
     kind = plugins.find("adapters", recipe.adapter.name, location=loaded.locate("adapter", "name"))
     spec = load_spec(recipe.data.spec, loaded.path.parent)
     root = Path(recipe.data.root)
@@ -189,7 +190,7 @@ def build_experiment(
             source.labels,
             labelled_groups=recipe.data.labelled_groups,
             fraction=recipe.data.label_fraction,
-            stratify=source.classes is not None and source.objects is None,
+            stratify=task.label_kind is not None and task.label_kind.stratified,
             seed=recipe.seed,
             location=loaded.locate("data", "labelled_groups"),
         )
@@ -201,6 +202,16 @@ def build_experiment(
         for name in (PRIMARY, *experiment.auxiliary):
             experiment.fit_statistics(name)
     return experiment
+
+
+def task_class(loaded: LoadedRecipe) -> type[Task]:
+    """The task that a recipe names.
+
+    Raises:
+        UserError: no such task.
+    """
+    task: type[Task] = plugins.find("tasks", loaded.recipe.task.name, location=loaded.locate("task", "name"))
+    return task
 
 
 def build_experiment_without_data(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from maekit import plugins
 from maekit.build.experiment import Experiment, build_experiment, build_experiment_without_data
-from maekit.build.models import make_task
+from maekit.build.tasks import make_task
 from maekit.build.weight_fit import load_strictly
 from maekit.build.weights import read_weights
 from maekit.config.load import LoadedRecipe, load_recipe

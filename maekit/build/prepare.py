@@ -1,4 +1,4 @@
-"""From a recipe to an experiment and a task that are ready to train, and what a checkpoint must agree with to be continued."""
+"""From a recipe to an experiment and a task that are ready to train, and the identity that a checkpoint must match to be continued."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from maekit.build.experiment import LABELLED_TASKS, Experiment, build_experiment
-from maekit.build.models import fit_target, make_task
+from maekit.build.experiment import Experiment, build_experiment, task_class
+from maekit.build.parts import task_names
+from maekit.build.tasks import fit_task, make_task
 from maekit.build.tokenizers import inline_tokenizer
 from maekit.build.weights import load_encoder
 from maekit.config.load import LoadedRecipe, load_recipe
 from maekit.errors import UserError
-from maekit.tasks.pretraining import Pretraining
-from maekit.tasks.transfer import Transfer
 from maekit.training.distributed import Process
 from maekit.training.environment import describe_environment
 from maekit.training.run import Run
@@ -28,17 +27,14 @@ if TYPE_CHECKING:
 
 
 RANDOM = "random"
-
 """`--from random`: weights as they are initialised, asked for by name."""
 
 
 MUST_AGREE = ("seed", "adapter", "augment", "data", "model", "task", "optimizer", "schedule")
-
 """Sections of a recipe that a checkpoint is tied to; how often it saves or logs may change."""
 
 
 NOT_THE_DATA = ("root", "spec", "bad_samples")
-
 """Keys of `data` that may change too: where the files lie, and how many may be unreadable."""
 
 
@@ -49,12 +45,12 @@ def recipe_without_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> 
         UserError: a recipe for another task, and everything that is wrong with it.
     """
     loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.task.name in LABELLED_TASKS:
+    if task_class(loaded).needs_labels:
         raise UserError(
-            "not a pretraining recipe",
+            "a recipe of a task with labels",
             location=loaded.locate("task", "name"),
             value=loaded.recipe.task.name,
-            expected="a task without labels: pretraining or tokenizer",
+            expected="a task without labels: " + " or ".join(task_names(labels=False)),
             hint="Use `maekit finetune`.",
         )
     return loaded
@@ -67,15 +63,24 @@ def recipe_with_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> Loa
         UserError: a recipe for another task, and everything that is wrong with it.
     """
     loaded = load_recipe(recipe, overrides)
-    if loaded.recipe.task.name not in LABELLED_TASKS:
+    require_labels(loaded)
+    return loaded
+
+
+def require_labels(loaded: LoadedRecipe) -> None:
+    """Refuse a recipe of a task without labels.
+
+    Raises:
+        UserError: such a recipe.
+    """
+    if not task_class(loaded).needs_labels:
         raise UserError(
-            "a pretraining recipe",
+            "a recipe of a task without labels",
             location=loaded.locate("task", "name"),
             value=loaded.recipe.task.name,
-            expected="classification or regression",
+            expected="a task with labels: " + " or ".join(task_names(labels=True)),
             hint="Use `maekit pretrain`.",
         )
-    return loaded
 
 
 def prepare_training(loaded: LoadedRecipe, start: str | Path | None, folder: Path) -> tuple[Experiment, Task]:
@@ -92,10 +97,9 @@ def prepare_training(loaded: LoadedRecipe, start: str | Path | None, folder: Pat
     experiment = build_experiment(loaded, fit=start in (None, RANDOM), folder=folder)
     torch.manual_seed(loaded.recipe.seed)
     task = make_task(experiment)
-    if isinstance(task, Transfer) and start is not None and start != RANDOM:
+    if start is not None and start != RANDOM:
         load_encoder(experiment, task, Path(start))
-    if isinstance(task, Pretraining):
-        fit_target(experiment, task.model.target)
+    fit_task(experiment, task)
     return experiment, task
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maekit.build.adapters import make_adapters
-from maekit.build.experiment import LABELLED_TASKS, Experiment
+from maekit.build.experiment import Experiment, task_class
 from maekit.config.data_spec import load_spec
 from maekit.data.random_source import RandomSource
 
@@ -36,7 +36,7 @@ def random_experiment(loaded: LoadedRecipe, samples: int, lengths: Mapping[str, 
         recipe.data.window,
         samples=samples,
         lengths=lengths,
-        labels=recipe.task.name in LABELLED_TASKS,
+        labels=task_class(loaded).needs_labels,
         auxiliary=list(recipe.auxiliary),
     )
     adapters = make_adapters(loaded, source.info, source.auxiliary)

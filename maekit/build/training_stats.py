@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.adapter import Adapter
+from maekit.build.experiment import task_class
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, SignalInfo
 from maekit.errors import UnreadableError, UserError
-from maekit.tracking import drift_of
+from maekit.files import write_text
+from maekit.tracking import LabelDynamics, drift_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,49 +33,33 @@ QUANTILE = 0.05
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How labels go on along a recording.
-
-    Attributes:
-        window_s: length of a window.
-        drift: of the training labels, see `maekit.tracking.drift_of`.
-        lowest, highest: of the training labels.
-    """
-
-    window_s: float
-    drift: float
-    lowest: float
-    highest: float
-
-
-@dataclass(frozen=True)
 class TrainingStats:
-    """The signal of a run, its limits of quality, and how its labels go on.
+    """The signal of a run, its limits of quality, and how fast its labels change.
 
     Attributes:
         signal: what all samples had in common.
-        limits: by the names of `Baselines.quality`, the least that a sample needs for an estimate: that which all but a
-            twentieth of the samples reach even in the poorest training group.
-        pace: see `pace_of`.
-        auxiliary: what all samples of each signal beside had in common, by name.
+        limits: by the names of `Baselines.quality`, the least that a sample needs for a prediction: what 95 % of the samples
+            reach even in the poorest training group.
+        label_dynamics: see there; None where labels are not continuous along recordings.
+        auxiliary: what all samples of each auxiliary signal had in common, by name.
     """
 
     signal: SignalInfo
     limits: Mapping[str, float] = field(default_factory=dict)
-    pace: Pace | None = None
+    label_dynamics: LabelDynamics | None = None
     auxiliary: Mapping[str, SignalInfo] = field(default_factory=dict)
 
     def shortcomings(self, quality: Mapping[str, float]) -> str:
-        """What is wrong with a sample of this quality; empty where nothing is."""
+        """The qualities in which a sample falls short of training, in words; empty where there are none."""
         return "; ".join(name for name, value in quality.items() if not value >= self.limits.get(name, -inf))
 
 
 def measure(experiment: Experiment) -> TrainingStats:
     """From the training split of a run."""
-    found: dict[str, dict[str, list[float]]] = {}
+    qualities: dict[str, dict[str, list[float]]] = {}
     source, train = experiment.source, experiment.split["train"]
     if type(experiment.adapter).quality is Adapter.quality:  # it judges nothing: nothing need be read
-        return TrainingStats(source.info, pace=pace_of(experiment), auxiliary=source.auxiliary)
+        return TrainingStats(source.info, label_dynamics=label_dynamics(experiment), auxiliary=source.auxiliary)
     for group in np.unique(source.groups[train]):
         indices = train[source.groups[train] == group]
         for i in indices[:: -(-len(indices) // WINDOWS_A_GROUP)]:
@@ -83,35 +69,29 @@ def measure(experiment: Experiment) -> TrainingStats:
                 continue
             for name, value in quality.items():
                 if not isnan(value):
-                    found.setdefault(name, {}).setdefault(str(group), []).append(value)
+                    qualities.setdefault(name, {}).setdefault(str(group), []).append(value)
     limits = {
-        name: min(float(np.quantile(values, QUANTILE)) for values in groups.values()) for name, groups in found.items()
+        name: min(float(np.quantile(values, QUANTILE)) for values in groups.values())
+        for name, groups in qualities.items()
     }
-    return TrainingStats(source.info, limits, pace_of(experiment), source.auxiliary)
+    return TrainingStats(source.info, limits, label_dynamics(experiment), source.auxiliary)
 
 
-def pace_of(experiment: Experiment) -> Pace | None:
-    """From the training split; None without values of windows in time, or where labels do not say how they go on."""
+def label_dynamics(experiment: Experiment) -> LabelDynamics | None:
+    """From the training split; None where labels are not continuous, windows are not in time, or there are too few labels."""
     source, train = experiment.source, experiment.split["train"]
-    if (
-        source.classes
-        or source.objects
-        or source.labels is None
-        or not isinstance(source, HDF5Windows)
-        or source.window_s is None
-    ):
+    kind = task_class(experiment.loaded).label_kind
+    if kind is None or not kind.is_continuous or not isinstance(source, HDF5Windows) or source.window_s is None:
         return None
     recording, time_s = source.positions[train].T
     label = experiment.labels[train].astype(np.float64)
     drift = drift_of(label, recording, time_s, source.window_s)
-    return Pace(source.window_s, drift, float(label.min()), float(label.max())) if drift > 0 else None
+    return LabelDynamics(source.window_s, drift, float(label.min()), float(label.max())) if drift > 0 else None
 
 
-def write(folder: Path, known: TrainingStats) -> None:
+def write(folder: Path, stats: TrainingStats) -> None:
     """Into a run folder."""
-    unfinished = folder / f".{FILE}.unfinished"
-    unfinished.write_text(json.dumps(asdict(known), indent=1))
-    unfinished.replace(folder / FILE)
+    write_text(folder / FILE, json.dumps(asdict(stats), indent=1))
 
 
 def read(folder: Path) -> TrainingStats | None:
@@ -125,8 +105,8 @@ def read(folder: Path) -> TrainingStats | None:
     try:
         stated = json.loads((folder / FILE).read_text())
         auxiliary = {name: _info(signal) for name, signal in stated.get("auxiliary", {}).items()}
-        pace = None if stated.get("pace") is None else Pace(**stated["pace"])
-        return TrainingStats(_info(stated["signal"]), stated["limits"], pace, auxiliary)
+        dynamics = None if stated["label_dynamics"] is None else LabelDynamics(**stated["label_dynamics"])
+        return TrainingStats(_info(stated["signal"]), stated["limits"], dynamics, auxiliary)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             "not what a run wrote",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from maekit import plugins
 from maekit.build.experiment import build_experiment
+from maekit.build.parts import label_kind_of
 from maekit.build.prepare import RANDOM
 from maekit.config.load import load_recipe
 from maekit.report.content import Table, cell
-from maekit.runs.baselines import score, without_learning
 from maekit.runs.evaluate import evaluate
 from maekit.runs.report import report
 from maekit.runs.train import finetune, pretrain
@@ -57,9 +57,9 @@ def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambd
         scores[label] = evaluate(tuned)
     tell("4/4  comparing on people that nothing was trained on")
     experiment = build_experiment(load_recipe(FINETUNE, common), fit=False)
-    test = experiment.split["test"]
-    for label, values in without_learning(experiment).items():
-        scores[label] = score(experiment, values, experiment.labels[test])
+    test, kind = experiment.split["test"], label_kind_of(experiment)
+    for label, values in kind.without_learning(experiment).items():
+        scores[label] = kind.score(values, kind.truth(experiment, test))
     columns = ["mae", "rmse", "within", "r"]
     rows = [[label, *(cell(found[c]) for c in columns)] for label, found in scores.items()]
     people = len(set(experiment.source.groups[test].tolist()))

@@ -91,7 +91,7 @@ def _check(name: str, overrides: list[str], lengths: Mapping[str, int], *, data:
 
 def _open_data(loaded: LoadedRecipe) -> None:
     from maekit.build.experiment import build_experiment
-    from maekit.build.models import make_task
+    from maekit.build.tasks import make_task
 
     make_task(build_experiment(loaded))
 

@@ -1,1 +1,1 @@
-"""A trained model along a recording: estimates, objects, writers, pictures."""
+"""Predictions of a trained run along a recording."""

@@ -1,27 +1,34 @@
-"""What every prediction along a recording begins with: which recording, whether it fits the run, which windows have been measured."""
+"""A recording for a run: which one of a file, whether it fits the run, and its windows through the model."""
 
 from __future__ import annotations
 
 import hashlib
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
+from maekit.config.data_spec import TIME, Window
+from maekit.data.hdf5.auxiliary import AuxiliarySignals
+from maekit.data.hdf5.clock import Clock
+from maekit.data.hdf5.recording import Recording, RecordingReader
 from maekit.data.hdf5.safety import find_records
+from maekit.data.loading import blank, collate, to_device
 from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import h5py
+    from numpy.typing import NDArray
 
     from maekit.adapter import Adapter
     from maekit.build.experiment import Experiment
     from maekit.build.training_stats import TrainingStats
-    from maekit.config.data_spec import DataSpec, Window
+    from maekit.config.data_spec import DataSpec
     from maekit.data.sample import SignalInfo
     from maekit.tasks.task import Task
 
@@ -29,57 +36,132 @@ T = TypeVar("T")
 MOST_NAMED = 8
 
 
-def record_of(file: h5py.File, spec: DataSpec, wanted: str | None) -> str:
-    """The path of the recording in a file, where one is `wanted` by its name, and else the only one.
+def find_record(file: h5py.File, spec: DataSpec, name: str | None) -> str:
+    """The path of a recording in a file: the one of this name, or without a name the only one.
 
     Raises:
         UserError: no such recording, or several.
     """
-    known = {path.strip("/"): path for path in find_records(file, spec.records)}
-    if wanted is None and len(known) > 1:
+    records = {path.strip("/"): path for path in find_records(file, spec.records)}
+    if name is None and len(records) > 1:
         raise UserError(
             "several recordings in one file",
             location=str(file.filename),
-            value=_some(known),
+            value=_listed(records),
             expected="one",
             hint="Give one with --record.",
         )
-    if wanted is None:
-        return next(iter(known.values()))
-    if wanted.strip("/") not in known:
+    if name is None:
+        return next(iter(records.values()))
+    if name.strip("/") not in records:
         raise UserError(
             "no such recording",
             location="--record",
-            value=wanted,
-            expected="one of " + _some(known),
-            hint=nearest(wanted, known),
+            value=name,
+            expected="one of " + _listed(records),
+            hint=nearest(name, records),
         )
-    return known[wanted.strip("/")]
+    return records[name.strip("/")]
 
 
-def _some(names: Iterable[str]) -> str:
-    known = list(names)
-    return ", ".join(known[:MOST_NAMED]) + (f" ... ({len(known)} in all)" if len(known) > MOST_NAMED else "")
+def _listed(names: Iterable[str]) -> str:
+    every = list(names)
+    return ", ".join(every[:MOST_NAMED]) + (f" ... ({len(every)} in all)" if len(every) > MOST_NAMED else "")
 
 
-def check_fits(experiment: Experiment, info: SignalInfo, window: Window | None, location: str) -> None:
-    """Refuse a recording whose windows are not what the model was trained on.
+def describe_recording(
+    experiment: Experiment, layout: DataSpec, opened: h5py.File, file: Path, record: str, *, same_axes: bool
+) -> tuple[Recording, RecordingReader, Clock]:
+    """The recording, a reader of windows like those of training, and its clock.
+
+    Args:
+        experiment: of the run.
+        layout: data spec of the recording.
+        opened: the file.
+        file: its path.
+        record: path of the recording in the file.
+        same_axes: whether its axes must have the coordinates of training.
+
+    Raises:
+        UserError: a recording whose windows are not what the model was trained on.
+    """
+    window = experiment.recipe.data.window or experiment.spec.window
+    reader = RecordingReader(layout, window)
+    recording = reader.describe(opened, file, record)
+    if recording.rows < recording.length and not (window is not None and window.pad):
+        rate = recording.rate_hz if reader.row_axis == TIME else None
+        has, needs = (
+            f"{rows} along {reader.row_axis}" if rate is None else f"{rows / rate:g} s"
+            for rows in (recording.rows, recording.length)
+        )
+        raise UserError(
+            "a recording shorter than a window of the run",
+            location=f"{file}:{recording.record}",
+            value=has,
+            expected=f"{needs} or more",
+        )
+    info = reader.info([recording])
+    check_same_signal(experiment.adapter, experiment.source.info, info, window, str(file))
+    if same_axes:
+        _check_same_axes(experiment.source.info, info, layout)
+    return recording, reader, Clock(reader, opened, recording)
+
+
+def with_hop(
+    reader: RecordingReader, recording: Recording, clock: Clock, layout: DataSpec, hop_s: float | None, *, asked: bool
+) -> RecordingReader:
+    """A reader of the same windows at another distance.
+
+    Args:
+        reader: of windows like those of training.
+        recording: that they are of.
+        clock: of the recording.
+        layout: data spec of the recording.
+        hop_s: seconds from window to window; None: a window at every row.
+        asked: whether a person gave the seconds.
+
+    Raises:
+        UserError: seconds, of a recording whose rate is not known.
+    """
+    window = reader.window
+    if window is None:
+        return reader
+    if hop_s is not None and clock.rate_hz is None:
+        raise UserError(
+            "seconds between windows, of a recording whose rate is not known",
+            location="--hop" if asked else f"{recording.file}:{recording.record}",
+            value=hop_s,
+            expected=f"the attribute `{reader.row_axis}_rate_hz` in {recording.file}:{recording.record}",
+            hint="Leave --hop out." if asked else "",
+        )
+    if hop_s is not None and window.seconds is not None:
+        return RecordingReader(layout, window.model_copy(update={"hop_seconds": hop_s}))
+    hop = 1 if hop_s is None else max(round(hop_s * (clock.rate_hz or 1)), 1)
+    return RecordingReader(layout, Window(axis=window.axis, length=recording.length, hop=hop, pad=window.pad))
+
+
+def check_same_signal(
+    adapter: Adapter, own: SignalInfo, info: SignalInfo, window: Window | None, location: str
+) -> None:
+    """Refuse a signal that is not what a run was trained on.
+
+    Args:
+        adapter: of the signal.
+        own: what the adapter was made for.
+        info: of the recording.
+        window: of the run.
+        location: of the recording, for messages.
 
     Raises:
         UserError: other channels, another unit, other lengths, or a rate that the adapter does not turn into its own.
     """
-    check_alike(experiment.adapter, experiment.source.info, info, window, location)
-
-
-def check_alike(adapter: Adapter, own: SignalInfo, info: SignalInfo, window: Window | None, location: str) -> None:
-    """Like `check_fits`, of any signal: `own` is what the adapter was made for."""
     hint = "Give the layout of the recording with --spec, or convert it to what the run was trained on."
     if (len(info.channels), info.unit) != (len(own.channels), own.unit):
         raise UserError(
             "another signal than the run was trained on",
             location=location,
-            value=_told(info),
-            expected=_told(own),
+            value=_described(info),
+            expected=_described(own),
             hint=hint,
         )
     if info.rate_hz == own.rate_hz and info.shape == own.shape:
@@ -89,42 +171,141 @@ def check_alike(adapter: Adapter, own: SignalInfo, info: SignalInfo, window: Win
         raise UserError(
             "windows of another length or rate than the run was trained on",
             location=location,
-            value=_told(info),
-            expected=_told(own),
+            value=_described(info),
+            expected=_described(own),
             hint=hint,
         )
 
 
+def _check_same_axes(own: SignalInfo, info: SignalInfo, layout: DataSpec) -> None:
+    for mine, other in zip(own.axes, info.axes, strict=True):
+        if (mine.name, mine.unit, mine.spacing) != (other.name, other.unit, other.spacing) or not np.allclose(
+            mine.points(), other.points()
+        ):
+            first, last = mine.points()[[0, -1]]
+            raise UserError(
+                "other axes than the run was trained on",
+                location=f"data spec {layout.name}: signal",
+                value=f"{other.name}: {other.points()[0]:g} to {other.points()[-1]:g} {other.unit}",
+                expected=f"{mine.name}: {first:g} to {last:g} {mine.unit}, since predictions are coordinates on them",
+            )
+
+
 def _prepared_shape(adapter: Adapter, info: SignalInfo, location: str) -> tuple[int, ...]:
-    """Of what the adapter makes of a sample; where it cannot, the sample's own."""
-    blank = np.zeros(info.shape, dtype=np.complex64 if info.complex else np.float32)
-    return adapter.prepare(Sample(blank, None, None, "", location, info.rate_hz))[0].shape
+    """Shape of a sample after the adapter's preparation."""
+    zeros = np.zeros(info.shape, dtype=np.complex64 if info.complex else np.float32)
+    return adapter.prepare(Sample(zeros, None, None, "", location, info.rate_hz))[0].shape
 
 
-def _told(info: SignalInfo) -> str:
+def _described(info: SignalInfo) -> str:
     lengths = ", ".join(f"{axis.length} along {axis.name}" for axis in info.axes)
     rate = f", {info.rate_hz:g} Hz" if info.rate_hz else ""
     return f"{len(info.channels)} channel(s) in {info.unit or 'no unit'}, {lengths}{rate}"
 
 
-def reason_against(experiment: Experiment, sample: Sample, known: TrainingStats | None) -> str:
-    """Why there is no estimate from a window; empty where there is one."""
+def reason_against(experiment: Experiment, sample: Sample, stats: TrainingStats | None) -> str:
+    """Why nothing is predicted from a window; empty where something is.
+
+    Args:
+        experiment: of the run.
+        sample: the window.
+        stats: with the limits of quality; None: quality does not count.
+    """
     missing = 0.0 if sample.valid is None else float(1 - sample.valid.mean())
     if missing > experiment.spec.missing_budget or missing >= 1:
         return f"{missing:.0%} of the window are missing"
-    return known.shortcomings(experiment.adapter.quality(sample)) if known is not None else ""
+    return stats.shortcomings(experiment.adapter.quality(sample)) if stats is not None else ""
 
 
-def digest(task: Task) -> str:
+class RecordedAuxiliary:
+    """Auxiliary signals of a run along one recording; those that it lacks are all invalid, as in training.
+
+    Args:
+        experiment: of the run.
+        layout: data spec of the recording.
+        file: open.
+        recording: in the file.
+        reader: of its windows.
+        infos: what the run was trained on, by name.
+
+    Attributes:
+        names: of the signals that the recording has.
+        lacking: of those that it lacks.
+
+    Raises:
+        UserError: a signal that is not what the run was trained on.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        layout: DataSpec,
+        file: h5py.File,
+        recording: Recording,
+        reader: RecordingReader,
+        infos: Mapping[str, SignalInfo],
+    ) -> None:
+        self.file, self.recording, self.adapters = file, recording, experiment.auxiliary
+        in_layout = [name for name in experiment.auxiliary if name in layout.auxiliary]
+        self.signals = AuxiliarySignals(layout, reader.window, in_layout, reader.max_sample_bytes)
+        self.signals.describe(file, recording.file, recording.record, recording.rows)
+        record = file[recording.record]
+        self.names = [name for name in in_layout if self.signals.readers[name].signal.path in record]
+        self.lacking = tuple(name for name in experiment.auxiliary if name not in self.names)
+        for name in self.names:
+            info = self.signals.infos([0], [name])[name]
+            location = f"{recording.file}:{recording.record}, auxiliary {name!r}"
+            check_same_signal(experiment.auxiliary[name], infos[name], info, None, location)
+        self.blank = {name: blank(infos[name], adapter) for name, adapter in experiment.auxiliary.items()}
+
+    def prepared(self, start: int) -> dict[str, tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+        """Signal and validity of each auxiliary signal in the window that begins at a row."""
+        stop, path = min(start + self.recording.length, self.recording.rows), str(self.recording.file)
+        samples = self.signals.samples(self.file, 0, start, stop, path) if self.names else {}
+        return {
+            name: adapter.prepare(samples[name]) if name in samples else self.blank[name]
+            for name, adapter in self.adapters.items()
+        }
+
+
+def run_model(
+    experiment: Experiment,
+    task: Task,
+    windows: Sequence[tuple[int, Sample]],
+    auxiliary: RecordedAuxiliary,
+    device: torch.device,
+) -> dict[str, NDArray[Any]]:
+    """What `Task.eval_step` gives of some windows.
+
+    Args:
+        experiment, task: of the run.
+        windows: first row and sample of each.
+        auxiliary: of the recording.
+        device: of the task.
+    """
+    items: list[dict[str, Any]] = []
+    no_noise = np.zeros(0)
+    for start, sample in windows:
+        signal, valid = experiment.adapter.prepare(sample)
+        item: dict[str, Any] = {"signal": signal, "valid": valid, "noise": no_noise, "index": 0}
+        for name, (other, other_valid) in auxiliary.prepared(start).items():
+            item |= {f"{name}.signal": other, f"{name}.valid": other_valid, f"{name}.noise": no_noise}
+        items.append(item)
+    with torch.inference_mode():
+        rows = task.eval_step(to_device(collate(items), device))
+    return {name: values.cpu().numpy() for name, values in rows.items()}
+
+
+def weights_digest(task: Task) -> str:
     """SHA-256 of all weights, by name."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in sorted(task.state_dict().items()):
-        found.update(name.encode())
-        found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
-def batched(one_by_one: Iterator[T], at_once: int) -> Iterator[list[T]]:
-    """Lists of so many."""
-    while some := list(islice(one_by_one, at_once)):
-        yield some
+def batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items; the last may be shorter."""
+    while batch := list(islice(items, size)):
+        yield batch

@@ -1,11 +1,11 @@
-"""Estimates as rows of a CSV file or datasets of an HDF5 file, written as they come."""
+"""Files of predictions along a recording, written as they come: CSV, HDF5, JSON."""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import h5py
 import numpy as np
@@ -13,65 +13,47 @@ import numpy as np
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from maekit.tasks.label_kinds.recording_output import RecordingOutput
 
-ENDINGS = (".csv", ".h5", ".hdf5")
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """One window's.
-
-    Attributes:
-        start_s, stop_s: of the window, from the start of the recording.
-        value: in the unit of the label, or the name of a class; NaN or "" where there is no estimate.
-        confidence: standard deviation of a value in its unit (NaN: the task gives none), or a class's probability.
-        reason: why there is no estimate; empty where there is one.
-        said: (value,) the logarithm of the probability of each value that the task knows, where it tells; not written.
-    """
-
-    start_s: float
-    stop_s: float
-    value: float | str
-    confidence: float
-    reason: str = ""
-    said: NDArray[np.float64] | None = None
-
-    @property
-    def time_s(self) -> float:
-        """Centre of the window."""
-        return (self.start_s + self.stop_s) / 2
+Cell = float | str
 
 
-Row = TypeVar("Row")
-Added = TypeVar("Added", contravariant=True)
+class Writer(Protocol):
+    """An open file of rows, which are those of a `RecordingOutput`."""
+
+    def add(self, rows: Sequence[Any]) -> None:
+        """Append rows, and hand them to the system."""
+
+    def close(self, *, complete: bool) -> None:
+        """Say whether all rows came, where the format has a place for it."""
 
 
-class Writer(Protocol[Added]):
-    """An open file of rows."""
+class UnfinishedFile:
+    """A file that is renamed to its place when no more rows come, for whatever reason.
 
-    def add(self, rows: Sequence[Added]) -> None: ...
-    def close(self, *, complete: bool) -> None: ...
-
-
-class Unfinished(Generic[Row]):
-    """Rows on their way into a file, which stands at its place as soon as no more come, for whatever reason.
-
-    Until then it is `.NAME.unfinished` beside its place, and what stood there before is not touched. What was written
-    until an interruption (an error, Ctrl-C) is kept.
+    Until then it is `.NAME.unfinished` beside its place, and what stood there before is not touched. Unlike with
+    `maekit.files.replacing`, rows that were written before an interruption (an error, Ctrl-C) are kept.
 
     Args:
-        location: of the file.
-        opened: makes the writer of a file at the place it is given.
+        location: of the file; its ending decides the format.
+        output: gives columns and cells of a row.
+        facts: how the file was made, where the format has a place for it.
     """
 
-    def __init__(self, location: Path, opened: Callable[[Path], Writer[Row]]) -> None:
+    def __init__(self, location: Path, output: RecordingOutput[Any], facts: Mapping[str, Any]) -> None:
         self.location, self.unfinished = location, location.with_name(f".{location.name}.unfinished")
         self.unfinished.unlink(missing_ok=True)
-        self.writer = opened(self.unfinished)
+        ending = location.suffix.lower()
+        self.writer: Writer
+        if ending == ".csv":
+            self.writer = CsvWriter(self.unfinished, output)
+        elif ending == ".json":
+            self.writer = JsonWriter(self.unfinished, output, facts)
+        else:
+            self.writer = Hdf5Writer(self.unfinished, output, facts)
 
     def __enter__(self) -> Self:
         return self
@@ -81,58 +63,24 @@ class Unfinished(Generic[Row]):
         self.unfinished.replace(self.location)
 
 
-class Output(Unfinished[Estimate]):
-    """Estimates; an HDF5 file that was interrupted has the attribute `complete` false.
-
-    Args:
-        location: ends in `.csv` or `.h5`.
-        columns: of the value and of its confidence.
-        attributes: of an HDF5 file.
-        overwrite: whether there may be a file.
-
-    Raises:
-        UserError: another ending, no such folder, a file that is there.
-    """
-
-    def __init__(
-        self, location: Path, columns: tuple[str, str], attributes: Mapping[str, Any], *, overwrite: bool = False
-    ) -> None:
-        check(location, location, overwrite=overwrite)
-
-        def opened(unfinished: Path) -> Writer[Estimate]:
-            if location.suffix.lower() == ".csv":
-                return CsvWriter(unfinished, columns)
-            return Hdf5Writer(unfinished, columns, attributes)
-
-        super().__init__(location, opened)
-
-
-def check(location: Path, picture: Path, *, overwrite: bool) -> None:
-    """Whether estimates and their picture can be written there.
-
-    Raises:
-        UserError: another ending, no such folder, a file that is there.
-    """
-    check_place(location, "--to", "neither CSV nor HDF5", ENDINGS, overwrite=overwrite)
-    check_place(picture, "--to", "", (), overwrite=overwrite)
-
-
-def check_place(location: Path, option: str, problem: str, endings: Sequence[str], *, overwrite: bool) -> None:
-    """Whether a file can be written there.
+def check_place(location: Path, option: str, endings: Sequence[str], *, overwrite: bool) -> None:
+    """Refuse a file that cannot be written.
 
     Args:
         location: of the file.
         option: that gave it.
-        problem: what is said of another ending than these.
-        endings: none: any.
-        overwrite: whether it may be there.
+        endings: that are allowed; empty: any.
+        overwrite: whether the file may exist.
 
     Raises:
-        UserError: another ending, no such folder, a file that is there.
+        UserError: another ending, no such folder, a file that exists.
     """
     if endings and location.suffix.lower() not in endings:
         raise UserError(
-            problem, location=option, value=str(location), expected=f"a name that ends in {' or '.join(endings)}"
+            "a format that is not written here",
+            location=option,
+            value=str(location),
+            expected=f"a name that ends in {' or '.join(endings)}",
         )
     if not location.parent.is_dir():
         raise UserError("no such folder", location=option, value=str(location.parent), hint="Make it first.")
@@ -143,48 +91,57 @@ def check_place(location: Path, option: str, problem: str, endings: Sequence[str
 
 
 class CsvWriter:
-    """One line a window; cells of what there is not are empty."""
+    """Lines of cells; a number that is not known is an empty cell. A CSV has no place to say that it is not complete.
 
-    def __init__(self, location: Path, columns: tuple[str, str]) -> None:
-        self.file = location.open("w", newline="", encoding="utf-8")
-        self.rows = csv.writer(self.file, lineterminator="\n")
-        self.rows.writerow(["time_s", "start_s", "stop_s", *columns, "valid", "reason"])
+    Args:
+        location: of the file.
+        output: gives columns and cells.
+    """
 
-    def add(self, rows: Sequence[Estimate]) -> None:
-        """Append, and hand to the system."""
+    def __init__(self, location: Path, output: RecordingOutput[Any]) -> None:
+        self.file, self.output = location.open("w", newline="", encoding="utf-8"), output
+        self.lines = csv.writer(self.file, lineterminator="\n")
+        self.lines.writerow([name for name, _ in output.columns()])
+
+    def add(self, rows: Sequence[Any]) -> None:
+        """Append lines, and hand them to the system."""
         for row in rows:
-            numbers = [_cell(x) for x in (row.time_s, row.start_s, row.stop_s, row.value, row.confidence)]
-            self.rows.writerow([*numbers, int(not row.reason), row.reason])
+            self.lines.writerows([_text(cell) for cell in line] for line in self.output.cells(row))
         self.file.flush()
 
     def close(self, *, complete: bool) -> None:
-        """A CSV has no place to say that it is not `complete`."""
+        """Close the file."""
+        del complete
         self.file.close()
 
 
 class Hdf5Writer:
-    """One dataset a column, all of one length."""
+    """One dataset a column, all of one length; the attribute `complete` is false after an interruption.
 
-    def __init__(self, location: Path, columns: tuple[str, str], attributes: Mapping[str, Any]) -> None:
-        self.file = h5py.File(location, "w")
-        text = h5py.string_dtype()
-        # A slash would make groups of a unit.
-        value, confidence = (name.replace("/", " per ") for name in columns)
-        kinds: dict[str, Any] = {"time_s": "f8", "start_s": "f8", "stop_s": "f8"}
-        kinds |= {value: text if columns[0] == "class" else "f8", confidence: "f8", "valid": "u1", "reason": text}
-        self.columns = [
-            self.file.create_dataset(name, (0,), maxshape=(None,), chunks=(1024,), dtype=kind)
-            for name, kind in kinds.items()
+    Args:
+        location: of the file.
+        output: gives columns and cells.
+        facts: attributes of the file.
+    """
+
+    def __init__(self, location: Path, output: RecordingOutput[Any], facts: Mapping[str, Any]) -> None:
+        self.file, self.output = h5py.File(location, "w"), output
+        self.datasets = [
+            # A slash in a name would make groups.
+            self.file.create_dataset(
+                name.replace("/", " per "), (0,), maxshape=(None,), chunks=(1024,), dtype=_storage(kind)
+            )
+            for name, kind in output.columns()
         ]
-        self.file.attrs.update(attributes)
+        self.file.attrs.update(facts)
         self.file.attrs["complete"] = False
 
-    def add(self, rows: Sequence[Estimate]) -> None:
-        """Append, and hand to the system."""
-        cells = [(r.time_s, r.start_s, r.stop_s, r.value, r.confidence, int(not r.reason), r.reason) for r in rows]
-        for dataset, column in zip(self.columns, zip(*cells, strict=True), strict=True):
+    def add(self, rows: Sequence[Any]) -> None:
+        """Append to all datasets, and hand the file to the system."""
+        lines = [line for row in rows for line in self.output.cells(row)]
+        for dataset, column in zip(self.datasets, zip(*lines, strict=True), strict=bool(lines)):
             before = len(dataset)
-            dataset.resize((before + len(rows),))
+            dataset.resize((before + len(column),))
             dataset[before:] = np.array(column, dtype=dataset.dtype)
         self.file.flush()
 
@@ -194,7 +151,54 @@ class Hdf5Writer:
         self.file.close()
 
 
-def _cell(value: float | str) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if math.isnan(value) else f"{value:.6g}"
+class JsonWriter:
+    """`{facts..., "frames": [...], "complete": true}`, a line a row.
+
+    `complete` is false after an interruption; the document is whole then too.
+
+    Args:
+        location: of the file.
+        output: gives the document of a row.
+        facts: that come first.
+    """
+
+    def __init__(self, location: Path, output: RecordingOutput[Any], facts: Mapping[str, Any]) -> None:
+        self.file, self.output, self.count = location.open("w", encoding="utf-8"), output, 0
+        self.file.write(json.dumps(_rounded(dict(facts), None), indent=1, ensure_ascii=False)[:-2])
+        self.file.write(f',\n "{output.row_noun}": [')
+
+    def add(self, rows: Sequence[Any]) -> None:
+        """Append, and hand to the system."""
+        for row in rows:
+            text = json.dumps(_rounded(self.output.document(row), 6), ensure_ascii=False)
+            self.file.write(("," if self.count else "") + "\n  " + text)
+            self.count += 1
+        self.file.flush()
+
+    def close(self, *, complete: bool) -> None:
+        """Say whether all rows came."""
+        self.file.write(f'\n ],\n "complete": {json.dumps(complete)}\n}}\n')
+        self.file.close()
+
+
+def _storage(kind: type) -> Any:
+    return h5py.string_dtype() if kind is str else "i8" if kind is int else "f8"
+
+
+def _text(cell: Cell) -> str:
+    if not isinstance(cell, float):
+        return str(cell)
+    return "" if math.isnan(cell) else f"{cell:.6g}"
+
+
+def _rounded(value: Any, digits: int | None) -> Any:
+    """Plain data with numbers of so many digits; null for what is not finite."""
+    if isinstance(value, dict):
+        return {name: _rounded(item, digits) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item, digits) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return value if digits is None else float(f"{value:.{digits}g}")
+    return value

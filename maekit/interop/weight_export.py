@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from maekit.build.experiment import Absent, Experiment
-from maekit.build.models import encoder_of
 from maekit.build.open_run import open_run
 from maekit.core.autoencoder import Encoder
 from maekit.core.decoder import SelfDecoder
@@ -23,14 +22,11 @@ from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
 from maekit.files import replacing, write_text
 from maekit.interop import huggingface, official
-from maekit.tasks.classification import Classification
-from maekit.tasks.pretraining import Pretraining
-from maekit.tasks.regression import Regression
-from maekit.tasks.transfer import Transfer
 from maekit.training.tensor_file import write_tensors
 
 if TYPE_CHECKING:
     from maekit.build.weights import Weights
+    from maekit.core.autoencoder import MaskedAutoencoder
     from maekit.tasks.task import Task
 
 Format = Literal["official", "timm", "huggingface", "safetensors", "onnx", "torch_export"]
@@ -94,21 +90,17 @@ class Served(nn.Module):
 
     def __init__(self, task: Task) -> None:
         super().__init__()
-        if not isinstance(task, Pretraining | Transfer):
+        if task.encoder is None:
             raise UserError(
                 "no encoder of samples in this run",
                 value=type(task).__name__,
-                expected="a run of pretraining, classification or regression",
+                expected="a run of a task with an encoder",
             )
         self.task = task
 
     def forward(self, signal: Tensor) -> Tensor:
         """Map prepared samples (batch, *prepared) to tokens, logits or values."""
-        if isinstance(self.task, Regression):
-            return self.task.predict({"signal": signal})
-        if isinstance(self.task, Transfer):
-            return self.task.output({"signal": signal})
-        return self.task.model.encoder(self.task.front(signal, None)[0])
+        return self.task.serve(signal)
 
 
 def _translate(task: Task, experiment: Experiment, run: Path, form: str) -> Weights:
@@ -117,7 +109,7 @@ def _translate(task: Task, experiment: Experiment, run: Path, form: str) -> Weig
     Raises:
         UserError: a model that the layout cannot represent.
     """
-    weights, patchifier = _exported_weights(task, run, form), experiment.adapter.patchifier
+    weights, patchifier = _exported_weights(task, experiment, run, form), experiment.adapter.patchifier
     if not isinstance(patchifier, GridPatchifier) or len(patchifier.patch_size) != 2:
         raise UserError(
             "this layout is for samples of two axes",
@@ -133,59 +125,61 @@ def _translate(task: Task, experiment: Experiment, run: Path, form: str) -> Weig
 
 def _huggingface_config(task: Task, experiment: Experiment, run: Path) -> dict[str, object]:
     patchifier = experiment.adapter.patchifier
-    assert isinstance(task, Pretraining)
+    model = task.autoencoder
+    assert model is not None
     assert isinstance(patchifier, GridPatchifier)
     try:
-        return huggingface.config(task.model, patchifier, isinstance(task.model.target, PatchNormTarget))
+        return huggingface.config(model, patchifier, isinstance(model.target, PatchNormTarget))
     except ValueError as error:
         raise UserError(str(error), location=str(run), hint="Use --format timm or safetensors.") from error
 
 
-def _exported_weights(task: Task, run: Path, form: str) -> Weights:
+def _exported_weights(task: Task, experiment: Experiment, run: Path, form: str) -> Weights:
     """Select the weights that a layout has names for: `encoder.*`, `decoder.*`, `norm.*`, `head.*`.
 
     Raises:
         UserError: a model that the layout has no names for, or that its readers would compute differently.
     """
-    obstacle = _obstacle(task, form)
+    obstacle = _obstacle(task, experiment, form)
     if obstacle:
         raise UserError(
             f"the layout {form} cannot represent {obstacle}",
             location=str(run),
             hint="`--format safetensors` keeps everything, under maekit's own names.",
         )
-    prefixes = ["encoder.", "norm.", "head."] if isinstance(task, Classification) else ["encoder."]
+    prefixes = ["encoder.", "norm.", "head."] if task.is_linear_classifier else ["encoder."]
     if form != "timm":
         prefixes.append("decoder.")
     weights = {name.removeprefix("model."): value for name, value in task.state_dict().items()}
     return {n: v for n, v in weights.items() if n.startswith(tuple(prefixes)) and n != "encoder.mask_token"}
 
 
-def _obstacle(task: Task, form: str) -> str:
+def _obstacle(task: Task, experiment: Experiment, form: str) -> str:
     """Name the part of a model that a layout cannot represent; empty where there is none."""
-    encoder = encoder_of(task)
+    encoder, options = task.encoder, experiment.recipe.task.options
+    is_probe, pooling = options.get("tune") == "frozen", options.get("pooling", "mean")
     if encoder is not None and not isinstance(encoder, Encoder):
         return f"an encoder of the kind {type(encoder).__name__}, which is no transformer"
-    if isinstance(task, Pretraining):
-        return "" if form == "timm" else _autoencoder_obstacle(task)
-    if not isinstance(task, Classification):
+    if task.autoencoder is not None:
+        return "" if form == "timm" else _autoencoder_obstacle(task.autoencoder)
+    if not task.is_linear_classifier:
         return f"a {type(task).__name__}"
     if form == "huggingface":
         return "a classifier; ViTMAE is an autoencoder"
-    if task.tune == "frozen" and form == "timm":
+    if is_probe and form == "timm":
         return "a linear probe; timm has no BatchNorm before its head"
-    if task.tune == "frozen" and task.pooling == "mean":
+    if is_probe and pooling == "mean":
         return "a linear probe on pooled patches; the authors' is on the class token"
     return ""
 
 
-def _autoencoder_obstacle(task: Pretraining) -> str:
-    if task.model.encoder.mask_token is not None:
+def _autoencoder_obstacle(model: MaskedAutoencoder) -> str:
+    if model.encoder.mask_token is not None:
         return "an encoder with a mask token of its own"
-    if not isinstance(task.model.decoder, SelfDecoder):
+    if not isinstance(model.decoder, SelfDecoder):
         return "a decoder with cross-attention to visible patches"
-    if not isinstance(task.model.target, RawTarget | PatchNormTarget):
-        return f"a decoder that predicts {type(task.model.target).__name__}, not patches"
+    if not isinstance(model.target, RawTarget | PatchNormTarget):
+        return f"a decoder that predicts {type(model.target).__name__}, not patches"
     return ""
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 
 from maekit.build.experiment import build_experiment_without_data
-from maekit.build.models import encoder_of, make_task
+from maekit.build.experiment import task_class
+from maekit.build.tasks import make_task
 from maekit.build.prepare import save_run_metadata
 from maekit.build.weight_fit import Mismatch, check_patch_size, compare_weights, resample_positions
 from maekit.build.weights import IMPORTED, INITIALISED
@@ -21,8 +22,6 @@ from maekit.errors import UserError, nearest
 from maekit.files import replacing
 from maekit.interop import huggingface, official
 from maekit.interop.foreign import read_tensors
-from maekit.tasks.pretraining import Pretraining
-from maekit.tasks.transfer import Transfer
 from maekit.training import checkpoint
 from maekit.training.distributed import Process
 from maekit.training.run import Run
@@ -81,17 +80,17 @@ def import_weights(
     experiment = build_experiment_without_data(loaded, classes, fit=True)
     torch.manual_seed(loaded.recipe.seed)
     task = make_task(experiment)
-    if not isinstance(encoder_of(task), Encoder):
+    if not isinstance(task.encoder, Encoder):
         raise UserError(
             "only the weights of transformers can be imported",
             value=loaded.recipe.model.backbone.name,
             location=loaded.locate("model", "backbone", "name"),
             expected="a recipe with the backbone transformer",
         )
-    if isinstance(task, Pretraining):
+    if task.autoencoder is not None:
         weights = {f"model.{name}": value for name, value in weights.items()}
-    if isinstance(task, Transfer):
-        _check_head(task, weights, file)
+    if task.needs_labels:
+        _check_head(loaded, weights, file)
     notes = [f"{len(tensors)} tensors, layout {layout}"]
     notes += _resample(task, weights, experiment.adapter.patchifier.grid_size, file)
     own = task.state_dict()
@@ -135,38 +134,40 @@ def _resolve_layout(tensors: Weights, file: Path, layout: str) -> str:
 
 def _check_task(loaded: LoadedRecipe, file: Path, classes: int) -> None:
     """Check that weights with a head go to a classification recipe, and all others to a pretraining recipe."""
-    location, task = loaded.locate("task", "name"), loaded.recipe.task.name
-    if task not in ("pretraining", "classification"):
+    location, name, task = loaded.locate("task", "name"), loaded.recipe.task.name, task_class(loaded)
+    if not (task.has_autoencoder or task.is_linear_classifier):
         raise UserError(
             "only the weights of autoencoders and classifiers can be imported",
             location=location,
-            value=task,
-            expected="a recipe of the task pretraining or classification",
+            value=name,
+            expected="a recipe of such a task, like pretraining or classification",
         )
-    if classes and task == "pretraining":
+    if classes and task.has_autoencoder:
         raise UserError(
             "weights of a classifier",
             location=str(file),
             value=f"a head of {classes} classes",
-            expected="a recipe of the task classification",
+            expected="a recipe of a classifier",
             hint="Name the fine-tuning recipe.",
         )
-    if not classes and task == "classification":
+    if not classes and task.is_linear_classifier:
         raise UserError(
             "weights without a head",
             location=str(file),
-            expected="a head, for a recipe of the task classification",
+            expected="a head, for a recipe of a classifier",
             hint="Name the pretraining recipe (with --partial where there is no decoder), then `maekit finetune --from` the run.",
         )
 
 
-def _check_head(task: Transfer, weights: Weights, file: Path) -> None:
+def _check_head(loaded: LoadedRecipe, weights: Weights, file: Path) -> None:
     """Check pooling and the norm before the head, in which heads of the same shape may differ."""
     if "norm.running_mean" in weights:
         imported = "pooling: class, tune: frozen"
     else:
         imported = f"pooling: {'mean' if 'norm.weight' in weights else 'class'}, tune: full"
-    own = f"pooling: {task.pooling}, tune: {'frozen' if task.tune == 'frozen' else 'full'}"
+    options = loaded.recipe.task.options
+    tune = "frozen" if options.get("tune") == "frozen" else "full"
+    own = f"pooling: {options.get('pooling', 'mean')}, tune: {tune}"
     if imported != own:
         settings = " ".join(f"--set task.{part.replace(': ', '=')}" for part in imported.split(", "))
         raise UserError(

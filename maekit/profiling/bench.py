@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from maekit.build.experiment import LABELLED_TASKS, Experiment
-from maekit.build.models import make_task
+from maekit.build.experiment import task_class
 from maekit.build.prepare import RANDOM, prepare_training
 from maekit.build.random_experiment import data_exists, random_experiment
+from maekit.build.tasks import make_task
 from maekit.config.load import load_recipe
 from maekit.data.loading import to_device
 from maekit.profiling import memory_estimate, step_timing
@@ -102,7 +102,7 @@ def bench(
             torch.manual_seed(loaded.recipe.seed)
             task = make_task(experiment)
         else:
-            start = RANDOM if loaded.recipe.task.name in LABELLED_TASKS else None
+            start = RANDOM if task_class(loaded).needs_labels else None
             experiment, task = prepare_training(loaded, start, Path(scratch))
         training = experiment.some_samples("train", augment=True)
         workload = Workload(loaded.recipe, len(training), len(experiment.split["validation"]), process.world_size)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maekit import plugins
 from maekit.build.prepare import RANDOM
 from maekit.config.load import load_recipe
 from maekit.errors import UserError, nearest
@@ -21,11 +22,12 @@ from maekit.training.run import Run
 
 if TYPE_CHECKING:
     from maekit.config.schema import Recipe, Reference
+    from maekit.tasks.label_kinds.base import LabelKind
 
 DOWNSTREAM = {"finetuned": ("full", "partial"), "linear": ("frozen",)}
 """Metrics of a pretraining recipe's reference, and the `tune` of the runs that give them."""
-OF_A_LABELLED_RUN = "accuracy"
-LOWER_IS_BETTER = ("loss", "mae", "rmse", "mape")
+ACCURACY = "accuracy"
+"""The metric of those runs."""
 UNMEASURED = "not measured"
 
 
@@ -96,7 +98,7 @@ def compare(
                 continue
             other = _recipe(path)
             _gives(metric, path, other)
-            found, name = _measured(path, other, split, overrides, device), OF_A_LABELLED_RUN
+            found, name = _measured(path, other, split, overrides, device), ACCURACY
             notes.append(_progress(str(path), found))
             met &= found.epochs >= found.planned
             if (start := _start(path)) is not None and start.resolve() != run.resolve():
@@ -107,7 +109,7 @@ def compare(
             continue
         ours = found.last[name]
         best = found.best.get(name)
-        verdict, worse = _verdict(metric, ours - stated, tolerance)
+        verdict, worse = _verdict(_lower_is_better(metric, recipe), ours - stated, tolerance)
         met &= not worse
         rows.append(
             [
@@ -154,7 +156,7 @@ def _reference(recipe: Recipe, run: Path) -> tuple[Reference, str, dict[str, str
     if inherited is not None:
         reference, metric, start = inherited
         only = reference.model_copy(update={"metrics": {metric: reference.metrics[metric]}})
-        return only, f"{reference.source} (of the pretraining it started from, {start})", {metric: OF_A_LABELLED_RUN}
+        return only, f"{reference.source} (of the pretraining it started from, {start})", {metric: ACCURACY}
     if recipe.reference is None:
         raise UserError(
             "its recipe names no reference",
@@ -190,13 +192,14 @@ def _start(run: Path) -> Path | None:
 
 def _gives(metric: str, run: Path, recipe: Recipe) -> None:
     tune = recipe.task.options.get("tune", "full")
-    if recipe.task.name != "classification" or tune not in DOWNSTREAM[metric]:
+    kind = _label_kind(recipe)
+    has_accuracy = kind is not None and ACCURACY in kind.metric_names
+    if not has_accuracy or tune not in DOWNSTREAM[metric]:
         raise UserError(
             "not the kind of run that this option takes",
             location=f"--{metric}",
-            value=f"{run}: task {recipe.task.name}"
-            + (f", tune {tune}" if recipe.task.name == "classification" else ""),
-            expected="a classification with tune " + " or ".join(DOWNSTREAM[metric]),
+            value=f"{run}: task {recipe.task.name}" + (f", tune {tune}" if has_accuracy else ""),
+            expected=f"a task that measures {ACCURACY}, with tune " + " or ".join(DOWNSTREAM[metric]),
         )
 
 
@@ -205,7 +208,10 @@ def _measured(run: Path, recipe: Recipe, split: str | None, overrides: Sequence[
     epochs = max((float(row["epoch"]) for row in rows), default=0.0)
     validations = [row for row in rows if row["kind"] == "validation"]
     names = {name for row in validations for name, value in row.items() if isinstance(value, float)} - {"epoch"}
-    best = {name: (min if _lower(name) else max)(row[name] for row in validations if name in row) for name in names}
+    best = {
+        name: (min if _lower_is_better(name, recipe) else max)(row[name] for row in validations if name in row)
+        for name in names
+    }
     if split is not None:
         return _Measured(
             evaluate(run, side=split, overrides=overrides, device=device),
@@ -219,16 +225,22 @@ def _measured(run: Path, recipe: Recipe, split: str | None, overrides: Sequence[
     return _Measured(last, best, where, epochs, recipe.schedule.epochs)
 
 
-def _verdict(metric: str, difference: float, tolerance: float) -> tuple[str, bool]:
-    """In words, and whether it is worse. A hair of rounding is no difference."""
+def _verdict(lower_is_better: bool, difference: float, tolerance: float) -> tuple[str, bool]:
+    """The verdict in words, and whether the run is worse. A difference of rounding counts as none."""
     if abs(difference) <= tolerance + 1e-9:
         return "within", False
     above = difference > 0
-    return "above" if above else "below", above == _lower(metric)
+    return "above" if above else "below", above == lower_is_better
 
 
-def _lower(metric: str) -> bool:
-    return metric.startswith(LOWER_IS_BETTER)
+def _lower_is_better(metric: str, recipe: Recipe) -> bool:
+    kind = _label_kind(recipe)
+    return metric.startswith("loss") or (kind is not None and metric in kind.lower_is_better)
+
+
+def _label_kind(recipe: Recipe) -> type[LabelKind] | None:
+    kind: type[LabelKind] | None = plugins.find("tasks", recipe.task.name).label_kind
+    return kind
 
 
 def _progress(what: str, found: _Measured) -> str:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from maekit.build.experiment import Experiment
-from maekit.build.models import encoder_of
 from maekit.build.open_run import open_run
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
+from maekit.files import replacing
 from maekit.tasks.transfer import pool
 from maekit.training.distributed import Process, init_distributed
 
@@ -49,9 +49,7 @@ def embed(
         parts = {
             side: embeddings(experiment, task, side, process, pooling) for side in sides if len(experiment.split[side])
         }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    with h5py.File(unfinished, "w") as file:
+    with replacing(target) as partial, h5py.File(partial, "w") as file:
         for side, (features, indices) in parts.items():
             group = file.create_group(side)
             group["features"] = features
@@ -59,7 +57,6 @@ def embed(
             group["location"] = np.array([experiment.source[int(i)].location for i in indices], dtype="S")
             if experiment.source.labels is not None:
                 group["label"] = experiment.source.labels[indices]
-    unfinished.replace(target)
     return target
 
 
@@ -70,12 +67,12 @@ def embeddings(
 
     They are in the order of the split, without those that could not be read.
     """
-    encoder = encoder_of(task)
+    encoder = task.encoder
     if encoder is None:
         raise UserError(
             "no encoder of samples in this run",
             value=f"task {experiment.recipe.task.name}",
-            expected="a run of pretraining, classification or regression",
+            expected="a run of a task with an encoder",
         )
     samples = experiment.some_samples(side)
     task.to(process.device).eval()

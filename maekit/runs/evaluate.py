@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from maekit.build.open_run import open_run
 from maekit.build.weights import require_decoder
-from maekit.tasks.regression import Regression
 from maekit.training.distributed import init_distributed
 from maekit.training.evaluation import eval_rows
 
@@ -27,10 +26,10 @@ def evaluate(
 def predictions(
     run: Path, *, side: str | None = None, overrides: Sequence[str] = (), device: str | None = None, alone: bool = False
 ) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
-    """Metrics, and what they were made from: `index` into the source, `output` and `label` of every sample.
+    """Metrics, and the rows that they were computed from, as `Task.eval_step` gives them.
 
-    Regression that says how sure it is adds what `Regression.estimate` gives, and the `values` that a distribution is over.
-    Processes that `torchrun` started share the work; `alone` is for one of them when the others may have ended.
+    A task that predicts distributions adds the `values` that they are over. Processes that `torchrun` started share the
+    work; `alone` is for one of them when the others may have ended.
     """
     require_decoder(run)
     experiment, task = open_run(run, overrides=overrides)
@@ -38,7 +37,7 @@ def predictions(
         side = side or ("test" if len(experiment.split["test"]) else "validation")
         micro_batch = experiment.recipe.training.at_once(process.world_size)
         rows = eval_rows(task, experiment.some_samples(side), process, micro_batch=micro_batch)
-        found = {name: values.numpy() for name, values in rows.items()}
-    if isinstance(task, Regression) and task.values is not None:
-        found["values"] = task.values
-    return task.compute_metrics(rows), found
+    arrays = {name: values.numpy() for name, values in rows.items()}
+    if task.values is not None:
+        arrays["values"] = task.values
+    return task.compute_metrics(rows), arrays

@@ -9,27 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.build.experiment import Experiment, build_experiment
-from maekit.build.models import make_task, reads_patches
-from maekit.build.prepare import RANDOM
+from maekit.build.experiment import Experiment, build_experiment, task_class
+from maekit.build.parts import label_kind_of
+from maekit.build.prepare import RANDOM, recipe_with_labels
+from maekit.build.tasks import make_task
 from maekit.build.weights import load_encoder
-from maekit.config.load import load_recipe
 from maekit.data.loading import loader
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.report.content import Table
-from maekit.runs.baselines import Array, score, shown_metrics, without_learning
 from maekit.runs.embed import each_once, embeddings
-from maekit.tasks.transfer import Transfer
 from maekit.training.distributed import init_distributed
 
 if TYPE_CHECKING:
     from maekit.tasks.task import Task
 
 
+Array = Any
 Features = tuple[Array, Array]
-
 """(samples, width), and the index of each sample in the source."""
+NEIGHBOURS = 20
 
 
 def probe(experiment: Experiment, features: Callable[[str], Features]) -> tuple[Array, Array]:
@@ -38,26 +37,21 @@ def probe(experiment: Experiment, features: Callable[[str], Features]) -> tuple[
     Returns:
         Predictions for the test split, and the index of each sample.
     """
-    from sklearn.linear_model import RidgeClassifierCV, RidgeCV
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    penalties = np.logspace(-1, 5, 13)
-    head = RidgeClassifierCV(penalties) if experiment.source.classes else RidgeCV(penalties)
+    head = label_kind_of(experiment).linear_model()
     return _fitted(make_pipeline(StandardScaler(), head), experiment, features)
 
 
 def neighbours(experiment: Experiment, features: Callable[[str], Features]) -> tuple[Array, Array]:
-    """The labels of the 20 nearest training samples by cosine distance, nearer ones counting more: nothing is trained.
+    """Labels of the 20 nearest training samples by cosine distance, weighted by its inverse; nothing is trained.
 
     Returns:
         Predictions for the test split, and the index of each sample.
     """
-    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
-
-    kind = KNeighborsClassifier if experiment.source.classes else KNeighborsRegressor
-    known = len(features("train")[1])
-    return _fitted(kind(min(20, known), metric="cosine", weights="distance"), experiment, features)
+    count = min(NEIGHBOURS, len(features("train")[1]))
+    return _fitted(label_kind_of(experiment).neighbours_model(count), experiment, features)
 
 
 def _fitted(model: Any, experiment: Experiment, features: Callable[[str], Features]) -> tuple[Array, Array]:
@@ -94,13 +88,13 @@ def raw(experiment: Experiment, side: str) -> Features:
 def probe_table(
     recipe: str | Path, start: str | Path, *, overrides: Sequence[str] = (), device: str | None = None
 ) -> Table:
-    """A linear probe of one pretraining run (or `random`), beside raw input, no learning and a constant.
+    """A linear probe of one pretraining run (or `random`), beside raw input, methods without learning and a constant.
 
     Raises:
         UserError: a recipe without labels, or weights that do not fit.
     """
-    loaded = load_recipe(recipe, overrides)
-    if reads_patches(loaded.recipe):
+    loaded = recipe_with_labels(recipe, overrides)
+    if task_class(loaded).reads_patches(loaded.recipe.task.options):
         raise UserError(
             "a task that reads every patch, of which a probe of pooled features would say nothing",
             location=loaded.locate("task"),
@@ -108,26 +102,26 @@ def probe_table(
             expected="a task that reads the whole sample",
             hint="Train its own head on the frozen encoder: `maekit finetune RECIPE --from RUN --set task.tune=frozen`.",
         )
-    experiment = build_experiment(loaded, labels=True)
-    task = make_task(experiment)
-    if not isinstance(task, Transfer):
+    experiment = build_experiment(loaded)
+    kind, task = label_kind_of(experiment), make_task(experiment)
+    if kind.linear_model() is None:
         raise UserError(
-            "a probe needs the recipe of a labelled task",
+            f"{kind.name}, which a probe of the whole sample cannot predict",
             location=loaded.locate("task", "name"),
             value=loaded.recipe.task.name,
-            expected="classification or regression",
         )
     if start != RANDOM:
         load_encoder(experiment, task, Path(start))
     features, test = embed(experiment, task, device), experiment.split["test"]
-    found = {
+    predictions = {
         f"linear probe of {start}": probe(experiment, features),
         f"nearest neighbours in {start}": neighbours(experiment, features),
         "raw input, linear model": probe(experiment, partial(raw, experiment)),
-        **{name: (values, test) for name, values in without_learning(experiment).items()},
+        **{name: (values, test) for name, values in kind.without_learning(experiment).items()},
     }
-    wanted = shown_metrics(experiment)
-    scores = {name: score(experiment, values, experiment.labels[indices]) for name, (values, indices) in found.items()}
-    rows: list[list[Any]] = [[name, *(one[metric] for metric in wanted)] for name, one in scores.items()]
+    rows: list[list[Any]] = []
+    for name, (outputs, indices) in predictions.items():
+        scores = kind.score(outputs, kind.truth(experiment, indices))
+        rows.append([name, *(scores[metric] for metric in kind.short_metrics)])
     note = f"{len(test)} held-out samples of {len(set(experiment.source.groups[test].tolist()))} groups."
-    return Table(f"{loaded.recipe.name}: groups never seen in training", ["", *wanted], rows, note)
+    return Table(f"{loaded.recipe.name}: groups never seen in training", ["", *kind.short_metrics], rows, note)

@@ -17,14 +17,16 @@ from maekit.build.weights import require_decoder
 from maekit.data.loading import collate
 from maekit.data.sampler import Key
 from maekit.errors import UserError
+from maekit.files import write_text
 from maekit.metrics import trivial
 from maekit.report import figures
 from maekit.report.content import Picture
-from maekit.tasks.joint import JointPretraining
-from maekit.tasks.pretraining import Pretraining
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from maekit.core.autoencoder import MaskedAutoencoder
+    from maekit.tasks.task import Task
 
 Statistics = Literal["true", "neighbours"]
 
@@ -38,7 +40,7 @@ EXPLANATION = {
 
 
 @dataclass(frozen=True)
-class Reconstructed:
+class Reconstruction:
     """One sample in the unit of its modality, (*sample_shape) each; NaN in `masked` where patches were removed.
 
     `off` is the mean absolute error of what was removed, `off_interpolation` that of interpolation from what is visible.
@@ -56,9 +58,9 @@ class Reconstructed:
 
 @torch.no_grad()
 def reconstruct_samples(
-    experiment: Experiment, task: Pretraining, count: int, *, statistics: Statistics = "neighbours", side: str = ""
-) -> list[Reconstructed]:
-    """Mask and reconstruct the first samples of a side (test, else validation, else training), spread evenly.
+    experiment: Experiment, task: Task, count: int, *, statistics: Statistics = "neighbours", side: str = ""
+) -> list[Reconstruction]:
+    """Mask and reconstruct some samples of a side (test, else validation, else training), evenly spread.
 
     Visible patches are shown as they are; only removed ones are predictions.
     """
@@ -68,13 +70,14 @@ def reconstruct_samples(
     batch = collate([samples[Key(0, i)] for i in chosen])
     task.eval().cpu()
     x, valid = task.front(batch["signal"], batch.get("valid"))
-    model = task.model
+    model = task.autoencoder
+    assert model is not None, "see `undrawable`"
     output = model(x, valid=valid, noise=batch["noise"])
     patches = model.patchifier.patchify(x)
     visible = ~output.mask if valid is None else ~output.mask & valid
     rows = task.eval_step(batch)
     found = []
-    turned = turn_back(task, patches, output.pred, visible, statistics)
+    turned = turn_back(model, patches, output.pred, visible, statistics)
     between = trivial.interpolation(model.patchifier, patches, visible)
     for i, index in enumerate(chosen):
         mixed = torch.where(output.mask[i, :, None], turned[i], patches[i])
@@ -87,7 +90,7 @@ def reconstruct_samples(
         scored = rows["scored"][i].clamp(min=1)
         losses = {name: (rows[name][i] / scored).item() for name in ("loss", "loss_mean_patch")}
         found.append(
-            Reconstructed(
+            Reconstruction(
                 experiment.source[int(samples.indices[index])].location,
                 original,
                 masked,
@@ -100,13 +103,15 @@ def reconstruct_samples(
     return found
 
 
-def turn_back(task: Pretraining, patches: Tensor, pred: Tensor, visible: Tensor, statistics: Statistics) -> Tensor:
+def turn_back(
+    model: MaskedAutoencoder, patches: Tensor, pred: Tensor, visible: Tensor, statistics: Statistics
+) -> Tensor:
     """Predictions as standardised patches.
 
     Raises:
         UserError: a target that cannot be turned back into patches.
     """
-    target = task.model.target
+    target = model.target
     own = target.statistics(patches)
     if own is None:
         raise UserError(
@@ -121,40 +126,39 @@ def turn_back(task: Pretraining, patches: Tensor, pred: Tensor, visible: Tensor,
 
         def from_neighbours(values: Tensor) -> Tensor:
             spread_out = values.expand_as(patches).contiguous()
-            return trivial.interpolation(task.model.patchifier, spread_out, visible).mean(-1, keepdim=True)
+            return trivial.interpolation(model.patchifier, spread_out, visible).mean(-1, keepdim=True)
 
         return pred * from_neighbours(own.scale.log()).exp() + from_neighbours(own.mean)
     return pred * own.scale + own.mean
 
 
-def undrawable(task: Pretraining) -> str:
-    """Why predictions cannot be turned back into samples; empty where they can."""
-    if isinstance(task, JointPretraining) and not task.masked:
-        return "nothing was masked in this run, which tells signals apart by contrast alone"
-    target, patch_dim = task.model.target, task.model.patchifier.patch_dim
+def undrawable(task: Task) -> str:
+    """Why a task has no predictions that can be turned back into samples; empty where it has."""
+    if task.autoencoder is None:
+        return "nothing was masked and predicted in this run"
+    target, patch_dim = task.autoencoder.target, task.autoencoder.patchifier.patch_dim
     if target.statistics(torch.zeros(1, 1, patch_dim)) is None:
         return f"predictions of a {type(target).__name__} cannot be turned back"
     return ""
 
 
-def explain(task: Pretraining, statistics: Statistics) -> str:
+def explain(model: MaskedAutoencoder, statistics: Statistics) -> str:
     """How predictions were turned back, in words."""
     from maekit.core.targets.pca import PCATarget
     from maekit.core.targets.pixels import RawTarget
 
-    target = task.model.target
+    target = model.target
     if isinstance(target, PCATarget):
         return f"{EXPLANATION['raw']} Only {target.dim} principal components of a patch are predicted."
     return EXPLANATION["raw" if isinstance(target, RawTarget) else statistics]
 
 
-def pictures(
-    experiment: Experiment, task: Pretraining, count: int, statistics: Statistics = "neighbours"
-) -> list[Picture]:
+def pictures(experiment: Experiment, task: Task, count: int, statistics: Statistics = "neighbours") -> list[Picture]:
     """A figure for each sample: original, what the model saw, reconstruction."""
     unit = experiment.adapter.unit.split(" re ")[0]  # a difference of levels has no reference
     alone = " The model saw this signal alone, and none of those beside it." if experiment.auxiliary else ""
-    how, of = explain(task, statistics), f" {unit}" if unit else ""
+    assert task.autoencoder is not None, "see `undrawable`"
+    how, of = explain(task.autoencoder, statistics), f" {unit}" if unit else ""
     return [
         figures.reconstruction(
             experiment.adapter.draw,
@@ -170,10 +174,13 @@ def pictures(
 def reconstruct(
     run: Path, output: Path, *, count: int = 4, statistics: str = "neighbours", overrides: Sequence[str] = ()
 ) -> list[tuple[Path, str]]:
-    """Write `reconstruction_N.svg` files for a pretraining run; gives each with what there is to say of it.
+    """Write `reconstruction_N.svg` files for a run of masked autoencoding.
+
+    Returns:
+        Each file with its caption.
 
     Raises:
-        UserError: no pretraining run, an unknown way to turn back, pictures that are there already.
+        UserError: a run without reconstructions, unknown `statistics`, files that are there already.
     """
     if statistics not in ("true", "neighbours"):
         raise UserError(
@@ -183,16 +190,12 @@ def reconstruct(
             expected="true or neighbours",
         )
     experiment, task = open_run(run, overrides=overrides)
-    if not isinstance(task, Pretraining):
+    if task.autoencoder is None:
         raise UserError(
-            "not a pretraining run", location=str(run), value=experiment.recipe.task.name, expected="pretraining"
-        )
-    if isinstance(task, JointPretraining) and (why := undrawable(task)):
-        raise UserError(
-            why,
+            "nothing was masked and predicted in this run",
             location=str(run),
-            expected="a run with `task.masked` above 0",
-            hint="Its report says how often the signals of a moment are told from those of others.",
+            value=experiment.recipe.task.name,
+            expected="a run of a masked autoencoder",
         )
     paths = [output / f"reconstruction_{i}.svg" for i in range(count)]
     require_decoder(run)
@@ -202,10 +205,10 @@ def reconstruct(
     output.mkdir(parents=True, exist_ok=True)
     made = pictures(experiment, task, count, statistics)  # type: ignore[arg-type]
     for path, picture in zip(paths, made, strict=False):
-        path.write_text(picture.svg)
+        write_text(path, picture.svg)
     return [(path, picture.caption) for path, picture in zip(paths, made, strict=False)]
 
 
-def _in_units(task: Pretraining, patches: Tensor) -> Any:
+def _in_units(task: Task, patches: Tensor) -> Any:
     assert isinstance(task.front, Front)
-    return task.front.to_units(task.model.patchifier.unpatchify(patches[None]))[0].numpy()
+    return task.front.to_units(task.front.patchifier.unpatchify(patches[None]))[0].numpy()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from maekit.report.content import Picture
 from maekit.report.figures import PANEL, label_ends
 from maekit.report.svg import BLUE, GREEN, INK, ORANGE, fragment, styled
-from maekit.studies.results import Method, PointResult, Study, best
+from maekit.studies.results import Method, PointResult, Study
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,14 +25,6 @@ SWEPT_METHOD = "pretrained, linear probe"
 YARDSTICKS = ("random weights, linear probe", "raw input, linear model")
 DRAWN = ("pretrained, fine-tuned", "from scratch, fine-tuned", "pretrained, linear probe")
 MOST_PICTURES = 12
-METRICS = {
-    "mae": "Mean absolute error",
-    "within": "Share within {within:g}{unit}",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
-    "ap": "Average precision",
-    "ar": "Average recall",
-}
 
 
 def curves(study: Study) -> list[Picture]:
@@ -84,7 +76,7 @@ def _yardsticks(study: Study, points: Sequence[PointResult], along: str) -> list
     names = [name for name in YARDSTICKS if points[0].method(name)] if study.kind == "sweep" else []
     constants = [method.name for method in without_learning if method.name.startswith("constant")]
     estimators = [method for method in without_learning if method.name not in constants]
-    names += [best(estimators, study.metrics[0]).name] if estimators else []
+    names += [study.best(estimators, study.metrics[0]).name] if estimators else []
     yardsticks: list[Line] = []
     for name in [*names, *constants]:
         by_value = {json.dumps(point.values[along]): (point.values[along], _method(point, name)) for point in points}
@@ -99,18 +91,9 @@ def _method(point: PointResult, name: str) -> Method:
 
 
 def _picture(study: Study, along: str, values: list[Any], lines: list[Line], title: str) -> Picture:
-    unit = f" {study.unit}" if study.unit else ""
-    shown = [metric for metric in METRICS if metric in study.metrics]
     panels = [
-        _panel(
-            metric,
-            METRICS[metric].format(within=study.within, unit=unit),
-            unit if metric == "mae" else "",
-            along,
-            values,
-            lines,
-        )
-        for metric in shown
+        _panel(metric, study.titles[metric], study.units.get(metric, ""), along, values, lines)
+        for metric in study.main_metrics
     ]
     spread = f"Bands: standard deviation over {study.seeds} seeds. " if study.seeds > 1 else ""
     dashed = "Dashed: what the key does not train."
@@ -152,7 +135,7 @@ def _panel(metric: str, title: str, unit: str, along: str, values: list[Any], li
         axes.set_xticks(list(at.values()), [_word(v) for v in values])
         axes.minorticks_off()
         axes.margins(x=0.02)
-        axes.set(xlabel=along, ylabel=f"{metric}{f' [{unit.strip()}]' if unit else ''}")
+        axes.set(xlabel=along, ylabel=f"{metric}{f' [{unit}]' if unit else ''}")
         axes.set_title(title)
         axes.grid(axis="y")
         label_ends(axes, ends)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from maekit.build.models import object_similarity
+from maekit.build.parts import label_kind_of
 from maekit.errors import UserError
-from maekit.studies.jobs import Report, Result, no_report, read_result, run_jobs
+from maekit.studies.jobs import Report, no_report, read_result, run_jobs
 from maekit.studies.results import Kind, PointResult, Study
-from maekit.studies.scoring import Predictions, Scored, concatenate_folds, followed, scored
-from maekit.studies.scoring_objects import scored_objects
-from maekit.tracking import check_ahead
+from maekit.studies.scoring import Predictions, concatenate_folds, scored, tracked
+from maekit.tracking import check_lag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,10 +17,8 @@ if TYPE_CHECKING:
     from maekit.build.experiment import Experiment
     from maekit.studies.jobs import Job
     from maekit.studies.study import StudyPlan
+    from maekit.tasks.label_kinds.base import LabelKind
 
-REGRESSION = ["mae", "rmse", "mape", "within", "r", "bias", "lower", "upper"]
-CLASSIFICATION = ["accuracy", "balanced_accuracy"]
-DETECTION = ["ap", "ar", "ap50", "ap_counted", "ar_counted"]
 KINDS: dict[str, Kind] = {
     "pretrained": "trained",
     "scratch": "trained",
@@ -29,8 +26,8 @@ KINDS: dict[str, Kind] = {
     "probe": "linear",
     "random_probe": "linear",
     "raw_input": "linear",
-    "detection_classifier": "linear",
-    "estimators": "no learning",
+    "learned_baselines": "linear",
+    "baselines": "no learning",
     "constant": "no learning",
     "oracle": "oracle",
 }
@@ -68,25 +65,15 @@ def measure(
     Raises:
         UserError: smoothing or tracking that does not fit, and whatever jobs raise.
     """
-    experiment = planned.experiment
-    _check_along_recordings(experiment, smoothing, track_s)
+    experiment, labels = planned.experiment, label_kind_of(planned.experiment)
+    _check_along_recordings(experiment, labels, smoothing, track_s)
     run_jobs(planned.folder, planned.jobs, processes=jobs, scheduler=scheduler, report=report)
-    names = experiment.source.classes
-    classes, objects = len(names) if names else None, experiment.source.objects is not None
-    within = float(planned.loaded.recipe.task.options.get("within", 5.0))
     points, first_seed, notes = [], [], list(planned.notes)
     for point, seeds in zip(planned.points, planned.predicting, strict=True):
-        scores: dict[str, Scored]
-        if objects:
-            scores, samples = _objects(planned, seeds)
-        else:
-            predictions = _predictions(planned.folder, seeds, smoothing, track_s, within)
-            scores = {
-                name: scored(name, kind, per_seed, within=within, classes=classes)
-                for name, (kind, per_seed) in predictions.items()
-            }
-            samples = len(next(iter(predictions.values()))[1][0].index)
-            first_seed.append({name: per_seed[0] for name, (_, per_seed) in predictions.items()})
+        predictions = _predictions(planned.folder, seeds, smoothing, track_s, labels)
+        scores = {name: scored(name, kind, per_seed, labels) for name, (kind, per_seed) in predictions.items()}
+        samples = len(next(iter(predictions.values()))[1][0].index)
+        first_seed.append({name: per_seed[0] for name, (_, per_seed) in predictions.items()})
         pairs = [(one + end, other + end) for end in ("", FOLLOWED) for one, other in FINE_TUNED]
         differences = [scores[a].less(scores[b]) for a, b in pairs if a in scores and b in scores]
         points.append(
@@ -101,9 +88,11 @@ def measure(
         kind="sweep" if planned.probing else "study",
         points=points,
         chosen=planned.chosen,
-        metrics=_metrics(experiment),
-        unit=experiment.spec.label.unit if experiment.spec.label else "",
-        within=within,
+        metrics=list(labels.metrics),
+        main_metrics=list(labels.main_metrics),
+        lower_is_better=sorted(labels.lower_is_better),
+        titles=dict(labels.metric_titles),
+        units={metric: labels.unit_of(metric) for metric in labels.metrics},
         seeds=len(planned.predicting[0]),
         folds=len(planned.predicting[0][0]),
         notes=notes,
@@ -111,33 +100,8 @@ def measure(
     return result, first_seed
 
 
-def _metrics(experiment: Experiment) -> list[str]:
-    classes = experiment.source.classes
-    if experiment.source.objects is not None:
-        return [*DETECTION, *(f"ap_{name}" for name in classes or ())]
-    return CLASSIFICATION if classes else REGRESSION
-
-
-def _objects(planned: StudyPlan, seeds: list[list[list[Job]]]) -> tuple[dict[str, Scored], int]:
-    """Scores of each method that every seed has, and how many samples there are."""
-    similarity, classes = object_similarity(planned.experiment), planned.experiment.source.classes or ("object",)
-    results_of: dict[str, tuple[Kind, list[list[Result]]]] = {}
-    for folds in seeds:
-        for i, job in enumerate(folds[0]):
-            results = [read_result(planned.folder, fold[i].name) for fold in folds]
-            for name in results[0]["methods"]:
-                results_of.setdefault(name, (KINDS[job.kind], []))[1].append(results)
-    samples = sum(len(result["index"]) for result in next(iter(results_of.values()))[1][0])
-    scores = {
-        name: scored_objects(name, kind, per_seed, classes=classes, similarity=similarity)
-        for name, (kind, per_seed) in results_of.items()
-        if len(per_seed) == len(seeds)
-    }
-    return scores, samples
-
-
 def _predictions(
-    folder: Path, seeds: list[list[list[Job]]], smoothing: int, track_s: float | None, within: float
+    folder: Path, seeds: list[list[list[Job]]], smoothing: int, track_s: float | None, labels: LabelKind
 ) -> dict[str, tuple[Kind, list[Predictions]]]:
     """Kind, and predictions of each seed, by method; the constant stands in for what is not there."""
     predictions: dict[str, tuple[Kind, list[Predictions]]] = {}
@@ -146,7 +110,7 @@ def _predictions(
         methods: dict[str, tuple[str, Predictions]] = {}
         for i, (kind, first) in enumerate(results[0]):
             for name in first["methods"]:
-                methods[name] = kind, concatenate_folds([fold[i][1] for fold in results], name)
+                methods[name] = kind, concatenate_folds([fold[i][1] for fold in results], name, labels)
         constant = next(method for kind, method in methods.values() if kind == "constant")
         dynamics = [result["label_dynamics"] for fold in results for kind, result in fold if kind == "constant"]
         along: dict[str, tuple[str, Predictions]] = {}
@@ -155,29 +119,29 @@ def _predictions(
                 if smoothing > 1:
                     along[f"{name}, median of {smoothing}"] = kind, methods[name][1].smoothed(smoothing)
                 if track_s is not None and all(dynamics):
-                    tracked = [
-                        followed(fold[i][1], name, of_fold, track_s, within / 2)
+                    followed = [
+                        tracked(fold[i][1], name, of_fold, track_s, labels.assumed_std)
                         for fold, of_fold in zip(results, dynamics, strict=True)
                     ]
-                    along[name + FOLLOWED] = kind, concatenate_folds(tracked, name)
+                    along[name + FOLLOWED] = kind, concatenate_folds(followed, name, labels)
         for name, (kind, method) in (methods | along).items():
-            predictions.setdefault(name, (KINDS[kind], []))[1].append(method.filled(constant))
+            predictions.setdefault(name, (KINDS[kind], []))[1].append(method.filled(constant, labels))
     # A method that some seeds lack would be averaged over fewer of them than the others.
     return {name: (kind, per_seed) for name, (kind, per_seed) in predictions.items() if len(per_seed) == len(seeds)}
 
 
-def _check_along_recordings(experiment: Experiment, smoothing: int, track_s: float | None) -> None:
+def _check_along_recordings(experiment: Experiment, labels: LabelKind, smoothing: int, track_s: float | None) -> None:
     """Refuse smoothing and tracking of labels that are not values of windows that follow each other."""
     if smoothing % 2 == 0:
         raise UserError("no window in the middle", location="--smoothing", value=smoothing, expected="an odd number")
     if track_s is not None:
-        check_ahead(track_s)
+        check_lag(track_s)
     checks = (
         ("--smoothing", smoothing, smoothing > 1, "positions"),
         ("--track", track_s, track_s is not None, "window_s"),
     )
     for option, value, asked, needed in checks:
-        if asked and (experiment.source.classes or getattr(experiment.source, needed, None) is None):
+        if asked and (not labels.is_continuous or getattr(experiment.source, needed, None) is None):
             raise UserError(
                 "nothing that goes on along recordings",
                 location=option,

@@ -17,16 +17,14 @@ import numpy as np
 
 from maekit.build import training_stats
 from maekit.build.experiment import Experiment, build_experiment
-from maekit.build.models import object_similarity
 from maekit.build.open_run import open_run
+from maekit.build.parts import label_kind_of
 from maekit.build.prepare import RANDOM, random_task
 from maekit.config.load import load_recipe
-from maekit.runs import baselines, probe
+from maekit.runs import probe
 from maekit.runs.evaluate import predictions
 from maekit.runs.train import finetune, pretrain
-from maekit.studies import detection_baselines
 from maekit.studies.jobs import Result
-from maekit.tasks.detection import present
 
 Array = Any
 CHANCE = "labels permuted"
@@ -53,10 +51,7 @@ def finetune_job(
     folder = finetune(recipe, start, overrides=[*overrides, f"name={run}"], runs=runs, device=device).folder
     _, rows = predictions(folder, device=device)
     experiment = build_experiment(load_recipe(recipe, overrides), fit=False)
-    if "detections" in rows:
-        return _result(experiment, rows["index"], {method: present(rows["detections"])})
-    output = rows["output"].argmax(1) if rows["output"].ndim == 2 else rows["output"]
-    result = _result(experiment, rows["index"], {method: output})
+    result = _result(experiment, rows["index"], {method: label_kind_of(experiment).outputs(rows)})
     if "uncertainty" in rows:
         result["uncertainty"] = {method: _plain(rows["uncertainty"])}
         log_probability = np.round(rows["log_probability"].astype(np.float64), 2).tolist()
@@ -99,42 +94,21 @@ def constant_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
     """One answer for all samples, and under `label_dynamics` how the training labels change along a recording."""
     experiment = build_experiment(load_recipe(recipe, overrides), fit=False)
     test = experiment.split["test"]
-    if experiment.source.objects is not None:
-        objects = [detection_baselines.constant(experiment, boxes=_boxes(experiment))] * len(test)
-        return _result(experiment, test, {"constant (where objects were in training)": objects}) | {
-            "label_dynamics": None
-        }
-    dynamics = training_stats.pace_of(experiment)
-    result = _result(experiment, test, dict([baselines.constant(experiment)]))
+    dynamics = training_stats.label_dynamics(experiment)
+    result = _result(experiment, test, dict([label_kind_of(experiment).constant(experiment)]))
     return result | {"label_dynamics": None if dynamics is None else asdict(dynamics)}
 
 
-def estimators_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
-    """The adapter's estimators or detectors, which learn nothing; null where an estimator gives no value."""
+def baselines_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
+    """What the adapter's own methods predict without learning; null where they have no prediction."""
     experiment = build_experiment(load_recipe(recipe, overrides), fit=False)
-    test = experiment.split["test"]
-    if experiment.source.objects is not None:
-        detections = {
-            name: detection_baselines.detect(experiment, detector, "test", boxes=_boxes(experiment))
-            for name, detector in experiment.adapter.detectors().items()
-        }
-        return _result(experiment, test, detections)
-    estimators = {} if experiment.source.classes else experiment.adapter.estimators()
-    estimates = {name: baselines.estimates(experiment, estimate) for name, estimate in estimators.items()}
-    return _result(experiment, test, estimates)
+    return _result(experiment, experiment.split["test"], label_kind_of(experiment).baselines(experiment))
 
 
-def detection_classifier_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
-    """The adapter's detectors, with a logistic regression that classifies each detection, or rejects it, by its features."""
+def learned_baselines_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
+    """What shallow models on the adapter's own methods predict."""
     experiment = build_experiment(load_recipe(recipe, overrides), fit=False)
-    similarity, boxes = object_similarity(experiment), _boxes(experiment)
-    detections = {
-        f"{name}, logistic regression": detection_baselines.detect_and_classify(
-            experiment, detector, "test", similarity, boxes=boxes
-        )
-        for name, detector in experiment.adapter.detectors().items()
-    }
-    return _result(experiment, experiment.split["test"], detections)
+    return _result(experiment, experiment.split["test"], label_kind_of(experiment).learned_baselines(experiment))
 
 
 def oracle_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
@@ -149,7 +123,7 @@ def oracle_job(*, recipe: Path, overrides: Sequence[str]) -> Result:
     permuted = np.random.default_rng(0).permutation(labels)
     methods: dict[str, Array] = {}
     asked: dict[str, list[Any]] = {}
-    for name, candidates_of in ({} if experiment.source.classes else experiment.adapter.candidates()).items():
+    for name, candidates_of in experiment.adapter.candidates().items():
         candidates = [np.asarray(candidates_of(experiment.source[int(i)]), dtype=np.float64).ravel() for i in test]
         methods[f"oracle: {name}"] = _closest(candidates, labels)
         methods[f"oracle: {name}, {CHANCE}"] = _closest(candidates, permuted)
@@ -172,21 +146,14 @@ def _result(experiment: Experiment, indices: Array, methods: dict[str, Array]) -
     groups = experiment.source.groups[indices]
     names = sorted(set(groups.tolist()))
     positions = getattr(experiment.source, "positions", None)
-    labels: Any = experiment.labels[indices]
-    if experiment.source.objects is not None:
-        labels = detection_baselines.objects_of(experiment, indices, boxes=_boxes(experiment))
     return {
         "index": _plain(indices),
-        "label": _plain(labels),
+        "label": _plain(label_kind_of(experiment).truth(experiment, indices)),
         "groups": names,
         "group": _plain(np.searchsorted(names, groups)),
         "position": None if positions is None else positions[indices].tolist(),
         "methods": {name: _plain(values) for name, values in methods.items()},
     }
-
-
-def _boxes(experiment: Experiment) -> bool:
-    return bool(experiment.recipe.task.options.get("boxes", False))
 
 
 def _plain(values: Array) -> list[Any]:

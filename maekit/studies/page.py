@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from maekit.report.content import Content, Picture, Table, cell
 from maekit.studies.figures import curves
-from maekit.studies.results import LOWER_IS_BETTER, best
 
 if TYPE_CHECKING:
     from maekit.studies.results import Difference, Interval, Method, PointResult, Study
 
-SURE = ("mae", "within", "accuracy", "balanced_accuracy", "ap", "ar")
-"""Metrics whose interval stands in the table."""
 AGREEMENT = "limits of agreement"
 PROBED, RANDOM = "pretrained, linear probe", "random weights, linear probe"
 
@@ -27,7 +24,7 @@ def terminal_tables(study: Study) -> list[Table]:
         return [_short(study, sweep_table(study))]
     if len(study.points) == 1:
         return [_short(study, table) for table in point_tables(study, study.points[0])]
-    return [_overview(study, metric) for metric in [m for m in SURE if m in study.metrics][:2]]
+    return [_overview(study, metric) for metric in study.main_metrics]
 
 
 def point_tables(study: Study, point: PointResult) -> list[Table]:
@@ -105,7 +102,7 @@ def group_table(study: Study, point: PointResult) -> Table:
     for column, name in enumerate(names, start=1):
         values = [method.groups[name][metric] if method.kind != "oracle" else None for method in methods]
         numbers = [value for value in values if value is not None]
-        marks.add((values.index(min(numbers) if metric in LOWER_IS_BETTER else max(numbers)), column))
+        marks.add((values.index(min(numbers) if metric in study.lower_is_better else max(numbers)), column))
     title = f"{metric} of each group{', ' + point.title if point.values else ''}"
     return Table(
         title, ["", *names], rows, "Averaged over seeds; the best method of each group is marked.", frozenset(marks)
@@ -149,10 +146,10 @@ def verdict(study: Study) -> tuple[str, bool]:
     point, metric = study.points[study.chosen], study.metrics[0]
     if study.kind == "sweep":
         probes = {p.title: probe for p in study.points if (probe := p.method(PROBED)) is not None}
-        first = best(list(probes.values()), metric)
+        first = study.best(list(probes.values()), metric)
         title = next(title for title, probe in probes.items() if probe is first)
         random = next((p.method(RANDOM) for p in study.points if p.method(PROBED) is first), None)
-        good = random is not None and _better(first, random, metric)
+        good = random is not None and _better(study, first, random, metric)
         text = f"The linear probe is best at {title}, with {metric} {_spread(first.mean(metric), first.spread(metric), study.seeds)}"
         if random is not None:
             text += f" ({cell(random.mean(metric))} with random weights)"
@@ -160,14 +157,14 @@ def verdict(study: Study) -> tuple[str, bool]:
         return " ".join([f"{text}; the points lie within {cell(worst)} of it.", *study.notes]), good
     at = f"At {point.title}: " if point.values else ""
     methods = point.of("trained", "linear", "no learning")
-    first = best(methods, metric)
-    unit = f" {study.unit}" if study.unit and metric == "mae" else ""
+    first = study.best(methods, metric)
+    unit = f" {study.units[metric]}" if study.units.get(metric) else ""
     text = f"{at}{first.name} is best, with {metric} {cell(first.mean(metric))}{unit}{_interval(first.intervals.get(metric), ' (95 %: {})')}."
     for difference in point.differences[:1]:
         mean, spread = difference.mean(metric), difference.spread(metric)
         sure = difference.intervals.get(metric)
         clear = abs(mean) > spread and sure is not None and sure[0] * sure[1] > 0
-        better = (mean < 0) == (metric in LOWER_IS_BETTER)
+        better = (mean < 0) == (metric in study.lower_is_better)
         verb = "gains" if better else "loses"
         text += (
             f" Pretraining {verb} {cell(abs(mean))}{unit} against random weights ({difference.one.split(', ')[-1]}), "
@@ -175,7 +172,7 @@ def verdict(study: Study) -> tuple[str, bool]:
         )
     learned, without_learning = point.of("trained", "linear"), point.of("no learning")
     main = _main(study)
-    good = any(all(_better(method, best(without_learning, m), m) for m in main) for method in learned)
+    good = any(all(_better(study, method, study.best(without_learning, m), m) for m in main) for method in learned)
     text += (
         " Something learned beats everything that does not learn on "
         if good
@@ -223,7 +220,7 @@ def _counted(study: Study, point: PointResult) -> str:
         f"{point.samples:,} held-out samples, {groups} group(s), {study.folds} fold(s), {study.seeds} seed(s): mean ± standard "
         "deviation over seeds"
         + ("; 95 % intervals by resampling groups" if groups > 1 else "")
-        + (f"; within: share closer than {study.within:g} {study.unit}".rstrip() if "within" in study.metrics else "")
+        + (f"; within: {study.titles['within'].lower()}" if "within" in study.titles else "")
         + "."
     )
 
@@ -240,7 +237,7 @@ def _short(study: Study, table: Table) -> Table:
 
 
 def _main(study: Study) -> list[str]:
-    return [metric for metric in SURE if metric in study.metrics][:2]
+    return study.main_metrics
 
 
 def _methods(study: Study, title: str, methods: list[Method], note: str, *, mark: bool = False) -> Table:
@@ -249,11 +246,13 @@ def _methods(study: Study, title: str, methods: list[Method], note: str, *, mark
     marks = set()
     for metric in shown:
         if mark and metric != "bias":
-            marks.add((methods.index(best(methods, metric)), len(columns)))
+            marks.add((methods.index(study.best(methods, metric)), len(columns)))
         columns.append(metric)
         for method, row in zip(methods, rows, strict=True):
             row.append(_spread(method.mean(metric), method.spread(metric), study.seeds))
-        if metric in SURE and any(method.intervals.get(metric) for method in methods):  # one group has none
+        if metric in study.main_metrics and any(
+            method.intervals.get(metric) for method in methods
+        ):  # one group has none
             columns.append(f"{metric} 95 %")
             for method, row in zip(methods, rows, strict=True):
                 row.append(_interval(method.intervals.get(metric)))
@@ -271,7 +270,9 @@ def _overview(study: Study, metric: str) -> Table:
     rows, marks = [[name] for name in names], set()
     for column, point in enumerate(study.points, start=1):
         methods = [method for name in names if (method := point.method(name)) is not None]
-        marks.add((methods.index(best([method for method in methods if method.kind != "oracle"], metric)), column))
+        marks.add(
+            (methods.index(study.best([method for method in methods if method.kind != "oracle"], metric)), column)
+        )
         for row, method in zip(rows, methods, strict=True):
             row.append(_spread(method.mean(metric), method.spread(metric), study.seeds))
     return Table(
@@ -293,8 +294,8 @@ def _pair(study: Study, difference: Difference) -> list[str]:
     return cells
 
 
-def _better(method: Method, baseline: Method, metric: str) -> bool:
-    return best([baseline, method], metric) is method
+def _better(study: Study, method: Method, baseline: Method, metric: str) -> bool:
+    return study.best([baseline, method], metric) is method
 
 
 def _spread(mean: float, spread: float, seeds: int) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from maekit.build.experiment import LABELLED_TASKS
-from maekit.build.models import reads_patches
-from maekit.build.prepare import recipe_with_labels, recipe_without_labels
+from maekit.build.experiment import task_class
+from maekit.build.parts import label_kind_of
+from maekit.build.prepare import recipe_with_labels, recipe_without_labels, require_labels
 from maekit.config.data_spec import Folds, load_spec
 from maekit.config.load import load_recipe
 from maekit.config.merge import names_file
@@ -96,14 +96,9 @@ class PointPlan:
             self.overrides.insert(0, f"data.window={window}")
         self.settings = [*self.overrides, *point.overrides()]
         self.loaded = load_recipe(recipe, self.routing.labelled(self.settings))
-        if self.loaded.recipe.task.name not in LABELLED_TASKS:
-            raise UserError(
-                "a pretraining recipe",
-                location=self.loaded.locate("task", "name"),
-                value=self.loaded.recipe.task.name,
-                expected=", ".join(LABELLED_TASKS),
-            )
+        require_labels(self.loaded)
         self.experiment = data.experiment(self.loaded, labels=True)
+        self.labels = label_kind_of(self.experiment)
         self.split = split = self.loaded.recipe.data.split or self.experiment.spec.split
         self.folds = fold_count(self.experiment.source.groups, split) if isinstance(split, Folds) else 1
         if not len(self.experiment.split["test"]):
@@ -186,7 +181,8 @@ class PointPlan:
 
     def _probes(self, add: Callable[..., Job], inputs: Inputs, base: Job) -> list[Job]:
         """Probes of the pretrained encoder and of its random initial weights."""
-        if reads_patches(self.loaded.recipe):  # then a probe is the task's own head on a frozen encoder
+        if task_class(self.loaded).reads_patches(self.loaded.recipe.task.options):
+            # A probe is then the task's own head on a frozen encoder.
             frozen = (*inputs.labelled, "task.tune=frozen")
             key: Any = self.data.identity(load_recipe(self.recipe, frozen), labels=True)
             function: Any = methods.finetune_job
@@ -210,24 +206,23 @@ class PointPlan:
 
     def _baselines(self, add: Callable[..., Job], add_to_fold: Callable[..., Job], inputs: Inputs) -> list[Job]:
         """What needs no network; of it, what learns nothing is the same for all seeds."""
+        task = inputs.depends["labelled"]["task"]
         samples, all_samples = inputs.depends["samples"], inputs.depends["all_samples"]
         labelled, all_labels = self._labelled(inputs.labelled), self._labelled(inputs.all_labels)
-        constant = add("constant", samples, self._to_samples, methods.constant_job, labelled)
-        estimators = add_to_fold("estimators", all_samples, self._to_all_samples, methods.estimators_job, all_labels)
-        if self.experiment.source.objects is not None:
-            key = [samples, inputs.depends["labelled"]["task"]]
+        constant = add("constant", [samples, task], self._to_samples, methods.constant_job, labelled)
+        baselines = add_to_fold(
+            "baselines", [all_samples, task], self._to_all_samples, methods.baselines_job, all_labels
+        )
+        jobs = []
+        if self.labels.has_learned_baselines:
             reaches = self.routing.to_labelled
-            return [
-                add("detection_classifier", key, reaches, methods.detection_classifier_job, labelled),
-                estimators,
-                constant,
-            ]
-        return [
-            add("raw_input", samples, self._to_samples, methods.raw_input_job, labelled),
-            estimators,
-            add_to_fold("oracle", all_samples, self._to_all_samples, methods.oracle_job, all_labels),
-            constant,
-        ]
+            jobs.append(add("learned_baselines", [samples, task], reaches, methods.learned_baselines_job, labelled))
+        if self.labels.linear_model() is not None:
+            jobs.append(add("raw_input", samples, self._to_samples, methods.raw_input_job, labelled))
+        jobs.append(baselines)
+        if self.labels.is_continuous:
+            jobs.append(add_to_fold("oracle", all_samples, self._to_all_samples, methods.oracle_job, all_labels))
+        return [*jobs, constant]
 
     def _comparison(self, add: Callable[..., Job], other: str, inputs: Inputs) -> Job:
         """Another recipe from scratch, on the very samples of this one."""

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 Interval = tuple[float, float] | None
 Kind = Literal["trained", "linear", "no learning", "oracle"]
-LOWER_IS_BETTER = ("mae", "rmse", "mape")
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,11 @@ class Study:
         kind: `study` or `sweep`.
         points: of the grid, one where nothing was swept.
         chosen: index of the point that is the recipe itself, of the last where there is none.
-        metrics: their names, the main one first.
-        unit: of the labels.
-        within: error below which the metric `within` counts an estimate, in that unit.
+        metrics: their names, the primary one first.
+        main_metrics: those that verdicts and curves are of.
+        lower_is_better: those of which a smaller value is better.
+        titles: of the curves of the main metrics.
+        units: of each metric; empty where it has none.
         seeds: how many.
         folds: how many.
         notes: what a reader must know.
@@ -110,16 +111,17 @@ class Study:
     points: list[PointResult]
     chosen: int
     metrics: list[str]
-    unit: str
-    within: float
+    main_metrics: list[str]
+    lower_is_better: list[str]
+    titles: dict[str, str]
+    units: dict[str, str]
     seeds: int
     folds: int
     notes: list[str] = field(default_factory=list)
 
-
-def best(methods: list[Method], metric: str) -> Method:
-    """The method with the best mean."""
-    return (min if metric in LOWER_IS_BETTER else max)(methods, key=lambda method: method.mean(metric))
+    def best(self, methods: list[Method], metric: str) -> Method:
+        """The method with the best mean."""
+        return (min if metric in self.lower_is_better else max)(methods, key=lambda method: method.mean(metric))
 
 
 def _shown(value: Any) -> str:

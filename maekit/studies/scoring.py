@@ -8,28 +8,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.metrics import scores as metrics
+from maekit.metrics.bootstrap import cohorts, interval
 from maekit.studies.results import Difference, Kind, Method
-from maekit.tracking import Tracker, around, median_and_std
+from maekit.tracking import Tracker, log_likelihood_of, median_and_std
 
 if TYPE_CHECKING:
     from maekit.studies.jobs import Result
+    from maekit.tasks.label_kinds.base import LabelKind
 
 Array = Any
-EVENLY, MARGIN = 161, 0.5
-"""Where what is followed has no bins of its own: how many, and how far beyond the training labels, as a share of their range."""
+EVEN_BINS, MARGIN = 161, 0.5
+"""For tracking without a distribution: number of bins, and how far they go beyond the training labels, as a share of their range."""
 PAUSE = 1.5
 """Windows further apart than so many usual hops do not follow each other."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of one method and one seed.
+    """Predictions of one method and one seed.
 
     Attributes:
         index: of the sample in its source.
-        output: NaN where there is none.
-        label: of each sample.
+        output: of each sample; NaN where there is none, a list of tables where a sample has several.
+        label: of each sample, in the same form.
         group: name of each sample's group.
         position: (samples, 2) recording and start; None where samples are not windows of recordings.
         uncertainty: standard deviation that the model states; NaN where it does not, None where it never does.
@@ -61,76 +62,68 @@ class Predictions:
             output[run[some]] = np.nanmedian(around[some], axis=1)
         return replace(self, output=output, uncertainty=None)
 
-    def filled(self, by: Predictions) -> Predictions:
-        """With another method's output where this one has none."""
-        value = dict(zip(by.index.tolist(), by.output.tolist(), strict=True))
-        missing = ~np.isfinite(self.output)
-        if not missing.any():
-            return self
-        output = self.output.copy()
-        output[missing] = [value[i] for i in self.index[missing].tolist()]
-        return replace(self, output=output)
+    def filled(self, by: Predictions, kind: LabelKind) -> Predictions:
+        """With another method's output for samples without one."""
+        position = {index: i for i, index in enumerate(by.index.tolist())}
+        order = [position[index] for index in self.index.tolist()]
+        instead = [by.output[i] for i in order] if isinstance(by.output, list) else by.output[order]
+        return replace(self, output=kind.fill(self.output, instead))
 
 
-def concatenate_folds(results: Sequence[Result], method: str) -> Predictions:
+def concatenate_folds(results: Sequence[Result], method: str, kind: LabelKind) -> Predictions:
     """The predictions of one method from the results of all folds."""
-    parts: dict[str, list[Array]] = {
-        "index": [],
-        "output": [],
-        "label": [],
-        "group": [],
-        "position": [],
-        "uncertainty": [],
-    }
-    for found in results:
-        parts["index"].append(np.array(found["index"], dtype=np.int64))
-        parts["output"].append(_array(found["methods"][method]))
-        parts["label"].append(_array(found.get("labels", {}).get(method) or found["label"]))
-        parts["group"].append(np.array(found["groups"], dtype=np.str_)[np.array(found["group"], dtype=np.int64)])
-        if found["position"] is not None:
-            parts["position"].append(_array(found["position"]).reshape(-1, 2))
+    outputs: list[Any] = []
+    labels: list[Any] = []
+    parts: dict[str, list[Array]] = {"index": [], "group": [], "position": [], "uncertainty": []}
+    for result in results:
+        outputs += result["methods"][method]
+        labels += result.get("labels", {}).get(method) or result["label"]
+        parts["index"].append(np.array(result["index"], dtype=np.int64))
+        parts["group"].append(np.array(result["groups"], dtype=np.str_)[np.array(result["group"], dtype=np.int64)])
+        if result["position"] is not None:
+            parts["position"].append(_array(result["position"]).reshape(-1, 2))
         if any(method in other.get("uncertainty", {}) for other in results):
-            unknown = [None] * len(found["index"])
-            parts["uncertainty"].append(_array(found.get("uncertainty", {}).get(method, unknown)))
+            unknown = [None] * len(result["index"])
+            parts["uncertainty"].append(_array(result.get("uncertainty", {}).get(method, unknown)))
     whole = {name: np.concatenate(values) if values else None for name, values in parts.items()}
-    return Predictions(**whole)
+    return Predictions(output=kind.from_json(outputs), label=kind.from_json(labels), **whole)
 
 
-def followed(found: Result, method: str, pace: Mapping[str, float], ahead_s: float, std: float) -> Result:
-    """A result with this method alone, each output told from all windows of its recording until `ahead_s` later.
+def tracked(result: Result, method: str, dynamics: Mapping[str, float], lag_s: float, std: float) -> Result:
+    """A result with this method alone, each output given all windows of its recording until `lag_s` later.
 
     Args:
-        found: of a job; returned as it is where the method has no output at all.
+        result: of a job; returned as it is where the method has no output at all.
         method: of the result.
-        pace: of the training labels, see `maekit.build.training_stats.Pace`.
-        ahead_s: seconds.
-        std: of an output around the label, where the method gives no distribution.
+        dynamics: of the training labels, see `maekit.tracking.LabelDynamics`.
+        lag_s: seconds.
+        std: standard deviation of an output around the label, where the method gives no distribution.
     """
-    output = _array(found["methods"][method])
+    output = _array(result["methods"][method])
     if not np.isfinite(output).any():
-        return found
-    said: list[Array | None]
-    if method in found.get("distribution", {}):
-        stated = found["distribution"][method]
-        values, said = _array(stated["values"]), list(_array(stated["log_probability"]))
+        return result
+    log_likelihood: list[Array | None]
+    if method in result.get("distribution", {}):
+        stated = result["distribution"][method]
+        values, log_likelihood = _array(stated["values"]), list(_array(stated["log_probability"]))
     else:
-        more = MARGIN * (pace["highest"] - pace["lowest"])
-        values = np.linspace(pace["lowest"] - more, pace["highest"] + more, EVENLY)
-        said = [around(value, std, values) for value in output]
-    tracker = Tracker(values, pace["drift"], pace["window_s"], ahead_s)
-    recording, start = _array(found["position"]).T
+        margin = MARGIN * (dynamics["highest"] - dynamics["lowest"])
+        values = np.linspace(dynamics["lowest"] - margin, dynamics["highest"] + margin, EVEN_BINS)
+        log_likelihood = [log_likelihood_of(value, std, values) for value in output]
+    tracker = Tracker(values, dynamics["drift"], dynamics["window_s"], lag_s)
+    recording, start = _array(result["position"]).T
     order = np.lexsort((start, recording))
-    told = np.empty((len(order), 2))
+    estimates = np.empty((len(order), 2))
     for run in np.split(order, np.flatnonzero(np.diff(recording[order])) + 1):
-        shares = tracker.follow((start[i], said[i]) for i in run)
-        told[run] = [median_and_std(share, values) for share in shares]
-    median, sure = told.T.tolist()
-    return found | {"methods": {method: median}, "uncertainty": {method: sure}}
+        probabilities = tracker.follow((start[i], log_likelihood[i]) for i in run)
+        estimates[run] = [median_and_std(probability, values) for probability in probabilities]
+    median, std_of = estimates.T.tolist()
+    return result | {"methods": {method: median}, "uncertainty": {method: std_of}}
 
 
 @dataclass(frozen=True)
 class Scored:
-    """An method with its metrics, kept by group, seed and resampled cohort, so that methods can be compared in pairs.
+    """A method with its metrics, kept by group, seed and resampled cohort, so that methods can be compared in pairs.
 
     Attributes:
         name, kind: see `Method`.
@@ -147,41 +140,39 @@ class Scored:
 
     def method(self) -> Method:
         """As it is shown."""
-        intervals = {name: metrics.interval(values) for name, values in self.drawn.items()}
+        intervals = {name: interval(values) for name, values in self.drawn.items()}
         return Method(self.rows, intervals, self.name, self.kind, self.by_group)
 
     def less(self, other: Scored) -> Difference:
         """This method's metrics less another's."""
         pairs = zip(self.rows, other.rows, strict=True)
         per_seed = [{name: one[name] - two[name] for name in one if name in two} for one, two in pairs]
-        intervals = {name: metrics.interval(values - other.drawn[name]) for name, values in self.drawn.items()}
+        intervals = {name: interval(values - other.drawn[name]) for name, values in self.drawn.items()}
         return Difference(per_seed, intervals, self.name, other.name)
 
 
-def scored(name: str, kind: Kind, per_seed: Sequence[Predictions], *, within: float, classes: int | None) -> Scored:
-    """Of one value or class a sample.
+def scored(name: str, kind: Kind, per_seed: Sequence[Predictions], labels: LabelKind) -> Scored:
+    """Metrics of a method over all samples, of each group and of resampled cohorts.
 
     Args:
         name, kind: see `Method`.
         per_seed: predictions of each seed, for the same samples.
-        within: for regression.
-        classes: how many there are; None for regression.
+        labels: their kind.
     """
-    groups = sorted(set(per_seed[0].group.tolist()))
-    of: metrics.OfSums = metrics.regression_of if classes is None else metrics.classification_of
-    centre = float(np.mean(per_seed[0].label))
-
-    def sums(found: Predictions, group: str) -> Array:
-        mine = found.group == group
-        output, label = found.output[mine], found.label[mine]
-        if classes is None:
-            return metrics.regression_sums(output, label, within, centre=centre)
-        return metrics.classification_sums(output.astype(np.int64), label.astype(np.int64), classes)
-
-    summed = np.array([[sums(found, group) for group in groups] for found in per_seed])
-    rows = [row | stated_uncertainty(found) for row, found in zip(_by_row(of(summed.sum(1))), per_seed, strict=True)]
-    by_group = _by_row({name: values.mean(0) for name, values in of(summed).items()})
-    return Scored(name, kind, rows, dict(zip(groups, by_group, strict=True)), metrics.resampled(summed, of))
+    groups = np.unique(per_seed[0].group)
+    names, count = groups.tolist(), len(groups)
+    weights = cohorts(count, labels.draws)
+    rows, by_group, drawn = [], [], []
+    for predictions in per_seed:
+        number = np.asarray(np.searchsorted(groups, predictions.group), dtype=np.int64)
+        metrics = labels.cohort_metrics(predictions.output, predictions.label, number, count)
+        whole = {metric: float(values[0]) for metric, values in metrics(np.ones((1, count))).items()}
+        rows.append(whole | stated_uncertainty(predictions))
+        by_group.append(metrics(np.eye(count)))
+        drawn.append(metrics(weights))
+    of_groups = _mean(by_group)
+    each = {group: {metric: float(values[i]) for metric, values in of_groups.items()} for i, group in enumerate(names)}
+    return Scored(name, kind, rows, each, _mean(drawn))
 
 
 def stated_uncertainty(found: Predictions) -> dict[str, float]:
@@ -196,10 +187,8 @@ def stated_uncertainty(found: Predictions) -> dict[str, float]:
     return {"covered": covered, "sure_half_mae": float(error[surer].mean())}
 
 
-def _by_row(columns: dict[str, Array]) -> list[dict[str, float]]:
-    return [
-        {name: float(values[i]) for name, values in columns.items()} for i in range(len(next(iter(columns.values()))))
-    ]
+def _mean(per_seed: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    return {metric: np.mean([one[metric] for one in per_seed], axis=0) for metric in per_seed[0]}
 
 
 def _array(values: list[Any]) -> Array:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from maekit.build.parts import label_kind_of
 from maekit.config.shipped import find_recipe
 from maekit.config.sweep import Swept, grid, parse_sweep
 from maekit.files import write_text
-from maekit.report.figures import agreement
 from maekit.report.html import write_report
 from maekit.studies import page
 from maekit.studies.figures import curves
@@ -23,7 +23,7 @@ from maekit.studies.jobs import Job, Report, no_report
 from maekit.studies.measure import FINE_TUNED, measure
 from maekit.studies.opened_data import OpenedData
 from maekit.studies.plan import PointPlan
-from maekit.studies.results import Study, best
+from maekit.studies.results import Study
 from maekit.training.environment import describe_environment
 
 if TYPE_CHECKING:
@@ -190,16 +190,15 @@ def plan(
 
 
 def write(result: Study, predictions: Sequence[dict[str, Predictions]], planned: StudyPlan) -> Path:
-    """Write page and files beside the results of jobs; figures of agreement are of the chosen point and the first seed."""
+    """Write page and files beside the results of jobs; figures of predictions are of the chosen point and the first seed."""
     import torch
 
-    pictures = []
-    if not planned.experiment.source.classes:
-        learning_or_not = result.points[result.chosen].of("trained", "linear", "no learning")
-        names = [best(learning_or_not, result.metrics[0]).name, *(pair[0] for pair in FINE_TUNED)]
-        for name in [name for name in dict.fromkeys(names) if name in predictions[result.chosen]][:2]:
-            of_seed = predictions[result.chosen][name]
-            picture = agreement(of_seed.output, of_seed.label, result.unit)
+    pictures, labels = [], label_kind_of(planned.experiment)
+    competing = result.points[result.chosen].of("trained", "linear", "no learning")
+    names = [result.best(competing, result.metrics[0]).name, *(pair[0] for pair in FINE_TUNED)]
+    for name in [name for name in dict.fromkeys(names) if name in predictions[result.chosen]][:2]:
+        of_seed = predictions[result.chosen][name]
+        for picture in labels.figures(of_seed.output, of_seed.label):
             pictures.append(replace(picture, caption=f"{name}, first seed. {picture.caption}"))
     folder = planned.folder.parent
     write_text(folder / f"{result.kind}.json", page.as_json(result))

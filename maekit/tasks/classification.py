@@ -8,29 +8,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from maekit.metrics import scores as metrics
+from maekit.metrics.classification import classification
+from maekit.tasks.label_kinds.classes import ClassLabels
 from maekit.tasks.mixing import Mixing
 from maekit.tasks.task import Batch, EvalRows
 from maekit.tasks.transfer import Transfer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from maekit.core.encoders.base import Backbone
 
 
 class Classification(Transfer):
-    """Cross entropy over the pooled features.
+    """Cross entropy of a linear layer on the pooled features.
 
     Args:
         front, encoder: as in `Transfer`.
         classes: their names, in the order of the label indices.
         smoothing: label smoothing.
-        mixup, cutmix: parameters of the beta distributions that two samples of a batch are mixed by; 0 is never.
+        mixup, cutmix: parameters of the beta distributions that the mixing ratio is drawn from; 0: never.
         mixup_prob: share of batches that are mixed at all.
-        switch_prob: share of the mixed ones that take CutMix where both are wanted.
+        switch_prob: share of the mixed ones that take CutMix, where both are used.
         options: `tune`, `pooling`, `tuned_blocks` of `Transfer`.
     """
+
+    label_kind = ClassLabels
+    is_linear_classifier = True
 
     def __init__(
         self,
@@ -48,6 +52,7 @@ class Classification(Transfer):
         super().__init__(front, encoder, len(classes), **options)
         if not 0 <= smoothing < 1:
             raise ValueError(f"smoothing={smoothing}, expected 0 or more and less than 1")
+        self.labels = ClassLabels(classes)
         self.classes, self.smoothing = tuple(classes), smoothing
         self.mixing = None
         if mixup or cutmix:
@@ -70,18 +75,17 @@ class Classification(Transfer):
 
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> EvalRows:
-        return {"index": batch["index"], "label": batch["label"], "output": self.output(batch).float()}
+        """`output`: logits (batch, classes)."""
+        rows = {"index": batch["index"], "output": self.output(batch).float()}
+        return rows | ({"label": batch["label"]} if "label" in batch else {})
 
     def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
-        """Loss without smoothing, accuracy, and among more than five classes whether the true one is in the first five."""
+        """Loss without smoothing, accuracy, and with more than five classes top-5 accuracy."""
         output, label = rows["output"], rows["label"]
-        found = {
+        metrics = {
             "loss": F.cross_entropy(output, label).item(),
-            **metrics.classification(output.argmax(1).numpy(), label.numpy()),
+            **classification(output.argmax(1).numpy(), label.numpy()),
         }
         if len(self.classes) > 5:
-            found["top5"] = (output.topk(5).indices == label[:, None]).any(1).float().mean().item()
-        return found
-
-    def selection(self) -> Mapping[str, bool]:
-        return {"accuracy": True, "balanced_accuracy": True, "loss": False}
+            metrics["top5"] = (output.topk(5).indices == label[:, None]).any(1).float().mean().item()
+        return metrics

@@ -1,8 +1,8 @@
-"""Confidence maps: from objects to what a network learns, and from what it says back to objects.
+"""Confidence maps: from objects to the target of a network, and from its output back to objects.
 
 As in RODNet (Wang et al., WACV 2021 and IEEE JSTSP 2021) and RADLER (Luo et al., CVPR-W 2025): for each class a map that is 1 at an
-object's cell and falls off as a Gaussian whose width follows from the angle that the object subtends; objects are read
-from local peaks, of which location-based suppression keeps those that are not alike a better one.
+object's cell and falls off as a Gaussian whose width follows from the angle that the object subtends. Objects are local maxima;
+location-based non-maximum suppression removes those that are similar to one of a higher score.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ def confidence(
         shape: cells along both axes.
         classes: how many there are.
     """
-    there = centres.isfinite().all(-1)
+    is_object = centres.isfinite().all(-1)
     nearest = centres.nan_to_num().round()
-    spread = 2 * widths.nan_to_num(1.0).square()[..., None]
-    along = [
-        torch.exp(-(torch.arange(n, device=centres.device) - nearest[..., axis, None]).square() / spread)
+    variance2 = 2 * widths.nan_to_num(1.0).square()[..., None]
+    profiles = [
+        torch.exp(-(torch.arange(n, device=centres.device) - nearest[..., axis, None]).square() / variance2)
         for axis, n in enumerate(shape)
     ]
-    of = F.one_hot(kinds.clamp(0, classes - 1), classes) * there[..., None]
-    first = rearrange(along[0], "batch object first -> batch object 1 first 1") * of[..., None, None]
-    second = rearrange(along[1], "batch object second -> batch object 1 1 second")
+    one_hot = F.one_hot(kinds.clamp(0, classes - 1), classes) * is_object[..., None]
+    first = rearrange(profiles[0], "batch object first -> batch object 1 first 1") * one_hot[..., None, None]
+    second = rearrange(profiles[1], "batch object second -> batch object 1 1 second")
     return reduce(first * second, "batch object kind first second -> batch kind first second", "max")
 
 
-def width_of(length: Tensor, distance: Tensor, scale: float, score_threshold: float, highest: float) -> Tensor:
+def sigma_in_cells(length: Tensor, distance: Tensor, scale: float, sigma_min: float, sigma_max: float) -> Tensor:
     """Standard deviation in cells: `scale` times the angle that `length` subtends at `distance`, within limits."""
-    return (scale * 2 * torch.atan(length / (2 * distance.clamp(min=1e-3)))).clamp(score_threshold, highest)
+    return (scale * 2 * torch.atan(length / (2 * distance.clamp(min=1e-3)))).clamp(sigma_min, sigma_max)
 
 
 def peaks(
@@ -64,9 +64,9 @@ def peaks(
     Fractions of a cell come from a parabola through the logarithms of a peak and its neighbours, which a Gaussian is.
     """
     classes, rows, columns = scores.shape[1:]
-    around = F.max_pool2d(scores, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2)
-    kept = torch.where((scores == around) & (scores >= score_threshold), scores, 0.0)
-    score, location = rearrange(kept, "batch kind first second -> batch (kind first second)").topk(
+    largest = F.max_pool2d(scores, NEIGHBOURHOOD, stride=1, padding=NEIGHBOURHOOD // 2)
+    maxima = torch.where((scores == largest) & (scores >= score_threshold), scores, 0.0)
+    score, location = rearrange(maxima, "batch kind first second -> batch (kind first second)").topk(
         min(max_detections, classes * rows * columns), dim=1
     )
     kind, cell = location // (rows * columns), location % (rows * columns)
@@ -82,28 +82,37 @@ def peaks(
         bend = before - 2 * here + after
         shift = torch.where(bend < -1e-6, (before - after) / (2 * bend.clamp(max=-1e-6)), 0.0).clamp(-0.5, 0.5)
         centres.append(at + shift)
-    there = score > 0
-    found = torch.where(there[..., None], torch.stack(centres, -1), torch.nan)
-    return found, torch.where(there, kind, -1), score
+    is_object = score > 0
+    return (
+        torch.where(is_object[..., None], torch.stack(centres, -1), torch.nan),
+        torch.where(is_object, kind, -1),
+        score,
+    )
 
 
 def suppress(
-    found: Float[Tensor, "batch most column"],
+    detections: Float[Tensor, "batch most column"],
     kind: Int[Tensor, "batch most"],
     score: Float[Tensor, "batch most"],
     similarity: Similarity,
     limit: float,
 ) -> Float[Tensor, "batch most"]:
-    """Location-based suppression: the scores, 0 where a better object of the same class is more alike than `limit`.
+    """Location-based non-maximum suppression.
 
     Args:
-        found: objects in the order of falling scores.
+        detections: in the order of falling scores.
+        kind: class of each.
+        score: of each; 0 where there is none.
         similarity: of two objects.
+        limit: similarity to an object of the same class and a higher score above which a detection is suppressed.
+
+    Returns:
+        The scores, 0 where a detection is suppressed.
     """
-    alike = similarity(found[:, :, None].nan_to_num(), found[:, None].nan_to_num(), kind[:, :, None])
-    rivals = (alike > limit) & (kind[:, :, None] == kind[:, None])
+    values = similarity(detections[:, :, None].nan_to_num(), detections[:, None].nan_to_num(), kind[:, :, None])
+    rivals = (values > limit) & (kind[:, :, None] == kind[:, None])
     kept = score > 0
-    for i in range(found.shape[1]):
+    for i in range(detections.shape[1]):
         better = rivals[:, :i, i] & kept[:, :i]
         kept[:, i] &= ~better.any(1)
     return torch.where(kept, score, 0.0)

@@ -16,18 +16,18 @@ from maekit.tasks.signals import sampled
 from maekit.tasks.task import Batch, EvalRows
 
 if TYPE_CHECKING:
-    pass
+    from maekit.core.autoencoder import MaskedAutoencoder
 
 
 class JointPretraining(Pretraining):
     """`masked` times the mean loss of the joint masked autoencoder, and `contrast` times that of momentum contrast.
 
     Args:
-        front: of the signal itself; those of the signals beside it are `fronts`.
+        front: front end of the primary signal; those of the auxiliary ones are `fronts`.
         model: joint.
         masked: weight of the masked autoencoder; 0 leaves it out.
-        contrast: weight of the contrast between the signal and the one called `key`; 0 leaves it out.
-        key: a signal beside; may be left out where there is one.
+        contrast: weight of the contrast between the primary signal and the one called `key`; 0 leaves it out.
+        key: an auxiliary signal; may be left out where there is only one.
         dim, queue, momentum, temperature, near: of `MomentumContrast`.
 
     Raises:
@@ -52,7 +52,7 @@ class JointPretraining(Pretraining):
     ) -> None:
         super().__init__(front, model)
         if not isinstance(model, JointAutoencoder):
-            raise ValueError("there are no signals `auxiliary` to pretrain together with")
+            raise ValueError("there are no `auxiliary` signals to pretrain together with")
         if min(masked, contrast) < 0 or not max(masked, contrast) > 0:
             raise ValueError(f"masked={masked}, contrast={contrast}: expected weights of 0 or more, and one above it")
         self.masked, self.weight = masked, contrast
@@ -63,7 +63,7 @@ class JointPretraining(Pretraining):
         if contrast:
             names = list(model.encoder.auxiliary)
             if key is None and len(names) > 1:
-                raise ValueError(f"`key` is not given; the signals beside are {', '.join(names)}")
+                raise ValueError(f"`key` is not given; the auxiliary signals are {', '.join(names)}")
             self.contrast = MomentumContrast(
                 model.encoder,
                 key or names[0],
@@ -73,6 +73,16 @@ class JointPretraining(Pretraining):
                 temperature=temperature,
                 near=near,
             )
+
+    @property
+    def autoencoder(self) -> MaskedAutoencoder | None:
+        """None where the contrast alone is trained, and nothing is masked."""
+        return self.model if self.masked else None
+
+    @property
+    def can_be_sharded(self) -> bool:
+        """Not with a contrast: the momentum encoder needs whole weights in every process."""
+        return self.contrast is None
 
     def forward(self, batch: Batch) -> Tensor:
         signals = sampled(batch, self.front, self.fronts)
@@ -86,33 +96,33 @@ class JointPretraining(Pretraining):
 
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> EvalRows:
-        """As of pretraining on the signal alone, with the losses of all signals when all are seen; and the two embeddings contrasted."""
+        """As of `Pretraining`, with the losses of all signals when all are seen, and the two contrasted embeddings."""
         signals = sampled(batch, self.front, self.fronts)
-        found: EvalRows = {"index": batch["index"]}
+        rows: EvalRows = {"index": batch["index"]}
         if self.masked:
-            found = super().eval_step(batch)
+            rows = super().eval_step(batch)
             for name, out in self.model.forward_signals(signals).items():
                 valid, target = signals[name].valid, self.model.target_of(name)
                 patches = zero_invalid(self.model.encoder.patchifier_of(name).patchify(signals[name].x), valid)
                 scored = self.model.loss_mask(out.mask, valid, target)
                 errors = target.loss(out.pred, target(patches, valid))
-                found[f"sum.{name or 'own'}"] = torch.where(scored, errors, 0.0).sum(1)
-                found[f"count.{name or 'own'}"] = scored.sum(1).float()
+                rows[f"sum.{name or 'own'}"] = torch.where(scored, errors, 0.0).sum(1)
+                rows[f"count.{name or 'own'}"] = scored.sum(1).float()
         if self.contrast is not None:
-            found |= self.contrast.embeddings(self.model.encoder, signals)
-        return found
+            rows |= self.contrast.embeddings(self.model.encoder, signals)
+        return rows
 
     def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
-        """`loss` and the trivial predictors are of the signal alone; `together_NAME` is what is left when all are seen.
+        """`loss` and the trivial predictors are of the primary signal alone; `together_NAME` is the loss when all are seen.
 
-        `partner_rank` is where the other signal of the same sample stands among those of all samples by likeness, 0 the
-        first and 0.5 by chance, `partner_first` the share that stands first. Where nothing is masked, `loss` is the contrast's.
+        `partner_rank` is the rank of the other signal of the same sample among those of all samples by similarity, from 0 for
+        the first, 0.5 by chance; `partner_first` is the share ranked first. Where nothing is masked, `loss` is the contrast's.
         """
-        found = super().compute_metrics(rows) if self.masked else {}
+        metrics = super().compute_metrics(rows) if self.masked else {}
         for name in [key.removeprefix("sum.") for key in rows if key.startswith("sum.")]:
-            found[f"together_{name}"] = (rows[f"sum.{name}"].sum() / rows[f"count.{name}"].sum().clamp(min=1)).item()
+            metrics[f"together_{name}"] = (rows[f"sum.{name}"].sum() / rows[f"count.{name}"].sum().clamp(min=1)).item()
         if self.contrast is not None and rows["paired"].sum() > 1:
             query, key = (rows[name][rows["paired"]] for name in ("query", "key"))
-            found |= partner_rank(query, key, self.contrast.temperature)
-            found |= {"embedding_std": embedding_std(query).item(), "effective_rank": effective_rank(query).item()}
-        return found | ({} if "loss" in found else {"loss": found.get("loss_contrast", float("nan"))})
+            metrics |= partner_rank(query, key, self.contrast.temperature)
+            metrics |= {"embedding_std": embedding_std(query).item(), "effective_rank": effective_rank(query).item()}
+        return metrics if "loss" in metrics else metrics | {"loss": metrics.get("loss_contrast", float("nan"))}

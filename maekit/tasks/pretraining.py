@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +12,18 @@ from maekit.metrics import trivial
 from maekit.metrics.collapse import effective_rank, embedding_std
 from maekit.tasks.mix import checked_share, overlaid, refuse_auxiliary
 from maekit.tasks.task import Batch, EvalRows, Task
+from maekit.tasks.verdict import Verdict, pretraining_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from maekit.core.autoencoder import MaskedAutoencoder
+    from maekit.core.encoders.base import Backbone
+    from maekit.tasks.parts import Parts
 
 
 class Pretraining(Task):
-    """The loss of a masked autoencoder, beside two predictors without learning and a collapse monitor.
+    """The loss of a masked autoencoder, with that of two trivial predictors and a collapse monitor beside it.
 
     Args:
         front: signal to standardised samples and patch validity.
@@ -28,12 +31,35 @@ class Pretraining(Task):
         mix: augmentation: share of training samples that another of the batch is laid over; see `maekit.tasks.mix`.
     """
 
+    has_autoencoder = True
+
     def __init__(self, front: nn.Module, model: MaskedAutoencoder, *, mix: float = 0.0) -> None:
         super().__init__()
         self.front, self.model, self.mix = front, model, checked_share(mix)
 
+    @classmethod
+    def build_arguments(cls, parts: Parts) -> dict[str, Any]:
+        """Front end and masked autoencoder."""
+        return {"front": parts.make_front(), "model": parts.make_autoencoder()}
+
+    @property
+    def encoder(self) -> Backbone:
+        return self.model.encoder
+
+    @property
+    def autoencoder(self) -> MaskedAutoencoder | None:
+        return self.model
+
+    def fit(self, patches: Iterable[Tensor]) -> None:
+        """Fit the target, where it is learned from patches."""
+        self.model.target.fit(patches)
+
+    def summarize(self, rows: Sequence[Mapping[str, Any]]) -> Verdict:
+        """The loss beside that of trivial predictors."""
+        return pretraining_verdict(rows, self.model.target.average_of)
+
     def check_auxiliary(self, others: Collection[str]) -> None:
-        """Not with an overlay."""
+        """Refuse `mix`, which would change the sample alone."""
         refuse_auxiliary(self.mix, others)
 
     def forward(self, batch: Batch) -> Tensor:
@@ -47,7 +73,7 @@ class Pretraining(Task):
     def eval_step(self, batch: Batch) -> EvalRows:
         """Loss of each sample, of trivial predictors on the same patches, and its embedding.
 
-        What is the same for every patch is there for any target; interpolation only where targets look like patches.
+        The mean patch can be predicted for any target; interpolation only where a target has the shape of a patch.
         """
         x, valid = self.front(batch["signal"], batch.get("valid"))
         out = self.model(x, valid=valid, noise=batch["noise"])

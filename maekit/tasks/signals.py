@@ -1,4 +1,4 @@
-"""The signals of a batch, each through its front."""
+"""The signals of a batch, each through its front end."""
 
 from __future__ import annotations
 
@@ -13,10 +13,16 @@ if TYPE_CHECKING:
 
 
 def sampled(batch: Batch, front: nn.Module, fronts: nn.ModuleDict) -> dict[str, SignalBatch]:
-    """Every signal of a batch, standardised: the sample's own first, then those beside it."""
-    found = {}
-    for name, standardised in {PRIMARY: front, **dict(fronts.items())}.items():
-        of = f"{name}." if name else ""
-        x, valid = standardised(batch[f"{of}signal"], batch.get(f"{of}valid"))
-        found[name] = SignalBatch(x, valid, batch.get(f"{of}noise"))
-    return found
+    """Every signal of a batch, standardised: the primary one first, then the auxiliary ones.
+
+    Args:
+        batch: prepared signals.
+        front: the front end of the primary signal.
+        fronts: those of the auxiliary signals, by name.
+    """
+    signals = {}
+    for name, standardise in {PRIMARY: front, **dict(fronts.items())}.items():
+        prefix = f"{name}." if name else ""
+        x, valid = standardise(batch[f"{prefix}signal"], batch.get(f"{prefix}valid"))
+        signals[name] = SignalBatch(x, valid, batch.get(f"{prefix}noise"))
+    return signals

@@ -1,8 +1,8 @@
-"""Training a tokenizer of one's own, whose codes are then a target of masked autoencoding."""
+"""Training a tokenizer whose codes are the target of a masked autoencoder."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +12,19 @@ from maekit.core.patchify import zero_invalid
 from maekit.core.targets.base import mean_patch
 from maekit.core.tokenizer import FiniteScalarTokenizer
 from maekit.tasks.task import Batch, EvalRows, Task
+from maekit.tasks.verdict import Verdict, pretraining_verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from maekit.tasks.parts import Parts
 
 
 class Tokenizing(Task):
-    """Reconstruction through discrete codes, beside the mean patch, and how much of the vocabulary is in use.
+    """Reconstruction through discrete codes, with the mean patch beside it, and how much of the vocabulary is in use.
 
     Args:
-        front: signal to standardised samples and patch validity; it knows the patchifier.
+        front: signal to standardised samples and patch validity; its `patchifier` is the tokenizer's.
         levels, width, depth, heads: of `FiniteScalarTokenizer`.
     """
 
@@ -37,6 +40,20 @@ class Tokenizing(Task):
             depth=depth,
             heads=heads,
         )
+
+    @classmethod
+    def build_arguments(cls, parts: Parts) -> dict[str, Any]:
+        """The front end."""
+        return {"front": parts.make_front()}
+
+    def summarize(self, rows: Sequence[Mapping[str, Any]]) -> Verdict:
+        """The loss beside that of the mean patch, and how much of the vocabulary is in use."""
+        text, good = pretraining_verdict(rows)
+        last = next((row for row in reversed(rows) if "codes_used" in row), None)
+        if last is not None:
+            used, of = last["codes_used"], self.tokenizer.vocabulary
+            text += f" {used:.0f} of {of} codes in use (perplexity {last['perplexity']:.0f})."
+        return Verdict(text, good)
 
     def forward(self, batch: Batch) -> Tensor:
         x, valid = self.front(batch["signal"], batch.get("valid"))

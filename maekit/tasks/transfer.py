@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from einops import rearrange
@@ -14,12 +14,15 @@ from maekit.core.joint import PRIMARY, JointEncoder, SignalBatch
 from maekit.core.losses import masked_mean
 from maekit.tasks.shared_norm import SharedBatchNorm
 from maekit.tasks.signals import sampled
-from maekit.tasks.task import Batch, Task
+from maekit.tasks.task import Batch, EvalRows, Task
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from maekit.core.encoders.base import Backbone
+    from maekit.tasks.label_kinds.base import LabelKind
+    from maekit.tasks.parts import Parts
 
 Tune = Literal["frozen", "partial", "full"]
 Pooling = Literal["mean", "class"]
@@ -27,22 +30,31 @@ UNDECAYED = ("cls_token", "pos_embed", "kind")
 
 
 class Transfer(Task):
-    """Shared by classification and regression: pooling, the head, and which parameters train.
+    """Base class of tasks with labels: pooling, a linear head, and which parameters train.
 
     As in the MAE paper: `full` and `partial` put a linear layer on the class token after the encoder's last norm, or on
-    the mean of the patches after a norm of its own, which then stands for the encoder's; `frozen` is a linear probe, with a
+    the mean of the patches after a norm of its own, which replaces the encoder's; `frozen` is a linear probe, with a
     BatchNorm without affine parameters (over the batch of all processes) before the linear layer.
+
+    A subclass declares `label_kind`, sets `labels` in its constructor, and implements `losses` and `predictions`.
 
     Args:
         front: signal to standardised samples.
         encoder: pretrained or not.
-        outputs: numbers that the head gives; None for some of each patch, and then nothing is pooled.
-        each: numbers of each patch, then.
+        outputs: numbers that the head gives for a sample; None: `each` numbers for every patch, and nothing is pooled.
+        each: numbers for every patch, where `outputs` is None.
         tune: what trains: `frozen` the head alone, `partial` also the last `tuned_blocks` blocks, `full` all.
-        pooling: `mean` of the measured patch tokens, or the `class` token.
+        pooling: `mean` of the valid patch tokens, or the `class` token.
         tuned_blocks: with `partial`; a half is the MLP of the block before, as in the paper.
-        head_std: spread of the head's initial weights.
+        head_std: standard deviation of the head's initial weights.
+
+    Attributes:
+        labels: the label kind, with what it knows of the data.
     """
+
+    needs_labels = True
+    encoder: Backbone
+    labels: LabelKind
 
     def __init__(
         self,
@@ -94,8 +106,52 @@ class Transfer(Task):
             for name in encoder.output_modules:
                 encoder.get_submodule(name).requires_grad_(True)
 
+    @classmethod
+    def build_arguments(cls, parts: Parts) -> dict[str, Any]:
+        """Front end and encoder, and class names where the labels have some."""
+        arguments: dict[str, Any] = {"front": parts.make_front(), "encoder": parts.make_encoder()}
+        return arguments if parts.source.classes is None else arguments | {"classes": parts.source.classes}
+
+    def losses(self, output: Float[Tensor, "batch out"], label: Tensor) -> Float[Tensor, "batch"]:
+        """Loss of each sample.
+
+        Args:
+            output: of the head, float32.
+            label: as the data source has it.
+        """
+        raise NotImplementedError
+
+    def predictions(self, output: Float[Tensor, "batch out"]) -> EvalRows:
+        """Predictions in the form that the label kind reads, by name.
+
+        Args:
+            output: of the head, float32.
+        """
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.losses(self.output(batch).float(), batch["label"]).mean()
+
+    @torch.no_grad()
+    def eval_step(self, batch: Batch) -> EvalRows:
+        """`index` and `predictions`; where the batch has labels also `label` and `loss`."""
+        output = self.output(batch).float()
+        rows = {"index": batch["index"], **self.predictions(output)}
+        if "label" in batch:
+            rows |= {"label": batch["label"], "loss": self.losses(output, batch["label"])}
+        return rows
+
+    def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
+        """The mean loss, and the metrics of the label kind."""
+        arrays = {name: values.numpy() for name, values in rows.items()}
+        return {"loss": rows["loss"].mean().item(), **self.labels.score(self.labels.outputs(arrays), arrays["label"])}
+
+    def serve(self, signal: Tensor) -> Tensor:
+        """Output of the head."""
+        return self.output({"signal": signal})
+
     def train(self, mode: bool = True) -> Transfer:
-        """A frozen encoder also keeps out of stochastic depth."""
+        """Set training mode; a frozen encoder stays in evaluation mode, so that it has no stochastic depth."""
         super().train(mode)
         if self.tune == "frozen":
             self.encoder.eval()
@@ -104,17 +160,16 @@ class Transfer(Task):
     def features(
         self, x: Float[Tensor, "batch *sample"], measured: Bool[Tensor, "batch patch"] | None
     ) -> Float[Tensor, "batch width"]:
-        """Pooled features of what the front gives; nothing is masked."""
+        """Pooled features of standardised samples; nothing is masked."""
         with self._gradients():
             return pool(self.encoder(x, measured), measured, self.pooling)
 
-    def signals(self, batch: Batch) -> dict[str, SignalBatch]:
-        """The signals of a batch through their fronts, which are run here and nowhere else in a step."""
-        with self._gradients():
-            return sampled(batch, self.front, self.fronts)
+    def tokens(self, signals: Mapping[str, SignalBatch]) -> Float[Tensor, "batch token width"]:
+        """Tokens of the sample, encoded together with its auxiliary signals.
 
-    def tokens(self, signals: dict[str, SignalBatch]) -> Float[Tensor, "batch token width"]:
-        """Tokens of the sample itself, encoded together with the auxiliary signals."""
+        Args:
+            signals: standardised, as `sampled` gives them.
+        """
         with self._gradients():
             if not self.fronts:
                 return self.encoder(signals[PRIMARY].x, signals[PRIMARY].valid)
@@ -122,14 +177,14 @@ class Transfer(Task):
             return self.encoder.encode_signals(signals)[PRIMARY]
 
     def output(self, batch: Batch) -> Float[Tensor, "batch out"]:
-        """Output of the head for a batch of prepared signals; where it reads each patch, `each` numbers a patch in a row."""
-        return self.output_of(self.signals(batch))
+        """Output of the head for a batch of prepared signals."""
+        return self.head_output(sampled(batch, self.front, self.fronts))
 
-    def output_of(self, signals: dict[str, SignalBatch]) -> Float[Tensor, "batch out"]:
-        """As `output`, of signals that have been through their fronts."""
-        tokens, measured = self.tokens(signals), signals[PRIMARY].valid
+    def head_output(self, signals: Mapping[str, SignalBatch]) -> Float[Tensor, "batch out"]:
+        """Output of the head for standardised signals; where patches are not pooled, `each` numbers a patch in a row."""
+        tokens = self.tokens(signals)
         if not self.each_patch:
-            return self.head(self.norm(pool(tokens, measured, self.pooling)))
+            return self.head(self.norm(pool(tokens, signals[PRIMARY].valid, self.pooling)))
         patches = self.head(self.norm(rearrange(tokens[:, 1:], "batch patch width -> (batch patch) width")))
         return rearrange(patches, "(batch patch) each -> batch (patch each)", batch=len(tokens))
 
@@ -154,7 +209,7 @@ class Transfer(Task):
 def pool(
     tokens: Float[Tensor, "batch token width"], measured: Bool[Tensor, "batch patch"] | None, pooling: Pooling
 ) -> Float[Tensor, "batch width"]:
-    """The class token, or the mean over tokens of measured patches."""
+    """The class token, or the mean over the tokens of valid patches."""
     if pooling == "class":
         return tokens[:, 0]
     return masked_mean(tokens[:, 1:], measured, dim=1)[:, 0]

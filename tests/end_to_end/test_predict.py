@@ -26,11 +26,14 @@ from maekit.data.hdf5.recording import RecordingReader
 from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.stream import stream
 from maekit.errors import UserError
-from maekit.inference.predict import followed, predict, smoothed
-from maekit.inference.writers import Estimate, Output
+from maekit.inference.predict import predict
+from maekit.inference.writers import UnfinishedFile, check_place
 from maekit.runs.evaluate import predictions
 from maekit.runs.train import finetune
-from maekit.studies.scoring import followed as followed_in_study
+from maekit.studies.scoring import tracked as tracked_in_study
+from maekit.tasks.label_kinds.estimates import Estimate, EstimateOutput
+from maekit.tasks.label_kinds.recording_output import PredictOptions, TrainedRun
+from maekit.tasks.label_kinds.value_estimates import smoothed, tracked
 from maekit.tasks.regression import Regression
 from maekit.tracking import Tracker
 from maekit.training.stopping import StoppedError
@@ -41,7 +44,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from maekit.data.sample import Sample
-    from maekit.tasks.task import Batch
 
 RATE = 50.0
 
@@ -90,11 +92,11 @@ def test_equals_evaluation(run: Path, cohort: Path, tmp_path: Path) -> None:
     found = predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_001", hop_s=5, gate=False)
     _, wanted = predictions(run, side="test")
     rows = read(found.location)
-    assert found.windows == len(rows) == len(wanted["output"]) == 5
+    assert found.rows == len(rows) == len(wanted["output"]) == 5
     np.testing.assert_allclose([float(row["bpm"]) for row in rows], wanted["output"], rtol=1e-5)
     assert [float(row["start_s"]) for row in rows] == [0, 5, 10, 15, 20]
     assert [float(row["time_s"]) for row in rows] == [5, 10, 15, 20, 25]
-    assert ">label<" in found.picture.read_text()
+    assert ">label<" in found.location.with_suffix(".svg").read_text()
 
 
 def test_needs_no_training_data(run: Path, tmp_path: Path, cohort: Path) -> None:
@@ -176,7 +178,7 @@ def test_memory_does_not_grow(run: Path, tmp_path: Path) -> None:
             found = predict(run, path, tmp_path / f"{name}.csv", hop_s=60)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-        assert found.windows == len(read(found.location))
+        assert found.rows == len(read(found.location))
     assert peaks[2] < 1.1 * peaks[1] + 2**18
 
 
@@ -233,7 +235,7 @@ def test_smoothing_is_a_median_of_what_there_is(values: list[float | None], widt
 def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Path) -> None:
     known = training_stats.read(sure)
     assert known is not None
-    assert known.pace is not None
+    assert known.label_dynamics is not None
     _, rows = predictions(sure, side="test")
     count = len(rows["output"])
     result = {
@@ -243,7 +245,7 @@ def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Pa
         },
         "position": [[0, 5 * i] for i in range(count)],
     }
-    study = followed_in_study(result, "net", asdict(known.pace), 10.0, 1.0)
+    study = tracked_in_study(result, "net", asdict(known.label_dynamics), 10.0, 1.0)
     given: dict[str, Any] = {"record": "person_001", "hop_s": 5, "gate": False, "track_s": 10.0}
     found = predict(sure, cohort / "vital_signs.h5", tmp_path / "out.csv", **given)
     told = read(found.location)
@@ -255,10 +257,10 @@ def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Pa
         Estimate(i, i + 1, 70.0, 1.0, "" if i != 3 else "motion", rows["log_probability"][0] if i != 3 else None)
         for i in range(6)
     ]
-    out = list(followed(iter(several), Tracker(rows["values"], 1.0, 1.0, 2.0)))
+    out = list(tracked(iter(several), Tracker(rows["values"], 1.0, 1.0, 2.0)))
     assert [row.reason for row in out] == ["", "", "", "motion", "", ""]
     assert out[3].value == 70.0
-    assert all(row.said is None for row in out if not row.reason)
+    assert all(row.log_probability is None for row in out if not row.reason)
 
 
 def test_what_cannot_be_followed_is_named(run: Path, sure: Path, tmp_path: Path) -> None:
@@ -268,7 +270,7 @@ def test_what_cannot_be_followed_is_named(run: Path, sure: Path, tmp_path: Path)
     known = training_stats.read(sure)
     assert known is not None
     before = (sure / training_stats.FILE).read_text()
-    training_stats.write(sure, replace(known, pace=None))  # as an earlier version wrote it
+    training_stats.write(sure, replace(known, label_dynamics=None))  # as an earlier version wrote it
     try:
         with pytest.raises(UserError, match="how fast the labels"):
             predict(sure, path, tmp_path / "no.csv", track_s=10)
@@ -283,7 +285,7 @@ def test_hdf5_says_where_it_comes_from(run: Path, cohort: Path, tmp_path: Path) 
     with h5py.File(found.location) as file:
         wanted = [float(row["bpm"] or "nan") for row in read(out)]
         np.testing.assert_allclose(file["bpm"][:], wanted, rtol=1e-5)
-        assert {len(file[name]) for name in file} == {found.windows}
+        assert {len(file[name]) for name in file} == {found.rows}
         assert file["reason"].asstr()[0] == read(out)[0]["reason"]
         attributes = dict(file.attrs)
     assert attributes["complete"]
@@ -297,10 +299,12 @@ def test_hdf5_says_where_it_comes_from(run: Path, cohort: Path, tmp_path: Path) 
 def test_what_was_written_before_an_interruption_is_kept(tmp_path: Path, ending: str) -> None:
     location = tmp_path / f"out.{ending}"
     row = Estimate(0, 10, 70.0, 2.0)
+    run: Any = TrainedRun(tmp_path, None, None, None)  # type: ignore[arg-type]
+    output = EstimateOutput(run, PredictOptions(), names=("bpm", "uncertainty"), unit="bpm")
 
     def interrupted() -> None:
-        with Output(location, ("bpm", "uncertainty"), {"run": "r"}) as output:
-            output.writer.add([row, row])
+        with UnfinishedFile(location, output, {"run": "r"}) as unfinished:
+            unfinished.writer.add([row, row])
             assert not location.exists()
             raise KeyboardInterrupt
 
@@ -312,8 +316,8 @@ def test_what_was_written_before_an_interruption_is_kept(tmp_path: Path, ending:
         with h5py.File(location) as file:
             assert file["bpm"][:].tolist() == [70, 70]
             assert not file.attrs["complete"]
-    with pytest.raises(UserError, match="overwrite"), Output(location, ("bpm", "uncertainty"), {}):
-        pass
+    with pytest.raises(UserError, match="overwrite"):
+        check_place(location, "--to", EstimateOutput.endings, overwrite=False)
 
 
 def test_wrong_recordings_are_named(run: Path, cohort: Path, tmp_path: Path) -> None:
@@ -365,14 +369,14 @@ def test_uncertainty_is_written_and_can_rule_out(run: Path, tmp_path: Path, monk
     with pytest.raises(UserError, match="does not say how uncertain"):
         predict(run, path, tmp_path / "no.csv", uncertain_above=5)
 
-    value_alone = Regression.estimate
+    value_alone = Regression.predictions
 
-    def more(self: Regression, batch: Batch) -> dict[str, Tensor]:
-        count = len(batch["signal"])
-        said = torch.zeros(count, 161)
-        return value_alone(self, batch) | {"uncertainty": torch.arange(count).float(), "log_probability": said}
+    def more(self: Regression, output: Tensor) -> dict[str, Tensor]:
+        count = len(output)
+        flat = torch.zeros(count, 161)
+        return value_alone(self, output) | {"uncertainty": torch.arange(count).float(), "log_probability": flat}
 
-    monkeypatch.setattr(Regression, "estimate", more)
+    monkeypatch.setattr(Regression, "predictions", more)
     monkeypatch.setattr(Regression, "values", np.linspace(40, 140, 161))
     rows = read(predict(run, path, tmp_path / "out.csv", uncertain_above=5).location)
     assert [row["uncertainty"] for row in rows] == [str(i) for i in range(21)]
@@ -438,4 +442,4 @@ def test_classes_have_names_and_probabilities(tmp_path: Path) -> None:
     rows = read(found.location)
     assert [row["class"] for row in rows] == [("calm", "busy")[i] for i in probabilities.argmax(1)]
     np.testing.assert_allclose([float(row["probability"]) for row in rows], probabilities.amax(1), rtol=1e-4)
-    assert predict(folder, tmp_path / "d.h5", tmp_path / "out.h5", overwrite=True).windows == 46
+    assert predict(folder, tmp_path / "d.h5", tmp_path / "out.h5", overwrite=True).rows == 46

@@ -23,8 +23,7 @@ from maekit.build import training_stats
 from maekit.data.sample import Axis
 from maekit.data.stream import stream
 from maekit.errors import UserError
-from maekit.inference.objects import Found
-from maekit.inference.predict import predict
+from maekit.inference.predict import PredictResult, predict
 from maekit.runs.evaluate import predictions
 from maekit.runs.report import report
 from maekit.runs.train import finetune
@@ -68,14 +67,14 @@ def together(recipe: Path) -> Path:
     return finetune(recipe, "random", overrides=overrides, runs=recipe.parent / "runs").folder
 
 
-def found(run: Path, recipe: Path, to: Path, *, drawn: bool = False, **options: Any) -> Found:
+def found(run: Path, recipe: Path, to: Path, *, drawn: bool = False, **options: Any) -> PredictResult:
     """Where nothing is `drawn`, that takes no time."""
     given: dict[str, Any] = {"record": "drive3", "score_threshold": LOWEST, **options}
-    undrawn = nullcontext() if drawn else mock.patch("maekit.inference.objects.drawings", return_value=[])
+    undrawn = (
+        nullcontext() if drawn else mock.patch("maekit.tasks.label_kinds.detections.make_drawings", return_value=[])
+    )
     with undrawn:
-        outcome = predict(run, given.pop("file", recipe.parent / "blobs.h5"), to, **given)
-    assert isinstance(outcome, Found)
-    return outcome
+        return predict(run, given.pop("file", recipe.parent / "blobs.h5"), to, **given)
 
 
 def frames(to: Path) -> list[dict[str, Any]]:
@@ -104,8 +103,8 @@ def test_equals_evaluation(run: Path, recipe: Path, tmp_path: Path) -> None:
     outcome = found(run, recipe, tmp_path / "out.json")
     told = frames(outcome.location)
     same_as_evaluation(run, told)
-    assert outcome.frames == FRAMES
-    assert outcome.objects.total() == sum(len(frame["detections"]) for frame in told)
+    assert outcome.rows == FRAMES
+    assert outcome.output.objects.total() == sum(len(frame["detections"]) for frame in told)
     facts = json.loads(outcome.location.read_text())
     assert facts["units"] == {"range": "m", "azimuth": "deg"}
     assert facts["record"] == "/drive3"
@@ -188,7 +187,7 @@ def test_clips_are_looked_at_in_every_frame(recipe: Path, tmp_path: Path) -> Non
 def test_pictures(run: Path, recipe: Path, tmp_path: Path) -> None:
     """One frame as SVG and PNG, all of them as GIF, of which no more are drawn than there is room for."""
     wanted = [tmp_path / name for name in ("one.svg", "one.png", "all.gif")]
-    module = "maekit.inference.object_pictures"
+    module = "maekit.tasks.label_kinds.detection_pictures"
     with mock.patch(f"{module}.MOST_FRAMES", 3), mock.patch(f"{module}.FOR_COLOURS", 2):
         outcome = found(run, recipe, tmp_path / "out.csv", pictures=wanted, frame=5, drawn=True)
     text = wanted[0].read_text()
@@ -228,7 +227,7 @@ def test_memory_does_not_grow(run: Path, recipe: Path, tmp_path: Path) -> None:
             outcome = found(run, recipe, tmp_path / f"{name}.csv", file=tmp_path / f"{name}.h5", record=None)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
-        assert outcome.frames == times * 3 * FRAMES
+        assert outcome.rows == times * 3 * FRAMES
     assert peaks[2] < 1.1 * peaks[1] + 2**18
 
 
@@ -258,7 +257,7 @@ def test_what_makes_no_sense_is_named(run: Path, recipe: Path, tmp_path: Path) -
         ({"record": "drive0", "hop_s": 0.5}, "frame_rate_hz"),
         ({"file": small, "record": None}, "32 along range"),
         ({"spec": str(coarse)}, "other axes"),
-        ({"to": tmp_path / "out.h5"}, "neither CSV nor JSON"),
+        ({"to": tmp_path / "out.h5"}, "csv or .json"),
         ({"pictures": [tmp_path / "out.pdf"]}, "svg or .png or .gif"),
         ({"pictures": [tmp_path / "no" / "out.png"]}, "no such folder"),
         ({"pictures": [tmp_path / "a.png", tmp_path / "a.png"]}, "one file for two"),
@@ -282,7 +281,7 @@ def test_a_signal_stops_between_frames(
                 os.kill(os.getpid(), signal.SIGINT)
             yield one
 
-    monkeypatch.setattr("maekit.inference.objects.stream", interrupting)
+    monkeypatch.setattr("maekit.inference.predict.stream", interrupting)
     with pytest.raises(StoppedError, match="16 frames"):
         found(run, recipe, tmp_path / "out.json")
     document = json.loads((tmp_path / "out.json").read_text())
@@ -304,7 +303,7 @@ def test_frames_that_were_not_measured_have_a_reason(run: Path, recipe: Path, tm
 
 
 def test_report_of_a_detection_run(run: Path) -> None:
-    with mock.patch("maekit.runs.report_objects.SAMPLES", 1):
+    with mock.patch("maekit.tasks.label_kinds.object_report.SAMPLES", 1):
         page = report(run).read_text()
     for word in (
         "Objects found on the test split",

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from maekit import plugins
 from maekit.build.adapters import make_adapters
 from maekit.build.experiment import Experiment
-from maekit.build.models import fit_target, make_task
+from maekit.build.tasks import fit_task, make_task
 from maekit.config.copying import copy_recipe
 from maekit.config.data_spec import Split, load_spec
 from maekit.config.load import load_recipe
@@ -219,7 +219,7 @@ def test_every_shipped_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
         experiment.fit_statistics(signal)
     task = make_task(experiment).train()
     if isinstance(task, Pretraining) and loaded.recipe.model.target.name != "tokens":  # which wants a trained tokenizer
-        fit_target(experiment, task.model.target)
+        fit_task(experiment, task)
     samples = experiment.some_samples("train", augment=True)
     batch = collate([samples[Key(0, i)] for i in range(4)])
     optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=1e-3)

@@ -26,6 +26,8 @@ from maekit.studies import methods, page, study
 from maekit.studies.measure import measure
 from maekit.studies.plan import TRAININGS
 from maekit.studies.results import Difference, Kind, Method, PointResult, Study
+from maekit.tasks.label_kinds.classes import ClassLabels
+from maekit.tasks.label_kinds.values import ValueLabels
 
 if TYPE_CHECKING:
     from maekit.studies.jobs import Job
@@ -105,7 +107,7 @@ def test_one_pretraining_serves_all_label_fractions(labelled: Path) -> None:
         "random_probe": 16,
         "raw_input": 16,
         "constant": 16,
-        "estimators": 4,
+        "baselines": 4,
         "oracle": 4,
     }
     runs = [training["run"] for training in trainings(planned.jobs)]
@@ -121,7 +123,7 @@ def test_a_sweep_shares_what_the_key_does_not_change(labelled: Path) -> None:
         "probe": 6,
         "random_probe": 1,
         "raw_input": 1,
-        "estimators": 1,
+        "baselines": 1,
         "oracle": 1,
         "constant": 1,
     }
@@ -186,13 +188,13 @@ def test_only_what_every_seed_could_follow_is_a_method(labelled: Path, tmp_path:
     assert not found.notes
 
 
-def test_only_what_goes_on_in_time_is_followed(labelled: Path, tmp_path: Path) -> None:
+def test_only_what_goes_on_in_time_is_followed(labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for more, options in (("classes", {"track_s": 10.0}), ("rows", {"track_s": 10.0}), ("classes", {"smoothing": 3})):
         planned = study.plan(labelled, seeds=1, overrides=[FOLDS])
-        source = SimpleNamespace(
-            classes=["a"] if more == "classes" else None, window_s=None, positions=np.zeros((3, 2))
-        )
-        experiment = SimpleNamespace(source=source, spec=planned.experiment.spec)
+        source = SimpleNamespace(classes=None, objects=None, window_s=None, positions=np.zeros((3, 2)))
+        experiment = replace(planned.experiment, source=source)  # type: ignore[arg-type]
+        kind = ClassLabels(["a"]) if more == "classes" else ValueLabels()
+        monkeypatch.setattr("maekit.studies.measure.label_kind_of", lambda _, kind=kind: kind)
         with pytest.raises(UserError, match="goes on along recordings"):
             measure(replace(planned, experiment=experiment), **options)  # type: ignore[arg-type]
 
@@ -241,7 +243,7 @@ def test_mistakes(labelled: Path, tiny: Path) -> None:
         study.plan(tiny)
     with pytest.raises(UserError, match="--smoothing: no window in the middle"):
         study.study(labelled, smoothing=4)
-    with pytest.raises(UserError, match="a pretraining recipe"):
+    with pytest.raises(UserError, match="a task without labels"):
         study.plan(labelled, compare=[str(tiny)])
     with pytest.raises(UserError, match="no group is held out"):
         study.plan(labelled, overrides=["data.split={validation: [p000]}"])
@@ -348,8 +350,21 @@ def made_study(*pretrained: float, kind: str = "study") -> Study:
                 40,
             )
         )
-    metrics = ["mae", "rmse", "mape", "within", "r", "bias", "lower", "upper"]
-    return Study("r", kind, points, 0, metrics, "bpm", 5.0, 2, 3, ["A note."])
+    labels = ValueLabels(5, "bpm")
+    return Study(
+        recipe="r",
+        kind=kind,
+        points=points,
+        chosen=0,
+        metrics=list(labels.metrics),
+        main_metrics=list(labels.main_metrics),
+        lower_is_better=list(labels.lower_is_better),
+        titles=dict(labels.metric_titles),
+        units={"mae": "bpm"},
+        seeds=2,
+        folds=3,
+        notes=["A note."],
+    )
 
 
 def test_the_page_says_what_was_found(tmp_path: Path) -> None:

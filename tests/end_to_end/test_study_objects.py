@@ -63,7 +63,7 @@ def test_metrics_are_of_all_frames_and_of_each_drive(measured: tuple[Study, Path
     assert found.points[0].samples == 3 * 16
     similarity = LocationSimilarity(PLANE, [0.02, 0.02])
     for seed in (0, 1):
-        result = json.loads(next((folder / f"jobs/seed{seed}_fold0").glob("detection_classifier-*.json")).read_text())
+        result = json.loads(next((folder / f"jobs/seed{seed}_fold0").glob("learned_baselines-*.json")).read_text())
         name = next(iter(result["methods"]))
         method = found.points[0].method(name)
         assert method is not None

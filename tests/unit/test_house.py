@@ -44,6 +44,10 @@ WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 LIGHT = {"maekit", "maekit.errors", *(f"maekit.cli.{path.stem}" for path in (ROOT / "maekit/cli").glob("*.py"))}
 KNOW_NO_MODALITY = ("core", "data", "tasks", "training")
 EXCEPTIONS = {"folder.py", "packed.py", "pack.py"}
+DRAWING = {"picture", "pictures", "image", "images"}
+"""Words that label kinds use of what they draw."""
+DRAWING = {"picture", "pictures", "image", "images"}
+"""Words that label kinds use of what they draw."""
 
 
 def imported(nodes: Iterable[ast.AST]) -> set[str]:
@@ -72,7 +76,8 @@ def test_no_modality_word_where_none_is_known(room: str) -> None:
     assert files
     for path in files:
         for number, line in enumerate(path.read_text().splitlines(), start=1):
-            assert not modality_words(line), f"{path}:{number}: {modality_words(line)}"
+            words = modality_words(line) - (DRAWING if path.parent.name == "label_kinds" else set())
+            assert not words, f"{path}:{number}: {words}"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from blobs import DETECTION, write
 
 from maekit.build.experiment import build_experiment
-from maekit.build.models import make_task
+from maekit.build.tasks import make_task
 from maekit.config.load import load_recipe
 from maekit.core.joint import PRIMARY
 from maekit.data.loading import collate

@@ -14,12 +14,12 @@ from blobs import AZIMUTHS, DETECTION, RANGES, write
 
 from maekit.adapters.radar.plane import map_plane
 from maekit.build.experiment import build_experiment
-from maekit.build.models import make_task
+from maekit.build.parts import label_kind_of
+from maekit.build.tasks import make_task
 from maekit.config.load import load_recipe
 from maekit.data.sample import Axis
 from maekit.errors import UserError
 from maekit.runs.train import finetune
-from maekit.studies import detection_baselines
 
 RANGE = Axis("range", 8, "m", 0.5, 1.0)
 
@@ -89,7 +89,7 @@ def test_nothing_in_any_training_sample_is_learned_and_said_as_nothing(
             del record["objects"]
             record.create_dataset("objects", data=change(table)).attrs["columns"] = columns
     experiment = build_experiment(load_recipe(recipe, [DETECTION]))
-    assert detection_baselines.constant(experiment).shape == (0, 4)
+    assert label_kind_of(experiment).constant(experiment)[1][0].shape == (0, 4)
     batch = {
         "signal": torch.zeros(2, 1, RANGES, AZIMUTHS),
         "index": torch.arange(2),

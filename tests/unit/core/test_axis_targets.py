@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit.build.experiment import build_experiment
-from maekit.build.models import TrainingPatches, fit_target, make_target
+from maekit.build.models import make_target
+from maekit.build.tasks import TrainingPatches
 from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
@@ -215,7 +216,7 @@ def test_statistics_of_training_samples_travel_in_the_checkpoint(tiny: Path, tmp
     assert trained.shape == (10,)
     again = build_experiment(load_recipe(run / "recipe.yaml"))
     target = make_target(again)
-    fit_target(again, target)
+    target.fit(TrainingPatches(again))
     assert isinstance(target, BandTarget)
     assert torch.equal(target.std, trained)
     assert len(list(TrainingPatches(again))) == len(list(TrainingPatches(again))) == 20

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from sklearn.decomposition import PCA
 
 from maekit.build.experiment import build_experiment
-from maekit.build.models import fit_target
 from maekit.build.open_run import open_run
+from maekit.build.tasks import TrainingPatches
 from maekit.build.weights import read_weights
 from maekit.config.load import load_recipe
 from maekit.core import GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
@@ -183,7 +183,7 @@ def test_fitted_components_are_saved_in_the_checkpoint(tiny: Path, tmp_path: Pat
     assert trained.abs().sum() > 0
     assert torch.equal(task.model.target.components, trained)  # type: ignore[union-attr, arg-type]
     again = PCATarget(experiment.adapter.patchifier, factors=3)
-    fit_target(build_experiment(load_recipe(run / "recipe.yaml")), again)
+    again.fit(TrainingPatches(build_experiment(load_recipe(run / "recipe.yaml"))))
     assert torch.equal(again.components, trained)
     assert "3 principal components" in report(run).read_text()
     assert reconstruct(run, tmp_path / "pictures", count=1)
@@ -231,7 +231,7 @@ def test_mistakes_with_tokenizers(tiny: Path, tmp_path: Path) -> None:
     for target, message in cases.items():
         with pytest.raises(UserError, match=message):
             pretrain(tiny, runs=tmp_path, overrides=[f"model.target={target}", "name=b"])
-    with pytest.raises(UserError, match="a pretraining recipe"):
+    with pytest.raises(UserError, match="a task without labels"):
         finetune(tiny, "random", runs=tmp_path, overrides=TOKENIZER)
     other = pretrain(tiny, runs=tmp_path, overrides=[*TOKENIZER, *QUICK]).folder
     moved = [f"model.target={{name: tokens, tokenizer: {other}}}", "data.split={validation: [p002], test: [p003]}"]

@@ -233,7 +233,7 @@ def test_a_regressors_graph_answers_in_the_unit_of_the_label(tiny: Path, tmp_pat
     experiment, task = open_run(run)
     signals = torch.stack([torch.from_numpy(experiment.adapter.prepare(experiment.source[i])[0]) for i in range(3)])
     found = torch.export.load(tmp_path / "m.pt2").module()(signals)
-    torch.testing.assert_close(found, task.eval().predict({"signal": signals}))  # type: ignore[operator]
+    torch.testing.assert_close(found, task.eval().serve(signals))
     assert 30 < found.mean() < 150, "beats a minute"
     with pytest.raises(UserError, match="cannot represent a Regression"):
         export_weights(run, tmp_path / "out", "timm")

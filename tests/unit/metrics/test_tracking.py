@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maekit.errors import UserError
-from maekit.studies.scoring import followed
-from maekit.tracking import LOST, Tracker, around, check_ahead, drift_of, median_and_std
+from maekit.studies.scoring import tracked
+from maekit.tracking import JUMP_RATE, Tracker, check_lag, drift_of, log_likelihood_of, median_and_std
 
 VALUES = np.arange(40.0, 141.0)
 
@@ -41,7 +41,7 @@ def test_moves_are_those_of_a_walk_however_close_windows_lie(drift: float, step_
     move = tracker._move(step_s)
     np.testing.assert_allclose(move.sum(axis=1), 1)
     far = np.abs(values[:, None] - values[None]) > 8 * drift * np.sqrt(step_s) + 12
-    assert 0.5 * LOST * step_s < move[far].min() < move[far].max() < 1e-4
+    assert 0.5 * JUMP_RATE * step_s < move[far].min() < move[far].max() < 1e-4
     near = np.where(far, 0, move)
     near /= near.sum(axis=1, keepdims=True)
     inside = slice(40, 50)
@@ -49,7 +49,7 @@ def test_moves_are_those_of_a_walk_however_close_windows_lie(drift: float, step_
     assert np.abs(mean - values)[inside].max() < 0.02
     variance = (near * (values[None] - mean[:, None]) ** 2).sum(axis=1)[inside]
     np.testing.assert_allclose(
-        variance, drift**2 * step_s, rtol=0.03, atol=1500 * LOST * step_s
+        variance, drift**2 * step_s, rtol=0.03, atol=1500 * JUMP_RATE * step_s
     )  # what is lost also moves
     np.testing.assert_allclose(np.linalg.matrix_power(move, 10), tracker._move(10 * step_s), atol=1e-9)
 
@@ -89,7 +89,7 @@ def test_what_is_wrong_at_times_is_followed_through() -> None:
     rng, true = np.random.default_rng(1), walk(0)
     pointed = np.where(rng.random(len(true)) < 0.35, rng.uniform(45, 135, len(true)), true + rng.normal(size=len(true)))
     pointed[200:208] = 110
-    said = [around(value, 2.0, VALUES) for value in pointed]
+    said = [log_likelihood_of(value, 2.0, VALUES) for value in pointed]
     errors = {}
     for ahead in (0.0, 30.0):
         shares = Tracker(VALUES, 0.5, 1.0, ahead).follow(enumerate(map(np.asarray, said)))
@@ -101,7 +101,7 @@ def test_what_is_wrong_at_times_is_followed_through() -> None:
 
 
 def test_where_nothing_is_said_the_value_stays_and_is_less_sure() -> None:
-    said = [np.asarray(around(70.0, 1.0, VALUES)) if i < 20 or i > 60 else None for i in range(80)]
+    said = [np.asarray(log_likelihood_of(70.0, 1.0, VALUES)) if i < 20 or i > 60 else None for i in range(80)]
     median, std = np.array(
         [median_and_std(s, VALUES) for s in Tracker(VALUES, 0.5, 1.0, 0.0).follow(enumerate(said))]
     ).T
@@ -112,7 +112,7 @@ def test_where_nothing_is_said_the_value_stays_and_is_less_sure() -> None:
 
 def test_a_window_counts_by_what_it_adds_to_those_that_spoke() -> None:
     """Sixty seconds at 70, sixty without a word, then 82: the first word after the silence is whole, not a tenth."""
-    low, high = (np.asarray(around(value, 1.0, VALUES)) for value in (70.0, 82.0))
+    low, high = (np.asarray(log_likelihood_of(value, 1.0, VALUES)) for value in (70.0, 82.0))
     silent = [low] * 60 + [None] * 60 + [high] * 5
     shares = list(Tracker(VALUES, 1.0, 10.0, 0.0).follow(enumerate(silent)))
     left_out = [(i, said) for i, said in enumerate(silent) if said is not None]
@@ -138,7 +138,7 @@ def test_a_model_that_says_only_what_labels_are_like_is_believed() -> None:
 @pytest.mark.parametrize("seconds", [-1.0, float("inf"), float("nan")])
 def test_what_cannot_be_waited_for_is_named(seconds: float) -> None:
     with pytest.raises(UserError, match="--track"):
-        check_ahead(seconds)
+        check_lag(seconds)
 
 
 @pytest.mark.parametrize(("window_s", "hop_s"), [(10, 1), (10, 10), (10, 4), (5, 7), (5, 30)])
@@ -180,14 +180,14 @@ def test_a_method_is_followed_within_each_recording() -> None:
         "methods": {"peak": output[order].tolist(), "none": [None] * 800},
     }
     result["methods"]["peak"][::50] = [1e9] * 16  # one wild value more or less must not matter
-    pace = {"window_s": 1.0, "drift": 0.5, "lowest": 50.0, "highest": 120.0}
-    found = followed(result, "peak", pace, 30.0, 2.5)
+    dynamics = {"window_s": 1.0, "drift": 0.5, "lowest": 50.0, "highest": 120.0}
+    found = tracked(result, "peak", dynamics, 30.0, 2.5)
     before, after = (np.median(np.abs(np.array(one["methods"]["peak"]) - true[order])) for one in (result, found))
     assert np.abs(np.array(found["methods"]["peak"]) - true[order]).mean() < 1.5
     assert after < before
-    assert followed(result, "none", pace, 30.0, 2.5) == result
+    assert tracked(result, "none", dynamics, 30.0, 2.5) == result
     # Its own distribution goes before its outputs.
     said = [(np.zeros(len(VALUES)) - 3 * (round(value) != VALUES)).tolist() for value in true[order]]
     stated = result | {"distribution": {"peak": {"values": VALUES.tolist(), "log_probability": said}}}
-    own = followed(stated, "peak", pace, 30.0, 2.5)["methods"]["peak"]
+    own = tracked(stated, "peak", dynamics, 30.0, 2.5)["methods"]["peak"]
     assert np.abs(np.array(own) - true[order]).mean() < 0.6

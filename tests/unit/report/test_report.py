@@ -11,7 +11,7 @@ from maekit.report import figures
 from maekit.report.content import Content, Table, cell
 from maekit.report.html import write_report
 from maekit.report.terminal import render_table
-from maekit.runs.report import pretraining_verdict
+from maekit.tasks.verdict import pretraining_verdict
 
 ROWS = [
     {
@@ -57,10 +57,10 @@ def test_verdicts() -> None:
     worse = [{"kind": "validation", "step": 1, "loss": 1.1, "loss_mean_patch": 1.0, "loss_interpolation": 1.4}]
     text, good = pretraining_verdict(worse)
     assert not good
-    assert "does NOT beat" in text
+    assert "is NOT below" in text
     text, good = pretraining_verdict([{**worse[0], "loss": 0.9}])
     assert good
-    assert "beats" in text
+    assert "is below" in text
     assert pretraining_verdict([]) == ("Nothing was measured yet.", None)
 
 

@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from maekit.studies.scoring import Predictions, Scored, concatenate_folds, stated_uncertainty
 from maekit.studies.scoring import scored as scored_values
+from maekit.tasks.label_kinds.classes import ClassLabels
+from maekit.tasks.label_kinds.values import ValueLabels
+
+VALUES = ValueLabels(within=5)
 
 
 def windows(output: list[float], recording: list[int] | None = None, start: list[int] | None = None) -> Predictions:
@@ -48,7 +52,7 @@ def test_smoothing_stays_within_what_there_was(output: list[float], count: int) 
 
 def test_the_constant_stands_in() -> None:
     constant = windows([65, 66, 67])
-    np.testing.assert_array_equal(windows([NAN, 80, NAN]).filled(constant).output, [65, 80, 67])
+    np.testing.assert_array_equal(windows([NAN, 80, NAN]).filled(constant, VALUES).output, [65, 80, 67])
 
 
 def result(outputs: dict[str, list[float | None]], group: str, **more: Any) -> dict[str, Any]:
@@ -69,7 +73,7 @@ def test_folds_are_joined_with_their_own_labels_and_uncertainty() -> None:
         result({"a": [1.0, None], "b": [1.0, 2.0]}, "p1", labels={"b": [5.0, 6.0]}, uncertainty={"a": [0.5, 1.0]}),
         result({"a": [3.0], "b": [3.0]}, "p2", labels={"b": [7.0]}, uncertainty={"a": [2.0]}),
     ]
-    a, b = concatenate_folds(folds, "a"), concatenate_folds(folds, "b")
+    a, b = concatenate_folds(folds, "a", VALUES), concatenate_folds(folds, "b", VALUES)
     np.testing.assert_array_equal(a.output, [1, NAN, 3])
     np.testing.assert_array_equal(a.label, [70, 70, 70])
     np.testing.assert_array_equal(b.label, [5, 6, 7])
@@ -78,9 +82,9 @@ def test_folds_are_joined_with_their_own_labels_and_uncertainty() -> None:
     assert a.uncertainty.tolist() == [0.5, 1, 2]
     assert b.uncertainty is None
     folds[1].pop("uncertainty")
-    some = concatenate_folds(folds, "a").uncertainty
+    some = concatenate_folds(folds, "a", VALUES).uncertainty
     assert some is not None
-    assert stated_uncertainty(concatenate_folds(folds, "a")) == {}
+    assert stated_uncertainty(concatenate_folds(folds, "a", VALUES)) == {}
     np.testing.assert_array_equal(some, [0.5, 1, NAN])
 
 
@@ -91,7 +95,7 @@ def scored(name: str, offset: float, sd: float | None = None) -> Scored:
     group = np.repeat(["p1", "p2", "p3", "p4"], 50)
     stated = None if sd is None else np.full(200, sd)
     one = Predictions(np.arange(200), label + error, label, group, None, stated)
-    return scored_values(name, "trained", [one, one], within=5, classes=None)
+    return scored_values(name, "trained", [one, one], VALUES)
 
 
 def test_arms_and_their_difference() -> None:
@@ -120,7 +124,7 @@ def test_a_stated_uncertainty_is_judged() -> None:
 def test_classes() -> None:
     label = np.array([0, 1, 2, 1])
     one = Predictions(np.arange(4), np.array([0, 1, 1, 1]), label, np.array(["a", "a", "b", "b"]), None)
-    method = scored_values("c", "trained", [one], within=5, classes=3).method()
+    method = scored_values("c", "trained", [one], ClassLabels(["x", "y", "z"])).method()
     assert method.mean("accuracy") == 0.75
     assert method.mean("balanced_accuracy") == pytest.approx(2 / 3)
     assert method.groups["a"]["accuracy"] == 1

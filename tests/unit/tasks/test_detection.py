@@ -23,7 +23,7 @@ from maekit.metrics.plane import Plane
 from maekit.metrics.similarity import LocationSimilarity, Overlap
 from maekit.runs.evaluate import evaluate, predictions
 from maekit.runs.train import finetune
-from maekit.tasks.confidence import confidence, peaks, suppress, width_of
+from maekit.tasks.confidence import confidence, peaks, sigma_in_cells, suppress
 from maekit.tasks.detection import Detection
 from maekit.tasks.mix import overlaid
 from maekit.tasks.pretraining import Pretraining
@@ -74,7 +74,7 @@ def test_the_map_is_one_at_the_object_and_falls_off_by_its_width() -> None:
     assert found[0, 1, 4, 9] == 1
     assert found[0, 1, 6, 6].item() == pytest.approx(np.exp(-4 / 8))
     assert found[0, 1, 4, 8].item() == pytest.approx(np.exp(-0.5))  # the larger of exp(-4/8) and exp(-1/2)
-    nearer = width_of(torch.tensor(2.0), torch.tensor([5.0, 20.0, 400.0]), 10.0, 0.5, 3.0)
+    nearer = sigma_in_cells(torch.tensor(2.0), torch.tensor([5.0, 20.0, 400.0]), 10.0, 0.5, 3.0)
     torch.testing.assert_close(nearer, torch.tensor([3.0, 20 * np.arctan(1 / 20), 0.5]).float())
 
 
@@ -280,7 +280,7 @@ def test_boxes_have_the_extents_of_their_objects(recipe: Path, tmp_path: Path) -
         ("{name: detection, kappa: [0.1], lengths: [1, 2]}", "for each of person, car"),
         ("{name: detection, kappa: [0.1, 0.1]}", "length"),
         ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], sigma_min: 9}", "sigma_min"),
-        ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], skip_channels: -1}", "detail=-1"),
+        ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], skip_channels: -1}", "skip_channels=-1"),
         ("{name: detection, kappa: [0.1, 0.1], lengths: [1, 1], mix: 2}", "mix=2"),
         ("{name: regression}", "detection for objects"),
     ],
@@ -312,7 +312,7 @@ def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
     torch.testing.assert_close(both["signal"], torch.maximum(signal, signal[[2, 0, 1]]))
     torch.testing.assert_close(both["label"], torch.cat([label, label[[2, 0, 1]]], 1), equal_nan=True)
     assert both["valid"].sum(1).tolist() == [3, 3, 4]
-    alone, laid = (task._losses(task.maps(one), one["label"]).mean() for one in (batch, both))
+    alone, laid = (task.map_losses(task.maps(one), one["label"]).mean() for one in (batch, both))
     torch.testing.assert_close(task.train()(batch), laid)
     task.mix = 0.0
     torch.testing.assert_close(task(batch), alone)

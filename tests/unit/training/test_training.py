@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from maekit.build.experiment import build_experiment
-from maekit.build.models import make_task
+from maekit.build.tasks import make_task
 from maekit.config.load import load_recipe
 from maekit.config.schema import Schedule
 from maekit.data.sampler import BatchSampler

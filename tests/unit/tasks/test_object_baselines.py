@@ -14,14 +14,15 @@ from maekit.adapters.radar.map_detectors import RANGE_AZIMUTH, looks_of
 from maekit.adapters.radar.range_azimuth import RangeAzimuthAdapter
 from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.build.experiment import Experiment, build_experiment
-from maekit.build.models import make_task
+from maekit.build.parts import label_kind_of
 from maekit.config.load import load_recipe
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UserError
 from maekit.metrics.average_precision import match, precision_and_recall
 from maekit.metrics.plane import Plane
 from maekit.metrics.similarity import LocationSimilarity
-from maekit.studies import detection_baselines
+from maekit.tasks.label_kinds import object_baselines
+from maekit.tasks.label_kinds.objects import ObjectLabels
 
 RANGE = Axis("range", 64, "m", 0.5)
 AZIMUTH = Axis("azimuth", 33, "deg", 0.05, -0.8, "sine")
@@ -161,11 +162,11 @@ def test_detections_are_given_objects_as_average_precision_gives_them() -> None:
     true = np.array([[10.0, 0, 0], [20.0, 0, 1]])
     # Two on the first object: the surer one is given it. 3 m off at 20 m: near enough for class 1, not for class 0.
     found = np.array([[10.1, 0, 5.0], [10.0, 0, 9.0], [23.0, 0, 1.0], [12.0, 0, 2.0]])
-    assert detection_baselines.matched(found, true, alike).tolist() == [-1, 0, 1, -1]
-    assert detection_baselines.matched(found[:0], true, alike).tolist() == []
-    assert detection_baselines.matched(found, true[:0], alike).tolist() == [-1] * 4
+    assert object_baselines.assign(found, true, alike).tolist() == [-1, 0, 1, -1]
+    assert object_baselines.assign(found[:0], true, alike).tolist() == []
+    assert object_baselines.assign(found, true[:0], alike).tolist() == [-1] * 4
     swapped = np.column_stack([true[:, :2], 1 - true[:, 2]])
-    assert detection_baselines.matched(found, swapped, alike).tolist() == [-1, 0, -1, -1]
+    assert object_baselines.assign(found, swapped, alike).tolist() == [-1, 0, -1, -1]
 
 
 @pytest.fixture(scope="module")
@@ -173,25 +174,32 @@ def blobs(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
     return build_experiment(load_recipe(write(tmp_path_factory.mktemp("blobs")), [DETECTION]), fit=False)
 
 
-def measured(found: list[Any], experiment: Experiment, task: Any, *, boxes: bool = False) -> dict[str, float]:
-    true = detection_baselines.objects(experiment, "test", boxes=boxes)
+def kind_of(experiment: Experiment) -> ObjectLabels:
+    kind = label_kind_of(experiment)
+    assert isinstance(kind, ObjectLabels)
+    return kind
+
+
+def measured(detections: list[Any], experiment: Experiment) -> dict[str, float]:
+    kind = kind_of(experiment)
+    true = kind.truth(experiment, experiment.split["test"])
     group = np.zeros(len(true), dtype=np.int64)
-    return precision_and_recall(match(found, true, group, 1, 2, task.similarity), np.ones(1), ["person", "car"])
+    return precision_and_recall(match(detections, true, group, 1, 2, kind.similarity), np.ones(1), ["person", "car"])
 
 
 def test_spots_are_found_and_told_apart_by_their_size(blobs: Experiment) -> None:
     """Persons are one cell 10 dB above noise, cars 5 by 3."""
-    task, detector = make_task(blobs), blobs.adapter.detectors()[NAME]
-    plain = detection_baselines.detect(blobs, detector, "test")
+    kind, detector = kind_of(blobs), blobs.adapter.detectors()[NAME]
+    plain = object_baselines.detect(kind, blobs, detector, "test")
     assert len(plain) == len(blobs.split["test"])
-    train = np.concatenate(detection_baselines.objects(blobs, "train"))
+    train = np.concatenate(kind.truth(blobs, blobs.split["train"]))
     usual = float(np.bincount(train[:, -1].astype(int)).argmax())
     assert {float(kind) for rows in plain for kind in rows[:, 2]} == {usual}
-    alone = measured(plain, blobs, task)
-    classified = detection_baselines.detect_and_classify(blobs, detector, "test", task.similarity, boxes=task.boxes)  # type: ignore[arg-type]
+    alone = measured(plain, blobs)
+    classified = object_baselines.detect_and_classify(kind, blobs, detector, "test")
     scores = np.concatenate(classified)[:, 3]
-    assert ((scores >= detection_baselines.LEAST) & (scores <= 1)).all()
-    both = measured(classified, blobs, task)
+    assert ((scores >= object_baselines.MIN_PROBABILITY) & (scores <= 1)).all()
+    both = measured(classified, blobs)
     assert min(alone["ap_person"], alone["ap_car"]) == 0
     assert both["ap_person"] > 0.8
     assert both["ap_car"] > 0.7
@@ -200,7 +208,7 @@ def test_spots_are_found_and_told_apart_by_their_size(blobs: Experiment) -> None
 
 def test_where_the_centre_lies_is_learned(blobs: Experiment) -> None:
     """Of cars alone: their detections are moved 1 m nearer, and then come out where they were."""
-    task, detector = make_task(blobs), blobs.adapter.detectors()[NAME]
+    kind, detector = kind_of(blobs), blobs.adapter.detectors()[NAME]
 
     def nearer(one: Sample) -> np.ndarray:
         rows = detector.find(one)
@@ -208,10 +216,7 @@ def test_where_the_centre_lies_is_learned(blobs: Experiment) -> None:
         return rows
 
     moved = type(detector)(detector.features, nearer)
-    found = [
-        detection_baselines.detect_and_classify(blobs, one, "test", task.similarity, boxes=task.boxes)
-        for one in (detector, moved)
-    ]  # type: ignore[arg-type]
+    found = [object_baselines.detect_and_classify(kind, blobs, one, "test") for one in (detector, moved)]
     before, after = (np.concatenate(rows)[np.concatenate(rows)[:, 2] == 1] for rows in found)
     far, sure = before[before[:, 0] > 12], after[after[:, 3] > 0.9]
     sure = sure[sure[:, 0] > 12]  # nearer, 1 m is too much for the likeness
@@ -221,30 +226,31 @@ def test_where_the_centre_lies_is_learned(blobs: Experiment) -> None:
 
 def test_boxes_are_those_of_the_detector(blobs: Experiment) -> None:
     experiment = build_experiment(load_recipe(blobs.loaded.path, ["task={name: detection, boxes: true}"]), fit=False)
-    task, detector = make_task(experiment), experiment.adapter.detectors()[NAME]
-    found = detection_baselines.detect_and_classify(experiment, detector, "test", task.similarity, boxes=task.boxes)  # type: ignore[arg-type]
+    kind, detector = kind_of(experiment), experiment.adapter.detectors()[NAME]
+    found = object_baselines.detect_and_classify(kind, experiment, detector, "test")
     assert found[0].shape[1] == 6
-    assert measured(found, experiment, task, boxes=True)["ap50"] > 0.6
-    assert detection_baselines.detect(experiment, detector, "test", boxes=True)[0].shape[1] == 6
+    assert measured(found, experiment)["ap50"] > 0.6
+    assert object_baselines.detect(kind, experiment, detector, "test")[0].shape[1] == 6
 
 
 def test_few_labels_leave_nothing_to_tell_apart(blobs: Experiment) -> None:
     features = np.random.default_rng(0).standard_normal((6, 3))
-    assert detection_baselines._classifier(features, np.full(6, -1))(features) == {}
-    assert detection_baselines._classifier(features, np.full(6, 1))(features)[1].tolist() == [1.0] * 6
-    assert detection_baselines._classifier(features[:0], np.zeros(0, dtype=int))(features) == {}
-    several = detection_baselines._classifier(features, np.array([-1, 0, 1, -1, 0, 1]))(features[:0])
+    assert object_baselines._classifier(features, np.full(6, -1))(features) == {}
+    assert object_baselines._classifier(features, np.full(6, 1))(features)[1].tolist() == [1.0] * 6
+    assert object_baselines._classifier(features[:0], np.zeros(0, dtype=int))(features) == {}
+    several = object_baselines._classifier(features, np.array([-1, 0, 1, -1, 0, 1]))(features[:0])
     assert {kind: len(values) for kind, values in several.items()} == {0: 0, 1: 0}
 
 
 def test_what_cannot_be_is_said(blobs: Experiment) -> None:
     detector = blobs.adapter.detectors()[NAME]
     bare = type(detector)(("power",), detector.find)
+    boxes = build_experiment(load_recipe(blobs.loaded.path, ["task={name: detection, boxes: true}"]), fit=False)
     with pytest.raises(UserError, match="does not give boxes"):
-        detection_baselines.detect(blobs, bare, "test", boxes=True)
+        object_baselines.detect(kind_of(boxes), boxes, bare, "test")
     unlabelled = build_experiment(load_recipe(blobs.loaded.path, []), fit=False)
-    with pytest.raises(UserError, match="no objects"):
-        detection_baselines.detect(unlabelled, detector, "test")
+    with pytest.raises(UserError, match=r"a task without labels.*detection"):
+        label_kind_of(unlabelled)
 
 
 def test_on_a_drive_of_a_simulated_street(tmp_path: Path) -> None:
@@ -256,11 +262,11 @@ def test_on_a_drive_of_a_simulated_street(tmp_path: Path) -> None:
         "split: {test: [drive002]}}\nschedule: {epochs: 1}\ntask: {name: detection, kappa: [0.005, 0.01, 0.03]}\n"
     )
     experiment = build_experiment(load_recipe(recipe), fit=False)
-    found = detection_baselines.detect(experiment, experiment.adapter.detectors()[NAME], "test")
-    true = detection_baselines.objects(experiment, "test")
-    similarity = make_task(experiment).similarity  # type: ignore[union-attr]
+    kind = kind_of(experiment)
+    found = object_baselines.detect(kind, experiment, experiment.adapter.detectors()[NAME], "test")
+    true = kind.truth(experiment, experiment.split["test"])
     hits = [
-        (detection_baselines.matched(np.column_stack([rows[:, :2], rows[:, 3]]), ours, similarity) >= 0).sum()  # type: ignore[arg-type]
+        (object_baselines.assign(np.column_stack([rows[:, :2], rows[:, 3]]), ours, kind.similarity) >= 0).sum()
         for rows, ours in zip(found, true, strict=True)
     ]
     assert sum(hits) > 0.5 * sum(map(len, true))

@@ -1,0 +1,193 @@
+"""What a label kind makes of the predictions along one recording: rows of a file, figures and a summary."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import h5py
+    from numpy.typing import NDArray
+
+    from maekit.adapter import Adapter
+    from maekit.config.data_spec import DataSpec
+    from maekit.data.hdf5.clock import Clock
+    from maekit.data.hdf5.recording import Recording, RecordingReader
+    from maekit.data.sample import Sample
+    from maekit.tasks.task import Task
+    from maekit.tracking import LabelDynamics
+
+Row = TypeVar("Row")
+Column = tuple[str, type]
+"""Name, and `float`, `int` or `str`."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of `maekit predict` that have a meaning for some label kinds only.
+
+    Attributes:
+        smoothing: each value becomes the median over so many windows around it.
+        track_s: follow the value along the recording, with windows until so many seconds later.
+        uncertain_above: no prediction whose uncertainty, in the unit of the label, is larger.
+        score_threshold: score of what is written.
+        picture: files to draw.
+        frame: row that still pictures show.
+    """
+
+    smoothing: int = 1
+    track_s: float | None = None
+    uncertain_above: float | None = None
+    score_threshold: float | None = None
+    picture: Sequence[Path] = ()
+    frame: int | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not at their defaults, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: values[field.name] for field in fields(self) if values[field.name] != field.default}
+
+
+def flag(name: str) -> str:
+    """The option of the command line that sets a field of `PredictOptions`."""
+    return "--" + name.removesuffix("_s").replace("_", "-")
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """The run that predicts.
+
+    Attributes:
+        folder: of the run.
+        task: with its weights.
+        adapter: of the samples.
+        label_dynamics: of its training labels, if they are known.
+    """
+
+    folder: Path
+    task: Task
+    adapter: Adapter
+    label_dynamics: LabelDynamics | None
+
+
+@dataclass(frozen=True)
+class OpenRecording:
+    """A recording that predictions are made along.
+
+    Attributes:
+        layout: its data spec.
+        file: open.
+        recording: in the file.
+        reader: of the windows, at the distance that was asked for.
+        clock: of its rows.
+        title: for figures.
+    """
+
+    layout: DataSpec
+    file: h5py.File
+    recording: Recording
+    reader: RecordingReader
+    clock: Clock
+    title: str
+
+
+class RecordingOutput(ABC, Generic[Row]):
+    """Post-processing, writing and drawing of the predictions along one recording.
+
+    Args:
+        run: the run that predicts.
+        options: of `maekit predict`; those that are not in `options_used` have been refused.
+
+    Raises:
+        UserError: options that do not go with the run.
+
+    Attributes:
+        options_used: fields of `PredictOptions` that mean something here.
+        endings: of files that can be written.
+        row_noun: what a row is called in messages.
+        window_batch: windows that go through the model together.
+        default_hop_s: seconds between windows; None: every row.
+        needs_same_axes: whether predictions refer to the coordinates of the sample's axes, which must be those of training.
+    """
+
+    options_used: ClassVar[frozenset[str]] = frozenset()
+    endings: ClassVar[tuple[str, ...]]
+    row_noun: ClassVar[str] = "rows"
+    window_batch: ClassVar[int] = 64
+    default_hop_s: ClassVar[float | None] = 1.0
+    needs_same_axes: ClassVar[bool] = False
+
+    def __init__(self, run: TrainedRun, options: PredictOptions) -> None:
+        self.run, self.options = run, options
+
+    def picture_paths(self, to: Path) -> list[Path]:
+        """Files that are drawn beside the file of predictions."""
+        return list(self.options.picture) or [to.with_suffix(".svg")]
+
+    def begin(self, recording: OpenRecording, pictures: Sequence[Path]) -> None:
+        """Prepare for the first window.
+
+        Args:
+            recording: open until `draw` has been called.
+            pictures: as `picture_paths` gave them.
+
+        Raises:
+            UserError: options that do not go with the recording.
+        """
+        self.recording, self.pictures = recording, pictures
+
+    @abstractmethod
+    def predictions(self, rows: Mapping[str, NDArray[Any]]) -> Sequence[Any]:
+        """The prediction of each window, from what `Task.eval_step` gives of them."""
+
+    @abstractmethod
+    def row(self, start: int, sample: Sample, prediction: Any, reason: str) -> Row:
+        """The row of one window.
+
+        Args:
+            start: first row of the window in the recording.
+            sample: the window.
+            prediction: None where there is a reason against one.
+            reason: why nothing was predicted; empty where something was.
+        """
+
+    def process(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """Rows in the order of time, after smoothing and the like. Default: as they are."""
+        return rows
+
+    @abstractmethod
+    def columns(self) -> list[Column]:
+        """Columns of a table."""
+
+    @abstractmethod
+    def cells(self, row: Row) -> Iterable[Sequence[float | str]]:
+        """Lines of a table for one row; NaN is an empty cell."""
+
+    def document(self, row: Row) -> dict[str, Any]:
+        """One row as JSON, for kinds that can be written so."""
+        raise NotImplementedError
+
+    def facts(self) -> dict[str, Any]:
+        """What else a file says of how it was made."""
+        return {}
+
+    @abstractmethod
+    def add(self, rows: Sequence[Row]) -> None:
+        """Take note of rows that have been written, for the figures and the summary."""
+
+    @abstractmethod
+    def draw(self) -> list[str]:
+        """Write the figures; gives a line on each."""
+
+    @abstractmethod
+    def summary(self) -> Iterator[str]:
+        """Lines on what was predicted."""
+
+    @property
+    @abstractmethod
+    def valid(self) -> int:
+        """In how many rows something was predicted."""
