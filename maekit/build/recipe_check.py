@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from maekit.build.experiment import build_experiment
-from maekit.build.tasks import make_task
 from maekit.build.plugin_options import check_options
 from maekit.build.random_experiment import data_exists, random_experiment
+from maekit.build.tasks import make_task
 from maekit.data.random_source import UnknownLengthError
 from maekit.training.optimizer import parameter_groups
 

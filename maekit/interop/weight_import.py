@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 
-from maekit.build.experiment import build_experiment_without_data
-from maekit.build.experiment import task_class
-from maekit.build.tasks import make_task
+from maekit.build.experiment import build_experiment_without_data, task_class
 from maekit.build.prepare import save_run_metadata
+from maekit.build.tasks import make_task
 from maekit.build.weight_fit import Mismatch, check_patch_size, compare_weights, resample_positions
 from maekit.build.weights import IMPORTED, INITIALISED
 from maekit.config.load import LoadedRecipe, load_recipe

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from maekit.build.experiment import task_class
+from maekit.build.experiment import Experiment, task_class
 from maekit.build.prepare import RANDOM, prepare_training
 from maekit.build.random_experiment import data_exists, random_experiment
 from maekit.build.tasks import make_task

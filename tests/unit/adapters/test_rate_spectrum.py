@@ -155,7 +155,7 @@ def test_a_patch_speaks_for_its_own_value(bpm: float) -> None:
         bins="patches",
         bin_range=(40, 140),
         bin_value="median",
-        places=places,
+        patch_values=places,
     )
     nearest = int(np.abs(places - bpm).argmin())
     output = torch.zeros(1, len(places))
