@@ -1,4 +1,4 @@
-"""Road users before an FMCW radar with several receivers, kept as ADC cubes."""
+"""Simulated ADC cubes of road users in front of an FMCW radar with several receivers."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def simulate_cubes(
     seed: int = 0,
     radar: FMCW = CUBE_RADAR,
 ) -> Path:
-    """Write `cubes.h5` with ADC cubes of moving road users, and the data spec beside it.
+    """Write `cubes.h5` with ADC cubes of moving road users, and its data spec.
 
-    As `simulate_scenes` does for maps, but as a receiver's ADC gives it: one HDF5 group a drive, the first road user's
-    class taking turns over the drives, static clutter of each drive's own, thermal noise. For each frame:
+    Scenes are those of `simulate_scenes`: one HDF5 group per drive, alternating classes, static clutter, thermal noise. Datasets,
+    with one entry per frame:
 
     - `adc` (receiver, chirp, sample): complex64, volts across one ohm, receivers half a wavelength apart;
     - `objects` (user, column): range in m, azimuth in degrees (positive to the right), radial velocity in m/s (positive
       when receding) and class of the body's centre;
-    - `label`: index of the class whose road user's echo is strongest.
+    - `label`: class index of the road user with the strongest echo.
 
     Args:
-        folder: made when missing.
-        drives: recordings.
-        frames: cubes a drive.
-        users: road users a drive.
-        receivers: in a line.
+        folder: created if missing.
+        drives: number of recordings.
+        frames: cubes per drive.
+        users: road users per drive.
+        receivers: number of receivers in a line.
         frame_interval_s: between cubes.
-        seed: everything is a function of it and the drive's number.
-        radar: chirps and link budget.
+        seed: of all random properties, together with the number of the drive.
+        radar: chirp sequence and link budget.
 
     Returns:
-        The data spec.
+        Path of the data spec.
 
     Raises:
         UserError: nothing to simulate, or a drive that does not fit into the radar's range.
@@ -91,10 +91,14 @@ def simulate_cubes(
 def receiver_cubes(
     radar: FMCW, users: list[RoadUser], times_s: NDArray[np.float64], rng: np.random.Generator, *, receivers: int
 ) -> NDArray[np.complex64]:
-    """Echoes of road users, static clutter and thermal noise: (frame, receiver, chirp, sample), volts across one ohm.
+    """Echoes of road users, static clutter and thermal noise: (frame, receiver, chirp, sample) in volts across one ohm.
 
     Args:
+        radar: chirp sequence and link budget.
+        users: road users.
         times_s: middles of the frames.
+        rng: source of clutter and noise.
+        receivers: number of receivers.
     """
     chirps = (np.arange(radar.chirps) - (radar.chirps - 1) / 2) * radar.chirp_interval_s
     still = rng.uniform(NEAREST_M, radar.max_range_m, CLUTTER_POINTS)[:, None].repeat(radar.chirps, axis=1)

@@ -1,4 +1,4 @@
-"""Pedestrians, cyclists and cars before an FMCW radar: their scatterers, their echoes, their range-Doppler maps."""
+"""Simulated range-Doppler maps of pedestrians, cyclists and cars in front of an FMCW radar."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ CLUTTER_POINTS = 12
 
 
 class RoadUser:
-    """One of a kind on a straight line, drawn so that it stays in the radar's view for the whole drive.
+    """A road user on a straight line that stays in the radar's view for the whole drive.
 
     The radar stands at the origin and looks along y. Time zero is the middle of the drive.
 
     Args:
-        kind: what it is.
-        rng: everything about it is drawn from here.
+        kind: class of the road user.
+        rng: source of all random properties.
         duration_s: of the drive.
-        farthest_m: it stays nearer than this, farther than 3 m, and within 60 degrees of straight ahead.
+        farthest_m: largest range; the smallest is 3 m, and the azimuth stays within 60 degrees.
 
     Raises:
-        ValueError: no such line was found in 1000 draws.
+        ValueError: no such line was found in 1000 attempts.
     """
 
     def __init__(self, kind: Kind, rng: np.random.Generator, duration_s: float, farthest_m: float) -> None:
@@ -66,21 +66,21 @@ class RoadUser:
         self.body = Body(kind, rng)
 
     def ranges_m(self, time_s: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(scatterer, time): distances from the radar."""
+        """(scatterer, time) ranges in m."""
         return np.hypot(*self.places_m(time_s))
 
     def places_m(self, time_s: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(scatterer, time): to the right of the radar, and ahead."""
+        """Positions in m to the right of the radar and ahead of it, (scatterer, time) each."""
         return self.body.positions(self._centre(time_s), self.direction, time_s)
 
     def range_and_velocity(self, time_s: float) -> tuple[float, float]:
-        """Of the body's centre: range in m, radial velocity in m/s, positive when receding."""
+        """Range in m and radial velocity in m/s (positive receding) of the body's centre."""
         centre = self._centre(np.array([time_s]))[:, 0]
         distance = float(np.hypot(*centre))
         return distance, float(self.speed_mps * (self.direction @ centre) / distance)
 
     def azimuth_deg(self, time_s: float) -> float:
-        """Of the body's centre, positive to the right."""
+        """Azimuth of the body's centre, positive to the right."""
         x, y = self._centre(np.array([time_s]))[:, 0]
         return float(np.degrees(np.arctan2(x, y)))
 
@@ -91,10 +91,10 @@ class RoadUser:
 def passing(
     drive: int, users: int, seconds: float, radar: FMCW, rng: np.random.Generator
 ) -> tuple[list[str], list[RoadUser]]:
-    """Classes and road users of a drive: the first one's class takes turns over the drives, further ones are of any class.
+    """Classes and road users of a drive: the class of the first alternates over the drives, others have a random class.
 
     Raises:
-        UserError: one that does not stay within the radar's range for so long.
+        UserError: a road user that does not stay within the radar's range for the duration.
     """
     names = [CLASSES[drive % len(CLASSES)], *rng.choice(CLASSES, users - 1)]
     try:
@@ -113,26 +113,26 @@ def simulate_scenes(
     seed: int = 0,
     radar: FMCW = STREET_RADAR,
 ) -> Path:
-    """Write `scenes.h5` with range-Doppler maps of moving road users, and the data spec beside it.
+    """Write `scenes.h5` with range-Doppler maps of moving road users, and its data spec.
 
-    One HDF5 group a drive, which is also the group that splits name. The first road user's class takes turns over
-    the drives, further ones are of any class. Each drive has static clutter of its own. For each frame:
+    There is one HDF5 group per drive, which is also the group of splits. The class of the first road user alternates over the
+    drives; others have a random class. Each drive has its own static clutter. Datasets, with one entry per frame:
 
     - `map` (range, doppler): power in dB re 1 W, zero Doppler in bin chirps // 2, receding above it;
-    - `label`: index of the class whose road user's echo is strongest, by the radar equation;
+    - `label`: class index of the road user with the strongest echo by the radar equation;
     - `boxes` (user, 3): range_m and velocity_mps of the body's centre, and the class.
 
     Args:
-        folder: made when missing.
-        drives: recordings.
-        frames: maps a drive.
-        users: road users a drive.
+        folder: created if missing.
+        drives: number of recordings.
+        frames: maps per drive.
+        users: road users per drive.
         frame_interval_s: between maps.
-        seed: everything is a function of it and the drive's number.
-        radar: chirps and link budget.
+        seed: of all random properties, together with the number of the drive.
+        radar: chirp sequence and link budget.
 
     Returns:
-        The data spec.
+        Path of the data spec.
 
     Raises:
         UserError: nothing to simulate, or a drive that does not fit into the radar's range.
@@ -174,10 +174,13 @@ def simulate_scenes(
 def adc_cubes(
     radar: FMCW, users: list[RoadUser], times_s: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.complex64]:
-    """Echoes of road users, static clutter and thermal noise: (frame, chirp, sample), volts across one ohm.
+    """Echoes of road users, static clutter and thermal noise: (frame, chirp, sample) in volts across one ohm.
 
     Args:
+        radar: chirp sequence and link budget.
+        users: road users.
         times_s: middles of the frames.
+        rng: source of clutter and noise.
     """
     chirps = (np.arange(radar.chirps) - (radar.chirps - 1) / 2) * radar.chirp_interval_s
     still = rng.uniform(NEAREST_M, radar.max_range_m, CLUTTER_POINTS)[:, None].repeat(radar.chirps, axis=1)

@@ -1,4 +1,4 @@
-"""Pedestrians, cyclists and cars: how large and fast they are, and the scatterers that a radar sees of them."""
+"""Pedestrians, cyclists and cars: sizes, speeds, and their radar scatterers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ CLASSES = ("pedestrian", "cyclist", "car")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Of a road user: walking or driving speed, extent, and how it scatters.
+    """Speed, extent and scattering of a class of road users.
 
     Args:
-        speed_mps: lowest and highest.
-        length_m: along its heading.
-        width_m: across.
-        points: scatterers on it; every second one swings.
-        rcs_m2: of all of them together (orders of magnitude at 77 GHz).
-        swing_mps: peak velocity of limbs or pedals against the body.
-        stride_hz: of the swing, lowest and highest.
+        speed_mps: lowest and highest speed.
+        length_m: along the heading.
+        width_m: across the heading.
+        points: number of scatterers; every second one swings.
+        rcs_m2: radar cross section of all scatterers together (order of magnitude at 77 GHz).
+        swing_mps: peak velocity of limbs or pedals relative to the body.
+        stride_hz: lowest and highest frequency of the swing.
     """
 
     speed_mps: tuple[float, float]
@@ -44,17 +44,17 @@ KINDS = {
 
 
 class Body:
-    """The scatterers of one road user, and how they swing: limbs and pedals of the two sides in opposite phase.
+    """Scatterers of one road user; limbs and pedals of the two sides swing in opposite phase.
 
     Args:
-        kind: what it is.
-        rng: places, stride and phase are drawn from here.
+        kind: class of the road user.
+        rng: source of positions, stride and phase.
 
     Attributes:
-        along, across: (scatterer,) places in m from the body's centre: ahead, and to the left.
-        swing_mps: (scatterer,) peak velocity along the heading, zero for what does not swing.
-        swing_phase: (scatterer,) at time zero.
-        stride_hz: of the swing.
+        along, across: (scatterer,) positions in m from the body's centre, ahead and to the left.
+        swing_mps: (scatterer,) peak velocity along the heading, zero for scatterers that do not swing.
+        swing_phase: (scatterer,) phase at time zero in radians.
+        stride_hz: frequency of the swing.
     """
 
     def __init__(self, kind: Kind, rng: np.random.Generator) -> None:
@@ -67,12 +67,12 @@ class Body:
         self.swing_phase = rng.uniform(0, 2 * np.pi) + np.pi * side
 
     def positions(self, centre: Array, direction: Array, time_s: Array) -> tuple[Array, Array]:
-        """x and y of each scatterer, (scatterer, time) each.
+        """Positions x and y of the scatterers, (scatterer, time) each.
 
         Args:
-            centre: (2, time) x and y of the body.
-            direction: (2,) or (2, time) unit vector of its heading.
-            time_s: (time,).
+            centre: (2, time) x and y of the body in m.
+            direction: (2,) or (2, time) unit vector of the heading.
+            time_s: (time,) in seconds.
         """
         turn = 2 * np.pi * self.stride_hz
         phase = turn * time_s + self.swing_phase[:, None]

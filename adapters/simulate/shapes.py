@@ -1,4 +1,4 @@
-"""Small pictures of shapes on textured ground, for trying things out."""
+"""Small simulated pictures of shapes on textured backgrounds, for demonstrations and tests."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ CLASSES = ("disc", "square", "cross", "ring")
 
 
 def simulate_shapes(folder: Path, *, pictures: int = 400, painters: int = 8, size: int = 32, seed: int = 0) -> Path:
-    """Write `shapes.h5` and its data spec; every painter has colours and a texture of its own.
+    """Write `shapes.h5` and its data spec; each painter, the group of splits, has its own colours and texture.
 
     Returns:
-        The data spec.
+        Path of the data spec.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)

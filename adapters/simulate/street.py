@@ -1,8 +1,8 @@
-"""Streets seen by an FMCW radar and a camera at the same place: maps, pictures, depth, and who is where.
+"""Simulated streets with an FMCW radar and a camera at the same position: maps, pictures, depth and objects.
 
-What the radar receives and what the camera shows come from one world (`street_world`, `street_traffic`): static echoes
-come from the walls, poles, trees and ground of the picture, and limbs swing in both with the same phase. Simplified:
-everything is in the plan for the radar, which knows no height; no multipath; antenna gain is alike in all directions.
+Radar echoes and pictures come from the same scene (`street_world`, `street_traffic`): static echoes come from the walls, poles,
+trees and ground of the picture, and limbs swing with the same phase in both. Simplifications: the radar scene is
+two-dimensional, there is no multipath, and the antenna gain is the same in all directions.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ COLUMNS = (
     "doppler_extent",
 )
 MARGIN_M = 1.0
-"""Nearer than this to the end of the radar's range nobody is listed."""
+"""Distance from the end of the radar's range within which objects are not listed."""
 WIND_MPS = 0.15
 SPACING = 0.5
 FINER = 4
 GRAIN = 2.0
 """Standard deviation of the camera's noise, of 255."""
 BLOCK = 8
-STEPS_DB = 1 / 64
-"""Maps are stored in steps of this, far below their noise: the last bits would be most of the file."""
+QUANTISATION_DB = 1 / 64
+"""Quantisation of stored maps, far below their noise, which lets them compress."""
 
 
 def simulate_street(
@@ -71,45 +71,45 @@ def simulate_street(
     seed: int = 0,
     radar: FMCW = ARRAY_RADAR,
 ) -> Path:
-    """Write `street.h5` and, beside it, the data specs `simulated_street.yaml` and `simulated_street_doppler.yaml`.
+    """Write `street.h5` and the data specs `simulated_street.yaml` and `simulated_street_doppler.yaml`.
 
-    One HDF5 group a drive: a street of its own, its own light, and those who pass while radar and camera stand there.
-    The attribute `sequence` is the group that split names. Datasets:
+    There is one HDF5 group per drive, with its own street, light and traffic around the static radar and camera. The attribute
+    `sequence` is the group of splits. Datasets:
 
     - `range_azimuth` (frame, range, azimuth): power in dB re 1 W, azimuth even in its sine from -60 to 60 degrees,
       positive to the right;
     - `range_doppler` (frame, range, doppler): power in dB re 1 W, mean of the receivers, zero in bin chirps // 2,
-      receding above it; clutter is never taken out of these;
-    - `image` (frame, height, width, channel): RGB, a pinhole with 120 degrees from side to side, looking as the radar does;
-    - `depth` (channel, height, width): of the street without road users: m along the optical axis (100 in the sky), then
-      0 or 1 for each kind of surface;
-    - `objects` (frame, object, column): road users in view, NaN in rows that are not needed; names in the attribute
-      `columns`. Centre of the body, radial speed, class, length, number of the track, and along each axis twice the
-      distance from the centre to the farthest scatterer, at least one bin.
+      receding above it; clutter is never removed from these;
+    - `image` (frame, height, width, channel): RGB of a pinhole camera with a horizontal field of view of 120 degrees along the boresight;
+    - `depth` (channel, height, width): of the street without road users: depth in m along the optical axis (100 in the sky),
+      then 0 or 1 for each kind of surface;
+    - `objects` (frame, object, column): road users in view, NaN in unused rows; the attribute `columns` has the names:
+      position of the body's centre, radial speed, class, length, number of the track, and along each axis twice the distance from
+      the centre to the farthest scatterer, at least one bin.
 
-    In view is who is at least 2 m away, up to 1 m before the end of the range, within 60 degrees, and with no building
-    before the centre. An object behind a car is in view: its echo is weaker by 10 dB, and the picture shows what is above.
-    A radial speed beyond the radar's unambiguous one stands in `objects` as it is, and in the map where it wraps to.
+    A road user is in view at ranges from 2 m to 1 m before the end of the range, within 60 degrees of azimuth, unless a building
+    hides its centre. An object behind a car stays in view: its echo is 10 dB weaker, and the picture shows the part above the car.
+    A radial speed beyond the unambiguous one is listed as it is in `objects` and is aliased in the map.
 
-    Echoes: radar equation, cross section of a kind split over its scatterers; those of road users are exponentially
-    distributed anew in each frame (as Swerling's second case), those of the street once a drive; crowns of trees sway.
-    A filter before the ADC is taken as perfect: nothing is received from beyond the range.
+    Echoes follow the radar equation, with the cross section of a class divided among its scatterers. Cross sections of road users
+    are exponentially distributed and independent between frames (Swerling 2), those of the street are drawn once per drive, and
+    crowns of trees sway. The anti-aliasing filter is ideal: nothing is received from beyond the range.
 
     Args:
-        folder: made when missing.
-        drives: recordings.
-        frames: a drive.
-        users: road users in view at a time, at most; seldom none.
-        frame_interval_s: from frame to frame.
-        image: height and width in pixels; none: no camera, neither `image` nor `depth`.
-        clutter: how it is taken out of the range-azimuth maps, see `maekit.adapters.radar.clutter.remove_clutter`.
-        receivers: in a line, half a wavelength apart.
+        folder: created if missing.
+        drives: number of recordings.
+        frames: per drive.
+        users: largest number of road users in view at a time; rarely there is none.
+        frame_interval_s: between frames.
+        image: height and width in pixels; none for no camera, without `image` and `depth`.
+        clutter: method of clutter removal of the range-azimuth maps, see `maekit.adapters.radar.clutter.remove_clutter`.
+        receivers: number of receivers in a line, half a wavelength apart.
         azimuth_bins: of the range-azimuth maps.
-        seed: everything is a function of it and the drive's number.
-        radar: chirps and link budget; on the command line, all that differs from `FMCW`'s own defaults.
+        seed: of all random properties, together with the number of the drive.
+        radar: chirp sequence and link budget; on the command line, all that differs from the defaults of `FMCW`.
 
     Returns:
-        The data spec of the range-azimuth maps.
+        Path of the data spec of the range-azimuth maps.
 
     Raises:
         UserError: nothing to simulate, or options out of their range.
@@ -139,7 +139,7 @@ def simulate_street(
 
 
 def azimuth_sines(bins: int) -> NDArray[np.float64]:
-    """Sines of the azimuths of the maps' bins, from -60 to 60 degrees."""
+    """Sines of the azimuths of the bins, from -60 to 60 degrees."""
     return np.linspace(-1, 1, bins) * np.sin(np.deg2rad(WIDEST_DEG))
 
 
@@ -154,7 +154,7 @@ def _record(
     receivers: int,
     clutter: Clutter,
 ) -> None:
-    """One drive."""
+    """Simulate and write one drive."""
     frames, farthest = len(times_s), radar.max_range_m - MARGIN_M
     street = Street(rng)
     present = traffic(street, times_s, users, farthest, rng)
@@ -174,8 +174,8 @@ def _record(
         adc = torch.from_numpy(cubes[: len(block)])
         still = remove_clutter(adc, clutter)
         beams = range_azimuth_map(still, sines=torch.from_numpy(sines).float(), spacing=SPACING)
-        azimuth_maps[start : start + BLOCK] = _in_steps(beams)
-        doppler_maps[start : start + BLOCK] = _in_steps(range_doppler_map(adc, average_receivers=True))
+        azimuth_maps[start : start + BLOCK] = _quantised(beams)
+        doppler_maps[start : start + BLOCK] = _quantised(range_doppler_map(adc, average_receivers=True))
     for frame, time in enumerate(times_s):
         rows = [row for track, user in enumerate(present) if (row := _object(user, track, time, street, radar, sines))]
         objects[frame, : len(rows)] = rows or np.empty((0, len(COLUMNS)))
@@ -193,20 +193,20 @@ def _record(
 def picture(
     fine: View, camera: Camera, street: Street, users: list[Traveller], time_s: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """What the camera takes: drawn with pixels four times finer, averaged, with noise. (height, width, 3)."""
+    """Picture of the camera, (height, width, 3): rendered at four times the resolution, averaged, with noise."""
     drawn = np.asarray(render(fine, camera.finer(FINER), street.light, users, time_s).reduce(FINER), dtype=np.float32)
     return np.clip(drawn + GRAIN * rng.standard_normal(drawn.shape, dtype=np.float32), 0, 255).astype(np.uint8)
 
 
 class Echo:
-    """What an array of receivers gets from a street and its road users.
+    """Radar echoes of a street and its road users at a line of receivers.
 
     Args:
-        street: its clutter is drawn once, here.
-        users: whoever passes.
-        radar: chirps and link budget.
-        receivers: half a wavelength apart.
-        rng: of the clutter.
+        street: its static clutter is drawn once, in the constructor.
+        users: road users of the drive.
+        radar: chirp sequence and link budget.
+        receivers: number of receivers, half a wavelength apart.
+        rng: source of the clutter.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class Echo:
         found = street.clutter(rng, radar.max_range_m - MARGIN_M / 2)
         still, moved = found.places[~found.sways], found.places[found.sways]
         at = np.hypot(*still.T)
-        # At rest each chirp is like the other: one is enough.
+        # Static echoes are the same in all chirps: one is computed.
         self.still = replace(radar, chirps=1).array_signal(
             at[:, None], still[:, 0] / at, found.rcs_m2[~found.sways], receivers=receivers, spacing=SPACING
         )
@@ -225,7 +225,7 @@ class Echo:
         self.leaves_sine, self.leaves_m2 = moved[:, 0] / self.leaves_m, found.rcs_m2[found.sways]
 
     def cube(self, time_s: float, rng: np.random.Generator) -> NDArray[np.complex64]:
-        """Echoes and thermal noise of one frame: (receiver, chirp, sample), volts across one ohm."""
+        """Echoes and thermal noise of one frame: (receiver, chirp, sample) in volts across one ohm."""
         shape = (self.receivers, self.radar.chirps, self.radar.samples)
         noise = rng.standard_normal((*shape, 2), dtype=np.float32).view(np.complex64)[..., 0]
         noise *= np.float32(np.sqrt(self.radar.noise_w / 2))
@@ -252,7 +252,7 @@ class Echo:
         return noise
 
     def _lit(self, user: Traveller, seen: Seen, time_s: float, outlines: list[tuple[Traveller, Array]]) -> Array:
-        """(scatterer,) mean cross sections in m2, after what stands before them; zero for what is not received."""
+        """(scatterer,) mean cross sections in m2 after occlusion; zero for scatterers that are not received."""
         received = (
             (seen.range_m < self.radar.max_range_m - MARGIN_M / 2) & (seen.range_m > 0.5) & (seen.places[:, 1] > 0)
         )
@@ -269,7 +269,7 @@ class Echo:
 def _object(
     user: Traveller, track: int, time_s: float, street: Street, radar: FMCW, sines: Array
 ) -> tuple[float, ...] | None:
-    """A row of `objects`, or none for who is not in view."""
+    """A row of `objects`; None if the road user is not in view."""
     centre = user.centre(np.array([time_s]))[:, 0]
     if not in_view(centre, street, radar.max_range_m - MARGIN_M):
         return None
@@ -287,8 +287,8 @@ def _object(
     return (distance, azimuth, velocity, user.label, user.length_m, track, *extents)
 
 
-def _in_steps(maps: torch.Tensor) -> Array:
-    return (torch.round(maps / STEPS_DB) * STEPS_DB).numpy()
+def _quantised(maps: torch.Tensor) -> Array:
+    return (torch.round(maps / QUANTISATION_DB) * QUANTISATION_DB).numpy()
 
 
 def _check(
@@ -368,10 +368,10 @@ auxiliary:
   depth: {{path: depth, axes: [channel, height, width], channels: [depth, {", ".join(SURFACES)}], unit: m}}
 """
     )
-    # Over azimuth a beam is wider than most road users: boxes there would be of beams.
+    # A beam is wider in azimuth than most road users, so boxes over azimuth would be those of beams.
     extents = ", range_extent, doppler_extent" if axis == "doppler" else ""
     return f"""\
-# What the simulator writes by default; see adapters/simulate/street.py for what is in it and how it is made.
+# Default output of the simulator; see adapters/simulate/street.py for its contents.
 name: {name}
 title: Simulated streets before a {radar.carrier_hz / 1e9:g} GHz FMCW radar and a camera
 licence: Apache-2.0 (simulated by maekit)

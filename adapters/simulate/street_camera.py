@@ -1,4 +1,4 @@
-"""A pinhole camera beside the radar, and what it sees of a street where nobody is: colours, depth and surfaces."""
+"""A pinhole camera at the radar, and its view of a street without road users: colours, depth and surfaces."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ Array = NDArray[Any]
 SURFACES = ("building", "ground", "pole_or_tree")
 SKY, BUILDING, GROUND, POST = -1, 0, 1, 2
 FARTHEST_M = 100.0
-"""Depth that is given to the sky and to whatever is farther."""
+"""Depth of the sky, and the largest depth."""
 HAZE_M = 160.0
 NEAREST_M = 0.2
-"""What is nearer to the plane of the camera is drawn as if it were this far: it lies outside the picture."""
+"""Smallest depth in a projection; nearer points lie outside of the picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A pinhole, level, at the radar's place, looking along y; x is to the right and z is up.
+    """A level pinhole camera at the position of the radar, looking along y; x is to the right and z is up.
 
-    Pixel (row, column) covers [row, row + 1) x [column, column + 1) of the picture's plane.
+    Pixel (row, column) covers [row, row + 1) x [column, column + 1) of the image plane.
 
     Args:
         height, width: of the picture in pixels.
@@ -44,7 +44,7 @@ class Camera:
         return self.width / 2 / float(np.tan(np.deg2rad(self.field_deg / 2)))
 
     def project(self, points: Array) -> Array:
-        """(..., 3) x, y, z in m to (..., 2) column and row in pixels, as fractions."""
+        """Project (..., 3) points x, y, z in m to (..., 2) column and row in fractional pixels."""
         x, y, z = np.moveaxis(np.asarray(points, dtype=np.float64), -1, 0)
         y = np.maximum(y, NEAREST_M)
         return np.stack(
@@ -52,13 +52,13 @@ class Camera:
         )
 
     def finer(self, times: int) -> Camera:
-        """The same camera with smaller pixels."""
+        """The same camera with `times` as many pixels along each side."""
         return Camera(self.height * times, self.width * times, self.field_deg, self.above_ground_m)
 
 
 @dataclass(slots=True)
 class View:
-    """What a camera sees.
+    """Picture, depth and surfaces of a camera.
 
     Attributes:
         colour: (height, width, 3) 0 to 255, float.
@@ -72,7 +72,7 @@ class View:
 
 
 def look(street: Street, camera: Camera) -> View:
-    """The street without road users: of everything that the ray of a pixel meets, the nearest."""
+    """Render the street without road users: each pixel shows the nearest surface along its ray."""
     columns = np.arange(camera.width) + 0.5 - camera.width / 2
     rows = camera.height / 2 - np.arange(camera.height) - 0.5
     tangent, rise = columns / camera.focal, rows / camera.focal
@@ -86,13 +86,13 @@ def look(street: Street, camera: Camera) -> View:
 
 
 def semantic_depth(view: View) -> Array:
-    """(1 + surfaces, height, width) float32: depth in m, then for each of `SURFACES` 1 where it is seen, else 0."""
+    """(1 + surfaces, height, width) float32: depth in m, then a mask of each of `SURFACES`."""
     seen = view.surface == np.arange(len(SURFACES))[:, None, None]
     return np.concatenate([view.depth_m[None], seen]).astype(np.float32)
 
 
 def lit(colour: Array, light: Light) -> Array:
-    """A colour by noon, (..., 3), as it is in this light."""
+    """Apply the light to colours (..., 3) as at noon."""
     return np.clip(colour * light.strength * light.tint, 0, 255)
 
 
@@ -121,7 +121,7 @@ def _ground_and_sky(street: Street, camera: Camera, tangent: Array, rise: Array)
 
 
 def _walls(view: View, street: Street, camera: Camera, tangent: Array, rise: Array) -> None:
-    """Facades: a wall has one depth in a whole column of the picture, as it stands upright."""
+    """Facades; an upright wall has the same depth in a whole column of the picture."""
     rays = np.stack([tangent, np.ones_like(tangent)], -1)
     for wall, depth in enumerate(street.crossings(rays)):
         met = np.flatnonzero(depth < FARTHEST_M)
@@ -142,7 +142,7 @@ def _walls(view: View, street: Street, camera: Camera, tangent: Array, rise: Arr
 
 
 def _facade(street: Street, wall: int, at: Array, z: Array) -> Array:
-    """Colours of points of a wall: paint, rows of windows with some light in them, a darker base, a ledge at the top."""
+    """Colours of points on a wall: paint, rows of windows of which some are lit, a darker base and a ledge."""
     building = street.wall_building[wall]
     (wide, period), height = street.window_m[building], street.wall_height_m[wall]
     shade = 0.72 + 0.28 * max(0.0, float(street.facing[wall] @ street.light.sun))
@@ -163,7 +163,7 @@ def _facade(street: Street, wall: int, at: Array, z: Array) -> Array:
 
 
 def _posts(view: View, street: Street, camera: Camera, tangent: Array, rise: Array) -> None:
-    """Poles and trunks as upright strips and crowns as discs, each at the depth of its axis and facing the camera."""
+    """Poles and trunks as vertical strips and crowns as discs, each at the depth of its axis and facing the camera."""
     bark, metal, leaves = np.array([92, 72, 54]), np.array([96, 100, 104]), np.array([74, 108, 48])
     for (x, y, radius, height), wood in zip(street.posts, street.wooden, strict=True):
         if y > 1.0:
@@ -185,5 +185,5 @@ def _posts(view: View, street: Street, camera: Camera, tangent: Array, rise: Arr
 
 
 def _hash(a: Array, b: Array) -> Array:
-    """A number from 0 to 1 that looks random, the same for the same two."""
+    """Deterministic pseudo-random number from 0 to 1 of two numbers."""
     return np.modf(np.abs(np.sin(a * 12.9898 + b * 78.233) * 43758.5453))[0]

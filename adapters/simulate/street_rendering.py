@@ -1,4 +1,4 @@
-"""Road users in the picture of a street: simple bodies of projected points, far ones first, behind what is nearer."""
+"""Rendering of road users into the picture of a street: simple bodies of projected polygons, far ones first, with occlusion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROUND = np.linspace(0, 2 * np.pi, 16, endpoint=False)
 
 @dataclass(slots=True)
 class Pen:
-    """Draws in the plan of one road user: points are (along its heading, to its left, up) in m from under its centre."""
+    """Draws in the coordinates of one road user: (along its heading, to its left, up) in m from the ground below its centre."""
 
     draw: ImageDraw.ImageDraw
     camera: Camera
@@ -34,11 +34,11 @@ class Pen:
 
     @property
     def scale(self) -> float:
-        """Pixels a metre at the centre's depth."""
+        """Pixels per metre at the depth of the centre."""
         return self.camera.focal / max(float(self.centre[1]), 0.3)
 
     def at(self, points: ArrayLike) -> list[tuple[float, float]]:
-        """Pixels of points, from the corner of the part that is drawn on."""
+        """Pixel coordinates of points, relative to the corner of the drawn region."""
         places = np.asarray(points, dtype=np.float64)
         left = np.array([-self.ahead[1], self.ahead[0]])
         plan = self.centre + places[:, :1] * self.ahead + places[:, 1:2] * left
@@ -46,16 +46,16 @@ class Pen:
         return [(float(u), float(v)) for u, v in pixels]
 
     def face(self, points: ArrayLike, colour: Array) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         self.draw.polygon(self.at(points), fill=self._fill(colour))
 
     def limb(self, points: ArrayLike, width_m: float, colour: Array) -> None:
-        """A line of that width."""
+        """Draw a line of this width."""
         width = max(1, round(width_m * self.scale))
         self.draw.line(self.at(points), fill=self._fill(colour), width=width, joint="curve")
 
     def ball(self, point: ArrayLike, radius_m: float, colour: Array, tall: float = 1.0) -> None:
-        """A disc that faces the camera, so much taller than wide."""
+        """Draw an ellipse that faces the camera, `tall` times taller than wide."""
         ((u, v),) = self.at(np.asarray(point)[None])
         wide, high = radius_m * self.scale, tall * radius_m * self.scale
         self.draw.ellipse((u - wide, v - high, u + wide, v + high), fill=self._fill(colour))
@@ -66,14 +66,15 @@ class Pen:
 
 
 def render(view: View, camera: Camera, light: Light, users: list[Traveller], time_s: float) -> Image.Image:
-    """The street with road users on it.
+    """Render road users into the view of a street.
 
-    Each is drawn as a whole at the depth of its centre: what of the street is nearer than that stands before it.
+    Each is drawn as a whole at the depth of its centre, and hidden by nearer parts of the street.
 
     Args:
-        view: the street as this camera sees it.
+        view: the street without road users.
+        camera: of the view.
         light: of the street.
-        users: who is there.
+        users: road users of the drive.
         time_s: of the frame.
     """
     picture = Image.fromarray(view.colour.astype(np.uint8))
@@ -90,14 +91,14 @@ def render(view: View, camera: Camera, light: Light, users: list[Traveller], tim
         _shadow(pen, user)
         {"pedestrian": _pedestrian, "cyclist": _cyclist, "car": _car}[user.name](pen, user, time_s)
         behind = view.depth_m[box[1] : box[3], box[0] : box[2]] > centre[1] - 0.5 * user.width_m
-        # The ground is under everybody, however near: only what stands on it hides.
+        # The ground is below road users and never hides them.
         under = view.surface[box[1] : box[3], box[0] : box[2]] == GROUND
         picture.paste(part, box[:2], Image.fromarray(behind | under))
     return picture
 
 
 def _box(user: Traveller, centre: Array, camera: Camera) -> tuple[int, int, int, int]:
-    """Part of the picture that a road user can cover."""
+    """Bounding box (left, top, right, bottom) of a road user in the picture."""
     reach = 0.5 * float(np.hypot(user.length_m + 0.8, user.width_m + 0.4))
     corners = np.array(
         [(centre[0] + i * reach, centre[1] + j * reach, z) for i in (-1, 1) for j in (-1, 1) for z in (0.0, 2.0)]
@@ -110,14 +111,14 @@ def _box(user: Traveller, centre: Array, camera: Camera) -> tuple[int, int, int,
 
 
 def _shadow(pen: Pen, user: Traveller) -> None:
-    """What is under it is dark."""
+    """Dark shadow on the ground below."""
     along, across = 0.52 * max(user.length_m, 0.4), 0.52 * user.width_m
     rim = np.stack([along * np.cos(ROUND), across * np.sin(ROUND), np.zeros_like(ROUND)], -1)
     pen.face(rim, np.array([46, 46, 50]))
 
 
 def _pedestrian(pen: Pen, user: Traveller, time_s: float) -> None:
-    """Legs and arms swing as its scatterers do, the two sides in opposite phase."""
+    """A person whose legs and arms swing with the scatterers, the two sides in opposite phase."""
     body, tall = user.body, user.height_m
     coat, trousers, hair = user.colours
     turn = 2 * np.pi * body.stride_hz
@@ -137,7 +138,7 @@ def _pedestrian(pen: Pen, user: Traveller, time_s: float) -> None:
 
 
 def _cyclist(pen: Pen, user: Traveller, time_s: float) -> None:
-    """Two wheels, a frame, and a rider whose feet turn with the scatterers of the pedals."""
+    """Two wheels, a frame, and a rider whose feet move with the scatterers of the pedals."""
     body, tall = user.body, user.height_m
     jersey, trousers, frame = user.colours
     half = 0.5 * user.length_m - CYCLE_WHEEL_M
@@ -161,16 +162,16 @@ def _cyclist(pen: Pen, user: Traveller, time_s: float) -> None:
     pen.ball(shoulder + _place(0.06, 0, 0.27), 0.13, frame, tall=0.6)
 
 
-def _car(pen: Pen, user: Traveller, time_s: float) -> None:
-    """A box on wheels with a narrower one of glass and a roof on it; those sides that face the camera, far ones first."""
+def _car(pen: Pen, user: Traveller, _time_s: float) -> None:
+    """A box on wheels with a narrower cabin; only the sides that face the camera are drawn, far ones first."""
     long, wide, tall = user.length_m / 2, user.width_m / 2, user.height_m
-    paint = user.colours[0]
+    body_colour = user.colours[0]
     waist = 0.58 * tall
     lower = _frustum((-long, long), (-long, long), wide, wide, 0.22, waist)
     upper = _frustum((-0.92 * long, 0.42 * long), (-0.62 * long, 0.1 * long), 0.94 * wide, 0.76 * wide, waist, tall)
     for face, points in _towards(pen, lower):
         shade = {"front": 0.95, "back": 0.85, "top": 1.1}.get(face, 0.75)
-        pen.face(points, paint * shade)
+        pen.face(points, body_colour * shade)
         if face in ("left", "right"):
             y = points[0][1]
             for along in (-0.62 * long, 0.62 * long):
@@ -190,7 +191,7 @@ def _car(pen: Pen, user: Traveller, time_s: float) -> None:
                 TYRE + 20,
             )
     for face, points in _towards(pen, upper):
-        pen.face(points, paint * 1.12 if face == "top" else paint * 0.8)
+        pen.face(points, body_colour * 1.12 if face == "top" else body_colour * 0.8)
         if face != "top":
             middle = np.mean(points, axis=0)
             pen.face(
@@ -205,7 +206,7 @@ def _place(along: float, left: float, up: float) -> Array:
 def _frustum(
     low: tuple[float, float], high: tuple[float, float], wide: float, narrow: float, bottom: float, top: float
 ) -> dict[str, Array]:
-    """Faces of a box whose top is shorter and narrower than its bottom, each (4, 3), the bottom left out."""
+    """Faces, each (4, 3), of a box whose top is shorter and narrower than its bottom; without the bottom."""
     (b0, b1), (t0, t1) = low, high
     return {
         "front": np.array([(b1, wide, bottom), (b1, -wide, bottom), (t1, -narrow, top), (t1, narrow, top)]),
@@ -217,7 +218,7 @@ def _frustum(
 
 
 def _towards(pen: Pen, faces: dict[str, Array]) -> list[tuple[str, Array]]:
-    """Those faces of a convex body whose outside is seen."""
+    """Faces of a convex body whose outside is visible."""
     left = np.array([-pen.ahead[1], pen.ahead[0]])
     eye = np.array([-pen.centre @ pen.ahead, -pen.centre @ left, pen.camera.above_ground_m])
     inside = np.mean([points.mean(0) for points in faces.values()], axis=0)

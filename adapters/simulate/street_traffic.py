@@ -1,4 +1,4 @@
-"""Who moves along a street: cars and cyclists on the carriageway, pedestrians on the pavements, and some who cross."""
+"""Traffic on a simulated street: cars and cyclists on the carriageway, pedestrians on the pavements, some of whom cross."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ Array = NDArray[Any]
 NEAREST_M = 2.0
 WIDEST_DEG = 60.0
 CROSSING = 0.25
-"""Share of the pedestrians who cross the carriageway."""
+"""Share of pedestrians that cross the carriageway."""
 BEYOND_M = 80.0
 TRIES = 200
-"""And one more for each frame."""
+"""Attempts to place road users, in addition to one per frame."""
 PATIENCE, EAGERNESS = 8, np.array([1.0, 1.5, 3.0])
-"""Frames that a class has been in view before it is drawn half as often, and how often each is: cars are gone soon."""
+"""Frames in view after which a class is drawn half as often, and relative frequency of each class; cars leave the view soon."""
 HEIGHT_M = {"pedestrian": (1.55, 1.92), "cyclist": (1.65, 1.85), "car": (1.4, 1.75)}
 BEHIND_DB = -10.0
-"""Two-way, of what is behind a car: some goes under it, over it and around it."""
+"""Two-way attenuation behind a car, where part of the echo passes below, above and around it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Where scatterers are at one moment; (scatterer,) each.
+    """Scatterers at one moment; (scatterer,) each.
 
     Attributes:
-        places: (scatterer, 2) plan, m.
-        range_m, sine: of the azimuth, positive to the right.
-        velocity_mps: radial, positive receding.
+        places: (scatterer, 2) positions in m.
+        range_m: range.
+        sine: of the azimuth, positive to the right.
+        velocity_mps: radial velocity, positive receding.
     """
 
     places: Array
@@ -44,14 +45,14 @@ class Seen:
 
 
 class Traveller:
-    """A road user on its way through a street at constant speed.
+    """A road user on a path through a street at constant speed.
 
     Args:
         name: one of `CLASSES`.
-        way: (corner, 2) plan: it goes from the first to the last, straight between them.
-        at_m: how far along its way it is at time zero.
-        speed_mps: of walking or driving.
-        rng: size, colours and scatterers are drawn from here.
+        way: (corner, 2) path in m, straight between the corners.
+        at_m: distance travelled along the path at time zero.
+        speed_mps: speed.
+        rng: source of size, colours and scatterers.
     """
 
     def __init__(self, name: str, way: Array, at_m: float, speed_mps: float, rng: np.random.Generator) -> None:
@@ -72,28 +73,28 @@ class Traveller:
             self._on_the_outside()
 
     def centre(self, time_s: Array) -> Array:
-        """(2, time) of the body, m."""
+        """(2, time) position of the body in m."""
         gone = np.concatenate([[0.0], self.leg_m.cumsum()])
         return np.stack([np.interp(self.at_m + self.speed_mps * time_s, gone, part) for part in self.way.T])
 
     def direction(self, time_s: Array) -> Array:
-        """(2, time): unit vector of the heading."""
+        """(2, time) unit vector of the heading."""
         turns = self.leg_m.cumsum()[:-1]
         return self.headings[np.searchsorted(turns, self.at_m + self.speed_mps * np.asarray(time_s))].T
 
     def under_way(self, time_s: float) -> bool:
-        """Whether it is on its way then, neither before its beginning nor past its end: both are far outside the range."""
+        """Whether the road user is on its path, whose ends are far outside of the range."""
         return bool(0 < self.at_m + self.speed_mps * time_s < self.leg_m.sum())
 
     def footprint(self, time_s: float) -> Array:
-        """(4, 2): corners of the rectangle that it covers, front left first, then clockwise."""
+        """(4, 2) corners of its footprint, clockwise from the front left."""
         (x, y), (ahead_x, ahead_y) = self.centre(np.array([time_s]))[:, 0], self.direction(np.array([time_s]))[:, 0]
         ahead = 0.5 * self.length_m * np.array([ahead_x, ahead_y])
         left = 0.5 * self.width_m * np.array([-ahead_y, ahead_x])
         return np.array([x, y]) + np.array([ahead + left, ahead - left, -ahead - left, -ahead + left])
 
     def seen(self, time_s: float, span_s: float = 1e-3) -> Seen:
-        """Its scatterers at one moment, velocities from the way made in `span_s` around it."""
+        """Scatterers at one moment, with velocities from the motion within `span_s` around it."""
         when = time_s + span_s * np.array([-0.5, 0.0, 0.5])
         x, y = self.body.positions(self.centre(when), self.direction(when), when)
         ranges = np.hypot(x, y)
@@ -105,7 +106,7 @@ class Traveller:
         )
 
     def shown(self, time_s: float, seen: Seen) -> Array:
-        """(scatterer,): share of the cross section that faces the radar: sides of a car do, or do not."""
+        """(scatterer,) share of the cross section towards the radar, which depends on the side of a car."""
         if self.normals is None:
             return np.ones(len(seen.range_m))
         ahead = self.direction(np.array([time_s]))[:, 0]
@@ -114,7 +115,7 @@ class Traveller:
         return 0.1 + 2 * np.clip(facing, 0, None)
 
     def _on_the_outside(self) -> None:
-        """Scatterers of a car are on its four sides, each with the side's outward normal (ahead, left)."""
+        """Move the scatterers of a car to its four sides, each with the outward normal (ahead, left)."""
         body, half = self.body, np.array([self.length_m / 2, self.width_m / 2])
         share = np.stack([body.along * 2 / self.kind.length_m, body.across * 2 / self.kind.width_m], -1)
         side = np.abs(share).argmax(-1)
@@ -124,17 +125,17 @@ class Traveller:
 
 
 def traffic(street: Street, times_s: Array, most: int, farthest_m: float, rng: np.random.Generator) -> list[Traveller]:
-    """Those who pass while a drive lasts: seldom nobody in view, never more than `most`.
+    """Road users of a drive: rarely nobody in view, never more than `most`.
 
-    They are drawn one after another, each so that it is in view at the frame that has had the fewest so far, of a class
-    that has been in view less, and left out where it would run into somebody. A drive has a mean number of its own,
-    from one to two thirds of `most`.
+    They are drawn one after the other, each in view at the frame with the fewest so far, preferably of a class that was in view
+    less, and discarded if they would collide. The mean number in view differs between drives, from one to two thirds of `most`.
 
     Args:
+        street: on which they move.
         times_s: of the frames.
-        most: in view at a time.
-        farthest_m: range up to which somebody is in view.
-        rng: everything is drawn from here.
+        most: largest number in view at a time.
+        farthest_m: largest range in view.
+        rng: source of all random properties.
     """
     present: list[Traveller] = []
     places: list[Array] = []
@@ -146,7 +147,7 @@ def traffic(street: Street, times_s: Array, most: int, farthest_m: float, rng: n
         quiet = rng.choice(np.flatnonzero(count == count.min()))
         likely = EAGERNESS / (PATIENCE + of_class)
         name = str(rng.choice(CLASSES, p=likely / likely.sum()))
-        one = _somebody(name, street, rng, float(times_s[quiet]), farthest_m)
+        one = _road_user(name, street, rng, float(times_s[quiet]), farthest_m)
         if one is None:
             continue
         centre = one.centre(times_s).T
@@ -154,7 +155,7 @@ def traffic(street: Street, times_s: Array, most: int, farthest_m: float, rng: n
         near = np.hypot(*centre.T).min() < NEAREST_M / 2 + one.width_m
         if near or not view[quiet] or (count + view).max() > most:
             continue
-        if any(_touch(one, centre, other, there, times_s) for other, there in zip(present, places, strict=True)):
+        if any(_collide(one, centre, other, there, times_s) for other, there in zip(present, places, strict=True)):
             continue
         present.append(one)
         places.append(centre)
@@ -164,27 +165,27 @@ def traffic(street: Street, times_s: Array, most: int, farthest_m: float, rng: n
 
 
 def in_view(centre: Array, street: Street, farthest_m: float) -> NDArray[np.bool_]:
-    """Whether places (..., 2) are ahead, near enough, and not behind a building."""
+    """Whether positions (..., 2) are within the range and the azimuths in view, and not behind a building."""
     distance = np.hypot(centre[..., 0], centre[..., 1])
     azimuth = np.degrees(np.arctan2(centre[..., 0], centre[..., 1]))
     near = (distance > NEAREST_M) & (distance < farthest_m) & (np.abs(azimuth) < WIDEST_DEG)
     return near & ~hidden(centre, street.walls)
 
 
-def _somebody(
+def _road_user(
     name: str, street: Street, rng: np.random.Generator, time_s: float, farthest_m: float
 ) -> Traveller | None:
-    """A road user who is somewhere ahead at that time, on the side of the street where it belongs."""
+    """A road user in front of the radar at that time, on its side of the street; None if it is not in view."""
     speed = rng.uniform(*KINDS[name].speed_mps)
     sense, side = rng.choice([-1, 1]), rng.choice([-1, 1])
     walk = street.road_m + street.verge_m
     pavement = side * (walk + rng.uniform(0.5, street.pavement_m - 0.5))
-    # Even in range and azimuth rather than along the street, or most would be far away.
+    # Uniform in range and azimuth; uniform along the street, most would be far away.
     distance, azimuth = rng.uniform(NEAREST_M + 1, farthest_m), np.deg2rad(rng.uniform(-WIDEST_DEG, WIDEST_DEG))
     meeting = distance * np.array([np.sin(azimuth), np.cos(azimuth)])
     at = float(meeting @ street.along)
     if name == "pedestrian" and rng.random() < CROSSING:
-        # Met in the middle of the carriageway; at most as far along it as one can see.
+        # At that time it is in the middle of the carriageway.
         other = -side * (walk + rng.uniform(0.5, street.pavement_m - 0.5))
         corners = [
             (at - sense * BEYOND_M, pavement),
@@ -208,8 +209,8 @@ def _somebody(
     return Traveller(name, way, met - speed * time_s, speed, rng)
 
 
-def _touch(one: Traveller, centre: Array, other: Traveller, there: Array, times_s: Array) -> bool:
-    """Whether two come too near each other at any time, seen along and across the heading of the first."""
+def _collide(one: Traveller, centre: Array, other: Traveller, there: Array, times_s: Array) -> bool:
+    """Whether two road users come too close at any time, along and across the heading of the first."""
     ahead = one.direction(times_s).T
     apart = there - centre
     along = np.abs((apart * ahead).sum(-1))

@@ -1,7 +1,7 @@
-"""A street before a radar and a camera: buildings, poles, trees and ground, the same in every frame of a drive.
+"""The static scene of a simulated street: buildings, poles, trees and ground.
 
-Radar and camera stand at the origin of the plan and look along y; x is to the right. The street runs at an angle to
-that, with carriageway, verge (poles and trees), pavement and a row of buildings on either side.
+Radar and camera are at the origin and look along y; x is to the right. The street runs at an angle to y, with carriageway, verge
+(poles and trees), pavement and a row of buildings on either side.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ STOREY_M = 3.0
 POLE_RADIUS_M = 0.09
 TRUNK_RADIUS_M = 0.16
 CLEAR_M = 2.5
-"""No pole or tree stands nearer to the radar than this."""
+"""Smallest distance of poles and trees from the radar."""
 WIDEST_SINE = float(np.sin(np.deg2rad(75.0)))
-"""Static echoes come from directions up to here: beyond, the radar's elements see nothing."""
+"""Sine of the largest azimuth of static echoes, beyond which the antenna elements receive nothing."""
 FACADE_RAYS, GROUND_POINTS, LEAVES = 320, 160, 8
 FACADE_M2, CORNER_M2, POLE_M2, LEAF_M2, GROUND_M2 = 0.15, 0.7, 0.5, 0.05, 0.0006
-"""Mean radar cross sections of one ray's piece of facade, of a corner, a pole, a part of a crown, a piece of ground."""
+"""Mean radar cross sections of a point of a facade, a corner, a pole, a point of a crown, and a point of the ground."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Scatterers:
     """Static scatterers.
 
     Attributes:
-        places: (scatterer, 2) plan, m.
-        rcs_m2: (scatterer,).
-        sways: (scatterer,) whether wind moves it, so that its echo differs from frame to frame.
+        places: (scatterer, 2) positions in m.
+        rcs_m2: (scatterer,) radar cross sections.
+        sways: (scatterer,) whether wind moves it, so that its echo changes between frames.
     """
 
     places: Array
@@ -43,12 +43,12 @@ class Scatterers:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """Of the day.
+    """Daylight.
 
     Attributes:
-        strength: of everything, 1 at noon.
-        tint: (3,) of red, green, blue.
-        sun: (2,) horizontal unit vector towards it.
+        strength: 1 at noon.
+        tint: (3,) factors of red, green and blue.
+        sun: (2,) horizontal unit vector towards the sun.
         sky: (2, 3) colours at the horizon and above.
     """
 
@@ -59,20 +59,20 @@ class Light:
 
 
 class Street:
-    """One street, drawn at random.
+    """A random street.
 
     Args:
-        rng: everything about it is drawn from here.
+        rng: source of all random properties.
 
     Attributes:
-        along, across: unit vectors of the street in the plan; across is to the right of along.
-        radar_across_m: where the radar stands across the street, on the verge.
-        road_m, verge_m, pavement_m: half width of the carriageway, then the widths of the strips beside it.
-        walls: (wall, 2, 2) ends of the facades in the plan; facing: outward unit normals.
-        wall_height_m, wall_building: (wall,).
-        colours, window_m, lit: (building, ...) paint, (width, period) of its windows, share of windows with light.
-        posts: (post, 4) x, y, radius, height of poles and trunks; wooden: which of them are trunks.
-        crowns: (crown, 4) x, y, height of the middle, radius.
+        along, across: unit vectors of the street; across is to the right of along.
+        radar_across_m: position of the radar across the street, on the verge.
+        road_m, verge_m, pavement_m: half width of the carriageway, and widths of the strips beside it.
+        walls: (wall, 2, 2) ends of the facades; facing: outward unit normals.
+        wall_height_m, wall_building: (wall,) height, and index of the building.
+        colours, window_m, lit: (building, ...) paint, (width, period) of the windows, share of lit windows.
+        posts: (post, 4) x, y, radius, height of poles and trunks; wooden: mask of the trunks.
+        crowns: (crown, 4) x, y, height of the centre, radius.
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
@@ -91,17 +91,17 @@ class Street:
         self.verge = np.array([86, 112, 58]) if rng.random() < 0.6 else 0.9 * self.paving
 
     def plan(self, along_m: ArrayLike, across_m: ArrayLike) -> Array:
-        """(..., 2) x and y of places given along and across the street, 0 along being where the radar stands."""
+        """(..., 2) x and y of positions along and across the street; the radar is at 0 along."""
         return (
             np.asarray(along_m)[..., None] * self.along
             + (np.asarray(across_m) - self.radar_across_m)[..., None] * self.across
         )
 
     def crossings(self, directions: Array) -> Array:
-        """How many times its length each ray from the origin goes until it meets each wall: (wall, ray), inf if never.
+        """(wall, ray) distance, in lengths of the direction, at which each ray from the origin meets each wall; inf if never.
 
         Args:
-            directions: (ray, 2).
+            directions: (ray, 2) of the rays.
         """
         starts, sides = self.walls[:, 0, None], (self.walls[:, 1] - self.walls[:, 0])[:, None]
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -111,14 +111,14 @@ class Street:
         return np.where((far > 0) & (share >= 0) & (share <= 1), far, np.inf)
 
     def clutter(self, rng: np.random.Generator, farthest_m: float) -> Scatterers:
-        """What a radar at the origin receives of the street: scatterers on the surfaces that can be seen from there.
+        """Scatterers on the surfaces of the street that are visible from the radar.
 
-        Facades scatter where rays meet them first, mostly where they are met squarely; their corners, poles and trees
-        where nothing hides them; and the ground a little, everywhere. Cross sections are exponentially distributed.
+        Facades scatter where rays meet them first, mostly at normal incidence; corners, poles and trees scatter where nothing hides
+        them, and the ground scatters weakly everywhere. Cross sections are exponentially distributed.
 
         Args:
-            rng: places and cross sections are drawn from here.
-            farthest_m: nothing beyond.
+            rng: source of positions and cross sections.
+            farthest_m: largest range.
         """
         sines = rng.uniform(-WIDEST_SINE, WIDEST_SINE, FACADE_RAYS)
         rays = np.stack([sines, np.sqrt(1 - sines**2)], -1)
@@ -150,7 +150,7 @@ class Street:
         return Scatterers(places[seen], (rcs * rng.exponential(1.0, len(rcs)))[seen], sways[seen])
 
     def _build(self, rng: np.random.Generator) -> None:
-        """Two rows of buildings with alleys between some of them, and one across each far end."""
+        """Two rows of buildings with alleys between some of them, and one building across each end."""
         blocks: list[tuple[float, float, float, float]] = []
         for side in (-1, 1):
             at = -70.0 + rng.uniform(0, 8)
@@ -178,7 +178,7 @@ class Street:
         self.lit = rng.uniform(0, 0.4, count)
 
     def _plant(self, rng: np.random.Generator) -> None:
-        """Lamp posts, and in two streets of three trees, on the verges."""
+        """Lamp posts on the verges, and in two of three streets trees."""
         posts, crowns, wooden = [], [], []
         leafy = rng.random() < 0.65
         for side in (-1, 1):
@@ -207,10 +207,10 @@ class Street:
 
 
 def hidden(places: Array, walls: Array) -> NDArray[np.bool_]:
-    """Whether a wall stands between the origin and each place: (...,). A place on a wall is not hidden by that wall.
+    """(...,) whether a wall lies between the origin and each position; a point on a wall is not hidden by that wall.
 
     Args:
-        places: (..., 2).
+        places: (..., 2) positions.
         walls: (wall, 2, 2) ends.
     """
     there = 0.995 * np.asarray(places)[..., None, :]

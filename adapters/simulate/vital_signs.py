@@ -1,8 +1,8 @@
-"""A cohort before an FMCW radar: chests that breathe and beat, seen through the phase of one range bin.
+"""Simulated chest displacement of a cohort, measured by the phase of an FMCW radar.
 
-Displacement is respiration plus heart beats plus body motion. The radar's beat signal is computed from it with
-`maekit.adapters.radar.fmcw` (phase 4 pi d / wavelength, radar equation, clutter, thermal noise), and displacement is got
-back as it is done in practice: range FFT, range bin, circle fit, arctangent, unwrapping.
+The displacement is the sum of respiration, heart beats and body motion. The radar's beat signal is computed from it with
+`maekit.adapters.radar.fmcw` (phase 4 pi d / wavelength, radar equation, clutter, thermal noise), and the displacement is
+recovered as in practice: range FFT, range bin, circle fit, arctangent, unwrapping.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ def simulate_vital_signs(
     motion: bool = True,
     radar: FMCW | None = None,
 ) -> Path:
-    """Write `vital_signs.h5` and, beside it, the data spec `simulated_vital_signs.yaml`.
+    """Write `vital_signs.h5` and its data spec, `simulated_vital_signs.yaml`.
 
     Args:
-        folder: made when missing.
-        people: one recording each; mean heart rates differ from 55 to 100 bpm.
+        folder: created if missing.
+        people: number of people, with one recording each; mean heart rates are 55 to 100 bpm.
         seconds: length of a recording.
-        rate_hz: frames a second (slow time).
-        seed: the cohort is a function of it.
-        snr_db: in the range bin, drawn for each person between these; it sets the chest's radar cross section
-            by the radar equation.
-        motion: bursts of body motion.
-        radar: chirp and link budget.
+        rate_hz: frame rate (slow time).
+        seed: of all random properties.
+        snr_db: lowest and highest signal-to-noise ratio in the range bin, uniform over people; it determines the chest's radar cross
+            section by the radar equation.
+        motion: add bursts of body motion.
+        radar: chirp sequence and link budget.
 
     Returns:
-        The data spec.
+        Path of the data spec.
 
     Raises:
-        ValueError: nobody, or a recording too short or too coarse to hold heart beats.
+        ValueError: no people, or a recording too short or sampled too slowly for heart beats.
     """
     if people < 1 or seconds < 10 or rate_hz < 10:
         raise ValueError(f"at least 1 person, 10 s and 10 frames a second; got {people}, {seconds:g} s, {rate_hz:g} Hz")
@@ -88,21 +88,21 @@ def simulate_vital_signs(
 def chest(rng: np.random.Generator, seconds: float, rate_hz: float, *, motion: bool) -> tuple[Array, Array, float]:
     """Displacement of a chest in mm, the times of its beats in s, and its breathing rate per minute.
 
-    Respiration: 4 to 12 mm peak to peak at 0.15 to 0.35 Hz with two harmonics and a wandering rate. Beats: 0.1 to
-    0.5 mm, each a rise and fall of half a second with a damped oscillation, their rate wandering with a memory of half
-    a minute and with respiration (sinus arrhythmia), 10 ms from beat to beat besides. Motion: a smooth shift of up to
-    10 mm every minute and a half.
+    Respiration has 4 to 12 mm peak to peak at 0.15 to 0.35 Hz, two harmonics and a drifting rate. Beats have 0.1 to 0.5 mm: a rise
+    and fall of half a second with a damped oscillation; their rate drifts with a time constant of half a minute and with
+    respiration (sinus arrhythmia), plus 10 ms of jitter. Motion is a smooth shift of up to 10 mm, every minute and a half on
+    average.
     """
     time = np.arange(round(seconds * rate_hz)) / rate_hz
     breathing_hz = rng.uniform(0.15, 0.35)
-    phase = 2 * np.pi * np.cumsum(breathing_hz * (1 + 0.1 * _wander(rng, len(time), 10 * rate_hz))) / rate_hz
+    phase = 2 * np.pi * np.cumsum(breathing_hz * (1 + 0.1 * _drift(rng, len(time), 10 * rate_hz))) / rate_hz
     breath = sum(
         amplitude * np.sin(n * phase + rng.uniform(0, 2 * np.pi))
         for n, amplitude in ((1, 1.0), (2, rng.uniform(0.05, 0.2)), (3, rng.uniform(0.005, 0.04)))
     )
     x = rng.uniform(2, 6) * np.asarray(breath)
     mean_bpm = rng.uniform(55, 100)
-    bpm = mean_bpm + 5 * _wander(rng, len(time), 30 * rate_hz) + rng.uniform(1, 4) * np.sin(phase)
+    bpm = mean_bpm + 5 * _drift(rng, len(time), 30 * rate_hz) + rng.uniform(1, 4) * np.sin(phase)
     cycles = rng.random() + np.cumsum(bpm / 60) / rate_hz
     beats_s = np.interp(np.arange(np.ceil(cycles[0]), np.floor(cycles[-1]) + 1), cycles, time)
     beats_s = np.sort(np.clip(beats_s + 0.01 * rng.standard_normal(len(beats_s)), 0, time[-1]))
@@ -121,14 +121,14 @@ def chest(rng: np.random.Generator, seconds: float, rate_hz: float, *, motion: b
 def slow_time(
     radar: FMCW, rng: np.random.Generator, range_m: float, chest_mm: Array, snr_db: float
 ) -> NDArray[np.complex128]:
-    """Complex samples of the chest's range bin, one a frame: chest, static clutter and thermal noise.
+    """Complex samples of the chest's range bin, one per frame: chest, static clutter and thermal noise.
 
-    One chirp a frame. The radar cross section is the one for which the radar equation gives `snr_db` in the range
-    bin, after the range FFT's processing gain.
+    There is one chirp per frame. The radar cross section gives `snr_db` in the range bin after the processing gain of the range
+    FFT.
     """
     rcs_m2 = _rcs_m2(radar, range_m, snr_db)
     ranges = range_m + chest_mm[None] / 1e3
-    # Range bin of the FFT, computed for that bin alone: it stays the same bin, as the chest moves millimetres.
+    # Only this bin of the range FFT is computed; it stays the same, since the chest moves by millimetres.
     steering = np.exp(
         -2j * np.pi * np.arange(radar.samples) * round(range_m / radar.range_resolution_m) / radar.samples
     )
@@ -149,18 +149,19 @@ def adc_cube(
     receivers: int = 4,
     clutter_db: tuple[float, ...] = (20.0, 10.0, 0.0),
 ) -> NDArray[np.complex64]:
-    """Raw samples of a breathing person in a room: (frame, chirp, receiver, sample), volts across one ohm.
+    """Raw samples of a breathing person in a room: (frame, chirp, receiver, sample) in volts across one ohm.
 
-    Receivers stand half a wavelength apart in a row, person and clutter at an angle of their own within 45 degrees.
-    Clutter does not move; it lies anywhere from 0.2 m to half of the radar's range. `radar.chirps` chirps a
-    frame, over which the chest stands still.
+    Receivers are half a wavelength apart in a line; person and clutter have random azimuths within 45 degrees. The clutter is static
+    and lies between 0.2 m and half of the radar's range. The chest does not move within the `radar.chirps` chirps of a frame.
 
     Args:
+        radar: chirp sequence and link budget.
+        rng: source of clutter and noise.
         range_m: of the chest.
         chest_mm: (frame,) displacement.
-        snr_db: of one receiver and one chirp in the range bin, after the processing gain of a rectangular window.
-        receivers: how many.
-        clutter_db: how much stronger than the chest each scatterer is received.
+        snr_db: of one receiver and one chirp in the range bin, with the processing gain of a rectangular window.
+        receivers: number of receivers.
+        clutter_db: received power of each static scatterer relative to the chest.
     """
     echo_w = float(radar.received_w(np.array(range_m), _rcs_m2(radar, range_m, snr_db)))
     still_m = rng.uniform(0.2, 0.5 * radar.max_range_m, len(clutter_db))
@@ -183,12 +184,12 @@ def displacement_mm(iq: Array, radar: FMCW) -> NDArray[np.float64]:
 
 
 def _rcs_m2(radar: FMCW, range_m: float, snr_db: float) -> float:
-    """The radar cross section that gives this signal-to-noise ratio in the range bin, by the radar equation."""
+    """Radar cross section that gives this signal-to-noise ratio in the range bin, by the radar equation."""
     per_metre2 = float(radar.received_w(np.array(range_m), 1.0)) * radar.samples / radar.noise_w
     return float(10 ** (snr_db / 10) / per_metre2)
 
 
-def _wander(rng: np.random.Generator, length: int, memory: float) -> Array:
-    """Normal noise, straight from one draw to the next so many samples later; of 0.7 to 1 standard deviation."""
+def _drift(rng: np.random.Generator, length: int, memory: float) -> Array:
+    """Slowly drifting noise: normal draws every `memory` samples, linearly interpolated; standard deviation 0.7 to 1."""
     coarse = rng.standard_normal(int(length / memory) + 3)
     return np.interp(np.arange(length) / memory, np.arange(len(coarse)), coarse)
