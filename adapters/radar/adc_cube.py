@@ -142,23 +142,8 @@ class AdcCubeAdapter(Adapter):
         names = tuple(axis.name for axis in info.axes)
         clip = names[:1] == ("frame",)
         cube = names[1:] if clip else names
-        for option, value, known in (
-            ("view", view, View),
-            ("clutter", clutter, Clutter),
-            ("method", method, Beamformer),
-        ):
-            if value not in get_args(known):
-                raise ValueError(f"{option} {value!r}, expected one of {', '.join(get_args(known))}")
-        if cube not in (CUBE, CUBE[1:]):
-            raise ValueError(
-                f"a cube has the axes (receiver, chirp, sample) or (chirp, sample), the data spec gives {names}"
-            )
-        if not info.complex:
-            raise ValueError(
-                "an ADC cube is complex, but the data spec gives real values (`signal.complex`: keep, pairs)"
-            )
-        if view == "range_azimuth" and (cube != CUBE or info.axes[-3].length < 2):
-            raise ValueError(f"range_azimuth needs an axis receiver of two or more, the data spec gives {names}")
+        _check_choices(view, clutter, method)
+        _check_cube(info, cube, view)
         low, high = azimuth_deg
         if azimuth_bins < 1 or not -90 <= low < high <= 90:
             raise ValueError(f"azimuth_deg {tuple(azimuth_deg)} goes up from -90 to 90 at most, in azimuth_bins >= 1")
@@ -238,6 +223,24 @@ class AdcCubeAdapter(Adapter):
         return np.asarray(10 * np.log10(power.reshape(len(power), -1, *power.shape[-2:])[:, -1].mean(0)))
 
     simulate = staticmethod(simulate_cubes)
+
+
+def _check_choices(view: str, clutter: str, method: str) -> None:
+    for option, value, choices in (("view", view, View), ("clutter", clutter, Clutter), ("method", method, Beamformer)):
+        if value not in get_args(choices):
+            raise ValueError(f"{option} {value!r}, expected one of {', '.join(get_args(choices))}")
+
+
+def _check_cube(info: SignalInfo, cube: tuple[str, ...], view: View) -> None:
+    names = tuple(axis.name for axis in info.axes)
+    if cube not in (CUBE, CUBE[1:]):
+        raise ValueError(
+            f"a cube has the axes (receiver, chirp, sample) or (chirp, sample), the data spec gives {names}"
+        )
+    if not info.complex:
+        raise ValueError("an ADC cube is complex, but the data spec gives real values (`signal.complex`: keep, pairs)")
+    if view == "range_azimuth" and (cube != CUBE or info.axes[-3].length < 2):
+        raise ValueError(f"range_azimuth needs an axis receiver of two or more, the data spec gives {names}")
 
 
 def _axes(

@@ -115,4 +115,5 @@ class Adapter(Baselines, Geometry, ABC):
         Raises:
             UserError: the adapter has no simulator.
         """
+        del folder, seed
         raise UserError("this adapter has no simulator", hint="Write `simulate`, or use recordings of your own.")

@@ -36,14 +36,21 @@ Prepared: TypeAlias = "tuple[NDArray[Any], NDArray[np.bool_] | None]"
 class Preparation(Protocol):
     """The part of an adapter that runs in worker processes."""
 
-    def prepare(self, sample: Sample) -> Prepared: ...
+    def prepare(self, sample: Sample) -> Prepared:
+        """See `maekit.adapter.Adapter`."""
+        ...
 
 
 class Variation(Protocol):
     """Augmentations that run in worker processes, before and after preparation."""
 
-    def vary_sample(self, sample: Sample, rng: Generator) -> Sample: ...
-    def vary_signal(self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator) -> Prepared: ...
+    def vary_sample(self, sample: Sample, rng: Generator) -> Sample:
+        """A sample as it was read, varied; `sample` itself where nothing changes."""
+        ...
+
+    def vary_signal(self, signal: NDArray[Any], valid: NDArray[np.bool_] | None, rng: Generator) -> Prepared:
+        """A prepared signal, varied."""
+        ...
 
 
 class AuxiliarySignal(NamedTuple):

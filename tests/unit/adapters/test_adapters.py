@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -27,7 +28,7 @@ from maekit.testing import check_adapter
 
 LINE = SignalInfo(("displacement",), (Axis("time", 500, "s", 0.02),), "mm", False, 50.0)
 
-SIMULATED = {
+SIMULATED: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "heart_rate": (HeartRateAdapter, {"people": 3, "seconds": 30}, {"patch_s": 0.4, "difference": True}),
     "spectrogram": (SpectrogramAdapter, {"drones": 1, "seconds": 0.5}, {"n_fft": 128, "hop": 32, "patch": (16, 8)}),
     "range_doppler": (RangeDopplerAdapter, {"drives": 3, "frames": 3}, {"patch": (8, 8)}),
@@ -38,11 +39,11 @@ SIMULATED = {
 @pytest.mark.parametrize("name", SIMULATED)
 def test_adapters_conform_on_their_simulator(name: str, tmp_path: Path) -> None:
     kind, size, options = SIMULATED[name]
-    spec = kind.simulate(tmp_path / "a", seed=3, **size)  # type: ignore[attr-defined]
-    source = HDF5Windows(load_spec(spec), tmp_path / "a", reducers=kind.reducers)  # type: ignore[attr-defined]
-    check_adapter(kind(source.info, **options), source)  # type: ignore[operator]
-    kind.simulate(tmp_path / "b", seed=3, **size)  # type: ignore[attr-defined]
-    again = HDF5Windows(load_spec(spec), tmp_path / "b", reducers=kind.reducers)  # type: ignore[attr-defined]
+    spec = kind.simulate(tmp_path / "a", seed=3, **size)
+    source = HDF5Windows(load_spec(spec), tmp_path / "a", reducers=kind.reducers)
+    check_adapter(kind(source.info, **options), source)
+    kind.simulate(tmp_path / "b", seed=3, **size)
+    again = HDF5Windows(load_spec(spec), tmp_path / "b", reducers=kind.reducers)
     assert all(np.array_equal(source[i].signal, again[i].signal) for i in range(len(source)))
     assert len(set(source.groups.tolist())) > 1 or name == "spectrogram"
 

@@ -41,8 +41,8 @@ def test_a_scatterer_appears_in_its_range_and_doppler_bin(range_bin: int, dopple
     cube = RADAR.beat_signal(ranges[None], 1.0)
     assert cube.shape == (RADAR.chirps, RADAR.samples)
     spectrum = np.abs(np.fft.fft(np.fft.fft(cube, axis=1), axis=0))
-    found = np.unravel_index(spectrum.argmax(), spectrum.shape)
-    assert found == (doppler_bin % RADAR.chirps, range_bin)
+    row, column = np.unravel_index(int(spectrum.argmax()), spectrum.shape)
+    assert (int(row), int(column)) == (doppler_bin % RADAR.chirps, range_bin)
 
 
 def test_power_follows_the_radar_equation() -> None:

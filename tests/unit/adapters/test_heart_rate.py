@@ -260,7 +260,7 @@ def test_drawn_in_seconds_and_the_unit() -> None:
     axes = Figure().subplots()
     HeartRateAdapter(info(2)).draw(axes, np.ones((2, 500)), title="two leads")
     assert (axes.get_xlabel(), axes.get_ylabel(), len(axes.lines)) == ("time [s]", "mm", 2)
-    assert axes.lines[0].get_xdata()[-1] == pytest.approx(499 / RATE_HZ)
+    assert np.asarray(axes.lines[0].get_xdata())[-1] == pytest.approx(499 / RATE_HZ)
 
 
 def test_simulated_beats_give_the_rate_of_the_recording(tmp_path: Path) -> None:

@@ -134,10 +134,10 @@ def test_area_crops_follow_their_formula() -> None:
 @pytest.mark.parametrize("kind", ["random", "area", "fixed"])
 def test_drawn_from_the_samples_generator_alone(kind: Any) -> None:
     augmentations = [Crop(ADAPTER, kind=kind), Flip(ADAPTER), RandAugment(ADAPTER), ColorJitter(ADAPTER, strength=0.4)]
-    before = (random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state())
+    before = (random.getstate(), np.random.get_state(legacy=False)["state"]["key"].copy(), torch.get_rng_state())
     once = drawn(6, *augmentations)
     assert random.getstate() == before[0]
-    assert (np.random.get_state()[1] == before[1]).all()
+    assert (np.random.get_state(legacy=False)["state"]["key"] == before[1]).all()
     assert torch.equal(torch.get_rng_state(), before[2])
     random.seed(9)
     np.random.seed(9)

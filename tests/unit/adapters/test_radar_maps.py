@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -246,7 +248,12 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert range_doppler_map(cubes[:0]).shape == (0, 4, 32, 16)
     seen: list[int] = []
     monkeypatch.setattr("maekit.adapters.radar.spectra.BLOCK", 2 * 4 * 16 * 32)
-    in_blocks(lambda block: seen.append(len(block)) or block.real, cubes)
+
+    def noted(block: torch.Tensor) -> torch.Tensor:
+        seen.append(len(block))
+        return block.real
+
+    in_blocks(noted, cubes)
     assert seen == [2, 2, 2, 1] or torch.get_num_threads() > 1
 
 
@@ -265,11 +272,12 @@ def test_gradients_reach_the_samples() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_maps_are_the_same_on_a_device() -> None:
     cube = noise(2, 8, 32, 64)
-    for function in (
+    functions: list[Callable[[torch.Tensor], torch.Tensor]] = [
         lambda x: range_doppler_map(x, average_receivers=True),
         lambda x: range_azimuth_map(x, sines=fft_sines(32)),
         lambda x: range_azimuth_map(x, sines=fft_sines(32), method="capon"),
-    ):
+    ]
+    for function in functions:
         torch.testing.assert_close(function(cube.cuda()).cpu(), function(cube), rtol=1e-3, atol=2e-2)
 
 

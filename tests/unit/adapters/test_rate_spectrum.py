@@ -43,7 +43,7 @@ def spectra(x: Any, valid: Any = None, **options: Any) -> tuple[np.ndarray, torc
 
 def beating(bpm: float) -> np.ndarray:
     """A beat with its harmonics."""
-    return sum(np.cos(2 * np.pi * order * bpm / 60 * TIME + order) / order for order in (1, 2, 3))
+    return np.sum([np.cos(2 * np.pi * order * bpm / 60 * TIME + order) / order for order in (1, 2, 3)], axis=0)
 
 
 @settings(max_examples=25, deadline=None)

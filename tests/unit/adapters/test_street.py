@@ -386,5 +386,9 @@ def test_blocks_of_frames_leave_no_seam(tmp_path: Path, monkeypatch: pytest.Monk
     whole = read(simulate_street(tmp_path / "a", drives=1, frames=5, image=None))["drive_000"]
     monkeypatch.setattr(street_module, "BLOCK", 2)
     parts = read(simulate_street(tmp_path / "b", drives=1, frames=5, image=None))["drive_000"]
-    np.testing.assert_allclose(whole["range_azimuth"], parts["range_azimuth"], atol=street_module.QUANTISATION_DB * 1.01)
-    np.testing.assert_allclose(whole["range_doppler"], parts["range_doppler"], atol=street_module.QUANTISATION_DB * 1.01)
+    np.testing.assert_allclose(
+        whole["range_azimuth"], parts["range_azimuth"], atol=street_module.QUANTISATION_DB * 1.01
+    )
+    np.testing.assert_allclose(
+        whole["range_doppler"], parts["range_doppler"], atol=street_module.QUANTISATION_DB * 1.01
+    )
