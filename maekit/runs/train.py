@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from maekit.build import training_stats
 from maekit.build.experiment import SKIPPED
@@ -22,10 +22,6 @@ from maekit.errors import UserError
 from maekit.training import checkpoint, loop
 from maekit.training.distributed import init_distributed
 from maekit.training.run import Run
-
-if TYPE_CHECKING:
-    pass
-
 
 logger = logging.getLogger(__name__)
 

@@ -148,3 +148,25 @@ def test_the_drawing_shows_the_rooms_in_the_order_of_the_contract() -> None:
 def test_few_files_lie_outside_a_room() -> None:
     assert len([*(ROOT / "maekit").glob("*.py")]) <= 12
     assert len([*(ROOT / "adapters").glob("*.py")]) <= 4
+
+
+def test_the_architecture_page_names_what_exists() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    places = re.findall(r"`((?:maekit|adapters)/[\w/]+\.py)(?::([\w.]+))?`", page)
+    assert len(places) > 30
+    for path, name in places:
+        assert (ROOT / path).is_file(), path
+        scope: list[ast.stmt] = ast.parse((ROOT / path).read_text()).body
+        for part in name.split(".") if name else ():
+            defined = [node for node in scope if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == part]
+            assert defined, f"{path} has no {name}"
+            scope = defined[0].body
+
+
+def test_the_readme_shows_the_adapter_of_the_example() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    example = (ROOT / "tests/greenhouse.py").read_text()
+    shown = next(block for block in blocks if "Greenhouse" in block)
+    assert len([line for line in shown.splitlines() if line.strip()]) < 20
+    for line in shown.splitlines():
+        assert line in example.splitlines() or line.strip() == "axes.plot(x.T)"
