@@ -53,7 +53,7 @@ class Halve(SampleAugmentation):
 
     def __call__(self, sample: Sample, rng: Any) -> Sample:
         label = sample.label / 2 if isinstance(sample.label, float) else sample.label
-        return replace(sample, signal=np.asarray(sample.signal, dtype=np.float64) / 2, label=label)
+        return replace(sample, signal=np.asarray(sample.signal, dtype=np.float32) / 2, label=label)
 
 
 class Ready(SampleAugmentation):
