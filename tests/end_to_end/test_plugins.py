@@ -192,3 +192,10 @@ def test_built_in_names_come_from_entry_points() -> None:
             assert callable(plugins.find(kind, name))  # type: ignore[arg-type]
     with pytest.raises(UserError, match="Did you mean 'heart_rate'"):
         plugins.find("adapters", "hart_rate")
+
+
+def test_the_readme_shows_the_adapter_that_is_tested() -> None:
+    readme = (EXAMPLE.parents[1] / "README.md").read_text()
+    shown = readme[readme.index('@register("adapters", "greenhouse")') :].partition("```")[0].strip()
+    assert shown in EXAMPLE.read_text()
+    assert len(shown.splitlines()) < 20
