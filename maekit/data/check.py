@@ -66,7 +66,7 @@ def _recordings(source: HDF5Windows) -> Iterator[str]:
 
 
 def _image_folder(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
-    """Number of pictures, what is passed over, sizes and colour modes, and the shape of a sample."""
+    """Number of files, those that are passed over, sizes and colour modes, and the shape of a sample."""
     if isinstance(source, PackedFolder):
         yield from source.verify()
     yield f"{len(source)} pictures"

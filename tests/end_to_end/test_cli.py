@@ -202,7 +202,7 @@ def test_frozen_means_frozen(tiny: Path, tmp_path: Path) -> None:
 
 def test_weights_that_do_not_fit(tiny: Path, tmp_path: Path) -> None:
     base = pretrain(tiny, runs=tmp_path).folder
-    with pytest.raises(UserError, match=r"of another shape.*expected weights of this very model"):
+    with pytest.raises(UserError, match=r"of another shape.*expected weights of the same model"):
         finetune(tiny, base, runs=tmp_path, overrides=[*LABELLED, "model.encoder.width=32"])
     stated = (base / "recipe.yaml").read_text()
     (base / "recipe.yaml").write_text(
@@ -242,7 +242,7 @@ def test_sigterm_from_outside(tiny: Path, tmp_path: Path) -> None:
         time.sleep(0.1)
     child.send_signal(signal.SIGTERM)
     assert child.wait(60) == 143
-    assert "the same command goes on from there" in (child.stderr.read() if child.stderr else "")
+    assert "run the same command again to continue" in (child.stderr.read() if child.stderr else "")
 
 
 def test_class_names_are_shown_literally(tmp_path: Path) -> None:
