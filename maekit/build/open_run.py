@@ -29,8 +29,14 @@ def open_run(
     info: SignalInfo | None = None,
     auxiliary: Mapping[str, SignalInfo] | None = None,
 ) -> tuple[Experiment, Task]:
-    """Data and trained task of a run folder; without `data` where they can be done without, as with `info` (and `auxiliary`,
-    of the signals beside, where the recipe has some) they always can.
+    """Data and trained task of a run folder.
+
+    Args:
+        run: the folder.
+        overrides: of its recipe.
+        data: whether the data are opened; without, they still are where only the files tell the shape of a sample.
+        info: of a sample, so that no file need be there.
+        auxiliary: the same of the auxiliary signals, by name.
 
     Raises:
         UserError: no run there, none of its checkpoints is sound, or samples cut otherwise than in training.

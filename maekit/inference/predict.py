@@ -108,8 +108,12 @@ def predict(
         record: which recording of the file, where there are several.
         hop_s: seconds from window to window; the default depends on the labels.
         gate: predict nothing where the adapter finds the signal poorer than in training.
-        smoothing, track_s, uncertain_above, score_threshold, pictures, frame: see `PredictOptions`; which of them mean
-            something depends on the labels.
+        smoothing: of values: each becomes the median over so many windows around it.
+        track_s: of values: follow them along the recording, with windows until so many seconds later.
+        uncertain_above: of values: no estimate whose uncertainty, in the unit of the label, is larger.
+        score_threshold: of objects: score of what is written.
+        pictures: of objects: files to draw.
+        frame: of objects: row that still pictures show.
         spec: a data spec for another layout than the run's.
         overwrite: whether files may be replaced.
         overrides: of the run's recipe.

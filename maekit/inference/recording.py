@@ -278,7 +278,8 @@ def run_model(
     """What `Task.eval_step` gives of some windows.
 
     Args:
-        experiment, task: of the run.
+        experiment: of the run.
+        task: of the run.
         windows: first row and sample of each.
         auxiliary: of the recording.
         device: of the task.

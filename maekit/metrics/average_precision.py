@@ -55,7 +55,8 @@ def match(
         detections: of each sample (detection, columns..., class, score).
         objects: of each sample (object, columns..., class).
         group: of each sample, a number below `groups`.
-        groups, classes: how many.
+        groups: how many.
+        classes: how many.
         similarity: of two objects.
     """
     truth = np.zeros((groups, classes))

@@ -94,7 +94,9 @@ class Plane:
         Source: Wang et al., RODNet, IEEE JSTSP 2021, as its published evaluation computes it.
 
         Args:
-            kappa: kappa, of the class.
+            one: coordinates of one object.
+            other: of another.
+            kappa: of the class.
         """
         apart = (self.location(one) - self.location(other)).square().sum(-1)
         return torch.exp(-apart / (2 * self.distance(one).square() * kappa))

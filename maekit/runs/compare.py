@@ -63,9 +63,11 @@ def compare(
 
     Args:
         run: the folder.
-        finetuned, linear: runs that started from it, for a pretraining run whose reference names these.
+        finetuned: a run fine-tuned from it, for a pretraining run whose reference has this metric.
+        linear: a linear probe of it, likewise.
         split: evaluate on this side now; by default the last validation of the run counts.
-        overrides, device: for that evaluation.
+        overrides: for that evaluation.
+        device: for that evaluation.
 
     Raises:
         UserError: no run, no reference, or a run that cannot give the metric.

@@ -155,7 +155,8 @@ def scored(name: str, kind: Kind, per_seed: Sequence[Predictions], labels: Label
     """Metrics of a method over all samples, of each group and of resampled cohorts.
 
     Args:
-        name, kind: see `Method`.
+        name: see `Method`.
+        kind: see `Method`.
         per_seed: predictions of each seed, for the same samples.
         labels: their kind.
     """
@@ -176,8 +177,11 @@ def scored(name: str, kind: Kind, per_seed: Sequence[Predictions], labels: Label
 
 
 def stated_uncertainty(found: Predictions) -> dict[str, float]:
-    """How far a stated standard deviation can be trusted: the share of labels inside 1.96 of it (`covered`, 0.95 where it
-    is right), and the mean absolute error of the surer half of the samples (`sure_half_mae`).
+    """How far a stated standard deviation can be trusted; empty where none is stated for every sample.
+
+    Returns:
+        `covered`: the share of labels inside 1.96 standard deviations, 0.95 where they are right.
+        `sure_half_mae`: the mean absolute error of the half of the samples with the smallest uncertainty.
     """
     if found.uncertainty is None or not np.isfinite(found.uncertainty).all():
         return {}

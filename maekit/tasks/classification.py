@@ -67,6 +67,7 @@ class Classification(Transfer):
             )
 
     def forward(self, batch: Batch) -> Tensor:
+        """Loss of a batch."""
         if self.mixing is None or not self.training:
             return F.cross_entropy(self.output(batch).float(), batch["label"], label_smoothing=self.smoothing)
         x, measured = self.front(batch["signal"], batch.get("valid"))

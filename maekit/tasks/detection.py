@@ -148,6 +148,7 @@ class Detection(Transfer):
 
     @classmethod
     def reads_patches(cls, options: Mapping[str, Any]) -> bool:
+        """See `Transfer.reads_patches`."""
         del options
         return True
 
@@ -184,14 +185,17 @@ class Detection(Transfer):
         return self.skip_channels(rearrange(x, "batch channel ... first second -> batch (channel ...) first second"))
 
     def forward(self, batch: Batch) -> Tensor:
+        """Loss of a batch."""
         if self.mix and self.training:
             batch = overlaid(batch, self.mix)
         return self.map_losses(self.maps(batch), batch["label"].float()).mean()
 
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> EvalRows:
-        """`detections` (batch, detection, column) as `ObjectLabels` reads them; where there are labels `objects`, the true ones in
-        the same columns without scores, and `loss`.
+        """Detections, and with labels the true objects and the loss.
+
+        Returns:
+            `detections` (batch, detection, column) as `ObjectLabels` reads them; `objects` in the same columns without scores.
         """
         maps = self.maps(batch)
         rows: EvalRows = {"index": batch["index"], "detections": self.decode(maps)}

@@ -85,6 +85,7 @@ class JointPretraining(Pretraining):
         return self.contrast is None
 
     def forward(self, batch: Batch) -> Tensor:
+        """See `Pretraining.forward`."""
         signals = sampled(batch, self.front, self.fronts)
         total = torch.zeros((), device=batch["index"].device)
         if self.masked:

@@ -25,10 +25,10 @@ def checked_share(mix: float) -> float:
 
 
 def refuse_auxiliary(mix: float, others: Collection[str]) -> None:
-    """Whether an overlay goes with the signals that are read beside the sample.
+    """Refuse an overlay with auxiliary signals, since it would change the primary signal alone.
 
     Raises:
-        ValueError: it does not; it would change the sample alone.
+        ValueError: both are used.
     """
     if others and mix:
         raise ValueError(f"mix={mix} changes the sample alone, but {', '.join(others)} is read beside it: set it to 0")

@@ -24,12 +24,12 @@ LARGEST_LOGIT_LEFT_OUT = -1e4
 
 
 class MomentumContrast(nn.Module):
-    """Each signal of a sample is told from those of other samples by the other signal of the same sample.
+    """Each signal of a sample is a query for the other signal of the same sample among those of other samples.
 
-    The query comes from the encoder that trains, the key from one that follows it slowly, and the negatives are keys of
-    batches before. As RADLER (Luo et al., CVPR-W 2025) has it the signal is the query and the other one the key; since here
-    both embeddings are trained from nothing, it is also done the other way round, and the loss is the mean of both. Both
-    signals go through the one joint encoder, which RADLER does not have.
+    The query comes from the encoder that trains, the key from a momentum encoder, and the negatives are keys of earlier
+    batches. In RADLER (Luo et al., CVPR-W 2025) the primary signal is the query and the other one the key; here both embeddings
+    are trained from scratch, so the roles are also swapped, and the loss is the mean of both. Unlike in RADLER, both signals go
+    through one joint encoder.
 
     Args:
         encoder: joint; copied.

@@ -44,10 +44,12 @@ class Pretraining(Task):
 
     @property
     def encoder(self) -> Backbone:
+        """See `Task.encoder`."""
         return self.model.encoder
 
     @property
     def autoencoder(self) -> MaskedAutoencoder | None:
+        """See `Task.autoencoder`."""
         return self.model
 
     def fit(self, patches: Iterable[Tensor]) -> None:
@@ -63,6 +65,7 @@ class Pretraining(Task):
         refuse_auxiliary(self.mix, others)
 
     def forward(self, batch: Batch) -> Tensor:
+        """Loss of a batch."""
         if self.mix and self.training:
             batch = overlaid(batch, self.mix)
         x, valid = self.front(batch["signal"], batch.get("valid"))
@@ -105,4 +108,5 @@ class Pretraining(Task):
 
     @property
     def blocks(self) -> list[nn.Module]:
+        """See `Task.blocks`."""
         return [*self.model.encoder.blocks, *self.model.decoder.blocks]

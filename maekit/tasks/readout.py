@@ -1,4 +1,4 @@
-"""How the numbers that a head gives speak of one value: by the value alone, or with how sure they are of it.
+"""Readouts of a regression head: from its outputs to a value, with or without an uncertainty.
 
 Values are standardised here; the task turns them into the unit of the label.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 Spread = Literal["gaussian", "laplace"]
 REACH = 4.0
-"""Without a range of their own, values go this many standard deviations of the training labels to either side of their mean."""
+"""Half the default range of values, in standard deviations of the training labels."""
 VALUES = 161
 LOG_STD = 7.0
 """Standard deviations between e^-7 and e^7 times that of the labels: a loss never becomes infinite."""
@@ -38,11 +38,11 @@ class Readout(nn.Module, ABC):
 
 
 class Distribution(Readout):
-    """One that also says how sure it is of the value."""
+    """A readout that predicts a distribution."""
 
     @abstractmethod
     def std(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"]:
-        """Standard deviation of what was predicted."""
+        """Standard deviation of the prediction."""
 
     @abstractmethod
     def values(self) -> Float[Tensor, "value"]:
@@ -59,9 +59,11 @@ class Point(Readout):
     outputs = 1
 
     def loss(self, output: Float[Tensor, "batch out"], label: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        """See `Readout.loss`."""
         return F.smooth_l1_loss(output[:, 0], label, reduction="none")
 
     def value(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"]:
+        """See `Readout.value`."""
         return output[:, 0]
 
 
@@ -71,7 +73,7 @@ class Heteroscedastic(Distribution):
     Kendall and Gal, What Uncertainties Do We Need (2017, arXiv:1703.04977), section 2.2.
 
     Args:
-        spread: the distribution around the value; `laplace` minds outliers less.
+        spread: the distribution around the value; `laplace` is less sensitive to outliers.
     """
 
     outputs = 2
@@ -81,18 +83,23 @@ class Heteroscedastic(Distribution):
         self.spread = spread
 
     def loss(self, output: Float[Tensor, "batch out"], label: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        """See `Readout.loss`."""
         return self._surprise(output, label[:, None])[:, 0]
 
     def value(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"]:
+        """See `Readout.value`."""
         return output[:, 0]
 
     def std(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch"]:
+        """See `Readout.std`."""
         return self._log_std(output).exp()
 
     def values(self) -> Float[Tensor, "value"]:
+        """See `Readout.values`."""
         return torch.linspace(-REACH, REACH, VALUES)
 
     def log_probability(self, output: Float[Tensor, "batch out"]) -> Float[Tensor, "batch value"]:
+        """See `Readout.log_probability`."""
         return (-self._surprise(output, self.values().to(output.device)[None])).log_softmax(1)
 
     def _surprise(

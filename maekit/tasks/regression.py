@@ -102,6 +102,7 @@ class Regression(Transfer):
 
     @classmethod
     def reads_patches(cls, options: Mapping[str, Any]) -> bool:
+        """See `Transfer.reads_patches`."""
         return options.get("bins") == "patches"
 
     @property
@@ -112,11 +113,15 @@ class Regression(Transfer):
         return (self.readout.values().cpu().double() * self.label_std.item() + self.label_mean.item()).numpy()
 
     def losses(self, output: Float[Tensor, "batch out"], label: Tensor) -> Float[Tensor, "batch"]:
+        """See `Transfer.losses`."""
         return self.readout.loss(output, (label.float() - self.label_mean) / self.label_std)
 
     def predictions(self, output: Float[Tensor, "batch out"]) -> EvalRows:
-        """`output` (batch,) in the unit of the label; with a spread or bins `uncertainty`, its standard deviation, and
-        `log_probability` (batch, value) of each of `values`.
+        """Values, and with a spread or bins their uncertainty.
+
+        Returns:
+            `output` (batch,) in the unit of the label, `uncertainty`, its standard deviation, and `log_probability`
+            (batch, value) of each of `values`.
         """
         rows = {"output": self.readout.value(output) * self.label_std + self.label_mean}
         if not isinstance(self.readout, Distribution):

@@ -56,6 +56,7 @@ class Tokenizing(Task):
         return Verdict(text, good)
 
     def forward(self, batch: Batch) -> Tensor:
+        """Loss of a batch."""
         x, valid = self.front(batch["signal"], batch.get("valid"))
         loss: Tensor = self.tokenizer(x, valid).loss
         return loss
@@ -90,6 +91,7 @@ class Tokenizing(Task):
 
     @property
     def blocks(self) -> list[nn.Module]:
+        """See `Task.blocks`."""
         return [*self.tokenizer.encoder, *self.tokenizer.decoder]
 
 

@@ -130,6 +130,7 @@ class Transfer(Task):
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> Tensor:
+        """Loss of a batch."""
         return self.losses(self.output(batch).float(), batch["label"]).mean()
 
     @torch.no_grad()
@@ -193,15 +194,18 @@ class Transfer(Task):
 
     @property
     def blocks(self) -> list[nn.Module]:
+        """See `Task.blocks`."""
         return list(self.encoder.blocks)
 
     def depth_of(self, name: str) -> int | None:
+        """See `Task.depth_of`."""
         parts = name.split(".")
         if parts[0] != "encoder" or parts[1] in self.encoder.output_modules:
             return None
         return int(parts[2]) + 1 if parts[1] == "blocks" else 0
 
     def no_weight_decay(self) -> frozenset[str]:
+        """See `Task.no_weight_decay`."""
         tables = [name for name, _ in self.encoder.named_parameters() if name.rpartition(".")[2] in UNDECAYED]
         return frozenset(f"encoder.{name}" for name in tables)
 

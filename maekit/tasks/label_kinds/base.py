@@ -244,6 +244,7 @@ class SummedMetrics(LabelKind):
         """Metrics from (cohort, *sums)."""
 
     def cohort_metrics(self, outputs: Outputs, labels: Outputs, group: NDArray[np.int64], groups: int) -> CohortMetrics:
+        """See `LabelKind.cohort_metrics`."""
         centre = float(np.mean(labels))
         sums = np.stack([self.sums(outputs[group == i], labels[group == i], centre=centre) for i in range(groups)])
         return lambda weights: self.from_sums(np.tensordot(weights, sums, axes=(1, 0)))

@@ -42,28 +42,35 @@ class ClassLabels(SummedMetrics):
 
     @classmethod
     def fits(cls, source: Source) -> bool:
+        """See `LabelKind.fits`."""
         return source.classes is not None and source.objects is None
 
     @classmethod
     def from_parts(cls, parts: Parts, options: Mapping[str, Any]) -> Self:
+        """See `LabelKind.from_parts`."""
         del options
         return cls(parts.source.classes or ())
 
     @property
     def metric_titles(self) -> Mapping[str, str]:
+        """See `LabelKind.metric_titles`."""
         return {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"}
 
     def outputs(self, rows: Mapping[str, NDArray[Any]]) -> Outputs:
+        """See `LabelKind.outputs`."""
         return rows["output"].argmax(1)
 
     def sums(self, outputs: Outputs, labels: Outputs, *, centre: float) -> NDArray[np.float64]:
+        """See `LabelKind.sums`."""
         del centre
         return classification_sums(outputs.astype(np.int64), labels.astype(np.int64), len(self.classes))
 
     def from_sums(self, sums: NDArray[np.float64]) -> Mapping[str, NDArray[np.float64]]:
+        """See `LabelKind.from_sums`."""
         return classification_from_sums(sums)
 
     def constant(self, data: LabelledData) -> tuple[str, Outputs]:
+        """See `LabelKind.constant`."""
         values, counts = np.unique(data.labels[data.split["train"]], return_counts=True)
         return "constant (most frequent class)", np.full(len(data.split["test"]), values[counts.argmax()])
 
@@ -76,14 +83,17 @@ class ClassLabels(SummedMetrics):
         return [confusion(counts, self.classes)]
 
     def make_recording_output(self, run: TrainedRun, options: PredictOptions) -> EstimateOutput:
+        """See `LabelKind.make_recording_output`."""
         return EstimateOutput(run, options, names=("class", "probability"), classes=self.classes)
 
     def linear_model(self) -> Any:
+        """See `LabelKind.linear_model`."""
         from sklearn.linear_model import RidgeClassifierCV
 
         return RidgeClassifierCV(np.logspace(-1, 5, 13))
 
     def neighbours_model(self, count: int) -> Any:
+        """See `LabelKind.neighbours_model`."""
         from sklearn.neighbors import KNeighborsClassifier
 
         return KNeighborsClassifier(count, metric="cosine", weights="distance")

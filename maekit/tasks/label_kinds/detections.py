@@ -119,6 +119,7 @@ class DetectionOutput(RecordingOutput[Frame]):
         return super().picture_paths(to)
 
     def begin(self, recording: OpenRecording, pictures: Sequence[Path]) -> None:
+        """See `RecordingOutput.begin`."""
         super().begin(recording, pictures)
         reader, described, row = recording.reader, recording.recording, self.options.frame
         hop = described.length if reader.window is None else reader.window.hop or described.length
@@ -142,9 +143,11 @@ class DetectionOutput(RecordingOutput[Frame]):
         )
 
     def predictions(self, rows: Mapping[str, NDArray[Any]]) -> Sequence[NDArray[np.float64]]:
+        """See `RecordingOutput.predictions`."""
         return [table.astype(np.float64) for table in self.kind.outputs(rows)]
 
     def row(self, start: int, sample: Sample, prediction: Any, reason: str) -> Frame:
+        """See `RecordingOutput.row`."""
         described = self.recording.recording
         table = np.zeros((0, 4)) if prediction is None else prediction
         highest = max(table[:, -1].tolist(), default=0.0)
@@ -170,6 +173,7 @@ class DetectionOutput(RecordingOutput[Frame]):
         return [*names, OBJECT_CLASS, "score"]
 
     def cells(self, row: Frame) -> list[tuple[float | str, ...]]:
+        """See `RecordingOutput.cells`."""
         frame = [value for value in (row.row, row.number, row.time_s) if value is not None]
         return [(*frame, *self._object_cells(detection)) for detection in row.detections]
 
@@ -190,6 +194,7 @@ class DetectionOutput(RecordingOutput[Frame]):
         return stated | {"detections": detections}
 
     def facts(self) -> dict[str, Any]:
+        """See `RecordingOutput.facts`."""
         return {
             "frame_rate_hz": self.recording.clock.rate_hz,
             "score_threshold": self.threshold,
@@ -199,6 +204,7 @@ class DetectionOutput(RecordingOutput[Frame]):
         }
 
     def add(self, rows: Sequence[Frame]) -> None:
+        """See `RecordingOutput.add`."""
         for frame in rows:
             self.frames += 1
             self._valid += not frame.reason
@@ -209,9 +215,11 @@ class DetectionOutput(RecordingOutput[Frame]):
                 drawing.add(frame)
 
     def draw(self) -> list[str]:
+        """See `RecordingOutput.draw`."""
         return [drawing.close() for drawing in self.drawings]
 
     def summary(self) -> Iterator[str]:
+        """See `RecordingOutput.summary`."""
         listed = ", ".join(f"{name} {count}" for name, count in self.objects.items())
         yield (
             f"{self.frames} frames, in {self.occupied} of them {self.objects.total()} objects with a score of {self.threshold:g} or more"
@@ -225,6 +233,7 @@ class DetectionOutput(RecordingOutput[Frame]):
 
     @property
     def valid(self) -> int:
+        """See `RecordingOutput.valid`."""
         return self._valid
 
 

@@ -118,6 +118,7 @@ class EstimateOutput(RecordingOutput[Estimate]):
         return [(name, probability, None) for name, probability in zip(names, best.values.tolist(), strict=True)]
 
     def row(self, start: int, sample: Sample, prediction: Any, reason: str) -> Estimate:
+        """See `RecordingOutput.row`."""
         del sample
         recording = self.recording.recording
         assert recording.rate_hz is not None, "windows are in time"
@@ -128,19 +129,23 @@ class EstimateOutput(RecordingOutput[Estimate]):
         return Estimate(*span, value, confidence, "", log_probability)
 
     def columns(self) -> list[Column]:
+        """See `RecordingOutput.columns`."""
         value, confidence = self.names
         kind = str if self.classes else float
         times: list[Column] = [("time_s", float), ("start_s", float), ("stop_s", float)]
         return [*times, (value, kind), (confidence, float), ("valid", int), ("reason", str)]
 
     def cells(self, row: Estimate) -> list[tuple[float | str, ...]]:
+        """See `RecordingOutput.cells`."""
         valid = int(not row.reason)
         return [(row.time_s, row.start_s, row.stop_s, row.value, row.confidence, valid, row.reason)]
 
     def facts(self) -> dict[str, Any]:
+        """See `RecordingOutput.facts`."""
         return {"rate_hz": self.recording.recording.rate_hz or nan, "unit": self.unit}
 
     def add(self, rows: Sequence[Estimate]) -> None:
+        """See `RecordingOutput.add`."""
         self.trace.add(rows)
 
     def draw(self) -> list[str]:
@@ -172,8 +177,10 @@ class EstimateOutput(RecordingOutput[Estimate]):
             return unknown
 
     def summary(self) -> Iterator[str]:
+        """See `RecordingOutput.summary`."""
         yield f"{self.valid} of {self.trace.windows} windows have an estimate"
 
     @property
     def valid(self) -> int:
+        """See `RecordingOutput.valid`."""
         return self.trace.valid

@@ -82,20 +82,24 @@ class ObjectLabels(LabelKind):
 
     @classmethod
     def fits(cls, source: Source) -> bool:
+        """See `LabelKind.fits`."""
         return source.objects is not None
 
     @classmethod
     def from_parts(cls, parts: Parts, options: Mapping[str, Any]) -> Self:
+        """See `LabelKind.from_parts`."""
         source = parts.source
         kappa, boxes = options.get("kappa"), bool(options.get("boxes", False))
         return cls(parts.plane(), source.objects or (), source.classes, kappa=kappa, boxes=boxes)
 
     @property
     def metrics(self) -> tuple[str, ...]:
+        """See `LabelKind.metrics`."""
         return (*self.metric_names, *(f"ap_{name}" for name in self.classes if self.named))
 
     @property
     def metric_titles(self) -> Mapping[str, str]:
+        """See `LabelKind.metric_titles`."""
         return {"ap": "Average precision", "ar": "Average recall"}
 
     def check(self, data: LabelledData) -> None:
@@ -125,6 +129,7 @@ class ObjectLabels(LabelKind):
         )
 
     def outputs(self, rows: Mapping[str, NDArray[Any]]) -> Outputs:
+        """See `LabelKind.outputs`."""
         return present(rows["detections"])
 
     def on_plane(self, label: Float[Tensor, "... object column"]) -> Float[Tensor, "... object field"]:
@@ -140,10 +145,12 @@ class ObjectLabels(LabelKind):
         return torch.zeros_like(label[..., 0])
 
     def truth(self, data: LabelledData, indices: NDArray[np.int64]) -> Outputs:
+        """See `LabelKind.truth`."""
         table = torch.from_numpy(np.asarray(data.labels[indices], dtype=np.float64))
         return present(self.on_plane(table).numpy())
 
     def from_json(self, values: list[Any]) -> Outputs:
+        """See `LabelKind.from_json`."""
         return [np.array(rows, dtype=np.float64) for rows in values]
 
     def match(self, outputs: Outputs, labels: Outputs, group: NDArray[np.int64], groups: int) -> Matches:
@@ -151,6 +158,7 @@ class ObjectLabels(LabelKind):
         return match(outputs, labels, group, groups, len(self.classes), self.similarity)
 
     def cohort_metrics(self, outputs: Outputs, labels: Outputs, group: NDArray[np.int64], groups: int) -> CohortMetrics:
+        """See `LabelKind.cohort_metrics`."""
         matches = self.match(outputs, labels, group, groups)
 
         def metrics(weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
@@ -168,9 +176,11 @@ class ObjectLabels(LabelKind):
         return object_report(self, data, rows, metrics, side)
 
     def make_recording_output(self, run: TrainedRun, options: PredictOptions) -> DetectionOutput:
+        """See `LabelKind.make_recording_output`."""
         return DetectionOutput(run, options, self)
 
     def constant(self, data: LabelledData) -> tuple[str, Outputs]:
+        """See `LabelKind.constant`."""
         always = object_baselines.constant(self, data)
         return "constant (where objects were in training)", [always] * len(data.split["test"])
 

@@ -80,6 +80,7 @@ class ValueOutput(EstimateOutput):
         return list(zip(values, rows["uncertainty"].tolist(), log_probability, strict=True))
 
     def process(self, rows: Iterator[Estimate]) -> Iterator[Estimate]:
+        """See `RecordingOutput.process`."""
         if self.tracker is not None:
             rows = tracked(rows, self.tracker)
         limit = self.options.uncertain_above
@@ -88,6 +89,7 @@ class ValueOutput(EstimateOutput):
         return smoothed(rows, self.options.smoothing)
 
     def facts(self) -> dict[str, Any]:
+        """See `RecordingOutput.facts`."""
         options = self.options
         return super().facts() | {
             "smoothing": options.smoothing,
