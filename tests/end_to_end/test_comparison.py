@@ -127,7 +127,7 @@ def test_pretraining_is_judged_by_what_was_built_on_it(tmp_path: Path) -> None:
         ({"linear": tmp_path / "prob"}, "Did you mean 'probe'"),
     ):
         with pytest.raises(UserError, match=message):
-            compare(base, **options)
+            compare(base, **options)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no 'finetuned'"):
         compare(tuned, finetuned=probe)
     with pytest.raises(UserError, match="names no reference"):

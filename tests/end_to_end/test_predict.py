@@ -184,7 +184,9 @@ def test_memory_does_not_grow(run: Path, tmp_path: Path) -> None:
 
 def test_an_empty_room_and_motion_have_no_estimate(run: Path, tmp_path: Path) -> None:
     """Phase noise alone, and a body that moves, get a reason; the same chest at rest gets values."""
-    (limits := dict(training_stats.read(run).limits)).pop("motion")
+    stats = training_stats.read(run)
+    assert stats is not None
+    (limits := dict(stats.limits)).pop("motion")
     assert limits  # the simulator's rate is high enough to tell an empty room
     rng = np.random.default_rng(1)
     still = chest(60, RATE)

@@ -27,6 +27,7 @@ from maekit.inference.predict import PredictResult, predict
 from maekit.runs.evaluate import predictions
 from maekit.runs.report import report
 from maekit.runs.train import finetune
+from maekit.tasks.label_kinds.detections import DetectionOutput
 from maekit.training.stopping import StoppedError
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ def test_equals_evaluation(run: Path, recipe: Path, tmp_path: Path) -> None:
     told = frames(outcome.location)
     same_as_evaluation(run, told)
     assert outcome.rows == FRAMES
+    assert isinstance(outcome.output, DetectionOutput)
     assert outcome.output.objects.total() == sum(len(frame["detections"]) for frame in told)
     facts = json.loads(outcome.location.read_text())
     assert facts["units"] == {"range": "m", "azimuth": "deg"}
@@ -203,7 +205,7 @@ def test_pictures(run: Path, recipe: Path, tmp_path: Path) -> None:
         assert f">{word}" in text or f"{word}<" in text, word
     with Image.open(wanted[1]) as one, Image.open(wanted[2]) as all_:
         assert one.width > all_.width > 500
-        assert all_.n_frames == 3
+        assert getattr(all_, "n_frames", 1) == 3
         assert all_.info["duration"] == pytest.approx(2000, abs=10)  # every eighth frame of four in a second
     assert any("every 8th of 24 frames" in line for line in outcome.pictures)
     found(run, recipe, tmp_path / "plain.csv", record="drive0", drawn=True)
@@ -336,6 +338,7 @@ def test_marks_stand_on_the_cells_of_their_coordinates(swapped: bool) -> None:
         where = np.array([axis.points()[i] for axis, i in zip(axes, cell, strict=True)])
         x, y = drawn_at(axes, where)
         row, column = int((y - bottom) / (top - bottom) * 6), int((x - left) / (right - left) * 8)
+        assert shown is not None
         assert shown[row, column] == values[0][cell]
     ticks = panel.xaxis  # range goes upward wherever it stands
     angles = [float(text.get_text()) for text in ticks.get_ticklabels()]

@@ -36,7 +36,7 @@ def every_path(said: Any, time_s: Any, tracker: Tracker, last: int, at: int) -> 
 @given(st.floats(0.05, 2), st.sampled_from([0.01, 0.1, 1.0, 7.0]))
 def test_moves_are_those_of_a_walk_however_close_windows_lie(drift: float, step_s: float) -> None:
     """Bins 2 % apart: mean and variance in the middle, many small moves are one large one, and it can be anywhere at once."""
-    values = 40 * 1.02 ** np.arange(90)
+    values = np.asarray(40 * 1.02 ** np.arange(90), dtype=np.float64)
     tracker = Tracker(values, drift, 10.0, 0.0)
     move = tracker._move(step_s)
     np.testing.assert_allclose(move.sum(axis=1), 1)
