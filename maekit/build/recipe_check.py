@@ -11,6 +11,7 @@ from maekit.build.experiment import build_experiment
 from maekit.build.plugin_options import check_options
 from maekit.build.random_experiment import data_exists, random_experiment
 from maekit.build.tasks import make_task
+from maekit.config.data_spec import TIME, load_spec
 from maekit.data.random_source import UnknownLengthError
 from maekit.training.optimizer import parameter_groups
 
@@ -44,7 +45,7 @@ def construct_recipe(loaded: LoadedRecipe, lengths: Mapping[str, int]) -> str:
     if isinstance(tokenizer, str) and not Path(tokenizer).is_dir():
         return f"the tokenizer is the run {tokenizer}, which is not here"
     try:
-        experiment = random_experiment(loaded, SAMPLES, lengths)
+        experiment = random_experiment(loaded, SAMPLES, {**_nominal_lengths(loaded), **lengths})
     except UnknownLengthError as error:
         if not data_exists(loaded):
             return f"{error.problem}; {error.hint[:1].lower()}{error.hint[1:].rstrip('.')}, or check where the data is"
@@ -55,6 +56,18 @@ def construct_recipe(loaded: LoadedRecipe, lengths: Mapping[str, int]) -> str:
     optimizer = loaded.recipe.optimizer
     parameter_groups(task, weight_decay=optimizer.weight_decay, layer_decay=optimizer.layer_decay)
     return ""
+
+
+def _nominal_lengths(loaded: LoadedRecipe) -> dict[str, int]:
+    """Points of a window that is stated in seconds, where the data spec leaves the rate to the files and the adapter resamples.
+
+    Recordings are then assumed to have the rate that the adapter resamples to (its option `rate_hz`), which any other rate ends as.
+    """
+    spec, rate = load_spec(loaded.recipe.data.spec, loaded.path.parent), loaded.recipe.adapter.options.get("rate_hz")
+    window = loaded.recipe.data.window or spec.window
+    if window is None or window.seconds is None or not isinstance(rate, int | float) or isinstance(rate, bool):
+        return {}
+    return {TIME: round(window.seconds * rate)}
 
 
 def _run_front(experiment: Experiment) -> None:

@@ -63,10 +63,17 @@ def test_a_default_that_does_not_fit_the_rate_is_refused(tmp_path: Path) -> None
         check(tmp_path, recipe)
 
 
+def test_the_rate_that_an_adapter_resamples_to_stands_in_for_one_that_only_files_tell(tmp_path: Path) -> None:
+    assert check(tmp_path, RECIPE, rate="{attribute: rate}") == ""
+    with pytest.raises(UserError, match="whole number of samples at 10 Hz"):
+        check(tmp_path, RECIPE, "adapter.patch_s=0.33", rate="{attribute: rate}")
+
+
 def test_lengths_that_only_files_tell_are_asked_for(tmp_path: Path) -> None:
     rate = "{attribute: rate_hz}"
-    assert "--axis time=NUMBER" in check(tmp_path, RECIPE, rate=rate)
-    assert check(tmp_path, RECIPE, rate=rate, time=500) == ""
+    as_recorded = RECIPE.replace("rate_hz: 10, ", "")
+    assert "--axis time=NUMBER" in check(tmp_path, as_recorded, rate=rate)
+    assert check(tmp_path, as_recorded, rate=rate, time=500) == ""
     with pytest.raises(UserError, match="patch of 70 does not divide"):
         check(tmp_path, RECIPE.replace("patch_s: 1.0", "patch_s: 7.0"), rate=rate, time=500)
 
