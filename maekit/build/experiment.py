@@ -67,6 +67,7 @@ class Experiment:
 
     @property
     def recipe(self) -> Recipe:
+        """The resolved recipe."""
         return self.loaded.recipe
 
     def samples(self, side: str, *, augment: bool = False) -> Samples | None:
@@ -279,4 +280,5 @@ class Absent:
         raise IndexError(index)
 
     def fingerprint(self) -> str:
+        """Empty: there are no files."""
         return ""

@@ -38,6 +38,7 @@ class LocationSimilarity(Similarity):
     def __call__(
         self, one: Float[Tensor, "... column"], other: Float[Tensor, "... column"], kind: Int[Tensor, "..."]
     ) -> Float[Tensor, "..."]:
+        """Similarity of each pair, with the kappa of its class; see `Similarity`."""
         own_kappa = self.kappa.to(one)[kind.clamp(min=0)]
         return self.plane.similarity(one[..., :2], other[..., :2], own_kappa).nan_to_num(0.0)
 
@@ -48,6 +49,7 @@ class Overlap(Similarity):
     def __call__(
         self, one: Float[Tensor, "... column"], other: Float[Tensor, "... column"], kind: Int[Tensor, "..."]
     ) -> Float[Tensor, "..."]:
+        """Intersection over union of each pair of boxes; see `Similarity`."""
         del kind
         low = torch.maximum(one[..., :2] - one[..., 2:4] / 2, other[..., :2] - other[..., 2:4] / 2)
         high = torch.minimum(one[..., :2] + one[..., 2:4] / 2, other[..., :2] + other[..., 2:4] / 2)

@@ -27,6 +27,7 @@ class SharedBatchNorm(nn.BatchNorm1d):
         super().__init__(width, affine=False, eps=1e-6)
 
     def forward(self, x: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+        """Standardise each feature, in training over the batch of all processes."""
         if not self.training:
             return super().forward(x)
         if len(x) == 1 and not (dist.is_initialized() and dist.get_world_size() > 1):

@@ -189,14 +189,14 @@ def test_pretraining_learns_resumes_and_is_carried_to_detection(recipe: Path, tm
         assert sum(said[-4:]) < sum(said[:4])
     pretrain(recipe, overrides=[*given, "training.save_every_steps=1", "schedule.epochs=4"], runs=tmp_path / "parts")
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(progress: object) -> None:
         if progress.step == 3:  # type: ignore[attr-defined]
-            raise Stop
+            raise StopError
 
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         pretrain(
             recipe,
             overrides=[*given, "training.save_every_steps=1", "schedule.epochs=4"],
