@@ -69,7 +69,7 @@ def _image_folder(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
     """Number of files, those that are passed over, sizes and colour modes, and the shape of a sample."""
     if isinstance(source, PackedFolder):
         yield from source.verify()
-    yield f"{len(source)} pictures"
+    yield f"{len(source)} files"
     if isinstance(source, ImageFolderSource) and source.passed_over:
         yield f"  {describe_passed_over(source.passed_over)}"
     examined = _examined(source)
@@ -79,7 +79,7 @@ def _image_folder(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
         yield f"size: {heights[0]} x {widths[0]} pixels (height x width) in all {len(examined)} examined"
     else:
         yield (
-            f"sizes: {len(sizes)} in {len(examined)} pictures examined; height {heights.min()} to {heights.max()}, "
+            f"sizes: {len(sizes)} in {len(examined)} files examined; height {heights.min()} to {heights.max()}, "
             f"width {widths.min()} to {widths.max()} pixels, median {np.median(heights):g} x {np.median(widths):g}"
         )
     modes = Counter(header.mode for i in examined if (header := source.header(i)) is not None)

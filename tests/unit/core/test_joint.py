@@ -220,7 +220,7 @@ def test_contrast_alone_has_a_report_and_nothing_to_draw(recipe: Path, tmp_path:
     more = [*JOINT, "task={name: joint, masked: 0, contrast: 1}", "schedule.epochs=1"]
     run = pretrain(recipe, overrides=more, runs=tmp_path).folder
     page = report(run).read_text()
-    assert "nothing was masked in this run" in page
+    assert "nothing was masked and predicted in this run" in page
     assert "(chance: 50%)" in page
     with pytest.raises(UserError, match=r"task\.masked"):
         reconstruct(run, tmp_path / "drawn")

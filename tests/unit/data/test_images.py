@@ -298,7 +298,7 @@ def test_check_reports_sizes_and_colour_modes(tmp_path: Path) -> None:
     make(tmp_path, ["a/0.png", "b/0.png"])
     lines = list(check(SPEC, tmp_path, {}))
     assert lines[:4] == [
-        "2 pictures",
+        "2 files",
         "size: 24 x 24 pixels (height x width) in all 2 examined",
         "stored as: RGB 2",
         "a sample: (3, height, width), channels red, green, blue, 8 bits",
@@ -307,7 +307,7 @@ def test_check_reports_sizes_and_colour_modes(tmp_path: Path) -> None:
         Image.fromarray(GRAY).save(tmp_path / label / "0.png")
     Image.fromarray(GRAY[:5]).save(tmp_path / "b/1.png")
     lines = list(check(SPEC, tmp_path, {}))
-    assert "sizes: 2 in 3 pictures examined; height 5 to 9, width 7 to 7 pixels, median 9 x 7" in lines
+    assert "sizes: 2 in 3 files examined; height 5 to 9, width 7 to 7 pixels, median 9 x 7" in lines
     assert "stored as: L 3" in lines
     assert any("`channels: 1` in the data spec keeps one channel" in line for line in lines)
 
