@@ -1,4 +1,4 @@
-"""How published files become the HDF5 that a data spec reads: the `convert` section, as pydantic models."""
+"""The `convert` section of a data spec, as pydantic models: how published files become the HDF5 that the spec reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, f
 
 from maekit.config.unions import NUMBER, TEXT, by_kind
 
-Format = Literal["csv", "npy", "npz", "mat", "wav", "hdf5", "int16", "png", "jpg", "json", "pickle", "lines"]
+Format = Literal["csv", "npy", "npz", "mat", "wav", "hdf5", "wfdb", "int16", "png", "jpg", "json", "pickle", "lines"]
 
 
 NameOrNumber = Annotated[Annotated[str, TEXT] | Annotated[int, NUMBER], by_kind("a name, or a number from 0")]
@@ -20,10 +20,10 @@ class _Strict(BaseModel):
 
 
 class Through(_Strict):
-    """A function that an adapter brings, which makes what is to be stored of what was read.
+    """A function of an adapter that turns what was read into what is stored.
 
-    It gets an array, or (of JSON, a pickle or lines) what the file holds. Of a file on all frames of a recording it may
-    give rows by frame number. Where it gives objects, they are rows of the columns that its attribute `columns` names.
+    It receives an array, or the content of a JSON file, a pickle or lines. From a file on all frames of a recording it
+    may return rows by frame number. If it returns objects, its attribute `columns` names their columns.
     """
 
     adapter: str
@@ -35,35 +35,40 @@ class Stream(_Strict):
     """One dataset of a recording, and where its numbers come from.
 
     Args:
-        files: glob below the source folder; with `member`, zip files. One recording a file, joined over streams by
-            the name that `Conversion.record` finds in their paths.
+        files: glob below the source folder; with `member`, zip files. Each file is a recording (or a frame of one); files
+            of several streams are joined by the name that `Conversion.record` finds in their paths.
         member: glob over the members of the zip files.
-        format: taken from the file name where left out. `int16`: numbers without a header, little-endian; `lines`: text,
-            cells between blanks; `pickle`: plain data only, nothing of it is run.
-        delimiter: between the cells of a CSV; found by looking where left out.
-        decimal: what stands before the fraction in a CSV.
-        columns: columns of a CSV by name (or by number from 0 where it has no header), side by side as channels.
-        key: variable of an NPZ or MAT file, path of an HDF5 dataset.
-        time: column (CSV) or key of the time stamps, in `time_unit`.
-        time_unit: of the stamps.
-        rate_hz: stated rate; with time stamps, the constant rate that a line is fitted for (quantised or jittering
-            stamps of a device with a steady clock). Rows that the device left out, as the stamps tell, become NaN;
-            stamps that keep another rate are refused. Left out with time stamps: the mean rate, which each
-            interval must keep to within 1 %, unless `resample_hz` is given.
-        resample_hz: put unevenly sampled data on an even grid of this rate (anti-aliased before where it is lower).
-            Pauses of more than five usual intervals become NaN.
-        offsets: key of row offsets of a ragged array: row i belongs to the recording `offsets[i]:offsets[i+1]`.
-        rate_key: key of one rate a recording, for ragged arrays.
-        through: the values go through this function before stamps, rate and grid are looked at: rows of time are
-            those that it gives.
-        several: of a recording or frame there may be several files: arrays are stacked along a new first axis in the
-            order of their names, documents become a list.
-        by: keys whose values tell the rows of one file apart: a recording for each combination. With `offsets`, a row is
-            what lies between two of them.
-        number: key of the frame numbers of these rows; counted from 0 where left out.
-        sparse: a file on all frames that mentions only those with objects: in the others there are none. Without it, a
-            frame that is not mentioned is one that nobody looked at.
-        optional: a recording without this stream gets an empty dataset, or none where a file or row is a frame.
+        format: by default from the file's name. `int16`: little-endian numbers without a header; `lines`: text as lists of
+            cells; `pickle`: plain data only, nothing in it is run; `wfdb`: a PhysioNet record, named by its `.hea` file.
+        delimiter: character between the cells of a CSV (a blank: runs of blanks); found by looking if left out.
+        decimal: decimal separator of a CSV.
+        header: whether the first row of a CSV holds names, where that cannot be seen.
+        encoding: of a CSV; by default UTF-8, or UTF-16 with a byte-order mark.
+        columns: columns of a CSV by name (by number from 0 without a header), or several arrays by key; side by side as
+            channels.
+        key: variable of an NPZ or MAT file (`struct.field`), path of an HDF5 dataset, signal of a WFDB record.
+        missing: numbers that mean "no value" and become NaN.
+        time: column or key of the time stamps, in `time_unit`.
+        time_unit: unit of the stamps.
+        rate_hz: stated rate. With time stamps, the constant rate of a device with a steady clock whose stamps are
+            quantised or jitter; rows that the device left out, according to the stamps, become NaN, and stamps at another
+            rate are refused. If left out, the rate is the mean one of the stamps, which each interval must keep to within
+            1 %, unless `resample_hz` is given.
+        resample_hz: put unevenly sampled data on an even grid of this rate, with an anti-aliasing filter. Pauses of more
+            than five median intervals become NaN.
+        offsets: key of the row offsets of a ragged array: recording i has the rows `offsets[i]:offsets[i+1]`.
+        rate_key: key of one rate for each recording of a ragged array.
+        through: function that the values pass before stamps, rate and grid are applied; the rows of time are those that
+            it returns.
+        several: a recording or frame may have several files: arrays are stacked along a new first axis in the order of
+            their names, documents become a list.
+        by: keys whose values tell apart the rows of one file. With `time` or a rate, each combination of values is a
+            recording. Without, the rows of a combination are the frames of a recording (with `offsets`, a frame is what
+            lies between two of them).
+        number: key of the frame numbers of these rows; by default they count from 0.
+        sparse: a file on all frames that mentions only those with objects, so the others have none. By default, a frame
+            that is not mentioned is unlabelled.
+        optional: a recording without this stream gets an empty dataset, or none if a file or row is a frame.
     """
 
     files: str
@@ -71,8 +76,11 @@ class Stream(_Strict):
     format: Format | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
     decimal: Literal[".", ","] = "."
+    header: bool | None = None
+    encoding: str | None = None
     columns: list[NameOrNumber] = []
     key: str | None = None
+    missing: list[float] = []
     time: NameOrNumber | None = None
     time_unit: Literal["s", "ms", "us"] = "s"
     rate_hz: PositiveFloat | None = None
@@ -86,20 +94,29 @@ class Stream(_Strict):
     sparse: bool = False
     optional: bool = False
 
+    @property
+    def timed(self) -> bool:
+        """Whether stamps or a rate give the rows a time."""
+        return any(value is not None for value in (self.time, self.rate_hz, self.resample_hz))
+
+    @property
+    def rows_are_frames(self) -> bool:
+        """Whether each row that `by` tells apart is a frame."""
+        return bool(self.by) and not self.timed
+
     @model_validator(mode="after")
     def _rows_agree(self) -> Self:
-        if self.number is not None and not self.by:
-            raise ValueError("`number` numbers the rows that `by` tells apart: give both")
-        timed = [name for name in ("time", "resample_hz", "rate_key") if getattr(self, name) is not None]
-        if self.by and timed:
+        if self.number is not None and not self.rows_are_frames:
             raise ValueError(
-                f"rows that are frames (`by`) have numbers, not {', '.join(f'`{name}`' for name in timed)}"
+                "`number` numbers the frames that `by` tells apart: give it with `by`, without time or rate"
             )
+        if self.by and (self.rate_key is not None or (self.offsets is not None and self.timed)):
+            raise ValueError("`by` with `offsets` tells frames apart, which have neither a time nor a rate")
         return self
 
 
 class Derived(_Strict):
-    """A dataset derived once a recording by a function that an adapter brings: events in seconds, say."""
+    """A dataset that a function of an adapter derives from a stream once a recording, such as event times in seconds."""
 
     adapter: str
     function: str
@@ -110,19 +127,18 @@ class Conversion(_Strict):
     """From published files to one HDF5 file with one group a recording.
 
     Args:
-        record: regex over the path of a source file (zip member), which it must match; its named groups become
-            attributes of the recording, the group `record` (or the whole match) its name; further groups whose names
-            begin with `record` are joined to it. With a group `frame`, a file that it matches in is the frame of this
-            number: frames are stacked along a new first axis, the first stream says which there are, and the dataset
-            `frame` holds their numbers.
+        record: regular expression that the path of every source file (zip member) must match. Its group `record` (or the
+            whole match) is the name of the recording, joined with further groups whose names begin with `record`; other
+            named groups become attributes. With a group `frame`, each file is the frame of this number: frames are
+            stacked along a new first axis, the first stream decides which there are, and the dataset `frame` holds their
+            numbers.
         streams: datasets by name; the first one defines the start of the recording.
-        attributes: further attributes by name from columns or keys of the files (one entry a recording or row).
+        attributes: further attributes by name, from columns or keys of the files (one entry a recording or row).
         derived: datasets derived from a stream.
-        frames: `all`: a frame that some stream lacks is refused; `common`: it is left out, and said.
-        blocks: length in frame numbers of the stretches that the dataset `block` numbers, for splits of a recording that
-            is one long drive.
-        parameters: attributes that every recording gets, such as what is known of the device.
-        unzip: the source is a zip archive of a folder of files: only unpack it.
+        frames: `all` refuses a frame that a stream lacks; `common` leaves it out and reports it.
+        blocks: length, in frame numbers, of the stretches that the dataset `block` numbers, for splits of one long drive.
+        parameters: attributes that every recording gets, such as those of the device.
+        unzip: glob of a zip archive with a folder of files, which is only unpacked.
     """
 
     record: str = r"(?P<record>[^/]+)\.[^/]+$"
@@ -145,14 +161,21 @@ class Conversion(_Strict):
 
     @property
     def framewise(self) -> bool:
-        """Whether recordings are made of frames: of a file each, or a row each."""
-        return "frame" in re.compile(self.record).groupindex or any(stream.by for stream in self.streams.values())
+        """Whether recordings are made of frames, of a file each or a row each."""
+        return self._files_are_frames or any(stream.rows_are_frames for stream in self.streams.values())
+
+    @property
+    def _files_are_frames(self) -> bool:
+        return "frame" in re.compile(self.record).groupindex
 
     @model_validator(mode="after")
     def _frames_agree(self) -> Self:
+        grouped = [stream for stream in self.streams.values() if stream.by]
+        if self.framewise and any(stream.timed for stream in grouped):
+            raise ValueError("rows that `by` tells apart are frames in one stream and have a time or rate in another")
         if self.framewise and self.derived:
             raise ValueError("recordings made of frames have no `derived`")
-        if self.framewise and self.attributes and not any(stream.by for stream in self.streams.values()):
+        if self.framewise and self.attributes and not grouped:
             raise ValueError(
                 "`attributes` of recordings made of files are the named groups of `record`, or `parameters`"
             )

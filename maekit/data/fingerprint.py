@@ -16,10 +16,10 @@ _OPENED = 1000
 
 
 def fingerprint(root: Path, files: Sequence[Path], meaning: str) -> str:
-    """SHA-256 over the spec's meaning, all names and sizes, and content: files up to 1 MiB whole, larger ones in
-    16 pieces of 64 KiB from the first byte to the last, and of very many files 1000 spread evenly.
+    """SHA-256 over the spec's meaning, all names and sizes, and samples of the content.
 
-    Neither the folder's place nor a file's date enters. A change between two pieces of a large file of the same
+    Files up to 1 MiB are read whole, larger ones in 16 pieces of 64 KiB from the first byte to the last, and of very many files 1000 that are
+    spread evenly. Neither the folder's place nor a file's date enters. A change between two pieces of a large file of the same
     size goes unseen: that is the price of answering in a second for gigabytes.
 
     Args:

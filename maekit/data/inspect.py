@@ -11,6 +11,8 @@ import numpy as np
 
 from maekit.config.data_spec import OBJECT_CLASS
 from maekit.data.convert import readers
+from maekit.data.convert.archive import open_zip, read_member
+from maekit.data.convert.content import NUMERIC, Content
 from maekit.data.hdf5.objects import COLUMNS
 from maekit.data.hdf5.safety import check_storage, load_filters, open_hdf5
 from maekit.errors import UserError
@@ -41,7 +43,7 @@ def inspect(path: Path) -> Iterator[str]:
 
 def _zip(path: Path) -> Iterator[str]:
     """How many members of what kind, and what is in the first that can be read."""
-    with readers.open_zip(path) as archive:
+    with open_zip(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
         yield f"{_plain(path)}  ZIP, {path.stat().st_size / 1e6:.1f} MB, {len(names)} files"
         for name in names[:MOST_CHILDREN]:
@@ -53,11 +55,11 @@ def _zip(path: Path) -> Iterator[str]:
                 kind = readers.kind_of(name, name)
             except UserError:
                 continue
-            yield from _content(readers.parse(readers.read_member(archive, name), f"{path}!{name}", kind), kind, "")
+            yield from _content(readers.parse(read_member(archive, name), f"{path}!{name}", kind), kind, "")
             return
 
 
-def _content(content: readers.Content, kind: str, indent: str) -> Iterator[str]:
+def _content(content: Content, kind: str, indent: str) -> Iterator[str]:
     yield f"{indent}{_plain(content.location)}  {kind.upper()}" + (
         f", {content.rate_hz:g} Hz" if content.rate_hz else ""
     )
@@ -108,7 +110,7 @@ def _dataset(data: h5py.Dataset) -> str:
         check_storage(data, data.name)
     except UserError as error:
         return f"{text}  REFUSED: {_plain(error.problem)}"
-    if data.dtype.kind not in readers.NUMERIC or not data.size:
+    if data.dtype.kind not in NUMERIC or not data.size:
         return text
     if not data.shape:
         return f"{text}  {_plain(data[()])}"
@@ -157,7 +159,7 @@ def _facts(values: Any) -> str:
     if values.dtype.kind == "U" and values.size:
         return f"{values.shape} text, e.g. {_plain(values.flat[0])}"
     text = f"{values.shape} {values.dtype}"
-    if values.dtype.kind not in readers.NUMERIC or not values.size:
+    if values.dtype.kind not in NUMERIC or not values.size:
         return text
     found = _Range()
     found.add(values)

@@ -102,4 +102,3 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
     def fingerprint(self) -> str:
         """A hash of the data; equal for copies, different where a sample differs."""
-

@@ -1,114 +1,128 @@
-"""Recordings that are published as a file a frame, or a row a frame: streams side by side by the frames' numbers.
+"""Recordings that are published as a file or a row for each frame: streams are joined by the frames' numbers.
 
-Frames are read, made and written one at a time, for what a frame is made of may be large (a cube of 32 MiB, of which two
-maps are kept) and a recording long.
+Frames are read, transformed and written one at a time, since a recording may be long and a frame's source large (a cube
+of 32 MiB, of which two maps are kept).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.data.convert import readers
+from maekit.data.convert.content import NUMERIC
 from maekit.data.convert.sources import FRAME
-from maekit.data.convert.stream_values import function_of, made_of, offsets_of, values_of
+from maekit.data.convert.stream_values import Transformed, find_transformation, read_offsets, read_values, transform
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import h5py
+    from numpy.typing import NDArray
 
     from maekit.config.conversion import Conversion, Stream
-    from maekit.data.convert.sources import Files, Source
+    from maekit.data.convert.content import Content
+    from maekit.data.convert.sources import Files, SourceFile
     from maekit.data.convert.stream_values import Transformation, Transformations
 
 COLUMNS = "columns"
-"""Attribute of what a function gives that makes its rows a table of objects, which may have any number of them."""
+"""Attribute from a transformation that makes its result a table of objects, of any number of rows in each frame."""
 
 BLOCK = "block"
-_SMALL = 4096
-
-Made = tuple[Any, dict[str, Any], list[str]]
+_CHUNK_VALUES = 4096
+_MAX_NAMED = 5
 
 
 @dataclass
 class _Row:
-    """A stream in one frame."""
+    """A stream in one frame: where it stands, and the function that reads it."""
 
     location: str
-    make: Callable[[], Made]
+    read: Callable[[], Transformed]
 
 
 @dataclass
 class FrameRecording:
-    """What there is of one recording.
+    """One recording of frames.
 
     Args:
-        rows: by stream and number of the frame.
-        whole: what a stream has of the recording as a whole.
-        silent: what frames have that a file on all of them does not mention (`sparse`).
+        rows: by stream and frame number.
+        whole: streams that have one value for the whole recording.
+        empty: rows for frames that a file on all frames does not mention (`sparse`), by stream.
         attributes: of the recording.
     """
 
     rows: dict[str, dict[int, _Row]] = field(default_factory=dict)
-    whole: dict[str, Made] = field(default_factory=dict)
-    silent: dict[str, _Row] = field(default_factory=dict)
+    whole: dict[str, Transformed] = field(default_factory=dict)
+    empty: dict[str, _Row] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def frame_recordings(
+def read_frame_recordings(
     rules: Conversion, record: str, files: Mapping[str, Files], transformations: Transformations
 ) -> dict[str, FrameRecording]:
-    """The recordings of one name by their own names: one, or as many as `by` tells apart; only files on all frames are read.
+    """The recordings of one name: one, or as many as `by` tells apart. Only files on all frames are read here.
 
     Raises:
-        UserError: keys that are missing, a file that cannot be used, or an unknown function.
+        UserError: keys are missing, a file cannot be used, or a function does not exist.
     """
-    found: dict[str, FrameRecording] = {}
+    recordings: dict[str, FrameRecording] = {}
     for stream, rule in rules.streams.items():
-        through = function_of(rule, stream, transformations)
+        function = find_transformation(rule, stream, transformations)
         if stream not in files:
             continue
-        for source in files[stream].all():
-            if rule.by:
-                _told_apart(rules, stream, source, through, record, found)
-                continue
-            found.setdefault(record, FrameRecording()).attributes.update(source.attributes)
         if rule.by:
+            for source in files[stream].all():
+                for name, number, row, attributes in _grouped_rows(rules, stream, source, function, recordings, record):
+                    recording = recordings.setdefault(name, FrameRecording())
+                    recording.attributes |= attributes
+                    recording.rows.setdefault(stream, {})[number] = row
             continue
-        recording = found[record]
+        recording = recordings.setdefault(record, FrameRecording())
+        for source in files[stream].all():
+            recording.attributes.update(source.attributes)
         if files[stream].whole:
-            _add_whole(recording, stream, rule, files[stream].whole, through)
-        most = max(map(len, files[stream].frames.values()), default=0)
-        for number, sources in files[stream].frames.items():
-            if len(sources) != most:
-                raise UserError(
-                    f"a frame with fewer files of {stream!r} than others",
-                    location=sources[0].location,
-                    value=len(sources),
-                    expected=f"{most}",
-                    hint="Is the copy complete?",
-                )
-            make = partial(_read, rule, sources, through)
-            recording.rows.setdefault(stream, {})[number] = _Row(sources[0].location, make)
-    return found
+            _add_whole(recording, stream, rule, files[stream].whole, function)
+        _add_files(recording, stream, rule, files[stream].frames, function)
+    return recordings
 
 
-def _read(rule: Stream, sources: Sequence[Source], through: Transformation | None) -> Made:
-    return made_of(_joined(rule, sources), through, sources[0].location)
+def _add_files(
+    recording: FrameRecording,
+    stream: str,
+    rule: Stream,
+    frames: Mapping[int, Sequence[SourceFile]],
+    function: Transformation | None,
+) -> None:
+    """Add a row for each frame that has files of its own."""
+    count = max(map(len, frames.values()), default=0)
+    for number, sources in frames.items():
+        if len(sources) != count:
+            raise UserError(
+                f"a frame with fewer files of {stream!r} than others",
+                location=sources[0].location,
+                value=len(sources),
+                expected=f"{count}",
+                hint="Is the copy complete?",
+            )
+        row = _Row(sources[0].location, partial(_read_files, rule, sources, function))
+        recording.rows.setdefault(stream, {})[number] = row
 
 
-def _joined(rule: Stream, sources: Sequence[Source]) -> Any:
-    """The values of a file, or of several that belong together."""
+def _read_files(rule: Stream, sources: Sequence[SourceFile], function: Transformation | None) -> Transformed:
+    return transform(_join_files(rule, sources), function, sources[0].location)
+
+
+def _join_files(rule: Stream, sources: Sequence[SourceFile]) -> Any:
+    """The values of a file; with `several`, those of its files, stacked."""
     if not rule.several:
-        return values_of(rule, sources[0].read())
-    parts = [values_of(rule, source.read()) for source in sources]
+        return read_values(rule, sources[0].read())
+    parts = [read_values(rule, source.read()) for source in sources]
     if not all(isinstance(part, np.ndarray) for part in parts):
         return parts
     for part, source in zip(parts, sources, strict=True):
@@ -123,69 +137,64 @@ def _joined(rule: Stream, sources: Sequence[Source]) -> Any:
 
 
 def _add_whole(
-    recording: FrameRecording, stream: str, rule: Stream, sources: Sequence[Source], through: Transformation | None
+    recording: FrameRecording, stream: str, rule: Stream, sources: Sequence[SourceFile], function: Transformation | None
 ) -> None:
-    """Rows by number where that is what a function makes of a file on all frames; else something that has no frames."""
-    made = _read(rule, sources, through)
-    values, attributes, findings = made
-    if not isinstance(values, Mapping):
-        recording.whole[stream] = made
+    """Add a file on all frames: rows if the function returns them by frame number, otherwise one value for all."""
+    result = _read_files(rule, sources, function)
+    if not isinstance(result.values, Mapping):
+        recording.whole[stream] = result
         return
     rows = recording.rows.setdefault(stream, {})
-    for at, (number, value) in enumerate(sorted(values.items())):
-        row: Made = (value, attributes, findings if at == 0 else [])
-        rows[number] = _Row(f"{sources[0].location} frame {number}", partial(_same, row))
+    for at, (number, value) in enumerate(sorted(result.values.items())):
+        row = Transformed(value, result.attributes, result.findings if at == 0 else [])
+        rows[number] = _Row(f"{sources[0].location} frame {number}", partial(_constant, row))
     if rule.sparse:
-        recording.silent[stream] = _Row(sources[0].location, partial(_same, ([], attributes, [])))
+        empty = Transformed([], result.attributes, [])
+        recording.empty[stream] = _Row(sources[0].location, partial(_constant, empty))
 
 
-def _same(made: Made) -> Made:
-    return made
+def _constant(result: Transformed) -> Transformed:
+    return result
 
 
-def _told_apart(
+def _grouped_rows(
     rules: Conversion,
     stream: str,
-    source: Source,
-    through: Transformation | None,
+    source: SourceFile,
+    function: Transformation | None,
+    recordings: Mapping[str, FrameRecording],
     record: str,
-    found: dict[str, FrameRecording],
-) -> None:
-    """Rows of one file to the recordings that they belong to."""
+) -> Iterator[tuple[str, int, _Row, dict[str, Any]]]:
+    """(recording, frame number, row, attributes) of the rows of one file, which `by` assigns to recordings."""
     rule = rules.streams[stream]
     content = source.read()
-    values = values_of(rule, content)
-    edges = offsets_of(rule, content, len(values)) if rule.offsets is not None else None
+    values = read_values(rule, content)
+    edges = read_offsets(rule, content, len(values)) if rule.offsets is not None else None
     count = len(values) if edges is None else len(edges) - 1
     keys = {key: content.pick(key).ravel() for key in rule.by}
-    noted = {name: content.pick(key).ravel() for name, key in rules.attributes.items()}
+    attributes = {name: content.pick(key).ravel() for name, key in rules.attributes.items()}
     numbers = None if rule.number is None else content.numbers(rule.number).ravel()
-    for name, column in {**keys, **noted, **({} if numbers is None else {str(rule.number): numbers})}.items():
-        if len(column) != count:
-            raise UserError(
-                "not one entry a row", location=f"{content.location}:{name}", value=len(column), expected=f"{count}"
-            )
+    _check_lengths(content, count, {**keys, **attributes, **({} if numbers is None else {str(rule.number): numbers})})
+    # Numbers are padded with zeros, so that recordings sort by them.
     widths = [len(str(int(column.max()))) if column.dtype.kind in "iu" else 0 for column in keys.values()]
-    for row in range(count):
-        own = [column[row].item() for column in keys.values()]
+    for index in range(count):
+        group = [column[index].item() for column in keys.values()]
         suffix = "_".join(
-            f"{value:0{width}d}" if width else str(value) for value, width in zip(own, widths, strict=True)
+            f"{value:0{width}d}" if width else str(value) for value, width in zip(group, widths, strict=True)
         )
-        recording = found.setdefault(f"{record}_{suffix}".replace("/", "_"), FrameRecording())
-        for name, value in [
-            *zip(rule.by, own, strict=True),
-            *((name, column[row].item()) for name, column in noted.items()),
-        ]:
-            if recording.attributes.setdefault(name, value) != value:
+        name = f"{record}_{suffix}".replace("/", "_")
+        recording = recordings.get(name, FrameRecording())
+        own = dict(zip(rule.by, group, strict=True)) | {key: column[index].item() for key, column in attributes.items()}
+        for key, value in own.items():
+            if recording.attributes.get(key, value) != value:
                 raise UserError(
                     "not one value a recording",
-                    location=f"{content.location}:{name}",
+                    location=f"{content.location}:{key}",
                     value=value,
-                    expected=f"{recording.attributes[name]}, as in the rows of {suffix} before",
+                    expected=f"{recording.attributes[key]}, as in the rows of {suffix} before",
                 )
-        recording.attributes |= source.attributes
-        rows = recording.rows.setdefault(stream, {})
-        number = len(rows) if numbers is None else int(numbers[row])
+        rows = recording.rows.get(stream, {})
+        number = len(rows) if numbers is None else int(numbers[index])
         if number in rows:
             raise UserError(
                 "two rows for one frame",
@@ -193,60 +202,67 @@ def _told_apart(
                 value=number,
                 expected=f"frames of {suffix} with a number each",
             )
-        piece = values[row] if edges is None else values[edges[row] : edges[row + 1]]
-        location = f"{content.location}:{row}"
-        rows[number] = _Row(location, partial(made_of, piece, through, location))
+        piece = values[index] if edges is None else values[edges[index] : edges[index + 1]]
+        location = f"{content.location}:{index}"
+        yield name, number, _Row(location, partial(transform, piece, function, location)), own | source.attributes
+
+
+def _check_lengths(content: Content, count: int, columns: Mapping[str, NDArray[Any]]) -> None:
+    for name, column in columns.items():
+        if len(column) != count:
+            raise UserError(
+                "not one entry a row", location=f"{content.location}:{name}", value=len(column), expected=f"{count}"
+            )
 
 
 def write_frames(
     group: h5py.Group, recording: FrameRecording, rules: Conversion, name: str, tell: Callable[[str], None]
 ) -> None:
-    """Write what there is of a recording, frame by frame.
+    """Write a recording frame by frame.
 
     Args:
-        group: where.
-        recording: what.
-        rules: of the conversion.
+        group: the group of the recording.
+        recording: its frames.
+        rules: the `convert` section.
         name: of the recording, for messages.
-        tell: receives what a person should know.
+        tell: receives findings and a summary.
 
     Raises:
-        UserError: frames that a stream lacks, files that are damaged or not alike.
+        UserError: a stream lacks frames, or files are damaged or differ in shape.
     """
-    numbers = _common(recording, rules, name, tell)
-    seen: Counter[tuple[str, str]] = Counter()
-    noted: dict[str, dict[str, Any]] = {}
+    numbers = _common_frames(recording, rules, name, tell)
+    findings: Counter[tuple[str, str]] = Counter()
+    attributes: dict[str, dict[str, Any]] = {}
     tables: dict[str, list[Any]] = {}
     for at, number in enumerate(numbers):
         for stream, rows in recording.rows.items():
-            row = rows.get(number) or recording.silent[stream]
-            values, attributes, findings = row.make()
-            seen.update((stream, finding) for finding in findings)
-            noted.setdefault(stream, attributes)
-            if COLUMNS in attributes:
-                tables.setdefault(stream, []).append(_objects(values, attributes[COLUMNS], row.location))
+            row = rows.get(number) or recording.empty[stream]
+            result = row.read()
+            findings.update((stream, finding) for finding in result.findings)
+            attributes.setdefault(stream, result.attributes)
+            if COLUMNS in result.attributes:
+                table = _object_table(result.values, result.attributes[COLUMNS], row.location)
+                tables.setdefault(stream, []).append(table)
             else:
-                _put(group, stream, at, len(numbers), values, row.location)
-    for stream, table in tables.items():
-        most = max([1, *map(len, table)])
-        padded = [np.pad(objects, ((0, most - len(objects)), (0, 0)), constant_values=np.nan) for objects in table]
-        group.create_dataset(stream, data=np.stack(padded), compression="gzip", shuffle=True)
-    for stream, (values, attributes, findings) in recording.whole.items():
-        _check_numbers(values, name, stream)
-        group.create_dataset(stream, data=values)
-        noted[stream] = attributes
-        seen.update((stream, finding) for finding in findings)
-    for (stream, finding), count in seen.items():
+                _write_frame(group, stream, at, len(numbers), result.values, row.location)
+    for stream, objects in tables.items():
+        _write_tables(group, stream, objects)
+    for stream, result in recording.whole.items():
+        _check_numbers(result.values, name, stream)
+        group.create_dataset(stream, data=result.values)
+        attributes[stream] = result.attributes
+        findings.update((stream, finding) for finding in result.findings)
+    for (stream, finding), count in findings.items():
         tell(f"{name}/{stream}: {finding}" + (f" ({count} frames)" if count > 1 else ""))
-    for stream, attributes in noted.items():
+    for stream, values in attributes.items():
         group[stream].attrs.update(
-            {key: list(value) if isinstance(value, tuple) else value for key, value in attributes.items()}
+            {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
         )
-    _note(group, recording, rules, numbers, name)
+    _write_metadata(group, recording, rules, numbers, name)
     tell(f"{name}: {len(numbers)} frames")
 
 
-def _common(recording: FrameRecording, rules: Conversion, name: str, tell: Callable[[str], None]) -> list[int]:
+def _common_frames(recording: FrameRecording, rules: Conversion, name: str, tell: Callable[[str], None]) -> list[int]:
     """The numbers of the frames that are written."""
     first = next(iter(rules.streams))
     if not recording.rows.get(first):
@@ -256,42 +272,43 @@ def _common(recording: FrameRecording, rules: Conversion, name: str, tell: Calla
             value=first,
             expected="a file or row for each frame, which says which frames there are",
         )
-    kept = set(recording.rows[first])
+    frames = set(recording.rows[first])
+    common = set(frames)
     for stream, rows in recording.rows.items():
-        lacking = sorted(set(recording.rows[first]) - set(rows))
-        if lacking and stream not in recording.silent:
+        lacking = sorted(frames - set(rows))
+        if lacking and stream not in recording.empty:
             if rules.frames == "all":
                 raise UserError(
                     f"frames without {stream!r}",
                     location=name,
-                    value=_some(lacking),
-                    expected=f"one for each of the {len(recording.rows[first])} frames of {first!r}",
+                    value=_abbreviate(lacking),
+                    expected=f"one for each of the {len(frames)} frames of {first!r}",
                     hint="Is the copy complete? `frames: common` in `convert` leaves such frames out.",
                 )
-            kept -= set(lacking)
-            tell(f"{name}: left out {_some(lacking)}, without {stream}")
-        if more := sorted(set(rows) - set(recording.rows[first])):
-            tell(f"{name}/{stream}: not used, frames that {first} has not: {_some(more)}")
-    if not kept:
+            common -= set(lacking)
+            tell(f"{name}: left out {_abbreviate(lacking)}, without {stream}")
+        if unused := sorted(set(rows) - frames):
+            tell(f"{name}/{stream}: not used, frames that {first} has not: {_abbreviate(unused)}")
+    if not common:
         raise UserError(
             "no frame that all streams have",
             location=name,
             value=list(recording.rows),
             expected="the same numbers in their files' names",
         )
-    return sorted(kept)
+    return sorted(common)
 
 
-def _some(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:5]))
-    return f"{len(numbers)} frames ({shown}{', ...' if len(numbers) > 5 else ''})"
+def _abbreviate(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_MAX_NAMED]))
+    return f"{len(numbers)} frames ({shown}{', ...' if len(numbers) > _MAX_NAMED else ''})"
 
 
-def _put(group: h5py.Group, stream: str, at: int, count: int, values: Any, location: str) -> None:
-    """One frame of a stream into its dataset, which the first one makes."""
+def _write_frame(group: h5py.Group, stream: str, at: int, count: int, values: Any, location: str) -> None:
+    """Write one frame into the dataset of a stream, which the first frame creates."""
     _check_numbers(values, location, stream)
     if stream not in group:
-        rows = min(count, max(1, _SMALL // max(1, values.size)))
+        rows = min(count, max(1, _CHUNK_VALUES // max(1, values.size)))
         group.create_dataset(
             stream, (count, *values.shape), values.dtype, chunks=(rows, *values.shape), compression="gzip", shuffle=True
         )
@@ -307,7 +324,7 @@ def _put(group: h5py.Group, stream: str, at: int, count: int, values: Any, locat
 
 
 def _check_numbers(values: Any, location: str, stream: str) -> None:
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in readers.NUMERIC or 0 in values.shape:
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in NUMERIC or 0 in values.shape:
         kind = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
         raise UserError(
             f"nothing that can be stored as {stream!r}",
@@ -318,8 +335,8 @@ def _check_numbers(values: Any, location: str, stream: str) -> None:
         )
 
 
-def _objects(values: Any, columns: Iterable[str], location: str) -> Any:
-    """(object, column) as float32."""
+def _object_table(values: Any, columns: Iterable[str], location: str) -> NDArray[np.float32]:
+    """Objects of one frame as (object, column)."""
     width = len(list(columns))
     table = np.asarray(values, dtype=np.float32)
     table = table.reshape(0, width) if table.size == 0 else table
@@ -330,12 +347,22 @@ def _objects(values: Any, columns: Iterable[str], location: str) -> Any:
     return table
 
 
-def _note(group: h5py.Group, recording: FrameRecording, rules: Conversion, numbers: Sequence[int], name: str) -> None:
-    taken = {*rules.streams, FRAME, *([BLOCK] if rules.blocks else [])}
+def _write_tables(group: h5py.Group, stream: str, tables: Sequence[NDArray[np.float32]]) -> None:
+    """Write (frame, object, column), with rows of NaN where a frame has fewer objects."""
+    count = max([1, *map(len, tables)])
+    padded = [np.pad(table, ((0, count - len(table)), (0, 0)), constant_values=np.nan) for table in tables]
+    group.create_dataset(stream, data=np.stack(padded), compression="gzip", shuffle=True)
+
+
+def _write_metadata(
+    group: h5py.Group, recording: FrameRecording, rules: Conversion, numbers: Sequence[int], name: str
+) -> None:
+    """Write frame numbers, blocks and attributes."""
+    datasets = {*rules.streams, FRAME, *([BLOCK] if rules.blocks else [])}
     group.create_dataset(FRAME, data=np.array(numbers, dtype=np.int64))
     if rules.blocks:
         group.create_dataset(BLOCK, data=np.array(numbers, dtype=np.int64) // rules.blocks)
     for key, value in {**rules.parameters, **recording.attributes}.items():
-        if key in taken:
+        if key in datasets:
             raise UserError("an attribute with the name of a dataset", location=name, value=key)
         group.attrs[key] = value

@@ -1,62 +1,66 @@
-"""Which published file holds what of which recording, as the `convert` section of a data spec says."""
+"""Which published file holds which stream of which recording, found from names alone."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from maekit.data.convert import readers
+from maekit.data.convert.archive import open_zip, read_member
+from maekit.data.convert.table import TableOptions
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
     import zipfile
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import ExitStack
     from pathlib import Path
 
     from maekit.config.conversion import Conversion, Stream
+    from maekit.data.convert.content import Content
 
 FRAME = "frame"
-"""The group of `Conversion.record` that numbers files which hold a frame each."""
+"""The group of `Conversion.record` that numbers files of one frame each, and the dataset of frame numbers."""
 
 
-class Latest:
-    """The content of the file that was read last: several streams may be made of one file."""
+class LastFile:
+    """Keeps the content of the file that was read last, since several streams may come from one file."""
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] | None = None
-        self._content: readers.Content | None = None
+        self._content: Content | None = None
 
-    def read(self, key: tuple[Any, ...], read: Callable[[], readers.Content]) -> readers.Content:
-        """What `read` gives, unless `key` was the last one asked for."""
+    def read(self, key: tuple[Any, ...], read: Callable[[], Content]) -> Content:
+        """The result of `read`, which is not called again if `key` is the last one."""
         if self._content is None or key != self._key:
-            self._key, self._content = None, None  # before reading: two large files need not be in memory at once
+            self._key, self._content = None, None  # before reading, so that two large files are never in memory at once
             self._content = read()
             self._key = key
         return self._content
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file (or zip member) that holds one stream of a recording or of one of its frames, or streams of several."""
+class SourceFile:
+    """A file or zip member that holds a stream of a recording, of one of its frames, or of several recordings."""
 
     location: str
-    read: Callable[[], readers.Content]
+    read: Callable[[], Content]
     attributes: dict[str, str]
 
 
 @dataclass
 class Files:
-    """The files of one stream of a recording: of the whole of it, and of its frames by number."""
+    """The files of one stream of a recording: those of the whole recording, and those of its frames by number."""
 
-    whole: list[Source] = field(default_factory=list)
-    frames: dict[int, list[Source]] = field(default_factory=dict)
+    whole: list[SourceFile] = field(default_factory=list)
+    frames: dict[int, list[SourceFile]] = field(default_factory=dict)
 
-    def all(self) -> Iterator[Source]:
-        """Every one of them."""
+    def all(self) -> Iterator[SourceFile]:
+        """Every file."""
         yield from self.whole
         for sources in self.frames.values():
             yield from sources
@@ -66,47 +70,49 @@ Index = dict[str, dict[str, Files]]
 """Files by recording and stream."""
 
 
-def index_of(rules: Conversion, source: Path, archives: ExitStack) -> Index:
-    """Which file holds which stream, by recording; nothing but names is looked at.
+class _Match(NamedTuple):
+    """What `Conversion.record` finds in a path."""
+
+    record: str
+    frame: int | None
+    attributes: dict[str, str]
+
+
+def index_files(rules: Conversion, source: Path, archives: ExitStack) -> Index:
+    """Find the files of every recording.
+
+    Args:
+        rules: the `convert` section.
+        source: folder of the published files.
+        archives: keeps zip files open until they have been read.
 
     Raises:
-        UserError: no file, one that is no recording's, two for one place, or a recording without one of its streams.
+        UserError: no file matches, a path does not match `record`, two files claim one stream of a recording, or a
+            recording lacks a stream.
     """
     index: Index = {}
-    latest = Latest()
+    last = LastFile()
     for stream, rule in rules.streams.items():
-        for path, location, read in _files(rule, source, archives, latest):
-            found = re.search(rules.record, path)
-            if found is None:
-                raise UserError(
-                    "a file that the pattern of recordings does not match",
-                    location=location,
-                    value=path,
-                    expected=f"a path that holds {rules.record!r}",
-                    hint="Change `convert.record`, or narrow `files` if it is none of the recordings.",
-                )
-            named = {key: value for key, value in found.groupdict().items() if value is not None}
-            number = named.pop(FRAME, None)
-            parts = [named.pop(key) for key in list(named) if key.startswith("record")]
-            record = ("_".join(parts) or found.group(0)).replace("/", "_")
-            files = index.setdefault(record, {}).setdefault(stream, Files())
-            there = files.whole if number is None else files.frames.setdefault(_number(number, location), [])
-            if there and not rule.several:
-                of = f"the recording {record!r}" + (f", frame {number}" if number else "")
+        for path, location, read in _find_files(rule, source, archives, last):
+            match = _match(rules.record, path, location)
+            files = index.setdefault(match.record, {}).setdefault(stream, Files())
+            siblings = files.whole if match.frame is None else files.frames.setdefault(match.frame, [])
+            if siblings and not rule.several:
+                of = f"the recording {match.record!r}" + (f", frame {match.frame}" if match.frame is not None else "")
                 raise UserError(
                     f"two files for {stream!r} of {of}",
                     location=location,
-                    value=there[0].location,
+                    value=siblings[0].location,
                     expected="one",
-                    hint="Let the group `record` of `convert.record` take in what tells them apart; "
+                    hint="Let the group `record` of `convert.record` include what tells them apart; "
                     "`several: true` where they belong together.",
                 )
-            there.append(Source(location, read, named))
+            siblings.append(SourceFile(location, read, match.attributes))
     if not index:
         raise UserError(
             "no source file matches",
             location=str(source),
-            value=[s.files for s in rules.streams.values()],
+            value=[stream.files for stream in rules.streams.values()],
             expected="the published files",
             hint="Is this the right folder?",
         )
@@ -123,7 +129,24 @@ def index_of(rules: Conversion, source: Path, archives: ExitStack) -> Index:
     return index
 
 
-def _number(text: str, location: str) -> int:
+def _match(pattern: str, path: str, location: str) -> _Match:
+    match = re.search(pattern, path)
+    if match is None:
+        raise UserError(
+            "a file that the pattern of recordings does not match",
+            location=location,
+            value=path,
+            expected=f"a path that holds {pattern!r}",
+            hint="Change `convert.record`, or narrow `files` if it is none of the recordings.",
+        )
+    named = {key: value for key, value in match.groupdict().items() if value is not None}
+    frame = named.pop(FRAME, None)
+    parts = [named.pop(key) for key in list(named) if key.startswith("record")]
+    record = ("_".join(parts) or match.group(0)).replace("/", "_")
+    return _Match(record, None if frame is None else _frame_number(frame, location), named)
+
+
+def _frame_number(text: str, location: str) -> int:
     try:
         return int(text)
     except ValueError:
@@ -135,20 +158,19 @@ def _number(text: str, location: str) -> int:
         ) from None
 
 
-def _files(
-    rule: Stream, source: Path, archives: ExitStack, latest: Latest
-) -> Iterator[tuple[str, str, Callable[[], readers.Content]]]:
-    """(path for the pattern, place for messages, reading) of every file or zip member of a stream."""
-    options: dict[str, Any] = {"delimiter": rule.delimiter, "decimal": rule.decimal}
-    # `*` of a glob does not take in hidden files in a shell, nor here: other programs' leftovers are no data.
+def _find_files(
+    rule: Stream, source: Path, archives: ExitStack, last: LastFile
+) -> Iterator[tuple[str, str, Callable[[], Content]]]:
+    """(path that `record` must match, location for messages, function that reads) for every file or zip member."""
+    options = TableOptions(rule.delimiter, rule.decimal, rule.header, rule.encoding)
+    # Like in a shell, `*` does not match hidden files, which are leftovers of other programs.
     paths = (path for path in source.glob(rule.files) if path.is_file() and not path.name.startswith("."))
     for path in sorted(paths):
         if rule.member is None:
-            key = (path, rule.format, rule.delimiter, rule.decimal)
-            read = partial(readers.read, path, rule.format, **options)
-            yield path.relative_to(source).as_posix(), str(path), partial(latest.read, key, read)
+            read = partial(readers.read, path, rule.format, options)
+            yield path.relative_to(source).as_posix(), str(path), partial(last.read, (path, rule.format, options), read)
             continue
-        archive = archives.enter_context(readers.open_zip(path))
+        archive = archives.enter_context(open_zip(path))
         for name in fnmatch.filter(archive.namelist(), rule.member):
             if not name.endswith("/"):
                 location = f"{path}!{name}"
@@ -156,7 +178,5 @@ def _files(
                 yield name, location, partial(_read_member, archive, name, location, kind, options)
 
 
-def _read_member(
-    archive: zipfile.ZipFile, name: str, location: str, kind: str, options: dict[str, Any]
-) -> readers.Content:
-    return readers.parse(readers.read_member(archive, name), location, kind, **options)
+def _read_member(archive: zipfile.ZipFile, name: str, location: str, kind: str, options: TableOptions) -> Content:
+    return readers.parse(read_member(archive, name), location, kind, options)

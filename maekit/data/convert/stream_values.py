@@ -1,11 +1,11 @@
-"""What the files of a stream hold, and what a function of an adapter makes of it, when converting."""
+"""The values of a stream: taken from a file's content, and passed through a function of an adapter."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,32 +13,42 @@ from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from maekit.config.conversion import Stream
-    from maekit.data.convert import readers
+    from maekit.data.convert.content import Content
 
 Transformation = Callable[..., tuple[Any, Mapping[str, Any], Sequence[str]]]
+"""Returns what is stored, attributes to store with it, and findings that a person should know."""
 Transformations = Mapping[str, Mapping[str, Transformation]]
 """Functions by adapter and name."""
 
 
-def values_of(rule: Stream, content: readers.Content) -> Any:
-    """The array (columns side by side; float64 as float32) or document that a stream takes of a file.
+class Transformed(NamedTuple):
+    """What a `Transformation` returned, or the values themselves without one."""
+
+    values: Any
+    attributes: dict[str, Any]
+    findings: list[str]
+
+
+def read_values(rule: Stream, content: Content) -> Any:
+    """The array (columns side by side; float64 as float32) or document that a stream takes from a file.
 
     Raises:
-        UserError: columns or a key that the file does not have, or that hold no numbers.
+        UserError: columns or a key do not exist or hold no numbers, or a file has several and the stream names none.
     """
     if not content.arrays and not rule.columns and rule.key is None:
         return content.document
-    names = rule.columns or [rule.key or next(iter(content.arrays))]
-    columns = [content.numbers(name) for name in names]
+    columns = [content.numbers(name) for name in rule.columns or [rule.key or _only_array(rule, content)]]
     values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
+    if rule.missing:
+        values = _without(values, rule.missing)
     return values.astype(np.float32) if values.dtype == np.float64 else values
 
 
-def offsets_of(rule: Stream, content: readers.Content, rows: int) -> Any:
+def read_offsets(rule: Stream, content: Content, rows: int) -> Any:
     """Row offsets of a ragged array of `rows` rows.
 
     Raises:
-        UserError: numbers that are none.
+        UserError: they do not rise from 0 to `rows`.
     """
     assert rule.offsets is not None
     offsets = content.numbers(rule.offsets).ravel()
@@ -58,24 +68,24 @@ def offsets_of(rule: Stream, content: readers.Content, rows: int) -> Any:
     return offsets
 
 
-def function_of(rule: Stream, stream: str, transformations: Transformations) -> Transformation | None:
-    """The function that a stream's values go through, its options given; None where there is none.
+def find_transformation(rule: Stream, stream: str, transformations: Transformations) -> Transformation | None:
+    """The function that a stream's values pass, with its options bound; None if there is none.
 
     Raises:
-        UserError: an unknown function, or options that it does not have.
+        UserError: there is no such function, or it does not have these options.
     """
     if rule.through is None:
         return None
-    location, known = f"convert.streams.{stream}.through", transformations.get(rule.through.adapter, {})
-    if rule.through.function not in known:
+    location, functions = f"convert.streams.{stream}.through", transformations.get(rule.through.adapter, {})
+    if rule.through.function not in functions:
         raise UserError(
             "no such transformation",
             location=location,
             value=f"{rule.through.adapter}.{rule.through.function}",
-            expected="one of " + ", ".join(known),
-            hint=nearest(rule.through.function, known),
+            expected="one of " + ", ".join(functions),
+            hint=nearest(rule.through.function, functions),
         )
-    function = known[rule.through.function]
+    function = functions[rule.through.function]
     try:
         signature(function).bind(None, **rule.through.options)
     except TypeError as error:
@@ -88,20 +98,44 @@ def function_of(rule: Stream, stream: str, transformations: Transformations) -> 
     return partial(function, **rule.through.options)
 
 
-def made_of(
-    values: Any, through: Transformation | None, location: str
-) -> tuple[Any, dict[str, Any], list[str]]:  # values, attributes, findings
-    """What is stored of `values`, what is noted with it, and what a person should know.
+def transform(values: Any, function: Transformation | None, location: str) -> Transformed:
+    """Pass values through a function.
 
     Raises:
-        UserError: values that the function cannot use.
+        UserError: the function cannot use these values.
     """
-    if through is None:
-        return values, {}, []
+    if function is None:
+        return Transformed(values, {}, [])
     try:
-        made, attributes, findings = through(values)
+        result, attributes, findings = function(values)
     except UserError as error:
         raise UserError(str(error).removesuffix(error.hint).rstrip(" ."), location=location, hint=error.hint) from error
     except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise UserError(f"the stream's `through` cannot use it ({error})", location=location) from error
-    return made, dict(attributes), list(findings)
+    return Transformed(result, dict(attributes), list(findings))
+
+
+def _only_array(rule: Stream, content: Content) -> str:
+    """The one array of a file that the stream does not use for anything else.
+
+    Raises:
+        UserError: there are several, or none.
+    """
+    others = {str(name) for name in (rule.time, rule.offsets, rule.rate_key, rule.number, *rule.by) if name is not None}
+    names = [name for name in content.arrays if name not in others]
+    if len(names) != 1:
+        raise UserError(
+            "several columns or keys, and the stream names none" if names else "no column or key for the stream",
+            location=content.location,
+            value=", ".join(names),
+            expected="`key`, or `columns` for several side by side",
+            hint="`maekit data inspect` shows what each holds.",
+        )
+    return names[0]
+
+
+def _without(values: Any, missing: Sequence[float]) -> Any:
+    """Values as floats, with NaN where they equal one that means "no value"."""
+    if values.dtype.kind in "fc":  # compared as they are stored: 0.1 is another number in float32
+        return np.where(np.isin(values, np.asarray(missing, dtype=values.dtype)), np.nan, values)
+    return np.where(np.isin(values, missing), np.nan, values.astype(np.float64))

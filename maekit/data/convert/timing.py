@@ -1,4 +1,4 @@
-"""From time stamps to an even grid: a steady clock behind imprecise stamps, pauses, and uneven sampling."""
+"""From time stamps to an even grid of time: steady clocks with imprecise stamps, pauses, and uneven sampling."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PAUSE = 5
-"""Intervals that stamps must be apart for the rows between them to count as left out."""
+"""Intervals between two stamps from which on rows count as left out between them."""
 
 _NEIGHBOURS = 50
-_MOST_ROWS = 10_000_000
+"""Stamps on either side of a pause whose median lateness gives its length."""
+_MAX_POINTS = 10_000_000
+"""Points of a grid from which on it must not be nearly empty."""
 
 
 @dataclass
@@ -25,10 +27,10 @@ class Timed:
 
     Args:
         values: (time, ...); NaN where nothing was measured.
-        rate_hz: of the grid; None where there is no time.
+        rate_hz: rate of the grid; None without time.
         start_s: time of the first value; None without stamps.
-        rows: the row of the source that each value comes from or is nearest to; None where they are the same.
-        attributes: what is noted with the values.
+        rows: the source row that each value comes from or is nearest to; None if they are the same.
+        attributes: metadata to store with the values.
     """
 
     values: NDArray[Any]
@@ -38,24 +40,24 @@ class Timed:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def timed(
+def put_on_grid(
     values: NDArray[Any],
     stamps: NDArray[np.float64] | None,
     rate_hz: float | None,
     resample_hz: float | None,
     location: str,
 ) -> Timed:
-    """Values on an even grid, by what is known of their times.
+    """Put values on an even grid of time.
 
     Args:
         values: (time, ...).
-        stamps: seconds of every value, or None.
-        rate_hz: stated, of a steady clock.
-        resample_hz: of the grid wanted, which the stamps need not keep.
-        location: for messages.
+        stamps: time of every value in seconds, or None.
+        rate_hz: stated rate of a steady clock.
+        resample_hz: rate of the grid to resample to, whatever the stamps.
+        location: shown in error messages.
 
     Raises:
-        UserError: stamps that are too few, missing, going back, uneven, or of another rate.
+        UserError: stamps are too few, missing, going back, uneven, or at another rate than the stated one.
     """
     if stamps is None:
         if resample_hz is not None:
@@ -69,16 +71,20 @@ def timed(
 
 
 def check_rows(stamps: NDArray[np.float64], rows: int, location: str) -> None:
-    """Refuse another number of stamps than there are rows."""
+    """Refuse stamps that are not as many as the rows.
+
+    Raises:
+        UserError: see above.
+    """
     if len(stamps) != rows:
         raise UserError("not one time stamp a row", location=location, value=len(stamps), expected=f"{rows}")
 
 
 def check_stamps(stamps: NDArray[np.float64], location: str) -> None:
-    """Refuse stamps that give no time to every row.
+    """Refuse stamps that do not give every row a time.
 
     Raises:
-        UserError: fewer than two, missing ones, or a step back.
+        UserError: there are fewer than two, some are missing, or they go back.
     """
     if len(stamps) < 2:
         raise UserError(
@@ -107,8 +113,8 @@ def check_stamps(stamps: NDArray[np.float64], location: str) -> None:
 
 
 def _check_length(length: float, rows: int, location: str) -> None:
-    """Refuse a grid that is nearly empty: stamps in another unit, or recordings that lie far apart."""
-    if length > max(_MOST_ROWS, 100 * rows):
+    """Refuse a large grid that is nearly empty, from stamps in another unit or recordings that lie far apart."""
+    if length > max(_MAX_POINTS, 100 * rows):
         raise UserError(
             "time stamps that span far more than was measured",
             location=location,
@@ -119,10 +125,10 @@ def _check_length(length: float, rows: int, location: str) -> None:
 
 
 def steady(values: NDArray[Any], stamps: NDArray[np.float64], location: str) -> Timed:
-    """Values whose stamps are even as they are.
+    """Values with evenly spaced stamps.
 
     Raises:
-        UserError: an interval that is more than 1 % from the mean one.
+        UserError: an interval differs from the mean one by more than 1 %.
     """
     steps = np.diff(stamps)
     interval = float(stamps[-1] - stamps[0]) / len(steps)
@@ -140,20 +146,20 @@ def steady(values: NDArray[Any], stamps: NDArray[np.float64], location: str) -> 
 def clocked(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float, location: str) -> Timed:
     """Values of a device with a steady clock of known rate and imprecise stamps.
 
-    A stamp may come late and be caught up; where the stamps stay behind after a pause, rows were left out, and as
-    many are put there as NaN. What remains must keep the rate to within 0.2 %.
+    Single stamps may be late. Where all stamps after a pause are later than those before it, rows were left out, and as
+    many rows of NaN are inserted. The stamps must keep the rate to within 0.2 % otherwise.
 
     Raises:
-        UserError: stamps that keep another rate.
+        UserError: the stamps are at another rate.
     """
     lateness = stamps - np.arange(len(stamps)) / rate_hz
     pauses = np.flatnonzero(np.diff(stamps) > PAUSE / rate_hz) + 1
     edges = [0, *pauses.tolist(), len(stamps)]
     position = np.arange(len(stamps))
     for before, at, after in zip(edges, edges[1:], edges[2:], strict=False):
-        left = np.median(lateness[max(before, at - _NEIGHBOURS) : at])
-        right = np.median(lateness[at : min(after, at + _NEIGHBOURS)])
-        position[at:] += max(0, round(float(right - left) * rate_hz))
+        late_before = np.median(lateness[max(before, at - _NEIGHBOURS) : at])
+        late_after = np.median(lateness[at : min(after, at + _NEIGHBOURS)])
+        position[at:] += max(0, round(float(late_after - late_before) * rate_hz))
     residual = stamps - position / rate_hz
     start = float(np.median(residual))
     seconds = position[-1] / rate_hz
@@ -177,32 +183,32 @@ def clocked(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float, l
 
 
 def resample(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float) -> Timed:
-    """Unevenly sampled values on an even grid: interpolated linearly on a fine one, low-pass filtered, decimated.
+    """Unevenly sampled values on an even grid: linear interpolation to a finer grid, low-pass filter, decimation.
 
-    Where stamps are more than `PAUSE` usual intervals apart (and more than one of the grid), nothing is made up, and
-    where the nearest row is NaN, the grid is NaN.
+    The result is NaN between stamps that are more than `PAUSE` median intervals (and more than one interval of the grid)
+    apart, and where the nearest row is NaN.
     """
     from scipy.signal import resample_poly
 
-    usual = float(np.median(np.diff(stamps)))
-    factor = max(1, int(np.ceil(1 / (usual * rate_hz)))) if usual > 0 else 1
+    median = float(np.median(np.diff(stamps)))
+    factor = max(1, int(np.ceil(1 / (median * rate_hz)))) if median > 0 else 1
     fine = stamps[0] + np.arange(int((stamps[-1] - stamps[0]) * rate_hz * factor + 1e-6) + 1) / (rate_hz * factor)
     columns = values.reshape(len(values), -1)
     missing = np.isnan(columns) if values.dtype.kind in "fc" else np.zeros(columns.shape, dtype=np.bool_)
-    even = np.stack([_interpolated(fine, stamps, *pair) for pair in zip(columns.T, missing.T, strict=True)], axis=-1)
+    even = np.stack([_interpolate(fine, stamps, *pair) for pair in zip(columns.T, missing.T, strict=True)], axis=-1)
     slow = resample_poly(even, 1, factor, axis=0, padtype="line") if factor > 1 else even
     grid = fine[::factor]
     after = np.clip(np.searchsorted(stamps, grid), 1, len(stamps) - 1)
     between = (grid > stamps[after - 1]) & (grid < stamps[after])
-    slow[between & (stamps[after] - stamps[after - 1] > max(PAUSE * usual, 1 / rate_hz))] = np.nan
+    slow[between & (stamps[after] - stamps[after - 1] > max(PAUSE * median, 1 / rate_hz))] = np.nan
     nearest = np.where(grid - stamps[after - 1] < stamps[after] - grid, after - 1, after)
     slow[missing[nearest]] = np.nan
     kind = np.complex64 if np.iscomplexobj(slow) else np.float32
     return Timed(slow.reshape(len(slow), *values.shape[1:]).astype(kind), rate_hz, float(stamps[0]), nearest)
 
 
-def _interpolated(
+def _interpolate(
     at: NDArray[Any], stamps: NDArray[Any], values: NDArray[Any], missing: NDArray[np.bool_]
 ) -> NDArray[Any]:
-    """Straight lines over what is missing, so that the filter spreads no NaN."""
+    """Linear interpolation, also across missing values, so that the filter does not spread NaN."""
     return np.interp(at, stamps[~missing], values[~missing]) if not missing.all() else np.zeros(len(at))

@@ -1,8 +1,9 @@
-"""Pickles of plain containers, numbers, text and NumPy arrays; whatever else one names is refused, and nothing is run.
+"""Pickles of plain containers, numbers, text and NumPy arrays. Any other content is refused, and nothing is run.
 
-A pickle is a program that names functions and calls them. Here the names it may use are a short list, and each stands
-for a function of this module that makes an array, a number or nothing else. Names as in NumPy 1 (`numpy.core`) and 2
-(`numpy._core`), for what `ndarray.__reduce__`, `numpy.dtype.__reduce__` and NumPy's numbers write.
+A pickle is a program that imports functions by name and calls them. Here only a short list of names is allowed, each
+mapped to a function of this module that makes an array or a number and has no other effect. The list covers what
+`ndarray.__reduce__`, `numpy.dtype.__reduce__` and NumPy's scalars write, in NumPy 1 (`numpy.core`) and 2
+(`numpy._core`).
 """
 
 from __future__ import annotations
@@ -25,47 +26,47 @@ if TYPE_CHECKING:
 _CODE = re.compile(r"[<>|=]?([biufcSUO]\d*|\?)")
 
 
-class _NotPlain(pickle.UnpicklingError):
-    """A name that is not on the list."""
+class _NotPlainError(pickle.UnpicklingError):
+    """The pickle uses a name that is not on the list."""
 
 
 def _array_type(*_: object) -> None:
-    raise _NotPlain("an array that is not made as NumPy makes it")
+    raise _NotPlainError("an array that is not made as NumPy makes it")
 
 
-def _array(kind: object, shape: object, code: object) -> NDArray[Any]:
-    """The empty array that `ndarray.__setstate__` then fills, which is all that NumPy asks for."""
+def _array(kind: object, *_: object) -> NDArray[Any]:
+    """An empty array, which `ndarray.__setstate__` then fills."""
     if kind is not _array_type:
-        raise _NotPlain("an array of a kind that is not NumPy's own")
+        raise _NotPlainError("an array of a kind that is not NumPy's own")
     return np.empty(0, dtype=np.uint8)
 
 
 def _dtype(code: object, *_: object) -> np.dtype[Any]:
     if not isinstance(code, str) or not _CODE.fullmatch(code):
-        raise _NotPlain(f"the type of numbers {code!r}")
+        raise _NotPlainError(f"the type of numbers {code!r}")
     return np.dtype(code)
 
 
 def _number(kind: object, content: object) -> Any:
     if not isinstance(kind, np.dtype) or kind.hasobject or not isinstance(content, bytes):
-        raise _NotPlain("a number that is not made as NumPy makes it")
+        raise _NotPlainError("a number that is not made as NumPy makes it")
     return np.frombuffer(content, dtype=kind, count=1)[0]
 
 
-def _buffer(content: object, kind: object, shape: object, order: object, *_: object) -> NDArray[Any]:
+def _buffer(content: object, kind: object, shape: object, order: object) -> NDArray[Any]:
     if not isinstance(kind, np.dtype) or kind.hasobject or not isinstance(content, bytes | bytearray):
-        raise _NotPlain("an array that is not made as NumPy makes it")
+        raise _NotPlainError("an array that is not made as NumPy makes it")
     return np.frombuffer(content, dtype=kind).reshape(shape, order=order).copy()  # type: ignore[call-overload,no-any-return]
 
 
 def _encoded(text: object, code: object) -> bytes:
     if not isinstance(text, str) or code != "latin1":
-        raise _NotPlain("text that is to be encoded")
+        raise _NotPlainError("text that is to be encoded")
     return text.encode("latin1")
 
 
-def _nothing() -> bytes:
-    return b""  # how protocols 0 to 2 write it
+def _empty_bytes() -> bytes:
+    return b""  # called by protocols 0 to 2 for empty bytes
 
 
 _NAMES: dict[tuple[str, str], Callable[..., Any]] = {
@@ -82,29 +83,31 @@ for _module in ("builtins", "__builtin__"):
     _NAMES[_module, "set"] = set
     _NAMES[_module, "frozenset"] = frozenset
     _NAMES[_module, "complex"] = complex
-    _NAMES[_module, "bytes"] = _nothing
+    _NAMES[_module, "bytes"] = _empty_bytes
 
 
-class _Plain(pickle.Unpickler):
+class _PlainUnpickler(pickle.Unpickler):
+    """Finds only the names of the list."""
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _NAMES:
-            raise _NotPlain(f"{module}.{name}")
+            raise _NotPlainError(f"{module}.{name}")
         return _NAMES[module, name]
 
 
-def plain(content: bytes, location: str) -> Any:
-    """What a pickle holds, made of containers, numbers, text and arrays only.
+def load_plain_pickle(content: bytes, location: str) -> Any:
+    """Load a pickle of containers, numbers, text and arrays.
 
     Args:
-        content: of the file.
-        location: for messages.
+        content: bytes of the file.
+        location: shown in error messages.
 
     Raises:
-        UserError: it names anything else, or is damaged. Nothing that it names has then been imported or run.
+        UserError: it uses any other name, or is damaged. Nothing that it names has been imported or run.
     """
     try:
-        return _Plain(io.BytesIO(content)).load()
-    except _NotPlain as error:
+        return _PlainUnpickler(io.BytesIO(content)).load()
+    except _NotPlainError as error:
         raise UserError(
             "a pickle that holds more than data",
             location=location,

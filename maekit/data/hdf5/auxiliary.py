@@ -106,7 +106,8 @@ class AuxiliarySignals:
         Args:
             file: of the recording.
             number: of the recording, in the order of `describe`.
-            start, stop: rows of the window.
+            start: first row of the window.
+            stop: row after its last.
             location: how messages name the file.
         """
         found = {}

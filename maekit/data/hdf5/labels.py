@@ -139,7 +139,11 @@ class LabelReader:
         """(windows,) labels; class indices where there are classes; NaN where a window has none.
 
         Args:
+            dataset: the signal of the recording.
+            record: group of the recording.
+            rows: of the signal.
             windows: first row and row after the last, of each.
+            rate_hz: of the signal; None where it has no time.
 
         Raises:
             UserError: labels missing, too few, of unknown classes, or no numbers.
@@ -264,20 +268,20 @@ def _finite(values: NDArray[Any]) -> NDArray[Any]:
     return values[np.isfinite(values)]
 
 
-def _mean(values: NDArray[Any], seconds: float) -> float:
+def _mean(values: NDArray[Any], _seconds: float) -> float:
     return float(np.mean(kept)) if len(kept := _finite(values)) else nan
 
 
-def _median(values: NDArray[Any], seconds: float) -> float:
+def _median(values: NDArray[Any], _seconds: float) -> float:
     return float(np.median(kept)) if len(kept := _finite(values)) else nan
 
 
-def _majority(values: NDArray[Any], seconds: float) -> float:
+def _majority(values: NDArray[Any], _seconds: float) -> float:
     kinds, counts = np.unique(_finite(values), return_counts=True)
     return float(kinds[np.argmax(counts)]) if len(kinds) else nan
 
 
-def _first(values: NDArray[Any], seconds: float) -> float:
+def _first(values: NDArray[Any], _seconds: float) -> float:
     return float(kept[0]) if len(kept := _finite(values)) else nan
 
 

@@ -148,7 +148,10 @@ class RecordingReader:
         """The window that begins at row `start`, from its rows; what it lacks at the end is added and marked missing.
 
         Args:
-            signal, valid: as `read` gives them, `recording.length` rows or fewer.
+            signal: as `read` gives it, `recording.length` rows or fewer.
+            valid: as `read` gives it, of the same rows.
+            recording: that the window is of.
+            start: first row of the window.
             location: how messages name the file; by default its path.
         """
         axis = self.axes.index(self.row_axis)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from maekit.config.data_spec import Signal
 
+MATLAB_CLASS = "MATLAB_class"
+"""Attribute of the datasets that MATLAB writes (version 7.3), whose axes HDF5 sees reversed."""
 _PAIR_FIELDS = (("real", "imag"), ("re", "im"), ("r", "i"), ("i", "q"))
 
 
@@ -100,6 +102,7 @@ def to_native(raw: NDArray[Any], rule: str | None, location: str) -> NDArray[Any
     """Stored values -> float32, complex64, or float64 for integers that float32 would round (32 bits and more).
 
     Args:
+        raw: values as they are stored.
         rule: `signal.complex` of the spec; with `pairs` a last axis of 2 or the two fields are joined.
         location: for the message.
 

@@ -56,7 +56,7 @@ def pack(
     size: int = 256,
     shards: int | None = None,
     workers: int = 8,
-    tell: Callable[[str], None] = lambda line: None,
+    tell: Callable[[str], None] = lambda _line: None,
 ) -> PackResult:
     """Pack the pictures that `spec` finds below `root`.
 

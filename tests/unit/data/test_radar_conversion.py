@@ -21,7 +21,7 @@ from maekit.adapters.simulate.vital_signs import adc_cube, chest
 from maekit.cli.main import app
 from maekit.config.data_spec import find_spec
 from maekit.data.convert import readers
-from maekit.data.convert.timing import timed
+from maekit.data.convert.timing import put_on_grid
 from maekit.errors import UserError
 
 RATE_HZ = 50.0
@@ -261,7 +261,7 @@ def test_a_wrong_rate_is_refused_by_the_real_stamps(real_data: Path, tmp_path: P
     content = readers.read(real_data / "radar_phase_ecg/subject01/radar.csv.gz")
     stamps, x = content.numbers("Timestamp"), content.numbers("unwrapPhasePeak_mm")
     with pytest.raises(UserError, match="do not keep the stated rate"):
-        timed(x, stamps, 20.0, None, "here")
+        put_on_grid(x, stamps, 20.0, None, "here")
 
 
 def test_a_real_recording_on_another_grid_keeps_its_breathing_and_lets_nothing_alias(real_data: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_real_recording_on_another_grid_keeps_its_breathing_and_lets_nothing_a
     x = x + 2 * np.sin(
         2 * np.pi * 9.7 * (stamps - stamps[0])
     )  # without a low-pass it folds to 0.3 Hz, 150 times as high
-    even, coarse = timed(x, stamps, 50.0, None, ""), timed(x, stamps, None, 10.0, "")
+    even, coarse = put_on_grid(x, stamps, 50.0, None, ""), put_on_grid(x, stamps, None, 10.0, "")
     one, two = (
         part.values[round(part.rate_hz * 60) : round(part.rate_hz * 180)] for part in (even, coarse) if part.rate_hz
     )
@@ -283,7 +283,7 @@ def test_a_real_recording_on_another_grid_keeps_its_breathing_and_lets_nothing_a
 def test_an_empty_room_has_no_breath(real_data: Path) -> None:
     def heights(name: str) -> list[float]:
         content = readers.read(real_data / f"radar_phase_ecg/{name}/radar.csv.gz")
-        part = timed(content.numbers("unwrapPhasePeak_mm"), content.numbers("Timestamp"), 50.0, None, name)
+        part = put_on_grid(content.numbers("unwrapPhasePeak_mm"), content.numbers("Timestamp"), 50.0, None, name)
         windows = [part.values[i : i + 1500] for i in range(0, len(part.values) - 1500, 1500)]
         return [
             np.std(dsp.sosfiltfilt(dsp.butter(2, (0.1, 0.6), "bandpass", fs=50, output="sos"), w))

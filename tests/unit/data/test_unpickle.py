@@ -14,7 +14,7 @@ import radar_layouts
 from maekit.adapters.radar.range_doppler import RangeDopplerAdapter
 from maekit.config.data_spec import load_spec
 from maekit.data.convert.convert import convert
-from maekit.data.convert.unpickle import plain
+from maekit.data.convert.unpickle import load_plain_pickle
 from maekit.errors import UserError
 
 KNOWN = {"range_doppler": RangeDopplerAdapter.transformations}
@@ -40,7 +40,7 @@ def test_a_pickle_that_would_run_something_is_refused_and_runs_nothing(protocol:
     assert not (tmp_path / "harmed").exists()
     assert not list((tmp_path / "out").iterdir())
     with pytest.raises(UserError, match="more than data"):
-        plain(pickle.dumps(np.dtype([("a", "f4")]), protocol), "here")
+        load_plain_pickle(pickle.dumps(np.dtype([("a", "f4")]), protocol), "here")
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -66,7 +66,7 @@ def test_plain_pickles_of_either_numpy_are_read(protocol: int, tmp_path: Path) -
             )  # without its length
         elif core == b"numpy.core":
             content = content.replace(b"numpy._core", core)
-        found = plain(content, "here")
+        found = load_plain_pickle(content, "here")
         assert all(np.array_equal(found[key], value) for key, value in data.items())
     if protocol == 0:
         radar_layouts.raddet(tmp_path / "raddet", name_of_core="numpy.core")

@@ -1,0 +1,145 @@
+"""Zip archives and gzipped files, within limits of size and inside their folder."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+import zipfile
+import zlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from maekit.errors import UserError
+from maekit.files import UNFINISHED, remove
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_BYTES = 4 << 30
+"""Largest size of an unpacked file."""
+
+HARMLESS_BYTES = 256 << 20
+"""Up to this size any compression ratio is accepted; above it, at most `MAX_RATIO`."""
+
+MAX_RATIO = 500
+_BLOCK = 16 << 20
+
+
+def open_zip(path: Path) -> zipfile.ZipFile:
+    """Open a zip archive, all of whose members would be unpacked inside the target folder.
+
+    Raises:
+        UserError: it is not a zip archive, is damaged, or has a member with a path that leaves the folder.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"not a sound zip archive ({error})", location=str(path), hint="Copy it again.") from error
+    for name in archive.namelist():
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
+            archive.close()
+            raise UserError(
+                "a member that would be written outside the folder",
+                location=str(path),
+                value=name,
+                hint="Do not trust this archive.",
+            )
+    return archive
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Unpack one member of a zip archive.
+
+    Raises:
+        UserError: it is damaged or encrypted, or its size or compression ratio is over the limit.
+    """
+    location = str(archive.filename)
+    check_members(archive, location, [name])
+    try:
+        return archive.read(name)
+    except (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(
+            f"cannot be unpacked ({error})",
+            location=f"{location}!{name}",
+            hint="Is it damaged or encrypted? Copy it again, or unpack it yourself.",
+        ) from error
+
+
+def check_members(archive: zipfile.ZipFile, location: str, names: Sequence[str]) -> None:
+    """Refuse members over the limits of size and compression ratio.
+
+    Raises:
+        UserError: see above.
+    """
+    for name in names:
+        info = archive.getinfo(name)
+        _check_size(info.file_size, info.compress_size, f"{location}!{name}")
+
+
+def read_limited(path: Path) -> bytes:
+    """The bytes of a file, unpacked if it is gzipped.
+
+    Raises:
+        UserError: it is damaged, or over the limits of size and compression ratio.
+    """
+    packed = path.stat().st_size
+    try:
+        if path.suffix != ".gz":
+            _check_size(packed, packed, str(path))
+            return path.read_bytes()
+        blocks, size = [], 0
+        with gzip.open(path) as file:
+            while block := file.read(_BLOCK):
+                size += len(block)
+                _check_size(size, packed, str(path))
+                blocks.append(block)
+        return b"".join(blocks)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"cannot be read ({error})", location=str(path), hint="Is it cut off? Copy it again."
+        ) from error
+
+
+def unpack(source: Path, target: Path) -> Path:
+    """Unpack a zip archive to a folder; files there that the archive does not hold stay.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the archive is damaged (nothing is then changed), or there is not enough space.
+    """
+    with open_zip(source) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        target.mkdir(parents=True, exist_ok=True)
+        size, free = sum(info.file_size for info in archive.infolist()), shutil.disk_usage(target).free
+        if size > free:
+            raise UserError(
+                "not enough space", location=str(target), value=f"{free >> 20} MiB", expected=f"{size >> 20} MiB"
+            )
+        with TemporaryDirectory(dir=target, prefix=".", suffix=UNFINISHED) as folder:
+            try:
+                for name in names:
+                    path = Path(folder, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(read_member(archive, name))
+                for name in sorted({name.split("/")[0] for name in names}):
+                    if (target / name).is_dir():
+                        remove(target / name)
+                    Path(folder, name).replace(target / name)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                raise UserError(f"a name is both file and folder ({error})", location=str(source)) from error
+    return target
+
+
+def _check_size(unpacked: int, packed: int, location: str) -> None:
+    if unpacked > MAX_BYTES or unpacked > max(HARMLESS_BYTES, MAX_RATIO * packed):
+        raise UserError(
+            "unpacks to an absurd size",
+            location=location,
+            value=f"more than {unpacked >> 20} MiB from {packed >> 10} KiB",
+            expected=f"at most {MAX_BYTES >> 30} GiB, and above {HARMLESS_BYTES >> 20} MiB at most {MAX_RATIO} times "
+            "the packed size",
+            hint="Unpack it yourself if it is sound.",
+        )

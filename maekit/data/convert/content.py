@@ -1,0 +1,87 @@
+"""The content of one published file: arrays by name, or a document."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from maekit.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NUMERIC = "biufc"
+"""NumPy's kinds of numbers."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is in a file.
+
+    Args:
+        location: the file, shown in error messages.
+        arrays: arrays by name. They are the columns of a table (text, named by the header or numbered from "0"), the
+            keys of an NPZ (read on access), the variables of a MAT file (fields of structs as `data.ecg`), the paths of
+            an HDF5 file's datasets (read on access), or the signals of a WFDB record. The one array of an NPY, WAV,
+            int16, PNG or JPEG file is called "data".
+        rate_hz: sampling rate, if the format states one.
+        full_scale: the value of full scale, for sounds whose format defines one.
+        attributes: further metadata that the format states, such as units.
+        document: the content of a JSON file, a pickle, or a text as lists of cells, for a function of an adapter.
+    """
+
+    location: str
+    arrays: Mapping[str, NDArray[Any]]
+    rate_hz: float | None = None
+    full_scale: float | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    document: Any = None
+
+    def pick(self, name: str | int) -> NDArray[Any]:
+        """One array by name; a column of a table as text.
+
+        Raises:
+            UserError: there is no such array (the message names the nearest), or it would have to be unpickled.
+        """
+        if str(name) not in self.arrays:
+            raise UserError(
+                "no such column or key",
+                location=self.location,
+                value=name,
+                expected="one of " + ", ".join(self.arrays),
+                hint=nearest(str(name), self.arrays),
+            )
+        try:
+            return self.arrays[str(name)]
+        except (ValueError, EOFError, OSError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+            raise damaged(error, f"{self.location}:{name}", "NPZ") from error
+
+    def numbers(self, name: str | int) -> NDArray[Any]:
+        """One array of numbers; a column of a table as float64, with NaN for blank cells.
+
+        Raises:
+            UserError: text or objects; in a table, the message gives the line of the first cell that is not a number.
+        """
+        values = self.pick(name)
+        if values.dtype.kind not in NUMERIC:
+            raise UserError(
+                "no numbers",
+                location=f"{self.location}:{name}",
+                value=f"{values.dtype} {values.shape}",
+                expected="an array of numbers",
+            )
+        return values
+
+    def numbers_or_text(self, name: str) -> NDArray[Any]:
+        """One array; a column of a table as numbers if all its cells are plain numbers (not `007` or `1e3`)."""
+        return self.pick(name)
+
+
+def damaged(error: Exception, location: str, kind: str) -> UserError:
+    """The error for a file whose decoder failed."""
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    hint = "Is it damaged or of another format? Object arrays and pickles are not read."
+    return UserError(f"cannot be read as {kind} ({text})", location=location, hint=hint)

@@ -1,0 +1,260 @@
+"""Recordings in time: the streams of a recording from their files, each on an even grid of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from maekit.data.convert.content import NUMERIC
+from maekit.data.convert.stream_values import find_transformation, read_offsets, read_values, transform
+from maekit.data.convert.timing import Timed, check_rows, put_on_grid
+from maekit.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from maekit.config.conversion import Conversion, Stream
+    from maekit.data.convert.content import Content
+    from maekit.data.convert.sources import Files
+    from maekit.data.convert.stream_values import Transformation, Transformations
+
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+
+
+@dataclass
+class TimedRecording:
+    """The streams and attributes of one recording."""
+
+    streams: dict[str, Timed] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> float:
+        """Time of the first value of the first stream, which starts the recording (0 without stamps)."""
+        return next(iter(self.streams.values())).start_s or 0.0
+
+
+class _Part(NamedTuple):
+    """The share of one recording in a file.
+
+    Attributes:
+        suffix: added to the recording's name.
+        stream: its values.
+        rows: their rows in the file; None for all.
+        entry: number of the recording in the file, for files with one attribute a recording.
+        keys: the values of `by`.
+    """
+
+    suffix: str
+    stream: Timed
+    rows: NDArray[np.intp] | None = None
+    entry: int | None = None
+    keys: Mapping[str, str] = {}
+
+
+def read_recordings(
+    rules: Conversion, record: str, files: Mapping[str, Files], transformations: Transformations
+) -> dict[str, TimedRecording]:
+    """The recordings of one name: one, or several from a ragged array or from rows that `by` tells apart.
+
+    Raises:
+        UserError: columns or keys are missing, or time stamps do not give the values a time.
+    """
+    recordings: dict[str, TimedRecording] = {}
+    keys = set(rules.attributes.values())
+    seen: set[str] = set()
+    for name, rule in rules.streams.items():
+        if name not in files:
+            continue
+        source = files[name].whole[0]
+        content = source.read()
+        attributes = {
+            attribute: content.numbers_or_text(key)
+            for attribute, key in rules.attributes.items()
+            if key in content.arrays
+        }
+        seen |= keys & set(content.arrays)
+        for part in _parts(rule, content, find_transformation(rule, name, transformations)):
+            recording = recordings.setdefault(record + part.suffix, TimedRecording())
+            recording.attributes |= {**source.attributes, **part.keys}
+            recording.streams[name] = part.stream
+            for attribute, values in attributes.items():
+                location = f"{source.location}:{rules.attributes[attribute]}"
+                recording.attributes[attribute] = _attribute(values, part, location)
+    if missing := keys - seen:
+        key = min(missing)
+        raise UserError(
+            "no such column or key",
+            location=next(iter(files.values())).whole[0].location,
+            value=key,
+            expected="a name in one of the recording's files, for `convert.attributes`",
+            hint=nearest(key, content.arrays),
+        )
+    for name, recording in recordings.items():
+        _complete(rules, recording, name)
+    return recordings
+
+
+def _parts(rule: Stream, content: Content, function: Transformation | None) -> Iterator[_Part]:
+    """The recordings that one file holds."""
+    values = read_values(rule, content)
+    if not isinstance(values, np.ndarray):
+        raise UserError(
+            "no numbers in time",
+            location=content.location,
+            expected="a format of arrays",
+            hint="Files that hold a frame each need the group `frame` in `convert.record`.",
+        )
+    stamps = None
+    if rule.time is not None:
+        stamps = content.numbers(rule.time).astype(np.float64).ravel() * SECONDS[rule.time_unit]
+        if rule.offsets is not None or rule.by:
+            check_rows(stamps, len(values), content.location)
+    if rule.by:
+        yield from _grouped_parts(rule, content, values, stamps, function)
+    elif rule.offsets is not None:
+        yield from _ragged_parts(rule, content, values, stamps, function)
+    else:
+        stream = _on_grid(rule, content, values, stamps, _rate(rule, content), content.location, function)
+        yield _Part("", stream)
+
+
+def _rate(rule: Stream, content: Content) -> float | None:
+    if content.rate_hz is not None and rule.rate_hz not in (None, content.rate_hz):
+        raise UserError(
+            "a rate other than the stated one",
+            location=content.location,
+            value=content.rate_hz,
+            expected=f"{rule.rate_hz:g} Hz",
+            hint="Leave `rate_hz` out: the file states it.",
+        )
+    return rule.rate_hz or content.rate_hz
+
+
+def _ragged_parts(
+    rule: Stream, content: Content, values: Any, stamps: Any, function: Transformation | None
+) -> Iterator[_Part]:
+    """A recording for each pair of offsets."""
+    offsets = read_offsets(rule, content, len(values))
+    rates = None
+    if rule.rate_key is not None:
+        rates = content.numbers(rule.rate_key).ravel()
+        if len(rates) != len(offsets) - 1 or not (np.isfinite(rates) & (rates > 0)).all():
+            raise UserError(
+                "not one rate a recording",
+                location=f"{content.location}:{rule.rate_key}",
+                value=f"{len(rates)} values",
+                expected=f"{len(offsets) - 1} rates above 0 Hz",
+            )
+    for entry, (start, stop) in enumerate(pairwise(offsets)):
+        rate = rule.rate_hz if rates is None else float(rates[entry])
+        own_stamps = None if stamps is None else stamps[start:stop]
+        location = f"{content.location}:{entry}"
+        stream = _on_grid(rule, content, values[start:stop], own_stamps, rate, location, function)
+        yield _Part(f"_{entry:05d}", stream, entry=entry)
+
+
+def _grouped_parts(
+    rule: Stream, content: Content, values: Any, stamps: Any, function: Transformation | None
+) -> Iterator[_Part]:
+    """A recording for each combination of values of the columns `by`, in order of their first rows."""
+    columns = [content.pick(key).ravel() for key in rule.by]
+    for key, column in zip(rule.by, columns, strict=True):
+        if len(column) != len(values):
+            raise UserError(
+                "not one entry a row",
+                location=f"{content.location}:{key}",
+                value=len(column),
+                expected=f"{len(values)}",
+            )
+    rows_of: dict[tuple[str, ...], list[int]] = {}
+    for row, combination in enumerate(zip(*(map(str, column.tolist()) for column in columns), strict=True)):
+        rows_of.setdefault(combination, []).append(row)
+    for combination, row_list in rows_of.items():
+        suffix, rows = "_".join(combination), np.array(row_list)
+        location = f"{content.location}:{suffix}"
+        if stamps is None and rows[-1] - rows[0] >= len(rows):
+            raise UserError(
+                "rows of one recording that do not stand together, and no time stamps",
+                location=location,
+                value=f"rows {rows[0]} to {rows[-1]}, of which {len(rows)} belong to it",
+                expected="`time`, which tells how long the pauses are",
+                hint="Without time stamps, add a column to `by` that tells the stretches apart.",
+            )
+        own_stamps = None if stamps is None else stamps[rows]
+        stream = _on_grid(rule, content, values[rows], own_stamps, _rate(rule, content), location, function)
+        yield _Part(f"_{suffix}".replace("/", "_"), stream, rows, keys=dict(zip(rule.by, combination, strict=True)))
+
+
+def _on_grid(
+    rule: Stream,
+    content: Content,
+    values: Any,
+    stamps: Any,
+    rate_hz: float | None,
+    location: str,
+    function: Transformation | None,
+) -> Timed:
+    """Values after the stream's function, on their grid in time, with the attributes of their dataset."""
+    result, attributes, findings = transform(values, function, location)
+    if not isinstance(result, np.ndarray):
+        raise UserError("no numbers in time", location=location, value=type(result).__name__, expected="an array")
+    if stamps is not None:
+        check_rows(stamps, len(result), location)
+    stream = put_on_grid(result, stamps, rate_hz, rule.resample_hz, location)
+    if content.full_scale is not None and function is None:
+        stream.attributes["full_scale"] = content.full_scale
+    units: Mapping[str, str] = content.attributes.get("units", {})
+    if used := {units[name] for name in map(str, rule.columns or [rule.key or ""]) if name in units}:
+        stream.attributes["unit"] = ", ".join(sorted(used))
+    stream.attributes |= attributes
+    if findings:
+        stream.attributes["findings"] = findings
+    return stream
+
+
+def _attribute(values: Any, part: _Part, location: str) -> Any:
+    """One value, or one for each value of the stream."""
+    if values.dtype.kind not in NUMERIC + "US":
+        raise UserError("neither numbers nor text", location=location, value=str(values.dtype))
+    if part.entry is not None:
+        if part.entry >= len(values):
+            raise UserError("fewer entries than recordings", location=location, value=len(values))
+        return values[part.entry]
+    if part.rows is not None and len(values) > part.rows.max():
+        values = values[part.rows]
+        if (values == values[0]).all():
+            return values[0]
+    if values.size == 1:
+        return values.reshape(())[()]
+    if part.stream.rows is not None and len(values) > part.stream.rows.max():
+        return values[part.stream.rows]
+    return values
+
+
+def _complete(rules: Conversion, recording: TimedRecording, name: str) -> None:
+    """Add empty datasets for optional streams, and require one clock for all streams, or none."""
+    clocks = {stream: part.start_s is not None for stream, part in recording.streams.items()}
+    if len(set(clocks.values())) > 1:
+        raise UserError(
+            "streams with and without time stamps in one recording",
+            location=name,
+            value=clocks,
+            hint="Their common start is unknown: give each its `time`, or none of them.",
+        )
+    streams = recording.streams
+    recording.streams = {
+        stream: streams.get(stream, Timed(np.zeros(0, dtype=np.float32), rule.rate_hz or rule.resample_hz))
+        for stream, rule in rules.streams.items()
+    }
+    if not len(next(iter(recording.streams.values())).values):
+        raise UserError(
+            "a recording without its first stream",
+            location=name,
+            value=next(iter(rules.streams)),
+            expected="values, which start the recording",
+        )
