@@ -22,6 +22,7 @@ lint: .venv/.ready  ## style, types and who imports whom
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy maekit
 	$(BIN)/mypy adapters --explicit-package-bases
+	MYPYPATH=tests:tests/unit/interop $(BIN)/mypy tests --explicit-package-bases
 # import-linter sees the package as it is installed, with adapters/ inside.
 	rm -rf build/house && mkdir -p build/house && cp -R maekit build/house && cp -R adapters build/house/maekit
 	cd build/house && PYTHONPATH=. ../../$(BIN)/lint-imports ../../pyproject.toml --no-cache

@@ -21,7 +21,7 @@ from maekit.adapters.radar.fmcw import FMCW
 from maekit.adapters.radar.range_azimuth_map import range_azimuth_map
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
 from maekit.adapters.simulate.road_users import CLASSES
-from maekit.adapters.simulate.street_camera import FARTHEST_M, SURFACES, Camera, View, look, semantic_depth
+from maekit.adapters.simulate.street_camera import FARTHEST_M, SURFACES, Camera, CameraView, look, semantic_depth
 from maekit.adapters.simulate.street_rendering import render
 from maekit.adapters.simulate.street_traffic import BEHIND_DB, WIDEST_DEG, Seen, Traveller, in_view, traffic
 from maekit.adapters.simulate.street_world import Street, hidden
@@ -191,7 +191,7 @@ def _record(
 
 
 def picture(
-    fine: View, camera: Camera, street: Street, users: list[Traveller], time_s: float, rng: np.random.Generator
+    fine: CameraView, camera: Camera, street: Street, users: list[Traveller], time_s: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Picture of the camera, (height, width, 3): rendered at four times the resolution, averaged, with noise."""
     drawn = np.asarray(render(fine, camera.finer(FINER), street.light, users, time_s).reduce(FINER), dtype=np.float32)

@@ -57,7 +57,7 @@ class Camera:
 
 
 @dataclass(slots=True)
-class View:
+class CameraView:
     """Picture, depth and surfaces of a camera.
 
     Attributes:
@@ -71,7 +71,7 @@ class View:
     surface: Array
 
 
-def look(street: Street, camera: Camera) -> View:
+def look(street: Street, camera: Camera) -> CameraView:
     """Render the street without road users: each pixel shows the nearest surface along its ray."""
     columns = np.arange(camera.width) + 0.5 - camera.width / 2
     rows = camera.height / 2 - np.arange(camera.height) - 0.5
@@ -85,7 +85,7 @@ def look(street: Street, camera: Camera) -> View:
     return view
 
 
-def semantic_depth(view: View) -> Array:
+def semantic_depth(view: CameraView) -> Array:
     """(1 + surfaces, height, width) float32: depth in m, then a mask of each of `SURFACES`."""
     seen = view.surface == np.arange(len(SURFACES))[:, None, None]
     return np.concatenate([view.depth_m[None], seen]).astype(np.float32)
@@ -96,7 +96,7 @@ def lit(colour: Array, light: Light) -> Array:
     return np.clip(colour * light.strength * light.tint, 0, 255)
 
 
-def _ground_and_sky(street: Street, camera: Camera, tangent: Array, rise: Array) -> View:
+def _ground_and_sky(street: Street, camera: Camera, tangent: Array, rise: Array) -> CameraView:
     shape = (camera.height, camera.width)
     below = rise < -1e-6
     y = np.where(below, camera.above_ground_m / np.maximum(-rise, 1e-6), np.inf)
@@ -117,10 +117,12 @@ def _ground_and_sky(street: Street, camera: Camera, tangent: Array, rise: Array)
     ground *= (0.93 + 0.14 * grain)[..., None]
     up = np.clip(rise / 0.7, 0, 1)[:, None, None]
     sky = (street.light.sky[0] * (1 - up) + street.light.sky[1] * up).repeat(camera.width, 1)
-    return View(np.where(down[..., None], ground, sky), np.where(down, near, FARTHEST_M), np.where(down, GROUND, SKY))
+    return CameraView(
+        np.where(down[..., None], ground, sky), np.where(down, near, FARTHEST_M), np.where(down, GROUND, SKY)
+    )
 
 
-def _walls(view: View, street: Street, camera: Camera, tangent: Array, rise: Array) -> None:
+def _walls(view: CameraView, street: Street, camera: Camera, tangent: Array, rise: Array) -> None:
     """Facades; an upright wall has the same depth in a whole column of the picture."""
     rays = np.stack([tangent, np.ones_like(tangent)], -1)
     for wall, depth in enumerate(street.crossings(rays)):
@@ -162,7 +164,7 @@ def _facade(street: Street, wall: int, at: Array, z: Array) -> Array:
     return colour
 
 
-def _posts(view: View, street: Street, camera: Camera, tangent: Array, rise: Array) -> None:
+def _posts(view: CameraView, street: Street, camera: Camera, tangent: Array, rise: Array) -> None:
     """Poles and trunks as vertical strips and crowns as discs, each at the depth of its axis and facing the camera."""
     bark, metal, leaves = np.array([92, 72, 54]), np.array([96, 100, 104]), np.array([74, 108, 48])
     for (x, y, radius, height), wood in zip(street.posts, street.wooden, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
-from maekit.adapters.simulate.street_camera import GROUND, Camera, View, lit
+from maekit.adapters.simulate.street_camera import GROUND, Camera, CameraView, lit
 from maekit.adapters.simulate.street_traffic import Traveller
 from maekit.adapters.simulate.street_world import Light
 
@@ -65,7 +65,7 @@ class Pen:
         return int(red), int(green), int(blue)
 
 
-def render(view: View, camera: Camera, light: Light, users: list[Traveller], time_s: float) -> Image.Image:
+def render(view: CameraView, camera: Camera, light: Light, users: list[Traveller], time_s: float) -> Image.Image:
     """Render road users into the view of a street.
 
     Each is drawn as a whole at the depth of its centre, and hidden by nearer parts of the street.

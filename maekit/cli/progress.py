@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from maekit.cli.console import err, is_first_process
 
 if TYPE_CHECKING:
-    from maekit.training.loop import Progress
+    from maekit.training.loop import TrainProgress
 
 
 class ProgressBar:
@@ -33,7 +33,7 @@ class ProgressBar:
     def __exit__(self, *exception: object) -> None:
         self.progress.stop()
 
-    def update(self, step: Progress) -> None:
+    def update(self, step: TrainProgress) -> None:
         """Show one entry of the log."""
         if not is_first_process():
             return

@@ -252,7 +252,7 @@ class Training(Section):
         return max(self.batch_size // (processes * self.micro_batches(processes)), 1)
 
 
-class Reference(Section):
+class PublishedReference(Section):
     """Published or measured results of this recipe, which `maekit compare` compares a run with.
 
     `accuracy` and the like are metrics of the run itself; `finetuned` and `linear` are accuracies of runs that start from a
@@ -297,7 +297,7 @@ class Recipe(Section):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule
     training: Training = Training()
-    reference: Reference | None = None
+    reference: PublishedReference | None = None
 
     @field_validator("auxiliary", mode="before")
     @classmethod

@@ -48,7 +48,7 @@ class Swept:
 
 
 @dataclass(frozen=True)
-class Point:
+class GridPoint:
     """One value for each swept key."""
 
     swept: tuple[Swept, ...] = ()
@@ -62,10 +62,10 @@ class Point:
         """As `--set` takes them; a choice by name keeps its options where the name stays the same."""
         return [_setting(swept.key, value) for swept, value in zip(self.swept, self.values, strict=True)]
 
-    def only(self, wanted: Callable[[str], bool]) -> Point:
+    def only(self, wanted: Callable[[str], bool]) -> GridPoint:
         """Without the keys that are not wanted."""
         kept = [i for i, swept in enumerate(self.swept) if wanted(swept.key)]
-        return Point(tuple(self.swept[i] for i in kept), tuple(self.values[i] for i in kept))
+        return GridPoint(tuple(self.swept[i] for i in kept), tuple(self.values[i] for i in kept))
 
     @property
     def folder(self) -> str:
@@ -98,9 +98,9 @@ def parse_sweep(settings: Sequence[str]) -> tuple[Swept, ...]:
     return tuple(found)
 
 
-def grid(swept: Sequence[Swept]) -> list[Point]:
+def grid(swept: Sequence[Swept]) -> list[GridPoint]:
     """All combinations, the last key changing fastest; one point without overrides where nothing is swept."""
-    return [Point(tuple(swept), values) for values in product(*(one.values for one in swept))]
+    return [GridPoint(tuple(swept), values) for values in product(*(one.values for one in swept))]
 
 
 def full_key(name: str, location: str) -> str:

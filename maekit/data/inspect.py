@@ -12,7 +12,7 @@ import numpy as np
 from maekit.config.data_spec import OBJECT_CLASS
 from maekit.data.convert import readers
 from maekit.data.convert.archive import open_zip, read_member
-from maekit.data.convert.content import NUMERIC, Content
+from maekit.data.convert.content import NUMERIC, FileContent
 from maekit.data.hdf5.objects import COLUMNS
 from maekit.data.hdf5.safety import check_storage, load_filters, open_hdf5
 from maekit.errors import UserError
@@ -59,7 +59,7 @@ def _zip(path: Path) -> Iterator[str]:
             return
 
 
-def _content(content: Content, kind: str, indent: str) -> Iterator[str]:
+def _content(content: FileContent, kind: str, indent: str) -> Iterator[str]:
     yield f"{indent}{_plain(content.location)}  {kind.upper()}" + (
         f", {content.rate_hz:g} Hz" if content.rate_hz else ""
     )

@@ -36,7 +36,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Content:
+class Page:
     """Everything on the page."""
 
     title: str

@@ -76,7 +76,7 @@ class Scene:
     title: str = ""
 
 
-class View:
+class SceneView:
     """A figure of scenes, one after the other, on the colours and axes of the first.
 
     Args:

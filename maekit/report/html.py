@@ -6,10 +6,10 @@ import os
 import tempfile
 from pathlib import Path
 
-from maekit.report.content import Content, cell
+from maekit.report.content import Page, cell
 
 
-def write_report(content: Content, path: Path) -> Path:
+def write_report(content: Page, path: Path) -> Path:
     """Write the page in one step: whoever reads `path` finds the old page or the whole new one.
 
     Returns:

@@ -21,7 +21,7 @@ from maekit.runs.evaluate import evaluate
 from maekit.training.run import Run
 
 if TYPE_CHECKING:
-    from maekit.config.schema import Recipe, Reference
+    from maekit.config.schema import PublishedReference, Recipe
     from maekit.tasks.label_kinds.base import LabelKind
 
 DOWNSTREAM = {"finetuned": ("full", "partial"), "linear": ("frozen",)}
@@ -152,7 +152,7 @@ def _recipe(run: Path) -> Recipe:
     return load_recipe(stated).recipe
 
 
-def _reference(recipe: Recipe, run: Path) -> tuple[Reference, str, dict[str, str]]:
+def _reference(recipe: Recipe, run: Path) -> tuple[PublishedReference, str, dict[str, str]]:
     """The reference, its source in words, and which of its metrics are this run's own under another name."""
     inherited = _inherited(recipe, run)
     if inherited is not None:
@@ -170,7 +170,7 @@ def _reference(recipe: Recipe, run: Path) -> tuple[Reference, str, dict[str, str
     return recipe.reference, recipe.reference.source, {}
 
 
-def _inherited(recipe: Recipe, run: Path) -> tuple[Reference, str, Path] | None:
+def _inherited(recipe: Recipe, run: Path) -> tuple[PublishedReference, str, Path] | None:
     """What the run that this one started from is known for, when it was this kind of run."""
     start, tune = _start(run), recipe.task.options.get("tune", "full")
     metric = next((name for name, tunes in DOWNSTREAM.items() if tune in tunes), "")

@@ -11,7 +11,7 @@ from maekit.build.open_run import open_run
 from maekit.build.parts import label_kind_of
 from maekit.build.weights import lacks_decoder
 from maekit.report import figures
-from maekit.report.content import Content, Table
+from maekit.report.content import Page, Table
 from maekit.report.html import write_report
 from maekit.runs.compare import comparison_or_none
 from maekit.runs.evaluate import predictions
@@ -49,7 +49,7 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
     tables = [*extra, *section.tables]
     if (comparison := comparison_or_none(run)) is not None:
         tables.append(comparison)
-    content = Content(
+    content = Page(
         title=experiment.recipe.name,
         verdict=section.verdict.text,
         good=section.verdict.good,

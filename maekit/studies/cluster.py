@@ -33,7 +33,7 @@ from maekit.training.stopping import StoppedError, deferred_signals
 if TYPE_CHECKING:
     from distributed import Future, Worker
 
-    from maekit.studies.jobs import Job, Progress
+    from maekit.studies.jobs import Job, JobProgress
 
 CONNECT_S = 10
 """Seconds to wait for the answer of a scheduler."""
@@ -97,7 +97,7 @@ class WorkerSetup:
 
 
 def run_on_cluster(
-    folder: Path, jobs: Sequence[Job], *, processes: int, scheduler: str | None, progress: Progress
+    folder: Path, jobs: Sequence[Job], *, processes: int, scheduler: str | None, progress: JobProgress
 ) -> None:
     """Compute jobs without results on a cluster.
 
@@ -219,7 +219,7 @@ def _submit(client: Client, setup: WorkerSetup, folder: Path, jobs: Sequence[Job
     return list(futures.values())
 
 
-def _collect(events: SimpleQueue[Any], jobs: dict[str, Job], progress: Progress) -> None:
+def _collect(events: SimpleQueue[Any], jobs: dict[str, Job], progress: JobProgress) -> None:
     """Report jobs as they finish; raise the error of the first one that fails, or at the first signal."""
     for _ in jobs:
         event = events.get()

@@ -134,7 +134,7 @@ def run_jobs(
             expected="either --jobs or --scheduler",
         )
     missing = missing_jobs(folder, jobs)
-    progress = Progress(missing, done=len(jobs) - len(missing), report=report)
+    progress = JobProgress(missing, done=len(jobs) - len(missing), report=report)
     if scheduler is None and (processes == 1 or len(missing) < 2):
         for job in missing:
             progress.start(job)
@@ -152,7 +152,7 @@ def run_jobs(
         run_on_cluster(folder, missing, processes=processes, scheduler=scheduler, progress=progress)
 
 
-class Progress:
+class JobProgress:
     """Lines of progress: how many jobs are done, which one, and the time left where it is known.
 
     Time left is known once a job of every kind that remains has been timed.

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from maekit.report.content import Content, Picture, Table, cell
+from maekit.report.content import Page, Picture, Table, cell
 from maekit.studies.figures import curves
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def group_table(study: Study, point: PointResult) -> Table:
     )
 
 
-def content(study: Study, pictures: list[Picture], recipe: str, environment: dict[str, str]) -> Content:
+def content(study: Study, pictures: list[Picture], recipe: str, environment: dict[str, str]) -> Page:
     """The page. The point that is the recipe as it stands comes with everything, the others with their tables."""
     chosen = study.points[study.chosen]
     tables = [*point_tables(study, chosen), group_table(study, chosen)]
@@ -121,7 +121,7 @@ def content(study: Study, pictures: list[Picture], recipe: str, environment: dic
         if point is not chosen:
             tables += point_tables(study, point)
     sentence, good = verdict(study)
-    return Content(
+    return Page(
         f"{study.recipe}: the {study.kind}",
         sentence,
         good,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from maekit.config.load import LoadedRecipe
-    from maekit.config.sweep import Point
+    from maekit.config.sweep import GridPoint
     from maekit.studies.opened_data import OpenedData
 
 SAMPLES = ("seed", "adapter", "data", "data files")
@@ -71,7 +71,7 @@ class PointPlan:
     def __init__(
         self,
         recipe: Path,
-        point: Point,
+        point: GridPoint,
         data: OpenedData,
         jobs: dict[str, Job],
         *,

@@ -29,7 +29,7 @@ from maekit.training.environment import describe_environment
 if TYPE_CHECKING:
     from maekit.build.experiment import Experiment
     from maekit.config.load import LoadedRecipe
-    from maekit.config.sweep import Point
+    from maekit.config.sweep import GridPoint
     from maekit.studies.scoring import Predictions
 
 
@@ -52,7 +52,7 @@ class StudyPlan:
     loaded: LoadedRecipe
     folder: Path
     swept: tuple[Swept, ...]
-    points: list[Point]
+    points: list[GridPoint]
     jobs: list[Job]
     predicting: list[list[list[list[Job]]]]
     experiment: Experiment

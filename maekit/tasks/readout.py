@@ -53,7 +53,7 @@ class Distribution(Readout):
         """Of each of `values`."""
 
 
-class Point(Readout):
+class PointReadout(Readout):
     """The value alone, under smooth L1 (Huber)."""
 
     outputs = 1

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from maekit.metrics.calibration import calibration
 from maekit.tasks.bins import Bins
 from maekit.tasks.label_kinds.values import WITHIN, ValueLabels
-from maekit.tasks.readout import REACH, Distribution, Heteroscedastic, Point, Readout, Spread
+from maekit.tasks.readout import REACH, Distribution, Heteroscedastic, PointReadout, Readout, Spread
 from maekit.tasks.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Regression(Transfer):
         elif bin_range is not None or bin_smoothing is not None:
             raise ValueError("`bin_range` and `bin_smoothing` are of no effect without `bins`")
         else:
-            readout = Point() if spread is None else Heteroscedastic(spread)
+            readout = PointReadout() if spread is None else Heteroscedastic(spread)
         super().__init__(front, encoder, readout.outputs, **options)
         self.readout, self.labels = readout, ValueLabels(within)
         self.register_buffer("label_mean", torch.tensor(mean))

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class TrainProgress:
     """State of a run after a logged step.
 
     Attributes:
@@ -50,7 +50,7 @@ class Progress:
     eta_s: float
 
 
-Watcher = Callable[[Progress], None]
+Watcher = Callable[[TrainProgress], None]
 
 
 def train(
@@ -267,7 +267,7 @@ class Trainer:
         """Append a row to the metrics and show it to the watcher."""
         self.run.log(row)
         if self.watch:
-            self.watch(Progress(self.step, self.total_steps, row["epoch"], row, eta_s))
+            self.watch(TrainProgress(self.step, self.total_steps, row["epoch"], row, eta_s))
 
     def save(self) -> None:
         """Write a checkpoint."""

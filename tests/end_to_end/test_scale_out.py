@@ -337,6 +337,8 @@ def test_statistics_are_of_all_processes(tmp_path: Path) -> None:
     found.append(
         {"out": [alone(batch) for batch in far_from_zero()][-1], "mean": alone.running_mean, "var": alone.running_var}
     )
+    assert reference.running_mean is not None
+    assert reference.running_var is not None
     for part, whole in zip(found, (expected[0::2], expected[1::2], expected), strict=True):
         torch.testing.assert_close(part["out"], whole)
         torch.testing.assert_close(part["mean"], reference.running_mean.float())

@@ -18,7 +18,7 @@ NUMERIC = "biufc"
 
 
 @dataclass(frozen=True)
-class Content:
+class FileContent:
     """What is in a file.
 
     Args:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.config.conversion import Conversion, Stream
-    from maekit.data.convert.content import Content
+    from maekit.data.convert.content import FileContent
     from maekit.data.convert.sources import Files, SourceFile
     from maekit.data.convert.stream_values import Transformation, Transformations
 
@@ -207,7 +207,7 @@ def _grouped_rows(
         yield name, number, _Row(location, partial(transform, piece, function, location)), own | source.attributes
 
 
-def _check_lengths(content: Content, count: int, columns: Mapping[str, NDArray[Any]]) -> None:
+def _check_lengths(content: FileContent, count: int, columns: Mapping[str, NDArray[Any]]) -> None:
     for name, column in columns.items():
         if len(column) != count:
             raise UserError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.data.convert.content import NUMERIC, Content
+from maekit.data.convert.content import NUMERIC, FileContent
 from maekit.data.convert.hdf5_content import DatasetMapping, drop_vector_axis, is_hdf5
 
 if TYPE_CHECKING:
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def read_mat(content: bytes, location: str) -> Content:
+def read_mat(content: bytes, location: str) -> FileContent:
     """Variables by name, and fields of structs as `struct.field`, with axes in MATLAB's order.
 
     Row and column vectors become arrays of one axis, since MATLAB has none of those.
     """
     if is_hdf5(content):
-        return Content(location, _DottedNames(DatasetMapping(content, location)))
+        return FileContent(location, _DottedNames(DatasetMapping(content, location)))
     from scipy.io import loadmat
 
     arrays: dict[str, NDArray[Any]] = {}
     for name, value in loadmat(io.BytesIO(content)).items():
         if not name.startswith("__"):
             _add(arrays, name, value)
-    return Content(location, arrays)
+    return FileContent(location, arrays)
 
 
 class _DottedNames(dict[str, Any]):

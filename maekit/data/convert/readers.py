@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maekit.data.convert.archive import check_members, read_limited
-from maekit.data.convert.content import Content, damaged
+from maekit.data.convert.content import FileContent, damaged
 from maekit.data.convert.hdf5_content import DatasetMapping
 from maekit.data.convert.mat import read_mat
 from maekit.data.convert.table import TableOptions, read_table
@@ -43,7 +43,7 @@ _KIND_OF_SUFFIX = {
 }
 
 
-def read(path: Path, kind: str | None = None, options: TableOptions | None = None) -> Content:
+def read(path: Path, kind: str | None = None, options: TableOptions | None = None) -> FileContent:
     """Read a file, gzipped or not.
 
     Args:
@@ -66,7 +66,7 @@ def read(path: Path, kind: str | None = None, options: TableOptions | None = Non
     return parse(read_limited(path), str(path), kind, options)
 
 
-def parse(content: bytes, location: str, kind: str, options: TableOptions | None = None) -> Content:
+def parse(content: bytes, location: str, kind: str, options: TableOptions | None = None) -> FileContent:
     """Read a file from its bytes; see `read`.
 
     Raises:
@@ -101,21 +101,21 @@ def kind_of(name: str, location: str) -> str:
     )
 
 
-def _read_npy(content: bytes, location: str) -> Content:
-    return Content(location, {"data": np.load(io.BytesIO(content), allow_pickle=False)})
+def _read_npy(content: bytes, location: str) -> FileContent:
+    return FileContent(location, {"data": np.load(io.BytesIO(content), allow_pickle=False)})
 
 
-def _read_npz(content: bytes, location: str) -> Content:
+def _read_npz(content: bytes, location: str) -> FileContent:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         check_members(archive, location, [info.filename for info in archive.infolist()])
-    return Content(location, np.load(io.BytesIO(content), allow_pickle=False))
+    return FileContent(location, np.load(io.BytesIO(content), allow_pickle=False))
 
 
-def _read_hdf5(content: bytes, location: str) -> Content:
-    return Content(location, DatasetMapping(content, location))
+def _read_hdf5(content: bytes, location: str) -> FileContent:
+    return FileContent(location, DatasetMapping(content, location))
 
 
-def _read_int16(content: bytes, location: str) -> Content:
+def _read_int16(content: bytes, location: str) -> FileContent:
     if len(content) % 2 or not content:
         raise UserError(
             "no whole number of 16-bit values",
@@ -124,29 +124,29 @@ def _read_int16(content: bytes, location: str) -> Content:
             expected="an even number",
             hint="Is it cut off, or of another format?",
         )
-    return Content(location, {"data": np.frombuffer(content, dtype="<i2")})
+    return FileContent(location, {"data": np.frombuffer(content, dtype="<i2")})
 
 
-def _read_picture(content: bytes, location: str) -> Content:
+def _read_picture(content: bytes, location: str) -> FileContent:
     from maekit.data.images.picture import decode_pixels
 
-    return Content(location, {"data": decode_pixels(content, location)})
+    return FileContent(location, {"data": decode_pixels(content, location)})
 
 
-def _read_json(content: bytes, location: str) -> Content:
-    return Content(location, {}, document=json.loads(content))
+def _read_json(content: bytes, location: str) -> FileContent:
+    return FileContent(location, {}, document=json.loads(content))
 
 
-def _read_pickle(content: bytes, location: str) -> Content:
-    return Content(location, {}, document=load_plain_pickle(content, location))
+def _read_pickle(content: bytes, location: str) -> FileContent:
+    return FileContent(location, {}, document=load_plain_pickle(content, location))
 
 
-def _read_lines(content: bytes, location: str) -> Content:
+def _read_lines(content: bytes, location: str) -> FileContent:
     lines = content.decode("utf-8-sig").splitlines()
-    return Content(location, {}, document=[line.split() for line in lines if line.strip()])
+    return FileContent(location, {}, document=[line.split() for line in lines if line.strip()])
 
 
-def _read_wfdb(_content: bytes, location: str) -> Content:
+def _read_wfdb(_content: bytes, location: str) -> FileContent:
     raise UserError(
         "a WFDB record inside an archive",
         location=location,
@@ -155,7 +155,7 @@ def _read_wfdb(_content: bytes, location: str) -> Content:
     )
 
 
-_READERS: dict[str, Callable[[bytes, str], Content]] = {
+_READERS: dict[str, Callable[[bytes, str], FileContent]] = {
     "npy": _read_npy,
     "npz": _read_npz,
     "mat": read_mat,

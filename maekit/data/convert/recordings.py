@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.config.conversion import Conversion, Stream
-    from maekit.data.convert.content import Content
+    from maekit.data.convert.content import FileContent
     from maekit.data.convert.sources import Files
     from maekit.data.convert.stream_values import Transformation, Transformations
 
@@ -99,7 +99,7 @@ def read_recordings(
     return recordings
 
 
-def _parts(rule: Stream, content: Content, function: Transformation | None) -> Iterator[_Part]:
+def _parts(rule: Stream, content: FileContent, function: Transformation | None) -> Iterator[_Part]:
     """The recordings that one file holds."""
     values = read_values(rule, content)
     if not isinstance(values, np.ndarray):
@@ -123,7 +123,7 @@ def _parts(rule: Stream, content: Content, function: Transformation | None) -> I
         yield _Part("", stream)
 
 
-def _rate(rule: Stream, content: Content) -> float | None:
+def _rate(rule: Stream, content: FileContent) -> float | None:
     if content.rate_hz is not None and rule.rate_hz not in (None, content.rate_hz):
         raise UserError(
             "a rate other than the stated one",
@@ -136,7 +136,7 @@ def _rate(rule: Stream, content: Content) -> float | None:
 
 
 def _ragged_parts(
-    rule: Stream, content: Content, values: Any, stamps: Any, function: Transformation | None
+    rule: Stream, content: FileContent, values: Any, stamps: Any, function: Transformation | None
 ) -> Iterator[_Part]:
     """A recording for each pair of offsets."""
     offsets = read_offsets(rule, content, len(values))
@@ -159,7 +159,7 @@ def _ragged_parts(
 
 
 def _grouped_parts(
-    rule: Stream, content: Content, values: Any, stamps: Any, function: Transformation | None
+    rule: Stream, content: FileContent, values: Any, stamps: Any, function: Transformation | None
 ) -> Iterator[_Part]:
     """A recording for each combination of values of the columns `by`, in order of their first rows."""
     columns = [content.pick(key).ravel() for key in rule.by]
@@ -192,7 +192,7 @@ def _grouped_parts(
 
 def _on_grid(
     rule: Stream,
-    content: Content,
+    content: FileContent,
     values: Any,
     stamps: Any,
     rate_hz: float | None,

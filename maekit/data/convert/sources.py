@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from maekit.config.conversion import Conversion, Stream
-    from maekit.data.convert.content import Content
+    from maekit.data.convert.content import FileContent
 
 FRAME = "frame"
 """The group of `Conversion.record` that numbers files of one frame each, and the dataset of frame numbers."""
@@ -32,9 +32,9 @@ class LastFile:
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] | None = None
-        self._content: Content | None = None
+        self._content: FileContent | None = None
 
-    def read(self, key: tuple[Any, ...], read: Callable[[], Content]) -> Content:
+    def read(self, key: tuple[Any, ...], read: Callable[[], FileContent]) -> FileContent:
         """The result of `read`, which is not called again if `key` is the last one."""
         if self._content is None or key != self._key:
             self._key, self._content = None, None  # before reading, so that two large files are never in memory at once
@@ -48,7 +48,7 @@ class SourceFile:
     """A file or zip member that holds a stream of a recording, of one of its frames, or of several recordings."""
 
     location: str
-    read: Callable[[], Content]
+    read: Callable[[], FileContent]
     attributes: dict[str, str]
 
 
@@ -160,7 +160,7 @@ def _frame_number(text: str, location: str) -> int:
 
 def _find_files(
     rule: Stream, source: Path, archives: ExitStack, last: LastFile
-) -> Iterator[tuple[str, str, Callable[[], Content]]]:
+) -> Iterator[tuple[str, str, Callable[[], FileContent]]]:
     """(path that `record` must match, location for messages, function that reads) for every file or zip member."""
     options = TableOptions(rule.delimiter, rule.decimal, rule.header, rule.encoding)
     # Like in a shell, `*` does not match hidden files, which are leftovers of other programs.
@@ -178,5 +178,5 @@ def _find_files(
                 yield name, location, partial(_read_member, archive, name, location, kind, options)
 
 
-def _read_member(archive: zipfile.ZipFile, name: str, location: str, kind: str, options: TableOptions) -> Content:
+def _read_member(archive: zipfile.ZipFile, name: str, location: str, kind: str, options: TableOptions) -> FileContent:
     return readers.parse(read_member(archive, name), location, kind, options)

@@ -13,7 +13,7 @@ from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from maekit.config.conversion import Stream
-    from maekit.data.convert.content import Content
+    from maekit.data.convert.content import FileContent
 
 Transformation = Callable[..., tuple[Any, Mapping[str, Any], Sequence[str]]]
 """Returns what is stored, attributes to store with it, and findings that a person should know."""
@@ -29,7 +29,7 @@ class Transformed(NamedTuple):
     findings: list[str]
 
 
-def read_values(rule: Stream, content: Content) -> Any:
+def read_values(rule: Stream, content: FileContent) -> Any:
     """The array (columns side by side; float64 as float32) or document that a stream takes from a file.
 
     Raises:
@@ -44,7 +44,7 @@ def read_values(rule: Stream, content: Content) -> Any:
     return values.astype(np.float32) if values.dtype == np.float64 else values
 
 
-def read_offsets(rule: Stream, content: Content, rows: int) -> Any:
+def read_offsets(rule: Stream, content: FileContent, rows: int) -> Any:
     """Row offsets of a ragged array of `rows` rows.
 
     Raises:
@@ -115,7 +115,7 @@ def transform(values: Any, function: Transformation | None, location: str) -> Tr
     return Transformed(result, dict(attributes), list(findings))
 
 
-def _only_array(rule: Stream, content: Content) -> str:
+def _only_array(rule: Stream, content: FileContent) -> str:
     """The one array of a file that the stream does not use for anything else.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.data.convert.content import Content
+from maekit.data.convert.content import FileContent
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class _Layout:
 
 
 @dataclass(frozen=True)
-class TableContent(Content):
+class TableContent(FileContent):
     """A text table; its columns are text or numbers, as they are asked for."""
 
     def numbers(self, name: str | int) -> NDArray[Any]:

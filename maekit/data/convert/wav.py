@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from maekit.data.convert.content import Content
+from maekit.data.convert.content import FileContent
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _UNKNOWN_SIZE = 0xFFFFFFFF
 """What a recorder states that writes into a pipe and cannot know the size."""
 
 
-def read_wav(content: bytes, location: str) -> Content:
+def read_wav(content: bytes, location: str) -> FileContent:
     """Samples (time,) or (time, channel), and their rate.
 
     Integers have one full scale whatever their depth, `FULL_SCALE`: 16-bit samples stay as they are, 8-bit ones, which
@@ -37,7 +37,7 @@ def read_wav(content: bytes, location: str) -> Content:
         warnings.simplefilter("ignore", wavfile.WavFileWarning)  # about chunks other than the samples
         rate, samples = wavfile.read(io.BytesIO(content))
     _check_complete(content, location)
-    return Content(
+    return FileContent(
         location,
         {"data": _on_one_scale(samples)},
         rate_hz=float(rate),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from maekit.data.convert.content import Content
+from maekit.data.convert.content import FileContent
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_record(header: Path) -> Content:
+def read_record(header: Path) -> FileContent:
     """The signals of a record in physical units by name, their rate, and their units; NaN where nothing was measured.
 
     Args:
@@ -42,7 +42,7 @@ def read_record(header: Path) -> Content:
         names = [f"{name}.{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
     units = dict(zip(names, (str(unit) for unit in record.units), strict=True))
     arrays = {name: record.p_signal[:, i] for i, name in enumerate(names)}
-    return Content(str(header), arrays, rate_hz=float(record.fs), attributes={"units": units})
+    return FileContent(str(header), arrays, rate_hz=float(record.fs), attributes={"units": units})
 
 
 def check_no_header(path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.data.hdf5.recording import RecordingReader
-    from maekit.report.detection_figures import Scene, View
+    from maekit.report.detection_figures import Scene, SceneView
     from maekit.tasks.label_kinds.detections import Frame
     from maekit.tasks.label_kinds.object_scenes import Moments, SceneMaker
 
@@ -111,7 +111,7 @@ class Animation:
         recorded = None if interval_s is None else 1 / (interval_s * self.step)
         self.per_s = USUAL_PER_S if recorded is None else min(recorded, FASTEST_PER_S)
         self.is_real_time = recorded is not None and recorded <= FASTEST_PER_S
-        self._view: View | None = None
+        self._view: SceneView | None = None
         self._images: list[Image.Image] = []
         self._seen = 0
 

@@ -11,7 +11,7 @@ from maekit.config.data_spec import CHANNEL, OBJECT_CLASS
 from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.objects import ObjectReader
 from maekit.errors import UserError
-from maekit.report.detection_figures import Objects, Scene, View
+from maekit.report.detection_figures import Objects, Scene, SceneView
 
 if TYPE_CHECKING:
     import h5py
@@ -74,9 +74,9 @@ class SceneMaker:
             x, cells, self._objects(detections, detections[:, -2], detections[:, -1]), true_objects, picture, title
         )
 
-    def view(self, first: Scene, **options: Any) -> View:
-        """A figure for scenes of this kind; for `options` see `View`."""
-        return View(self.adapter.draw, first, self.kind.classes, corners=self.corners, unit=self.unit, **options)
+    def view(self, first: Scene, **options: Any) -> SceneView:
+        """A figure for scenes of this kind; for `options` see `SceneView`."""
+        return SceneView(self.adapter.draw, first, self.kind.classes, corners=self.corners, unit=self.unit, **options)
 
     def _objects(
         self, table: NDArray[np.float64], kind: NDArray[np.float64], score: NDArray[np.float64] | None

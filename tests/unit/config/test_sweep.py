@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from maekit.config.load import load_recipe
 from maekit.config.schema import Recipe
-from maekit.config.sweep import Point, full_key, grid, parse_sweep
+from maekit.config.sweep import GridPoint, full_key, grid, parse_sweep
 from maekit.errors import UserError
 
 RECIPE = "heart_rate/demo_pretrain"
 
 
-def points(*settings: str) -> list[Point]:
+def points(*settings: str) -> list[GridPoint]:
     return grid(parse_sweep(settings))
 
 
@@ -89,7 +89,7 @@ def test_grid_overrides_load_and_keep_the_options_of_a_choice() -> None:
 def test_labels_do_not_collide() -> None:
     found = points("masking.length=2", "data.window.length=100", "encoder.width=8", "decoder.width=8", "init.epochs=3")
     assert list(found[0].labelled()) == ["masking.length", "length", "encoder.width", "decoder.width", "init.epochs"]
-    assert points() == [Point()]
+    assert points() == [GridPoint()]
     assert points()[0].folder == ""
 
 

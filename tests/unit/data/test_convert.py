@@ -246,7 +246,7 @@ def test_resampling_spreads_no_missing_value_and_fills_none() -> None:
 
 
 def test_a_rate_comes_from_all_stamps() -> None:
-    stamps = 1.7e9 + np.arange(1000) * 0.01
+    stamps = 1.7e9 + np.arange(1000, dtype=np.float64) * 0.01
     stamps[1:-1] += np.random.default_rng(0).uniform(-2e-5, 2e-5, 998)
     assert steady(np.zeros(1000), stamps, "").rate_hz == pytest.approx(100, rel=1e-6)
 

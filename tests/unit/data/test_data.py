@@ -18,7 +18,8 @@ from PIL import Image
 from maekit.config.data_spec import DataSpec, Folds, Split, Window, load_spec
 from maekit.data.convert.convert import convert
 from maekit.data.hdf5.source import HDF5Windows
-from maekit.data.images.folder import ImageFolderSource, read_picture
+from maekit.data.images.folder import ImageFolderSource
+from maekit.data.images.picture import read_picture
 from maekit.data.inspect import inspect
 from maekit.data.splits import resolve_split, select_labelled
 from maekit.errors import UserError

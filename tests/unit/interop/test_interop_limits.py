@@ -145,9 +145,11 @@ class Probe(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.vit = on_the_class_token()
-        self.vit.head = torch.nn.Sequential(torch.nn.BatchNorm1d(48, affine=False, eps=1e-6), torch.nn.Linear(48, 3))
-        for buffer in (self.vit.head[0].running_mean, self.vit.head[0].running_var):
-            buffer.uniform_(0.5, 2)
+        norm = torch.nn.BatchNorm1d(48, affine=False, eps=1e-6)
+        self.vit.head = torch.nn.Sequential(norm, torch.nn.Linear(48, 3))
+        for buffer in norm.buffers():
+            if buffer.is_floating_point():
+                buffer.uniform_(0.5, 2)
         self.eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

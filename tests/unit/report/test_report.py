@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from maekit.report import figures
-from maekit.report.content import Content, Table, cell
+from maekit.report.content import Page, Table, cell
 from maekit.report.html import write_report
 from maekit.report.terminal import render_table
 from maekit.tasks.verdict import pretraining_verdict
@@ -33,12 +33,12 @@ def test_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
     table = Table(odd, ["", odd], [[odd, 0.12345], ["other", float("nan")]], note=odd, best=frozenset({(0, 1)}))
     picture = figures.reconstruction(
         lambda axes, x, title: axes.plot(x[0]),
-        [("original", np.ones((1, 9))), ("masked", np.full((1, 9), np.nan))],
+        [("original", np.ones((1, 9), np.float32)), ("masked", np.full((1, 9), np.nan, np.float32))],
         caption=odd,
-        shared=np.ones((1, 9)),
+        shared=np.ones((1, 9), np.float32),
     )
     confusion = figures.confusion(np.array([[3, 1], [0, 4]]), [odd, "b"])
-    content = Content(
+    content = Page(
         odd, odd, False, figures.curves(ROWS), [picture, confusion], [table], recipe=odd, environment={odd: odd}
     )
     page = write_report(content, tmp_path / "report.html").read_text()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from maekit.errors import UserError
-from maekit.studies.jobs import Job, Progress, digest, missing_jobs, read_result, result_names, run_jobs
+from maekit.studies.jobs import Job, JobProgress, digest, missing_jobs, read_result, result_names, run_jobs
 from maekit.training.lock import lock
 from maekit.training.run import Run
 
@@ -103,7 +103,7 @@ def test_a_digest_is_of_meaning_and_not_of_order(tmp_path: Path) -> None:
 def test_time_left_is_told_once_every_remaining_kind_was_timed() -> None:
     slow, fast = Job("slow", "a", counted, description="a"), Job("fast", "b", counted, description="b")
     lines: list[str] = []
-    progress = Progress([slow, fast, slow, fast], done=0, report=lines.append)
+    progress = JobProgress([slow, fast, slow, fast], done=0, report=lines.append)
     progress.finish(slow, 60.0, show=True)
     progress.finish(fast, 2.0, show=True)
     progress.parallel = 2

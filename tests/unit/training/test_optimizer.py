@@ -19,7 +19,7 @@ from maekit.tasks.classification import Classification
 from maekit.tasks.mixing import Mixing
 from maekit.tasks.pretraining import Pretraining
 from maekit.training import checkpoint
-from maekit.training.loop import Progress
+from maekit.training.loop import TrainProgress
 from maekit.training.optimizer import make_optimizer, parameter_groups, set_learning_rate
 from maekit.training.run import Run
 
@@ -28,8 +28,8 @@ class StopError(Exception):
     """Stands for the end of the process."""
 
 
-def stop_at(step: int) -> Callable[[Progress], None]:
-    def stop(progress: Progress) -> None:
+def stop_at(step: int) -> Callable[[TrainProgress], None]:
+    def stop(progress: TrainProgress) -> None:
         if progress.step == step:
             raise StopError
 

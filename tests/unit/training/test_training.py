@@ -25,7 +25,7 @@ from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.runs.train import pretrain
 from maekit.training import checkpoint
-from maekit.training.loop import Progress
+from maekit.training.loop import TrainProgress
 from maekit.training.optimizer import learning_rate, parameter_groups
 from maekit.training.run import Run
 from maekit.training.stopping import InterruptedRunError, NotFiniteError
@@ -59,7 +59,7 @@ class StopError(Exception):
 
 
 def test_resume_is_bit_equal(tiny: Path, tmp_path: Path, reference: list[tuple[int, float]]) -> None:
-    def stop(progress: Progress) -> None:
+    def stop(progress: TrainProgress) -> None:
         if progress.step == 7:
             raise StopError
 
@@ -205,7 +205,7 @@ def test_damaged_checkpoints(
 
 
 def test_signal_saves_and_stops(tiny: Path, tmp_path: Path, reference: list[tuple[int, float]]) -> None:
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: TrainProgress) -> None:
         if progress.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
