@@ -43,7 +43,13 @@ MODALITIES = {
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 LIGHT = {"maekit", "maekit.errors", *(f"maekit.cli.{path.stem}" for path in (ROOT / "maekit/cli").glob("*.py"))}
 KNOW_NO_MODALITY = ("core", "data", "tasks", "training")
-EXCEPTIONS = {"folder.py", "packed.py", "pack.py"}
+EXCEPTIONS = {
+    "folder.py",
+    "packed.py",
+    "pack.py",
+    "picture.py",
+    "random_source.py",
+}  # image folders, which data/ knows by name
 DRAWING = {"picture", "pictures", "image", "images"}
 """Words that label kinds use of what they draw."""
 DRAWING = {"picture", "pictures", "image", "images"}
@@ -66,7 +72,7 @@ def imported(nodes: Iterable[ast.AST]) -> set[str]:
 
 def modality_words(line: str) -> set[str]:
     # The one kind of folder that data/ knows by name.
-    line = re.sub(r"data\.images|image[ _]?folder", "", line, flags=re.IGNORECASE)
+    line = re.sub(r"data\.images(\.\w+)?|image[ _]?folder", "", line, flags=re.IGNORECASE)
     return {word.lower() for word in WORD.findall(line)} & MODALITIES
 
 

@@ -24,7 +24,7 @@ class FileContent:
     Args:
         location: the file, shown in error messages.
         arrays: arrays by name. They are the columns of a table (text, named by the header or numbered from "0"), the
-            keys of an NPZ (read on access), the variables of a MAT file (fields of structs as `data.ecg`), the paths of
+            keys of an NPZ (read on access), the variables of a MAT file (fields of structs as `data.signal`), the paths of
             an HDF5 file's datasets (read on access), or the signals of a WFDB record. The one array of an NPY, WAV,
             int16, PNG or JPEG file is called "data".
         rate_hz: sampling rate, if the format states one.

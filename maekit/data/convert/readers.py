@@ -127,7 +127,7 @@ def _read_int16(content: bytes, location: str) -> FileContent:
     return FileContent(location, {"data": np.frombuffer(content, dtype="<i2")})
 
 
-def _read_picture(content: bytes, location: str) -> FileContent:
+def _read_pixels(content: bytes, location: str) -> FileContent:
     from maekit.data.images.picture import decode_pixels
 
     return FileContent(location, {"data": decode_pixels(content, location)})
@@ -162,8 +162,8 @@ _READERS: dict[str, Callable[[bytes, str], FileContent]] = {
     "wav": read_wav,
     "hdf5": _read_hdf5,
     "int16": _read_int16,
-    "png": _read_picture,
-    "jpg": _read_picture,
+    "png": _read_pixels,
+    "jpg": _read_pixels,
     "json": _read_json,
     "pickle": _read_pickle,
     "lines": _read_lines,
