@@ -107,7 +107,7 @@ class HeartRateAdapter(Adapter):
         self.difference, self.band_hz, self.per_window, self.despike = difference, band_hz, per_window, despike
         self.estimate_band_hz, self.estimate_difference = estimate_band_hz, estimate_difference
         unit = f"{info.unit}/s" if difference else info.unit
-        self.unit = f"standard deviations of the window ({unit})" if per_window else unit
+        self.unit = f"SD of the window ({unit})" if per_window else unit
 
     def prepare(self, sample: Sample) -> tuple[Array, Valid | None]:
         """Difference, limit, filter, resample and standardise: (channel, point). Missing stretches stay marked as missing.

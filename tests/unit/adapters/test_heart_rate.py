@@ -145,7 +145,7 @@ def test_window_statistics_are_those_of_what_was_measured() -> None:
     assert np.array_equal(measured, valid)
     assert y[:, valid].mean(axis=1) == pytest.approx(0, abs=1e-4)
     assert y[:, valid].std(axis=1) == pytest.approx(1, abs=1e-4)
-    assert made.unit == "standard deviations of the window (mm)"
+    assert made.unit == "SD of the window (mm)"
 
 
 def test_nothing_measured_stays_finite_and_missing() -> None:
