@@ -229,7 +229,7 @@ def build_experiment_without_data(
         loaded: a recipe.
         classes: how many a head has; they are numbered until the data name them.
         info: of the data, where it is known.
-        auxiliary: of the signals beside, where they are.
+        auxiliary: metadata of the auxiliary signals, where they are known.
         fit: as in `build_experiment`: False where the normalisation comes with weights.
 
     Raises:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Batch: TypeAlias = dict[str, Tensor]
 """`signal` (batch, *prepared), `noise` (batch, patch), `index` (batch,) into the source, `label` (batch,) where
 there are labels (of objects (batch, object, column)), `valid` (batch, *axes) only where something was not measured; and of
-each signal beside `NAME.signal`, `NAME.noise` and `NAME.valid`."""
+each auxiliary signal `NAME.signal`, `NAME.noise` and `NAME.valid`."""
 
 
 Prepared: TypeAlias = "tuple[NDArray[Any], NDArray[np.bool_] | None]"
@@ -75,7 +75,7 @@ class Samples(Dataset[dict[str, Any]]):
         indices: those of one split.
         adapter: prepares a sample.
         patches: length of the masking noise drawn with each sample.
-        auxiliary: the same for signals beside, by name.
+        auxiliary: the same for auxiliary signals, by name.
         seed: of the run.
         augmentations: in training.
         skipped: takes note of samples that cannot be read; the next readable one then stands in, with its own index.

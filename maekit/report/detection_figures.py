@@ -241,10 +241,10 @@ def precision_recall(
             axes.plot(recall, precision, color=colour, linewidth=1.6, drawstyle="steps-pre")
             ends.append((float(precision[-1]) if len(precision) else 0.0, name, colour))
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-        axes.set_title(f"Precision against recall (likeness {similarity:g})")
+        axes.set_title(f"Precision against recall (similarity {similarity:g})")
         axes.grid()
         label_ends(axes, ends)
-        alt = f"Precision against recall at likeness {similarity:g} for {', '.join(name for name, _, _ in curves)}"
+        alt = f"Precision against recall at similarity {similarity:g} for {', '.join(name for name, _, _ in curves)}"
         return Picture((fragment(figure),), alt, "A line ends where the least sure detection is counted too.")
 
 

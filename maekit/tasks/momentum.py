@@ -160,7 +160,7 @@ def projection(width: int, dim: int) -> nn.Sequential:
 
 
 def partner_rank(query: Tensor, key: Tensor, temperature: float) -> dict[str, float]:
-    """Where the partner of each sample stands among all, by likeness, and the loss with all others as negatives."""
+    """Where the partner of each sample stands among all, by cosine similarity, and the loss with all others as negatives."""
     alike = query @ key.T
     before = (alike > alike.diagonal()[:, None]).sum(1).float()
     return {

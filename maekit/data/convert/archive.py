@@ -6,7 +6,7 @@ import gzip
 import shutil
 import zipfile
 import zlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -102,7 +102,7 @@ def read_limited(path: Path) -> bytes:
 
 
 def unpack(source: Path, target: Path) -> Path:
-    """Unpack a zip archive to a folder; files there that the archive does not hold stay.
+    """Unpack a zip archive to a folder; top-level folders of the archive replace those of the same names, others stay.
 
     Returns:
         The folder.
@@ -124,7 +124,8 @@ def unpack(source: Path, target: Path) -> Path:
                     path = Path(folder, name)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(read_member(archive, name))
-                for name in sorted({name.split("/")[0] for name in names}):
+                # `PurePosixPath` drops the dot of `./a`, which would stand for the target itself.
+                for name in sorted({PurePosixPath(name).parts[0] for name in names}):
                     if (target / name).is_dir():
                         remove(target / name)
                     Path(folder, name).replace(target / name)

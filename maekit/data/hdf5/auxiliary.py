@@ -35,7 +35,7 @@ class AuxiliarySignals:
             if name not in spec.auxiliary:
                 raise UserError(
                     "no such auxiliary signal",
-                    location=f"data spec {spec.name}: beside",
+                    location=f"data spec {spec.name}: auxiliary",
                     value=name,
                     expected="one of " + (", ".join(spec.auxiliary) or "(it has none)"),
                     hint=nearest(name, spec.auxiliary) or "Name it in `auxiliary` of the data spec.",
@@ -93,7 +93,7 @@ class AuxiliarySignals:
             if not some:
                 raise UserError(
                     "no recording has this signal",
-                    location=f"data spec {reader.spec.name}: beside",
+                    location=f"data spec {reader.spec.name}: auxiliary",
                     value=name,
                     expected=f"a dataset {reader.signal.path!r} in some recording",
                 )

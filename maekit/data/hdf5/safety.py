@@ -179,7 +179,7 @@ def check_storage(dataset: h5py.Dataset, location: str) -> None:
                 "compressed with a filter that is not installed",
                 location=location,
                 value=name.decode(errors="replace") or code,
-                hint="Install the extra: pip install 'maekit[hdf5plugin]'.",
+                hint="Install the extra: pip install 'maekit[sensors]'.",
             )
 
 

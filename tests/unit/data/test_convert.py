@@ -20,7 +20,7 @@ from scipy.io import savemat, wavfile
 from maekit.config.data_spec import load_spec
 from maekit.data.convert import archive as packing
 from maekit.data.convert import readers
-from maekit.data.convert.archive import open_zip, read_member
+from maekit.data.convert.archive import open_zip, read_member, unpack
 from maekit.data.convert.convert import convert
 from maekit.data.convert.timing import clocked, resample, steady
 from maekit.errors import UserError
@@ -400,3 +400,15 @@ def test_a_pause_of_a_real_recording_is_missing(real_data: Path, tmp_path: Path)
     content = readers.read(real_data / "radar_phase_ecg/subject02/radar.csv.gz")
     stamps = content.numbers("Timestamp")
     assert (len(values) - 1) / 50 == pytest.approx(stamps[-1] - stamps[0], abs=0.05)
+
+
+def test_a_member_named_with_a_dot_does_not_stand_for_the_target(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    (target / "a").mkdir(parents=True)
+    (target / "thesis.txt").write_text("ours")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("./a/x.bin", b"new")
+    unpack(tmp_path / "x.zip", target)
+    assert (target / "a/x.bin").read_bytes() == b"new"
+    assert (target / "thesis.txt").read_text() == "ours"
+    assert sorted(path.name for path in target.iterdir()) == ["a", "thesis.txt"]
