@@ -119,7 +119,7 @@ class Transfer(Task):
             output: of the head, float32.
             label: as the data source has it.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines neither `losses` nor a `forward` of its own")
 
     def predictions(self, output: Float[Tensor, "batch out"]) -> EvalRows:
         """Predictions in the form that the label kind reads, by name.
@@ -127,7 +127,7 @@ class Transfer(Task):
         Args:
             output: of the head, float32.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} defines neither `predictions` nor an `eval_step` of its own")
 
     def forward(self, batch: Batch) -> Tensor:
         """Loss of a batch."""

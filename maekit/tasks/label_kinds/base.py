@@ -213,7 +213,7 @@ class LabelKind(ABC):
         Raises:
             UserError: options that do not go with the run.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has a `recording_output` and no `make_recording_output`")
 
     # Models on features of the whole sample
 

@@ -168,8 +168,8 @@ class RecordingOutput(ABC, Generic[Row]):
         """Lines of a table for one row; NaN is an empty cell."""
 
     def document(self, row: Row) -> dict[str, Any]:
-        """One row as JSON, for kinds that can be written so."""
-        raise NotImplementedError
+        """One row as JSON, for kinds whose `endings` have `.json`."""
+        raise NotImplementedError(f"{type(self).__name__} has `.json` among its endings and no `document`")
 
     def facts(self) -> dict[str, Any]:
         """What else a file says of how it was made."""
