@@ -168,6 +168,7 @@ class Signal(Strict):
         channels: names of the channels.
         rate_hz: sampling rate of the time axis, stated or read from an attribute.
         complex: what complex values become. `pairs` builds them from (real, imag) fields or a last, unnamed axis of 2.
+        missing: stored numbers that mean that nothing was measured, such as -9999.
     """
 
     path: Name
@@ -177,6 +178,7 @@ class Signal(Strict):
     rate_hz: Rate | None = None
     steps: dict[str, Step] = {}
     complex: Literal["keep", "magnitude", "phase", "pairs"] | None = None
+    missing: list[Finite] = []
 
     def channel_names(self, count: int) -> tuple[str, ...]:
         """Names of `count` channels: those of the spec, otherwise numbers; an only channel without a name has an empty one."""
@@ -202,6 +204,8 @@ class Signal(Strict):
             raise ValueError(f"`rate_hz` is the rate of the axis `time`, but axes are {self.axes}")
         if CHANNEL not in self.axes and len(self.channels) > 1:
             raise ValueError(f"{len(self.channels)} channels are named, but no axis is called `channel`")
+        if self.missing and self.complex is not None:
+            raise ValueError("`missing` names stored real numbers, but `complex` values are read")
         return self
 
 
@@ -245,6 +249,7 @@ class Label(Strict):
         events: the dataset holds times of events, in seconds from the start of the record.
         reduce: how the values in a window become one; default `mean` for values, `majority` for classes.
         offset_s: added to the label's clock to give the signal's.
+        missing: stored numbers that mean that there is no label, such as -1.
         objects: instead of one label, a table of objects for each row: the dataset is (row, object, column), NaN where there are
             fewer, and its attribute `columns` names the columns; these are read. Axes of the signal are named as there, in
             their unit, `class` is an index into `classes`. A window has the objects of its last row. A recording without
@@ -258,6 +263,7 @@ class Label(Strict):
     unit: str = ""
     classes: Annotated[list[Name], Field(min_length=1)] | None = None
     offset_s: Finite = 0.0
+    missing: list[Finite] = []
     objects: Annotated[list[Name], Field(min_length=2)] | None = None
 
     @model_validator(mode="after")
@@ -267,11 +273,12 @@ class Label(Strict):
             or self.events
             or self.reduce
             or self.offset_s
+            or self.missing
             or (OBJECT_CLASS in self.objects) != bool(self.classes)
         ):
             raise ValueError(
                 "`objects` name columns of the dataset at `path`, with `class` among them exactly where there are `classes`; "
-                "`events`, `reduce` and `offset_s` do not go with them"
+                "`events`, `reduce`, `offset_s` and `missing` do not go with them"
             )
         if self.classes is not None and len(self.classes) < 2 and self.objects is None:
             raise ValueError("one class leaves nothing to tell apart: name two or more (`objects` may be of one)")

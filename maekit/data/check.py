@@ -16,9 +16,12 @@ from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.images.folder import ImageFolderSource, describe_passed_over
 from maekit.data.images.packed import PackedFolder, open_folder
 from maekit.data.sample import SignalInfo, Source
+from maekit.data.sentinels import describe_sentinel, find_sentinels
 from maekit.data.splits import resolve_split
 
 EXAMINED_SAMPLES = 1000
+MAX_SENTINEL_VALUES = 1 << 22
+MIN_SENTINEL_SAMPLES = 8
 MAX_NAMES = 8
 MAX_GROUPS = 12
 GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B"}
@@ -63,6 +66,20 @@ def _recordings(source: HDF5Windows) -> Iterator[str]:
     shares = [0.0 if (valid := source[i].valid) is None else float(1 - np.mean(valid)) for i in examined]
     incomplete = sum(share > 0 for share in shares)
     yield f"missing: {np.mean(shares):.2%} of the values, in {incomplete} of {len(examined)} samples examined"
+    if not source.info.complex:
+        yield from _signal_sentinels(source)
+
+
+def _signal_sentinels(source: HDF5Windows) -> Iterator[str]:
+    """A line for each number in a channel that probably means that nothing was measured."""
+    per_sample = max(1, int(np.prod(source.info.shape)))
+    count = min(len(source), max(MIN_SENTINEL_SAMPLES, MAX_SENTINEL_VALUES // per_sample), EXAMINED_SAMPLES)
+    picked = np.unique(np.linspace(0, len(source) - 1, count).round().astype(int)).tolist()
+    signals = [source[i].signal for i in picked]
+    for channel, name in enumerate(source.info.channels):
+        values = np.concatenate([np.ravel(signal[channel]) for signal in signals])
+        for sentinel in find_sentinels(values):
+            yield describe_sentinel(sentinel, name or "signal", "signal")
 
 
 def _image_folder(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
@@ -137,6 +154,8 @@ def _labels(spec: DataSpec, source: Source) -> Iterator[str]:
         values = np.asarray(source.labels, dtype=np.float64)
         unit = f" {spec.label.unit}" if spec.label and spec.label.unit else ""
         yield f"labels: {values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g}{unit}"
+        for sentinel in find_sentinels(values):
+            yield describe_sentinel(sentinel, "labels", "label")
 
 
 def _objects(source: Source, names: Sequence[str]) -> Iterator[str]:

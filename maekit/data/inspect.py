@@ -15,6 +15,7 @@ from maekit.data.convert.archive import open_zip, read_member
 from maekit.data.convert.content import NUMERIC, FileContent
 from maekit.data.hdf5.objects import COLUMNS
 from maekit.data.hdf5.safety import check_storage, load_filters, open_hdf5
+from maekit.data.hdf5.values import MATLAB_CLASS
 from maekit.errors import UserError
 
 MOST_CHILDREN = 12
@@ -106,6 +107,8 @@ def _group(group: h5py.Group, indent: str, above: dict[Any, str]) -> Iterator[st
 
 def _dataset(data: h5py.Dataset) -> str:
     text = f"{data.shape} {data.dtype}"
+    if MATLAB_CLASS in data.attrs and data.ndim > 1:
+        text = f"{data.shape[::-1]} {data.dtype}, axes in MATLAB's order (reversed in HDF5),"
     try:
         check_storage(data, data.name)
     except UserError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from maekit.data.hdf5.values import mark_missing
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def read_values(rule: Stream, content: FileContent) -> Any:
         return content.document
     columns = [content.numbers(name) for name in rule.columns or [rule.key or _only_array(rule, content)]]
     values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
-    if rule.missing:
-        values = _without(values, rule.missing)
+    values = mark_missing(values, rule.missing)
     return values.astype(np.float32) if values.dtype == np.float64 else values
 
 
@@ -132,10 +132,3 @@ def _only_array(rule: Stream, content: FileContent) -> str:
             hint="`maekit data inspect` shows what each holds.",
         )
     return names[0]
-
-
-def _without(values: Any, missing: Sequence[float]) -> Any:
-    """Values as floats, with NaN where they equal one that means "no value"."""
-    if values.dtype.kind in "fc":  # compared as they are stored: 0.1 is another number in float32
-        return np.where(np.isin(values, np.asarray(missing, dtype=values.dtype)), np.nan, values)
-    return np.where(np.isin(values, missing), np.nan, values.astype(np.float64))

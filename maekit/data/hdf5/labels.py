@@ -12,6 +12,7 @@ import numpy as np
 
 from maekit.config.data_spec import BUILT_IN_REDUCERS
 from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
+from maekit.data.hdf5.values import mark_missing
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ def read_attribute(name: str, dataset: h5py.Dataset, record: h5py.Group, hint: s
         if name in holder.attrs:
             return holder.attrs[name]
     known = sorted({key for holder in holders for key in holder.attrs})
+    if isinstance(record.get(name), h5py.Dataset):
+        hint = f"There is a dataset of this name: write `path: {name}` in place of `attribute: {name}`."
     raise UserError(
         f"no attribute {name!r}",
         location=f"{record.file.filename}:{dataset.name}",
         expected="an attribute of the dataset, its record or the file; there are " + (", ".join(known) or "none"),
-        hint=nearest(name, known) or hint,
+        hint=hint if name in record else nearest(name, known) or hint,
     )
 
 
@@ -218,6 +221,8 @@ class LabelReader:
                 location=location,
                 hint="List them in `label.classes`.",
             )
+        if not text:
+            raw = mark_missing(raw, self.label.missing)
         if self.classes is None:
             return np.asarray(raw, np.float64)
         if text:

@@ -11,7 +11,7 @@ import numpy as np
 from maekit.config.data_spec import CHANNEL, TIME, Attribute, DataSpec, Window, check_window
 from maekit.data.hdf5.labels import read_rate
 from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
-from maekit.data.hdf5.values import channels_first, check_values, to_native
+from maekit.data.hdf5.values import channels_first, check_axis_order, check_values, mark_missing, to_native
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UnreadableError, UserError
 
@@ -73,6 +73,7 @@ class RecordingReader:
         dataset = find_dataset(file, signal.path, record)
         location = f"{path}:{dataset.name}"
         check_storage(dataset, location)
+        check_axis_order(dataset, location)
         check_values(dataset, signal, location)
         shape = tuple(dataset.shape[: len(signal.axes)])
         for name, length in zip(signal.axes, shape, strict=True):
@@ -236,7 +237,8 @@ class RecordingReader:
                 location=f"{location} rows {start} to {stop}",
                 hint="Copy or convert the recording again.",
             ) from None
-        signal = channels_first(to_native(raw, self.signal.complex, location), axes)
+        values = mark_missing(to_native(raw, self.signal.complex, location), self.signal.missing)
+        signal = channels_first(values, axes)
         valid = np.isfinite(signal).all(0)
         if mask is not None:
             if mask.ndim == len(axes) and CHANNEL in axes:

@@ -147,16 +147,23 @@ class HDF5Windows:
 
     def fingerprint(self) -> str:
         """SHA-256 of what decides the samples: the spec's meaning, the window, the files (see `fingerprint.py`)."""
-        said = self.spec.model_dump(mode="json", include=DECIDES | ({"auxiliary"} if self.auxiliary else set()))
-        # Keys that came later are left out where they say nothing, so that runs from before them go on.
-        if self.objects is None and said["label"]:
-            del said["label"]["objects"]
-        for step in said["signal"]["steps"].values():
+        files = sorted({recording.file for recording in self.recordings})
+        return fingerprint(self.root, files, self.meaning())
+
+    def meaning(self) -> str:
+        """The spec's keys that decide the samples, and the window, as text."""
+        keys = self.spec.model_dump(mode="json", include=DECIDES | ({"auxiliary"} if self.auxiliary else set()))
+        # Newer keys are left out at their defaults, so that runs from before them can be resumed.
+        if self.objects is None and keys["label"]:
+            del keys["label"]["objects"]
+        for part in (keys["signal"], keys["label"], *keys.get("auxiliary", {}).values()):
+            if part and not part["missing"]:
+                del part["missing"]
+        for step in keys["signal"]["steps"].values():
             if step["spacing"] == "even":
                 del step["spacing"]
-        spec = json.dumps(said, separators=(",", ":"), ensure_ascii=False)
-        window = self.window.model_dump_json() if self.window else "whole"
-        return fingerprint(self.root, sorted({r.file for r in self.recordings}), f"{spec}{window}")
+        spec = json.dumps(keys, separators=(",", ":"), ensure_ascii=False)
+        return spec + (self.window.model_dump_json() if self.window else "whole")
 
     def close(self) -> None:
         """Close every file this process holds."""
@@ -219,7 +226,7 @@ class HDF5Windows:
     def _missing(self, file: h5py.File, recording: Recording) -> NDArray[np.float64] | None:
         """(rows + 1,) missing share of each row, summed from the start; None where nothing can be missing."""
         dataset = file[recording.dataset]
-        if recording.mask is None and not may_be_missing(dataset):
+        if recording.mask is None and not self.reader.signal.missing and not may_be_missing(dataset):
             return None
         axis = self.reader.axes.index(self.reader.row_axis)
         step = self.reader.block(dataset, recording, _SCAN_BYTES)

@@ -22,6 +22,23 @@ MATLAB_CLASS = "MATLAB_class"
 _PAIR_FIELDS = (("real", "imag"), ("re", "im"), ("r", "i"), ("i", "q"))
 
 
+def check_axis_order(dataset: h5py.Dataset, location: str) -> None:
+    """Refuse a dataset of several axes that MATLAB wrote.
+
+    Raises:
+        UserError: with the way to convert it, which puts the axes in MATLAB's order.
+    """
+    if MATLAB_CLASS in dataset.attrs and dataset.ndim > 1:
+        raise UserError(
+            "a dataset of MATLAB, whose axes HDF5 sees in reverse order",
+            location=location,
+            value=dataset.shape,
+            expected="axes in the order of MATLAB, which converting gives them",
+            hint="Add `convert: {streams: {NAME: {files: '*.mat', key: NAME}}}` to the data spec, let `files` be '*.h5' "
+            "with `records: '/*'`, and run `maekit data convert`.",
+        )
+
+
 def check_values(dataset: h5py.Dataset, signal: Signal, location: str) -> None:
     """Whether the stored type and the number of axes are those that the spec describes.
 
@@ -135,6 +152,19 @@ def to_native(raw: NDArray[Any], rule: str | None, location: str) -> NDArray[Any
             expected="magnitudes below 3.4e38",
             hint="Store NaN where nothing was measured, or another unit.",
         ) from None
+
+
+def mark_missing(values: NDArray[Any], missing: Sequence[float]) -> NDArray[Any]:
+    """Values with NaN where they equal a number that means "no value"; integers become floats.
+
+    Args:
+        values: of any numeric type.
+        missing: those numbers; floats are compared in the type of the values, where 0.1 is another number in float32.
+    """
+    if not missing:
+        return values
+    floats = values if values.dtype.kind in "fc" else values.astype(np.float64)
+    return np.where(np.isin(floats, np.asarray(missing, dtype=floats.dtype)), np.asarray(np.nan, floats.dtype), floats)
 
 
 def channels_first(values: NDArray[Any], axes: Sequence[str]) -> NDArray[Any]:
