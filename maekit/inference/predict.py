@@ -27,7 +27,7 @@ from maekit.inference.recording import (
     with_hop,
 )
 from maekit.inference.writers import UnfinishedFile, check_place
-from maekit.tasks.label_kinds.recording_output import OpenRecording, PredictOptions, TrainedRun, flag
+from maekit.tasks.label_kinds.recording_output import OpenRecording, PredictOptions, TrainedRun
 from maekit.training.distributed import init_distributed
 from maekit.training.stopping import StoppedError, deferred_signals
 
@@ -224,23 +224,14 @@ def _output(experiment: Experiment, run: TrainedRun, options: PredictOptions) ->
         UserError: labels that are not predicted along recordings, or options that mean nothing for them.
     """
     kind = label_kind_of(experiment)
-    used = kind.recording_output
-    if used is None:
+    output = kind.make_recording_output(run, options)
+    if output is None:
         raise UserError(
             f"{kind.name} are not predicted along recordings",
             location=str(run.folder),
             value=f"task {experiment.recipe.task.name}",
         )
-    for name, value in options.given().items():
-        if name not in used.options_used:
-            raise UserError(
-                "an option that means nothing here",
-                location=f"{flag(name)} of {run.folder}",
-                value=value if not isinstance(value, list | tuple) else [str(path) for path in value],
-                expected=", ".join(sorted(flag(one) for one in used.options_used))
-                or f"no option of this kind for {kind.name}",
-            )
-    return kind.make_recording_output(run, options)
+    return output
 
 
 def _check_places(

@@ -13,7 +13,7 @@ from maekit.metrics.calibration import calibration
 from maekit.tasks.bins import Bins
 from maekit.tasks.label_kinds.values import WITHIN, ValueLabels
 from maekit.tasks.readout import REACH, Distribution, Heteroscedastic, PointReadout, Readout, Spread
-from maekit.tasks.transfer import Transfer
+from maekit.tasks.transfer import SampleTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from maekit.tasks.task import EvalRows
 
 
-class Regression(Transfer):
+class Regression(SampleTask):
     """A point estimate (smooth L1 on the label standardised by the training labels), one with its spread, or a distribution over bins.
 
     Args:
@@ -113,7 +113,7 @@ class Regression(Transfer):
         return (self.readout.values().cpu().double() * self.label_std.item() + self.label_mean.item()).numpy()
 
     def losses(self, output: Float[Tensor, "batch out"], label: Tensor) -> Float[Tensor, "batch"]:
-        """See `Transfer.losses`."""
+        """See `SampleTask.losses`."""
         return self.readout.loss(output, (label.float() - self.label_mean) / self.label_std)
 
     def predictions(self, output: Float[Tensor, "batch out"]) -> EvalRows:

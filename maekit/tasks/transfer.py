@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -112,36 +113,6 @@ class Transfer(Task):
         arguments: dict[str, Any] = {"front": parts.make_front(), "encoder": parts.make_encoder()}
         return arguments if parts.source.classes is None else arguments | {"classes": parts.source.classes}
 
-    def losses(self, output: Float[Tensor, "batch out"], label: Tensor) -> Float[Tensor, "batch"]:
-        """Loss of each sample.
-
-        Args:
-            output: of the head, float32.
-            label: as the data source has it.
-        """
-        raise NotImplementedError(f"{type(self).__name__} defines neither `losses` nor a `forward` of its own")
-
-    def predictions(self, output: Float[Tensor, "batch out"]) -> EvalRows:
-        """Predictions in the form that the label kind reads, by name.
-
-        Args:
-            output: of the head, float32.
-        """
-        raise NotImplementedError(f"{type(self).__name__} defines neither `predictions` nor an `eval_step` of its own")
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Loss of a batch."""
-        return self.losses(self.output(batch).float(), batch["label"]).mean()
-
-    @torch.no_grad()
-    def eval_step(self, batch: Batch) -> EvalRows:
-        """`index` and `predictions`; where the batch has labels also `label` and `loss`."""
-        output = self.output(batch).float()
-        rows = {"index": batch["index"], **self.predictions(output)}
-        if "label" in batch:
-            rows |= {"label": batch["label"], "loss": self.losses(output, batch["label"])}
-        return rows
-
     def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
         """The mean loss, and the metrics of the label kind."""
         arrays = {name: values.numpy() for name, values in rows.items()}
@@ -208,6 +179,44 @@ class Transfer(Task):
         """See `Task.no_weight_decay`."""
         tables = [name for name, _ in self.encoder.named_parameters() if name.rpartition(".")[2] in UNDECAYED]
         return frozenset(f"encoder.{name}" for name in tables)
+
+
+class SampleTask(Transfer):
+    """A task whose head gives one prediction a sample: a subclass says what it means and what it costs.
+
+    Args:
+        front, encoder, outputs, options: as of `Transfer`.
+    """
+
+    @abstractmethod
+    def losses(self, output: Float[Tensor, "batch out"], label: Tensor) -> Float[Tensor, "batch"]:
+        """Loss of each sample.
+
+        Args:
+            output: of the head, float32.
+            label: as the data source has it.
+        """
+
+    @abstractmethod
+    def predictions(self, output: Float[Tensor, "batch out"]) -> EvalRows:
+        """Predictions in the form that the label kind reads, by name.
+
+        Args:
+            output: of the head, float32.
+        """
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Loss of a batch."""
+        return self.losses(self.output(batch).float(), batch["label"]).mean()
+
+    @torch.no_grad()
+    def eval_step(self, batch: Batch) -> EvalRows:
+        """`index` and `predictions`; where the batch has labels also `label` and `loss`."""
+        output = self.output(batch).float()
+        rows = {"index": batch["index"], **self.predictions(output)}
+        if "label" in batch:
+            rows |= {"label": batch["label"], "loss": self.losses(output, batch["label"])}
+        return rows
 
 
 def pool(

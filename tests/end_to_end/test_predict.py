@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import time
@@ -295,6 +296,17 @@ def test_hdf5_says_where_it_comes_from(run: Path, cohort: Path, tmp_path: Path) 
     assert attributes["record"] == "/person_003"
     assert len(attributes["weights_sha256"]) == 64
     assert not list(tmp_path.glob(".*"))
+
+
+def test_json_has_the_rows_of_the_table(run: Path, cohort: Path, tmp_path: Path) -> None:
+    table = read(predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_003").location)
+    document = json.loads(
+        predict(run, cohort / "vital_signs.h5", tmp_path / "out.json", record="person_003").location.read_text()
+    )
+    assert document["complete"]
+    assert [list(row) for row in document["rows"]] == [list(row) for row in table]
+    wanted = [float(row["bpm"]) if row["bpm"] else None for row in table]
+    assert [row["bpm"] for row in document["rows"]] == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("ending", ["csv", "h5"])

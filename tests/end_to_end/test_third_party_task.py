@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from maekit.tasks.label_kinds.classes import ClassLabels
-from maekit.tasks.transfer import Transfer
+from maekit.tasks.transfer import SampleTask
 
 
 class OrderedClasses(ClassLabels):
@@ -45,7 +45,7 @@ class OrderedClasses(ClassLabels):
         return {"steps_off": steps / count, **super().from_sums(sums[..., :2, :])}
 
 
-class Ordinal(Transfer):
+class Ordinal(SampleTask):
     """One score a sample, and rising cuts between the classes."""
 
     label_kind = OrderedClasses

@@ -42,7 +42,6 @@ class LabelKind(ABC):
             and tracking apply.
         has_learned_baselines: whether `learned_baselines` gives any.
         draws: resampled cohorts of a bootstrap.
-        recording_output: what `maekit predict` makes of predictions along a recording; None: it is refused.
     """
 
     name: ClassVar[str]
@@ -54,7 +53,6 @@ class LabelKind(ABC):
     is_continuous: ClassVar[bool] = False
     has_learned_baselines: ClassVar[bool] = False
     draws: ClassVar[int] = 2000
-    recording_output: ClassVar[type[RecordingOutput[Any]] | None] = None
     unit: str = ""
 
     @classmethod
@@ -207,13 +205,14 @@ class LabelKind(ABC):
 
     # Recordings
 
-    def make_recording_output(self, run: TrainedRun, options: PredictOptions) -> RecordingOutput[Any]:
-        """A new `recording_output`, for kinds that have one.
+    def make_recording_output(self, run: TrainedRun, options: PredictOptions) -> RecordingOutput[Any] | None:
+        """What `maekit predict` makes of predictions along a recording. Default: None, with which it is refused.
 
         Raises:
             UserError: options that do not go with the run.
         """
-        raise NotImplementedError(f"{type(self).__name__} has a `recording_output` and no `make_recording_output`")
+        del run, options
+        return None
 
     # Models on features of the whole sample
 

@@ -35,7 +35,6 @@ class ClassLabels(SummedMetrics):
     main_metrics = metric_names
     short_metrics = metric_names
     stratified = True
-    recording_output = EstimateOutput
 
     def __init__(self, classes: Sequence[str]) -> None:
         self.classes = tuple(classes)

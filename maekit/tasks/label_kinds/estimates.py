@@ -81,7 +81,7 @@ class EstimateOutput(RecordingOutput[Estimate]):
         classes: names, where estimates are classes.
     """
 
-    endings = (".csv", ".h5", ".hdf5")
+    endings = (".csv", ".json", ".h5", ".hdf5")
 
     def __init__(
         self,

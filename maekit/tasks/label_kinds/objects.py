@@ -50,7 +50,6 @@ class ObjectLabels(LabelKind):
     metric_names = ("ap", "ar", "ap50", "ap_counted", "ar_counted")
     main_metrics = ("ap", "ar")
     short_metrics = ("ap", "ap50", "ar")
-    recording_output = DetectionOutput
     has_learned_baselines = True
     draws = 500  # each sorts and counts all detections anew
 

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from maekit.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
@@ -100,10 +102,10 @@ class RecordingOutput(ABC, Generic[Row]):
 
     Args:
         run: the run that predicts.
-        options: of `maekit predict`; those that are not in `options_used` have been refused.
+        options: of `maekit predict`.
 
     Raises:
-        UserError: options that do not go with the run.
+        UserError: options that are not in `options_used`, or do not go with the run.
 
     Attributes:
         options_used: fields of `PredictOptions` that mean something here.
@@ -122,6 +124,15 @@ class RecordingOutput(ABC, Generic[Row]):
     needs_same_axes: ClassVar[bool] = False
 
     def __init__(self, run: TrainedRun, options: PredictOptions) -> None:
+        for name, value in options.given().items():
+            if name not in self.options_used:
+                raise UserError(
+                    "an option that means nothing here",
+                    location=f"{flag(name)} of {run.folder}",
+                    value=value if not isinstance(value, list | tuple) else [str(path) for path in value],
+                    expected=", ".join(sorted(map(flag, self.options_used)))
+                    or "no option of this kind for these labels",
+                )
         self.run, self.options = run, options
 
     def picture_paths(self, to: Path) -> list[Path]:
@@ -168,8 +179,9 @@ class RecordingOutput(ABC, Generic[Row]):
         """Lines of a table for one row; NaN is an empty cell."""
 
     def document(self, row: Row) -> dict[str, Any]:
-        """One row as JSON, for kinds whose `endings` have `.json`."""
-        raise NotImplementedError(f"{type(self).__name__} has `.json` among its endings and no `document`")
+        """One row as JSON. Default: its line of the table, by column; rows of several lines bring their own."""
+        (line,) = self.cells(row)
+        return {name: cell for (name, _), cell in zip(self.columns(), line, strict=True)}
 
     def facts(self) -> dict[str, Any]:
         """What else a file says of how it was made."""

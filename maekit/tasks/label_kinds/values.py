@@ -39,7 +39,6 @@ class ValueLabels(SummedMetrics):
     main_metrics = ("mae", "within")
     short_metrics = ("mae", "rmse", "within", "r")
     is_continuous = True
-    recording_output = ValueOutput
 
     def __init__(self, within: float = WITHIN, unit: str = "") -> None:
         self.within, self.unit = within, unit
