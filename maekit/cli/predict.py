@@ -16,7 +16,7 @@ def predict(
     file: Annotated[Path, typer.Argument(help="HDF5 recording; `maekit data convert` makes one of other files.")],
     to: Annotated[
         Path | None,
-        typer.Option(help="CSV or HDF5 (of objects CSV or JSON) to write; by default named after the recording."),
+        typer.Option(help="CSV, JSON or HDF5 (of objects CSV or JSON) to write; by default named after the recording."),
     ] = None,
     record: Annotated[str | None, typer.Option(help="Which recording of the file, where there are several.")] = None,
     hop: Annotated[

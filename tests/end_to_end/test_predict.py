@@ -301,7 +301,7 @@ def test_hdf5_says_where_it_comes_from(run: Path, cohort: Path, tmp_path: Path) 
 def test_json_has_the_rows_of_the_table(run: Path, cohort: Path, tmp_path: Path) -> None:
     table = read(predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_003").location)
     document = json.loads(
-        predict(run, cohort / "vital_signs.h5", tmp_path / "out.json", record="person_003").location.read_text()
+        predict(run, cohort / "vital_signs.h5", tmp_path / "document.json", record="person_003").location.read_text()
     )
     assert document["complete"]
     assert [list(row) for row in document["rows"]] == [list(row) for row in table]
