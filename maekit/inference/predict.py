@@ -75,7 +75,12 @@ class PredictResult:
         for name in self.lacking:
             yield f"this recording has no signal {name!r}, which the run was trained with; it was left out"
         speed = f"{self.rows / self.took_s:.0f} {self.output.row_noun} a second"
-        yield speed + (f", {self.recorded_s / self.took_s:.2g} times real time" if self.recorded_s else "")
+        yield speed + (f", {_plain(self.recorded_s / self.took_s)} times real time" if self.recorded_s else "")
+
+
+def _plain(factor: float) -> str:
+    """Two significant digits without an exponent."""
+    return f"{float(f'{factor:.2g}'):,g}"
 
 
 def predict(

@@ -159,7 +159,7 @@ class EstimateOutput(RecordingOutput[Estimate]):
         figure = timeline(time_s, values, spread, self._labels(), title=title, unit=self.unit, classes=self.classes)
         for path in self.pictures:
             write_text(path, figure.svg)
-        return [str(path) for path in self.pictures]
+        return [f"drawn: {path}" for path in self.pictures]
 
     def _labels(self) -> NDArray[np.float64]:
         """The label of each row that is drawn, NaN where the recording does not have it."""
