@@ -1,4 +1,4 @@
-"""The whole of maekit in a few minutes, on simulated radar vital signs; every number is measured as it runs."""
+"""The demo: pretraining, fine-tuning and comparison on simulated radar vital signs, in a few minutes."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ PRETRAIN, FINETUNE = "heart_rate/demo_pretrain", "heart_rate/demo_finetune"
 
 
 def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambda _line: None) -> tuple[Table, Path]:
-    """Simulate a cohort, pretrain, fine-tune with few labels, compare on people never seen.
+    """Simulate a cohort, pretrain, fine-tune with few labels, and compare on people not seen in training.
 
-    Runs that were finished before are taken as they are, so a second call answers at once.
+    Finished runs in `runs` are reused, so a second call returns at once.
 
     Args:
         runs: folder for recordings, runs and report.
-        quick: a small cohort and few epochs, to see that everything works.
-        tell: called with a line before every part.
+        quick: use a small cohort and few epochs, as a check of the installation.
+        tell: called with one line of progress before each part.
 
     Returns:
-        The comparison, and the report page.
+        The comparison table, and the path of the report page.
     """
     size = {"people": 14, "seconds": 60.0} if quick else {"people": 40, "seconds": 180.0}
     name = "quick" if quick else "full"
@@ -55,19 +55,19 @@ def demo(runs: Path, *, quick: bool = False, tell: Callable[[str], None] = lambd
         overrides = [*common, f"name=finetune_{name}_{label.replace(' ', '_')}"]
         tuned = finetune(FINETUNE, start, overrides=overrides, runs=runs).folder
         scores[label] = evaluate(tuned)
-    tell("4/4  comparing on people that nothing was trained on")
+    tell("4/4  comparing on people not seen in training")
     experiment = build_experiment(load_recipe(FINETUNE, common), fit=False)
     test, kind = experiment.split["test"], label_kind_of(experiment)
     for label, values in kind.without_learning(experiment).items():
         scores[label] = kind.score(values, kind.truth(experiment, test))
     columns = ["mae", "rmse", "within", "r"]
-    rows = [[label, *(cell(found[c]) for c in columns)] for label, found in scores.items()]
+    rows = [[label, *(cell(metrics[name]) for name in columns)] for label, metrics in scores.items()]
     people = len(set(experiment.source.groups[test].tolist()))
     table = Table(
-        "Heart rate from simulated radar, people never seen in training",
+        "Heart rate from simulated radar, people not seen in training",
         ["", "MAE [bpm]", "RMSE [bpm]", "share within 5 bpm", "Pearson r"],
         rows,
-        f"{len(test)} windows of 10 s from {people} people; one seed, simulated data: see the recipes for studies on real "
-        "recordings. The spectral peak needs no training, and wins on signals as clean as many of these.",
+        f"{len(test)} windows of 10 s from {people} people; one seed, simulated data: the recipes "
+        "describe studies on real recordings. The estimators without training are hard to beat on signals this clean.",
     )
     return table, report(base, extra=[table])

@@ -1,1 +1,1 @@
-"""What a run looked like, for people: figures, one self-contained page, tables in the terminal."""
+"""Drawing: figures, one self-contained HTML page, and tables in the terminal."""

@@ -1,4 +1,4 @@
-"""Plain data that a report is made of."""
+"""Data classes that hold the content of a report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maekit.report import svg
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells; `best` marks (row, column) cells to emphasise."""
+    """A table; the cells at the (row, column) positions in `best` are emphasised."""
 
     title: str
     columns: list[str]
@@ -23,7 +23,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """One or more SVG panels, side by side where there is room; `alt` for those who cannot see them."""
+    """One or more SVG panels, side by side where the page is wide enough; `alt` is the text for screen readers."""
 
     panels: tuple[str, ...]
     alt: str
@@ -31,13 +31,13 @@ class Picture:
 
     @property
     def svg(self) -> str:
-        """All panels in one row, for a file of their own."""
+        """All panels in one row, as one SVG document."""
         return svg.in_a_row(self.panels)
 
 
 @dataclass(frozen=True)
 class Page:
-    """Everything on the page."""
+    """The content of one report page."""
 
     title: str
     verdict: str
@@ -51,7 +51,7 @@ class Page:
 
 
 def cell(value: Any) -> str:
-    """A number with as many digits as mean something; everything else as it is."""
+    """Format a table cell: numbers with three or four significant digits, NaN as a dash, everything else with `str`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return str(value)
     if isinstance(value, Integral):

@@ -1,4 +1,4 @@
-"""Objects on the sample that they were found in: in its own drawing, seen from above, beside a picture of the same moment."""
+"""Figures of detections: on the sample, in the bird's-eye view, and beside a camera picture of the same moment."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
 Axes: TypeAlias = Any
 Figure: TypeAlias = Any
 Artist: TypeAlias = Any
-"""matplotlib's; its own types give every array as a union that nothing can be done with."""
+"""matplotlib's classes; its own annotations are unions too wide to be useful here."""
 
 MARKS = ("#ff5a5f", "#ffffff", "#ffb02e", "#ff8ad8", "#5ad1ff", "#c0ff6b")
-"""Of classes, on the colours of a map; those beyond are repeated."""
+"""Colours of the classes, repeated beyond six."""
 LINES = (BLUE, ORANGE, GREEN, "#a35bb8", "#8f7a10", "#c9486b")
 HEIGHT, DPI = 3.5, 150
-"""Inches, and the points an inch of what is drawn cell by cell."""
+"""Panel height in inches, and the resolution of rasterised parts."""
 SHADES = 48
-"""Of values, that an animation keeps."""
+"""Number of colours of the colour map that an animation keeps."""
 TITLE = {"fontsize": 9.5, "fontweight": "bold", "x": 0.01, "ha": "left"}
 SHADE = {"boxstyle": "square,pad=0.12", "facecolor": (0, 0, 0, 0.5), "linewidth": 0}
 LETTER, LINE = 4.7, 9.5
-"""Width of a letter and height of a line of the names, in points."""
-MOST_LABELLED = 12
-"""Objects of a sample, the surest first, whose class and score are written beside them."""
+"""Approximate letter width and line height of the object labels, in points."""
+MAX_LABELLED = 12
+"""Maximum number of objects with a label, in descending order of score."""
 
 
 @dataclass(frozen=True)
 class Objects:
-    """Where objects are drawn.
+    """Positions, classes and scores of the objects in one sample.
 
     Attributes:
-        at: (object, 2) on the axes of the sample's own drawing.
-        kind: class of each.
-        score: of what was found; None: the truth.
-        above: (object, 2) seen from above, where there are places.
-        outline: (object, corner, 2) of boxes, where there are any, on the axes of the drawing.
+        at: (object, 2) coordinates on the axes that the adapter draws.
+        kind: (object,) class index.
+        score: (object,) of detections; None for labels.
+        above: (object, 2) bird's-eye coordinates, if the geometry is known.
+        outline: (object, corner, 2) corners of boxes, if there are boxes, on the axes that the adapter draws.
     """
 
     at: NDArray[np.float64]
@@ -57,15 +57,15 @@ class Objects:
 
 @dataclass(frozen=True)
 class Scene:
-    """One sample with its objects.
+    """One sample with its detections and labels.
 
     Attributes:
-        x: as an adapter's `draw` takes it.
-        cells: (first, second) its values along the axes that objects lie on.
-        found: objects.
-        truth: where it is known.
-        picture: (height, width, 3) from 0 to 1, where there is one.
-        title: above it all.
+        x: sample in the form that the adapter's `draw` takes.
+        cells: (first, second) values along the two axes on which objects are located.
+        found: detections.
+        truth: labels, if there are any.
+        picture: (height, width, 3) camera picture with values from 0 to 1, if there is one.
+        title: title of the figure.
     """
 
     x: Any
@@ -77,17 +77,19 @@ class Scene:
 
 
 class SceneView:
-    """A figure of scenes, one after the other, on the colours and axes of the first.
+    """A figure that shows scenes one after the other with the axes and colour limits of the first.
+
+    Positions are fixed after the first scene, so that an animation does not jump.
 
     Args:
-        draw: an adapter's.
-        first: what the axes are made for; whether there is room for a picture depends on it.
-        classes: names.
-        corners: (first + 1, second + 1, 2) of the cells seen from above; None: there are no places.
-        unit: of places.
-        limits: of the colours; None: of the first.
-        beside: name of the picture.
-        page: on the ground of a page, light or dark, instead of white.
+        draw: the adapter's `draw`.
+        first: scene that determines the axes and whether there is a panel for a picture.
+        classes: class names.
+        corners: (first + 1, second + 1, 2) cell corners in the bird's-eye view; None: no such panel.
+        unit: unit of bird's-eye coordinates.
+        limits: colour limits; None: from the first scene.
+        beside: title of the picture's panel.
+        page: transparent background for a page instead of white.
     """
 
     def __init__(
@@ -132,23 +134,28 @@ class SceneView:
             self._marks: list[Artist] = []
             self.figure.suptitle(first.title, **TITLE)
             self.figure.draw_without_rendering()
-            # Where everything stands is settled: names are placed by it, and an animation does not jump.
+            # The layout is fixed here: labels are placed relative to it, and an animation does not jump.
             self.figure.set_layout_engine("none")
             self.show(first)
 
     def _legend(self, scene: Scene) -> None:
-        """What the marks mean, below."""
+        """Add the legend of the markers below the panels."""
         from matplotlib.lines import Line2D
 
         plain: dict[str, Any] = {"linestyle": "none", "markersize": 7, "color": DARK if self.on_white else INK}
         hollow: dict[str, Any] = {"markerfacecolor": "none", "markeredgewidth": 1.4}
         shown = [
             Line2D(
-                [], [], marker="o" if scene.found.outline is None else "s", label="found, with score", **plain, **hollow
+                [],
+                [],
+                marker="o" if scene.found.outline is None else "s",
+                label="detection, with score",
+                **plain,
+                **hollow,
             )
         ]
         if scene.truth is not None:
-            shown.append(Line2D([], [], marker="x", label="truth", markeredgewidth=1.6, **plain))
+            shown.append(Line2D([], [], marker="x", label="ground truth", markeredgewidth=1.6, **plain))
         if len(self.classes) > 1:
             for i, name in enumerate(self.classes):
                 colour: dict[str, Any] = {
@@ -168,7 +175,7 @@ class SceneView:
         )
 
     def show(self, scene: Scene) -> None:
-        """Another scene in place of the one before."""
+        """Replace the scene on display."""
         from matplotlib.figure import Figure
 
         with styled(on_white=self.on_white):
@@ -176,8 +183,8 @@ class SceneView:
                 mark.remove()
             model: Axes = Figure().subplots()
             self.draw(model, scene.x, title="")
-            for image, other in zip(self.map.images, model.images, strict=False):
-                image.set_data(other.get_array())
+            for image, source in zip(self.map.images, model.images, strict=False):
+                image.set_data(source.get_array())
             if self.above is not None:
                 self.above.collections[0].set_array(scene.cells)
             if self.beside is not None:
@@ -195,7 +202,7 @@ class SceneView:
             self._marks += _named(self.map, scene.found, self.classes)
 
     def pixels(self, dpi: int) -> NDArray[np.uint8]:
-        """What is shown, (height, width, red green blue)."""
+        """Render the figure to (height, width, 3) RGB values from 0 to 255."""
         import numpy as np
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -206,17 +213,17 @@ class SceneView:
             return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
     def colours(self) -> NDArray[np.uint8]:
-        """(colour, 3) that say something: of the classes, and of values."""
+        """(colour, 3) RGB colours that carry meaning: those of the classes and of the colour map."""
         import numpy as np
         from matplotlib.colors import to_rgb
 
-        found = [to_rgb(colour) for colour in MARKS]
+        palette = [to_rgb(colour) for colour in MARKS]
         if self.map.images:
-            found += self.map.images[-1].get_cmap()(np.linspace(0, 1, SHADES))[:, :3].tolist()
-        return np.asarray(np.round(255 * np.array(found)), dtype=np.uint8)
+            palette += self.map.images[-1].get_cmap()(np.linspace(0, 1, SHADES))[:, :3].tolist()
+        return np.asarray(np.round(255 * np.array(palette)), dtype=np.uint8)
 
     def picture(self, alt: str, caption: str = "") -> Picture:
-        """What is shown, as SVG."""
+        """Convert the figure to SVG."""
         with styled(on_white=self.on_white):
             return Picture((fragment(self.figure),), alt, caption)
 
@@ -224,11 +231,11 @@ class SceneView:
 def precision_recall(
     curves: Sequence[tuple[str, NDArray[np.float64], NDArray[np.float64]]], similarity: float
 ) -> Picture:
-    """A line a class: precision against recall where objects at least so alike are the same.
+    """Draw precision against recall, one line per class, for matches of at least the given similarity.
 
     Args:
-        curves: name, recall and precision of each.
-        similarity: see `maekit.metrics.similarity`.
+        curves: (class name, recall, precision) of each line.
+        similarity: threshold of a match, see `maekit.metrics.similarity`.
     """
     from matplotlib.figure import Figure
 
@@ -241,21 +248,21 @@ def precision_recall(
             axes.plot(recall, precision, color=colour, linewidth=1.6, drawstyle="steps-pre")
             ends.append((float(precision[-1]) if len(precision) else 0.0, name, colour))
         axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-        axes.set_title(f"Precision against recall (similarity {similarity:g})")
+        axes.set_title(f"Precision against recall (similarity ≥ {similarity:g})")
         axes.grid()
         label_ends(axes, ends)
         alt = f"Precision against recall at similarity {similarity:g} for {', '.join(name for name, _, _ in curves)}"
-        return Picture((fragment(figure),), alt, "A line ends where the least sure detection is counted too.")
+        return Picture((fragment(figure),), alt, "Each line ends at the recall that all detections together reach.")
 
 
 def _aspect(corners: NDArray[np.float64]) -> float:
-    """Width over height of what is seen from above."""
+    """Width over height of the bird's-eye view."""
     wide, tall = (float(corners[..., i].max() - corners[..., i].min()) for i in (0, 1))
     return wide / tall
 
 
 def _from_above(axes: Axes, corners: NDArray[np.float64], cells: NDArray[np.float64], image: Artist, unit: str) -> None:
-    """The cells at their places: the sensor is at the origin and looks upward."""
+    """Draw the cells at their positions; the sensor is at the origin and faces upward."""
     colours = (
         {} if image is None else {"cmap": image.get_cmap(), "vmin": image.get_clim()[0], "vmax": image.get_clim()[1]}
     )
@@ -263,16 +270,16 @@ def _from_above(axes: Axes, corners: NDArray[np.float64], cells: NDArray[np.floa
     axes.set_aspect("equal", anchor="N")
     of = f" [{unit}]" if unit else ""
     axes.set(xlabel=f"right{of}", ylabel=f"ahead{of}")
-    axes.set_title("From above")
+    axes.set_title("Bird's-eye view")
 
 
 def _marked(
     axes: Axes, at: NDArray[np.float64], objects: Objects, outline: NDArray[np.float64] | None, *, alone: bool
 ) -> list[Artist]:
-    """Circles, crosses where it is the truth, or boxes; of a class that is `alone` the truth has a colour of its own."""
+    """Draw circles for detections, crosses for labels, or boxes; with a single class (`alone`) labels have a colour of their own."""
     from matplotlib.patches import Polygon
 
-    made: list[Artist] = []
+    artists: list[Artist] = []
     true = objects.score is None
     for i, ((x, y), kind) in enumerate(zip(at.tolist(), objects.kind.tolist(), strict=True)):
         colour = MARKS[1] if alone and true else MARKS[kind % len(MARKS)]
@@ -280,26 +287,26 @@ def _marked(
         if not true:
             mark |= {"marker": "o", "markersize": 10, "markerfacecolor": "none", "markeredgewidth": 1.4}
         if true or outline is None:
-            made += axes.plot([x], [y], linestyle="none", zorder=5, clip_on=False, path_effects=_edged(2.8), **mark)
+            artists += axes.plot([x], [y], linestyle="none", zorder=5, clip_on=False, path_effects=_edged(2.8), **mark)
         if outline is not None:
             style = (0, (2, 2)) if true else "-"
             box = Polygon(outline[i], fill=False, edgecolor=colour, linewidth=1.3, linestyle=style, zorder=5)
             box.set_path_effects(_edged(2.4))
-            made.append(axes.add_patch(box))
-    return made
+            artists.append(axes.add_patch(box))
+    return artists
 
 
 def _named(axes: Axes, found: Objects, classes: Sequence[str]) -> list[Artist]:
-    """Class and score beside each object, the surest first; one whose name would stand on another's is named a line away."""
-    made: list[Artist] = []
+    """Write class and score beside each detection in descending order of score; labels that would overlap move by whole lines."""
+    artists: list[Artist] = []
     if found.score is None:
-        return made
+        return artists
     points = 72 / axes.figure.dpi
     low, high = axes.get_xlim()
     taken: list[tuple[float, float, float]] = []
-    for i, ((x, y), kind) in enumerate(zip(found.at[:MOST_LABELLED].tolist(), found.kind.tolist(), strict=False)):
+    for i, ((x, y), kind) in enumerate(zip(found.at[:MAX_LABELLED].tolist(), found.kind.tolist(), strict=False)):
         text = f"{classes[kind]} {found.score[i]:.2f}" if len(classes) > 1 else f"{found.score[i]:.2f}"
-        right = x <= low + 0.7 * (high - low)  # a name at the right edge would leave the map
+        right = x <= low + 0.7 * (high - low)  # a label at the right edge would leave the axes
         along, up = (points * axes.transData.transform((x, y))).tolist()
         wide = LETTER * len(text)
         left = along + 8 if right else along - 8 - wide
@@ -311,7 +318,7 @@ def _named(axes: Axes, found: Objects, classes: Sequence[str]) -> list[Artist]:
         )
         step = next(free, 0.0)
         taken.append((left, up + step, wide))
-        made.append(
+        artists.append(
             axes.annotate(
                 text,
                 (x, y),
@@ -326,7 +333,7 @@ def _named(axes: Axes, found: Objects, classes: Sequence[str]) -> list[Artist]:
                 bbox=SHADE,
             )
         )
-    return made
+    return artists
 
 
 def _edged(width: float) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Figures of the report: how training went, what a model reconstructs, how its answers agree with the truth."""
+"""Figures of the report: training curves, reconstructions, confusion matrices and agreement plots."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 Axes: TypeAlias = Any
 Figure: TypeAlias = Any
-"""matplotlib's; its own types give every array as a union that nothing can be done with."""
+"""matplotlib's classes; its own annotations are unions too wide to be useful here."""
 Draw = Callable[..., None]
 EvalRows = Sequence[dict[str, Any]]
 Label = tuple[float, str, str]
-"""Height in data units, text, colour."""
+"""(height in data units, text, colour)"""
 
 PANEL = (3.7, 2.5)
 METRICS = {
@@ -34,10 +34,10 @@ COUNTS_UP_TO = 15
 
 
 def curves(rows: EvalRows) -> list[Picture]:
-    """Loss beside the trivial predictors, task metrics, learning rate and collapse monitor against epochs.
+    """Draw loss with trivial predictors, task metrics, learning rate and collapse metrics against epochs.
 
     Args:
-        rows: of `metrics.jsonl`, each with `kind` (train or validation) and `epoch`.
+        rows: lines of `metrics.jsonl`, each with `kind` (train or validation) and `epoch`.
     """
     training = [row for row in rows if row["kind"] == "train"]
     validation = [row for row in rows if row["kind"] == "validation"]
@@ -55,7 +55,7 @@ def curves(rows: EvalRows) -> list[Picture]:
         if any(name in row for row in [*validation, *training])
     ]
     if monitored:
-        what = "Spread of the embeddings and their effective rank against epochs: near zero they have collapsed"
+        what = "Spread of the embeddings and their effective rank against epochs: near zero the representation has collapsed"
         pictures.append(_single(monitored, last, what))
     return pictures
 
@@ -63,15 +63,15 @@ def curves(rows: EvalRows) -> list[Picture]:
 def reconstruction(
     draw: Draw, panels: Sequence[tuple[str, NDArray[np.float32]]], *, caption: str, shared: NDArray[np.float32]
 ) -> Picture:
-    """Panels in the modality's own drawing, removed patches gray, on one scale; stacked where there is little room.
+    """Draw a sample and its reconstruction with the adapter's `draw`, on a common scale, with masked patches in gray.
 
-    Where samples are drawn as lines, the last panel has the original as a thin line behind the prediction.
+    If the adapter draws lines, the last panel shows the original as a thin line behind the prediction.
 
     Args:
-        draw: an adapter's `draw(axes, x, title=...)`.
-        panels: (title, sample) with NaN where nothing is to be shown.
-        caption: says how predictions were turned back into units.
-        shared: the sample whose drawing sets the scale of all panels.
+        draw: the adapter's `draw(axes, x, title=...)`.
+        panels: (title, sample) of each panel; NaN values are not drawn.
+        caption: text that says how predictions were converted to physical units.
+        shared: sample that sets the scale of all panels.
     """
     import numpy as np
 
@@ -96,7 +96,7 @@ def reconstruction(
                     for line in model.lines:
                         axes.plot(*line.get_data(), color=INK, linewidth=0.9, zorder=1.5)
                 axes.set_xlim(model.get_xlim())
-                axes.set_ylim(_room(model, [x for _, x in panels]))
+                axes.set_ylim(_y_limits(model, [x for _, x in panels]))
             _literal(figure)
             drawn.append(fragment(figure))
         notes = []
@@ -109,7 +109,7 @@ def reconstruction(
 
 
 def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Picture:
-    """Which class was taken for which; rows are the truth. Names that are cut stand in full in the caption."""
+    """Draw a confusion matrix with true classes as rows; class names that are shortened appear in full in the caption."""
     import numpy as np
     from matplotlib.colors import to_rgb
 
@@ -120,7 +120,7 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Picture:
         side = 0.6 + 0.4 * len(names)
         figure = _figure((max(side + longest, 3.0), max(side + 0.7 * longest, 2.6)))
         axes = figure.subplots()
-        # An empty cell is the page itself, and no cell so strong that the page's ink cannot be read on it, light or dark.
+        # Opacity encodes the share; its maximum of 0.75 keeps the numbers legible in light and dark mode.
         axes.imshow(np.dstack([np.broadcast_to(to_rgb(BLUE), (*share.shape, 3)), 0.75 * share]))
         axes.set_xticks(np.arange(len(names) + 1) - 0.5, minor=True)
         axes.set_yticks(np.arange(len(names) + 1) - 0.5, minor=True)
@@ -138,16 +138,16 @@ def confusion(counts: NDArray[np.int64], classes: Sequence[str]) -> Picture:
         axes.set_ylabel("true class")
         cut = [f"“{whole}”" for whole, name in zip(classes, names, strict=True) if whole != name]
         caption = (
-            "Colour: share of the true class; numbers: samples."
+            "Colour: share of the true class. Numbers: sample counts."
             if len(names) <= COUNTS_UP_TO
             else ("Colour: share of the true class.")
         )
-        caption += f" Names in full: {', '.join(cut)}." if cut else ""
-        return Picture((fragment(figure, least=0.55),), "Confusion matrix on the held-out split", caption)
+        caption += f" Full names: {', '.join(cut)}." if cut else ""
+        return Picture((fragment(figure, min_width=0.55),), "Confusion matrix on the held-out split", caption)
 
 
 def agreement(predicted: NDArray[np.float64], label: NDArray[np.float64], unit: str) -> Picture:
-    """Prediction against label, and their difference against their mean with limits of agreement.
+    """Draw prediction against label, and a Bland-Altman plot with 95 % limits of agreement.
 
     Source: Bland and Altman, "Statistical methods for assessing agreement", The Lancet, 1986.
     """
@@ -158,7 +158,7 @@ def agreement(predicted: NDArray[np.float64], label: NDArray[np.float64], unit: 
     predicted, label = predicted[finite], label[finite]
     of = f" [{unit}]" if unit else ""
     dots = {"color": BLUE, "markersize": 3, "markeredgewidth": 0, "alpha": max(0.25, min(0.8, 150 / (len(label) or 1)))}
-    note = f" {left_out} of {len(finite)} pairs are not finite and are left out." if left_out else ""
+    note = f" {left_out} of {len(finite)} pairs are not finite and were excluded." if left_out else ""
     with styled():
         pair = _figure(PANEL)
         axes = pair.subplots()
@@ -174,7 +174,7 @@ def agreement(predicted: NDArray[np.float64], label: NDArray[np.float64], unit: 
         axes.plot((predicted + label) / 2, predicted - label, "o", **dots)
         if len(label):
             bias, sd = float((predicted - label).mean()), float((predicted - label).std())
-            levels = [(bias, "bias"), (bias - 1.96 * sd, "−1.96 sd"), (bias + 1.96 * sd, "+1.96 sd")]
+            levels = [(bias, "bias"), (bias - 1.96 * sd, "−1.96 SD"), (bias + 1.96 * sd, "+1.96 SD")]
             for level, name in levels:
                 axes.axhline(level, color=ORANGE, linewidth=1.1, linestyle="-" if name == "bias" else (0, (4, 3)))
             label_ends(axes, [(level, f"{name} {level:.1f}".replace("-", "−"), ORANGE) for level, name in levels])
@@ -201,7 +201,7 @@ def _loss(training: EvalRows, validation: EvalRows, last: float) -> Picture:
             rows = validation if any(name in row for row in validation) else training
             trivial += _line(axes, rows, name, label, colour, linewidth=1.3, linestyle=(0, (4, 3)))
         low, high = min(seen), max(seen)
-        if trivial:  # the nearest always shows; one far above would press all the rest flat
+        if trivial:  # the lowest is always in view; one far above would flatten the other curves
             low, high = min([low, *(y for y, _, _ in trivial)]), max(high, min(y for y, _, _ in trivial))
             limit = high + 1.5 * (high - low)
             high = max([high, *(y for y, _, _ in trivial if y <= limit)])
@@ -210,12 +210,12 @@ def _loss(training: EvalRows, validation: EvalRows, last: float) -> Picture:
         ends += [(y, text if y <= high else f"{text} ↑", colour) for y, text, colour in trivial]
         _finish(axes, "Loss", last)
         label_ends(axes, ends)
-        what = "Loss against epochs" + (", dashed: predictors that learn nothing" if trivial else "")
+        what = "Loss against epochs" + (", dashed: predictors without training" if trivial else "")
         return Picture((fragment(figure),), what, f"{what}." if trivial else "")
 
 
 def _single(parts: Sequence[tuple[str, EvalRows, str]], last: float, alt: str) -> Picture:
-    """One quantity a part, one above the other, each with its last value at the end of its line."""
+    """Draw one panel per quantity, stacked, each labelled with its last value."""
     with styled():
         figure = _figure(PANEL)
         for i, (axes, (title, rows, name)) in enumerate(
@@ -225,19 +225,28 @@ def _single(parts: Sequence[tuple[str, EvalRows, str]], last: float, alt: str) -
             if name in ("effective_rank", "embedding_std", "lr"):
                 axes.set_ylim(bottom=0)
             _finish(axes, title, last, labelled=i == len(parts) - 1, ticks=5 if len(parts) == 1 else 3)
-            if name != "lr":  # which ends at nothing
+            if name != "lr":  # its last value is close to 0 by design
                 label_ends(axes, ends)
         return Picture((fragment(figure),), alt)
 
 
 def _line(axes: Axes, rows: EvalRows, name: str, label: str, colour: str, **style: Any) -> list[Label]:
-    """Draw a column of the rows; gives what is to be written at its end."""
+    """Draw one metric against epochs and return the label for the end of the line."""
     points = [(row["epoch"], float(row[name])) for row in rows if _is_finite(row.get(name))]
     if not points:
         return []
     x, y = zip(*points, strict=True)
     axes.plot(
-        x, y, **{"color": colour, "linewidth": 1.6, "marker": "o" if len(x) == 1 else None, "markersize": 3, **style}
+        x,
+        y,
+        **{
+            "color": colour,
+            "linewidth": 1.6,
+            "marker": "o" if len(x) == 1 else None,
+            "markersize": 4,
+            "clip_on": len(x) > 1,
+            **style,
+        },
     )
     value = f"{y[-1]:.3g}" if abs(y[-1]) < 1000 else f"{y[-1]:,.0f}"
     return [(y[-1], f"{label} {value}".strip(), colour)]
@@ -263,7 +272,7 @@ def _finish(axes: Axes, title: str, last: float, *, labelled: bool = True, ticks
 
 
 def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
-    """Write at the right of the axes, at the height of each line's end, moved apart where they would overlap."""
+    """Write labels to the right of the axes at the height of each line's end, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     rows = axes.get_subplotspec().get_gridspec().nrows if axes.get_subplotspec() else 1
     gap = 0.1 * rows
@@ -288,7 +297,7 @@ def label_ends(axes: Axes, labels: Sequence[Label]) -> None:
 
 
 def _gaps(axes: Axes) -> list[tuple[float, float]]:
-    """Stretches along the axis where none of the lines has a value."""
+    """Intervals of the horizontal axis in which no line has a value."""
     import numpy as np
 
     x = np.asarray(axes.lines[0].get_xdata(), dtype=float)
@@ -299,8 +308,8 @@ def _gaps(axes: Axes) -> list[tuple[float, float]]:
     return [(float(x[max(start - 1, 0)]), float(x[min(end, last)])) for start, end in edges.reshape(-1, 2)]
 
 
-def _room(model: Axes, samples: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    """The model's limits, widened to what goes beyond them, by one more height at most on each side."""
+def _y_limits(model: Axes, samples: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """Limits of `model`, widened to include the samples by at most one axis height on each side."""
     import numpy as np
 
     low, high = model.get_ylim()
@@ -313,7 +322,7 @@ def _room(model: Axes, samples: Sequence[NDArray[np.float32]]) -> tuple[float, f
 
 
 def _literal(figure: Figure) -> None:
-    """Texts of an adapter as their author meant them: adapters escape `$`, and logarithmic ticks are formulas."""
+    """Show dollar signs literally and logarithmic ticks as plain numbers, because math text is disabled in SVG output."""
     from matplotlib.text import Text
     from matplotlib.ticker import LogFormatter, LogFormatterMathtext
 

@@ -1,16 +1,15 @@
-"""One self-contained page: no script, nothing fetched, everything from outside escaped."""
+"""Rendering of one self-contained HTML page: no scripts, no external resources, all content escaped."""
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
+from maekit.files import replacing
 from maekit.report.content import Page, cell
 
 
 def write_report(content: Page, path: Path) -> Path:
-    """Write the page in one step: whoever reads `path` finds the old page or the whole new one.
+    """Write the page atomically: readers see either the old page or the complete new one.
 
     Returns:
         `path`.
@@ -26,14 +25,7 @@ def write_report(content: Page, path: Path) -> Path:
     )
     environment.filters["cell"] = cell
     text = environment.get_template("report.html.jinja").render(content=content)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".unfinished")
-    unfinished = Path(name)
-    try:
-        # Names of files may hold bytes that are no text in any encoding.
-        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-        unfinished.chmod(0o644)
-        return unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
+    with replacing(path) as partial:
+        # File names may hold bytes that are not valid UTF-8.
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    return path

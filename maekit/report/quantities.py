@@ -1,20 +1,20 @@
-"""Bytes, seconds and operations as people say them."""
+"""Formatting of bytes, seconds and operation counts for people."""
 
 from __future__ import annotations
 
 
 def size(count: float) -> str:
-    """Bytes in decimal units: 1.3 GB."""
+    """Format bytes in decimal units: 1.3 GB."""
     return f"{_scaled(count)}B"
 
 
 def operations(count: float, per: str = "") -> str:
-    """Floating-point operations, or those a second (`per="/s"`): 124 GFLOP, 790 TFLOP/s."""
+    """Format floating-point operations, or operations per second (`per="/s"`): 124 GFLOP, 790 TFLOP/s."""
     return f"{_scaled(count)}FLOP{per}"
 
 
 def duration(seconds: float) -> str:
-    """To two units, which is more than an estimate is good for: 850 ms, 12.3 s, 4 min 5 s, 42 h 10 min, 12 d 3 h."""
+    """Format a duration in at most two units: 850 ms, 12.3 s, 4 min 5 s, 42 h 10 min, 12 d 3 h."""
     if seconds < 1:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 60:

@@ -1,4 +1,4 @@
-"""From a drawn figure to SVG that reads on light and on dark ground, in a page or as a file of its own."""
+"""Conversion of matplotlib figures to SVG that is legible on light and dark backgrounds, inline or as a separate file."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK = "#7a7f87"
-"""Drawn with this, a thing takes the ink of the page around it; in a file of its own it is this gray."""
-# Okabe and Ito's hues, told apart by people with any colour vision, in shades that read on white and on black.
+"""Placeholder colour: `fragment` replaces it by `currentColor`, so it follows the page's text; a separate file shows this gray."""
+# Hues after Okabe and Ito, distinguishable with colour-vision deficiency, in shades legible on white and on black.
 BLUE, ORANGE, GREEN = "#2b86c9", "#d06c0c", "#0f9270"
 REMOVED = "#9a9fa6"
 DARK, GROUND = "#30343a", ("figure.facecolor", "savefig.facecolor")
-"""Ink and ground of pictures that are no part of a page."""
+"""Text colour, and the settings of the background, of pictures outside a page."""
 
 STYLE = {
     "font.family": "sans-serif",
@@ -55,18 +55,18 @@ STYLE = {
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
     "image.interpolation": "nearest",
-    "svg.fonttype": "none",  # letters of every script come from the reader's fonts, ours has few
+    "svg.fonttype": "none",  # text stays text: the reader's fonts cover more scripts than matplotlib's
     "svg.hashsalt": "maekit",
 }
 PIXELS_A_POINT = 1.5
 
-# matplotlib's settings are one for the process: only one figure at a time is made under ours.
+# rcParams are global to the process, so figures are drawn one at a time.
 _styling = threading.RLock()
 
 
 @contextmanager
 def styled(*, on_white: bool = False) -> Iterator[None]:
-    """Figures made and written in here have the report's style; `on_white` those that bring their own ground."""
+    """Apply the report's style to figures drawn and saved inside the block; `on_white` adds a white background."""
     from matplotlib import rc_context
 
     white = {name: DARK for name, value in STYLE.items() if value == INK} | dict.fromkeys(GROUND, "white")
@@ -74,12 +74,12 @@ def styled(*, on_white: bool = False) -> Iterator[None]:
         yield
 
 
-def fragment(figure: Figure, *, least: float = 0.0) -> str:
-    """The figure as an `<svg>` element whose size comes from the page.
+def fragment(figure: Figure, *, min_width: float = 0.0) -> str:
+    """Convert a figure to an `<svg>` element whose width the page determines.
 
     Args:
         figure: drawn under `styled`.
-        least: smallest width it may be shown with, as a share of its natural one; 0: shrinks with the page.
+        min_width: minimum displayed width as a fraction of the natural width; 0: no minimum.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -87,25 +87,25 @@ def fragment(figure: Figure, *, least: float = 0.0) -> str:
     text = re.sub(
         r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", text[text.index("<svg") :], flags=re.S
     )
-    mark = f"f{zlib.crc32(text.encode()):08x}-"
+    prefix = f"f{zlib.crc32(text.encode()):08x}-"
 
-    def rewritten(tag: re.Match[str]) -> str:
-        # Only inside of tags: what stands between them was written by people and stays as it is.
-        one = re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda found: found[0] + mark, tag[0])
-        return re.sub(r"font-family: [^;\"]*;? ?", "", one).replace(INK, "currentColor")
+    def rewrite(tag: re.Match[str]) -> str:
+        # Only inside tags: text between tags may come from users and is left unchanged.
+        unique = re.sub(r'(\bid="|xlink:href="#|url\(#)', lambda match: match[0] + prefix, tag[0])
+        return re.sub(r"font-family: [^;\"]*;? ?", "", unique).replace(INK, "currentColor")
 
-    text = re.sub(r"<[^>]*>", rewritten, text)
+    text = re.sub(r"<[^>]*>", rewrite, text)
     opening, rest = text.split(">", 1)
     opening = re.sub(r' (width|height)="[^"]*"', "", opening)
     width = _size(opening)[0] * PIXELS_A_POINT
     return (
         f'{opening} color="{INK}" font-family="system-ui, sans-serif" stroke-linejoin="round" stroke-linecap="butt" '
-        f'style="max-width: {width:.0f}px; min-width: {width * least:.0f}px">{rest}'
+        f'style="max-width: {width:.0f}px; min-width: {width * min_width:.0f}px">{rest}'
     )
 
 
 def in_a_row(panels: Sequence[str]) -> str:
-    """One `<svg>` with the panels side by side."""
+    """Combine panels into one `<svg>`, side by side."""
     if len(panels) == 1:
         return panels[0]
     placed, along, tallest = [], 0.0, 0.0
@@ -120,7 +120,7 @@ def in_a_row(panels: Sequence[str]) -> str:
 
 
 def _size(element: str) -> tuple[float, float]:
-    found = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', element)
-    if found is None:
+    match = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', element)
+    if match is None:
         raise ValueError("an SVG element without a viewBox has no size")
-    return float(found[1]), float(found[2])
+    return float(match[1]), float(match[2])

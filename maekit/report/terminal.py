@@ -12,7 +12,7 @@ from maekit.report.content import Table, cell
 
 
 def render_table(table: Table) -> RichTable:
-    """A rich table; text from outside is shown as it is: no markup, no emoji names, no control sequences."""
+    """Convert to a rich table; cells are shown literally: markup and emoji names are not interpreted, control characters are escaped."""
     shown = RichTable(
         title=_text(table.title, "italic"),
         caption=_text(table.note, "dim italic") if table.note else None,
@@ -27,5 +27,5 @@ def render_table(table: Table) -> RichTable:
 
 
 def _text(value: Any, style: str) -> Text:
-    visible = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", cell(value))
+    visible = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", cell(value))
     return Text(visible, style=style)

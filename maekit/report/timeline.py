@@ -1,4 +1,4 @@
-"""An estimate over time: its uncertainty, where there is none, and the truth where it is known."""
+"""Time series of estimates with their uncertainty, gaps without estimates, and labels where available."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Axes: TypeAlias = Any
-"""matplotlib's; its own types give every array as a union that nothing can be done with."""
+"""matplotlib's `Axes`; its own annotations are unions too wide to be useful here."""
 
 PANEL = (7.4, 2.6)
 UNITS = ((3 * 3600, 3600.0, "h"), (600, 60.0, "min"), (0, 1.0, "s"))
-"""From how many seconds on the time axis counts in which unit."""
+"""(shortest duration in seconds, seconds per unit, unit) of the time axis."""
 
 
 def timeline(
@@ -30,16 +30,16 @@ def timeline(
     unit: str = "",
     classes: Sequence[str] = (),
 ) -> Picture:
-    """One wide panel.
+    """Draw estimates over time in one wide panel.
 
     Args:
-        time_s: of each estimate, evenly spaced.
-        value: in `unit`, or an index into `classes`; NaN where there is no estimate.
-        spread: standard deviation of each value; NaN where it is not known.
-        label: the truth; NaN where it is not known.
-        title: of the panel.
-        unit: of value, spread and label.
-        classes: their names, where values are classes.
+        time_s: (estimate,) times in seconds, evenly spaced.
+        value: (estimate,) in `unit`, or class indices; NaN where there is no estimate.
+        spread: (estimate,) standard deviation in `unit`; NaN where unknown.
+        label: (estimate,) true value in `unit`; NaN where unknown.
+        title: title of the panel.
+        unit: unit of value, spread and label.
+        classes: class names, if the values are class indices.
     """
     import numpy as np
     from matplotlib.figure import Figure
@@ -84,7 +84,7 @@ def timeline(
 
 
 def _stretches(where: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First index and index after the last of each run of True."""
+    """Start and stop indices of each run of True."""
     import numpy as np
 
     edges = np.flatnonzero(np.diff(np.r_[False, where, False].astype(int)))

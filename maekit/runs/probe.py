@@ -124,4 +124,6 @@ def probe_table(
         scores = kind.score(outputs, kind.truth(experiment, indices))
         rows.append([name, *(scores[metric] for metric in kind.short_metrics)])
     note = f"{len(test)} held-out samples of {len(set(experiment.source.groups[test].tolist()))} groups."
-    return Table(f"{loaded.recipe.name}: groups never seen in training", ["", *kind.short_metrics], rows, note)
+    return Table(
+        f"{loaded.recipe.name}: groups not seen in training", ["", *map(kind.column, kind.short_metrics)], rows, note
+    )

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 Statistics = Literal["true", "neighbours"]
 
 EXPLANATION = {
-    "raw": "Predictions are in the unit itself; nothing was added.",
-    "true": "Normalised predictions were turned back with the true mean and spread of each removed patch: this LEAKS what "
-    "the model was not shown, and flatters it.",
-    "neighbours": "Normalised predictions were turned back with mean and spread interpolated from the visible patches: "
-    "nothing of the removed patches was used.",
+    "raw": "The model predicts these values directly, without normalisation by patch.",
+    "true": "Normalised predictions were rescaled with the true mean and standard deviation of each masked patch, which the "
+    "model was not shown: this LEAKS information and makes the reconstruction look better than it is.",
+    "neighbours": "Normalised predictions were rescaled with mean and standard deviation interpolated from the visible patches; "
+    "nothing of the masked patches was used.",
 }
 
 
@@ -143,7 +143,7 @@ def undrawable(task: Task) -> str:
 
 
 def explain(model: MaskedAutoencoder, statistics: Statistics) -> str:
-    """How predictions were turned back, in words."""
+    """Describe how predictions were converted to values of the sample."""
     from maekit.core.targets.pca import PCATarget
     from maekit.core.targets.pixels import RawTarget
 
@@ -156,15 +156,15 @@ def explain(model: MaskedAutoencoder, statistics: Statistics) -> str:
 def pictures(experiment: Experiment, task: Task, count: int, statistics: Statistics = "neighbours") -> list[Picture]:
     """A figure for each sample: original, what the model saw, reconstruction."""
     unit = experiment.adapter.unit.split(" re ")[0]  # a difference of levels has no reference
-    alone = " The model saw this signal alone, and none of those beside it." if experiment.auxiliary else ""
+    alone = " The model saw this signal only, without the auxiliary ones." if experiment.auxiliary else ""
     assert task.autoencoder is not None, "see `undrawable`"
     how, of = explain(task.autoencoder, statistics), f" {unit}" if unit else ""
     return [
         figures.reconstruction(
             experiment.adapter.draw,
             [("original", one.original), ("visible", one.masked), ("reconstruction", one.reconstruction)],
-            caption=f"{one.location}. Loss {one.loss:.3f}; predicting the mean patch {one.loss_mean_patch:.3f}. What was removed is off "
-            f"by {one.off:.3g}{of} on average, interpolation from what is visible by {one.off_interpolation:.3g}{of}.{alone} {how}",
+            caption=f"{one.location}. Loss {one.loss:.3f}; the mean patch has {one.loss_mean_patch:.3f}. Mean absolute error on masked patches: "
+            f"{one.off:.3g}{of}; interpolation from visible patches has {one.off_interpolation:.3g}{of}.{alone} {how}",
             shared=one.original,
         )
         for one in reconstruct_samples(experiment, task, count, statistics=statistics)

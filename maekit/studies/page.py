@@ -33,28 +33,28 @@ def point_tables(study: Study, point: PointResult) -> list[Table]:
     methods = point.of("trained", "linear", "no learning")
     tables = [
         _methods(
-            study, f"{study.recipe}{where}: groups never seen in training", methods, _counted(study, point), mark=True
+            study, f"{study.recipe}{where}: groups not seen in training", methods, _counted(study, point), mark=True
         )
     ]
     if point.differences:
         rows = [[f"{d.one} − {d.other}", *_pair(study, d)] for d in point.differences]
-        columns = ["", *(name for metric in _main(study) for name in (metric, f"{metric} 95 %"))]
+        columns = ["", *(_head(study, metric, part) for metric in _main(study) for part in ("", " 95 %"))]
         tables.append(
             Table(
                 f"What pretraining bought{where}",
                 columns,
                 rows,
-                "Seed by seed, and over the same resampled groups: an "
-                "interval without zero is a difference that other groups of this kind would show too.",
+                "Paired by seed and by resampled groups: an "
+                "interval that excludes zero is a difference to expect in other groups of this kind too.",
             )
         )
     if oracles := point.of("oracle"):
         tables.append(
             _methods(
                 study,
-                f"Oracles, which know the label and are no methods{where}",
+                f"Oracles, which use the label and are no methods{where}",
                 oracles,
-                "The candidate closest to the label. Labels permuted: closest to the label of another sample, which says how close by chance.",
+                "The candidate closest to the label. Labels permuted: the candidate closest to the label of another sample, as a measure of chance.",
             )
         )
     stating = [method for method in methods if all("covered" in row for row in method.per_seed)]
@@ -66,9 +66,9 @@ def point_tables(study: Study, point: PointResult) -> list[Table]:
         tables.append(
             Table(
                 f"Stated uncertainty{where}",
-                ["", "labels inside 1.96 sd", "mae", "mae of the surer half"],
+                ["", "labels within 1.96 SD", _head(study, "mae"), _head(study, "mae", " of the more certain half")],
                 rows,
-                "0.95 of the labels lie inside where the stated standard deviation is right.",
+                "If the stated standard deviation is right, 0.95 of the labels lie within 1.96 SD.",
             )
         )
     return tables
@@ -84,9 +84,9 @@ def sweep_table(study: Study) -> Table:
     ]
     table = _methods(
         study,
-        f"{study.recipe}: linear probe of the pretrained encoder, groups never seen in training",
+        f"{study.recipe}: linear probe of the pretrained encoder, groups not seen in training",
         probes,
-        f"Below the points: what no pretraining changes. {_counted(study, study.points[study.chosen])}",
+        f"Below the points: methods that do not depend on pretraining. {_counted(study, study.points[study.chosen])}",
         mark=True,
     )
     return replace(table, rows=table.rows + _methods(study, "", others, "").rows)
@@ -103,7 +103,7 @@ def group_table(study: Study, point: PointResult) -> Table:
         values = [method.groups[name][metric] if method.kind != "oracle" else None for method in methods]
         numbers = [value for value in values if value is not None]
         marks.add((values.index(min(numbers) if metric in study.lower_is_better else max(numbers)), column))
-    title = f"{metric} of each group{', ' + point.title if point.values else ''}"
+    title = f"{_head(study, metric)} of each group{', ' + point.title if point.values else ''}"
     return Table(
         title, ["", *names], rows, "Averaged over seeds; the best method of each group is marked.", frozenset(marks)
     )
@@ -122,7 +122,7 @@ def content(study: Study, pictures: list[Picture], recipe: str, environment: dic
             tables += point_tables(study, point)
     sentence, good = verdict(study)
     return Page(
-        f"{study.recipe}: the {study.kind}",
+        f"{study.recipe}: {study.kind}",
         sentence,
         good,
         [],
@@ -168,15 +168,19 @@ def verdict(study: Study) -> tuple[str, bool]:
         verb = "gains" if better else "loses"
         text += (
             f" Pretraining {verb} {cell(abs(mean))}{unit} against random weights ({difference.one.split(', ')[-1]}), "
-            + ("more than seeds and groups vary." if clear else "which seeds or groups alone could make.")
+            + (
+                "more than the variation between seeds and groups."
+                if clear
+                else "within the variation between seeds and groups."
+            )
         )
     learned, without_learning = point.of("trained", "linear"), point.of("no learning")
     main = _main(study)
     good = any(all(_better(study, method, study.best(without_learning, m), m) for m in main) for method in learned)
     text += (
-        " Something learned beats everything that does not learn on "
+        " At least one trained method beats all methods without training on "
         if good
-        else " Nothing learned beats everything that does not learn on "
+        else " No trained method beats all methods without training on "
     )
     text += f"{' and '.join(main)}{' at once' if len(main) > 1 else ''}."
     return " ".join([text, *study.notes]), good
@@ -228,7 +232,8 @@ def _counted(study: Study, point: PointResult) -> str:
 def _short(study: Study, table: Table) -> Table:
     """A table of methods with the main metrics alone, and the interval of the first; another table as it is."""
     main = _main(study)
-    columns = [i for i, name in enumerate(table.columns) if name in ("", *main, f"{main[0]} 95 %", "r")]
+    heads = ["", *(_head(study, metric) for metric in (*main, "r")), _head(study, main[0], " 95 %")]
+    columns = [i for i, name in enumerate(table.columns) if name in heads]
     if table.columns[-1:] != [AGREEMENT]:
         return table
     rows = [[row[i] for i in columns] for row in table.rows]
@@ -240,6 +245,12 @@ def _main(study: Study) -> list[str]:
     return study.main_metrics
 
 
+def _head(study: Study, metric: str, part: str = "") -> str:
+    """Heading of a metric's column, with the unit where it has one."""
+    unit = study.units.get(metric)
+    return f"{metric}{part} [{unit}]" if unit else f"{metric}{part}"
+
+
 def _methods(study: Study, title: str, methods: list[Method], note: str, *, mark: bool = False) -> Table:
     shown = [metric for metric in study.metrics if metric not in ("lower", "upper")]
     columns, rows = [""], [[method.name] for method in methods]
@@ -247,13 +258,13 @@ def _methods(study: Study, title: str, methods: list[Method], note: str, *, mark
     for metric in shown:
         if mark and metric != "bias":
             marks.add((methods.index(study.best(methods, metric)), len(columns)))
-        columns.append(metric)
+        columns.append(_head(study, metric))
         for method, row in zip(methods, rows, strict=True):
             row.append(_spread(method.mean(metric), method.spread(metric), study.seeds))
         if metric in study.main_metrics and any(
             method.intervals.get(metric) for method in methods
         ):  # one group has none
-            columns.append(f"{metric} 95 %")
+            columns.append(_head(study, metric, " 95 %"))
             for method, row in zip(methods, rows, strict=True):
                 row.append(_interval(method.intervals.get(metric)))
     if "lower" in study.metrics:
@@ -276,7 +287,7 @@ def _overview(study: Study, metric: str) -> Table:
         for row, method in zip(rows, methods, strict=True):
             row.append(_spread(method.mean(metric), method.spread(metric), study.seeds))
     return Table(
-        f"{study.recipe}: {metric}",
+        f"{study.recipe}: {_head(study, metric)}",
         ["", *(point.title for point in study.points)],
         rows,
         f"Mean over {study.seeds} seed(s) ± standard deviation; the best method of each column is marked.",

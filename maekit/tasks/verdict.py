@@ -1,4 +1,4 @@
-"""One sentence on how a run went: is it better than what needs no learning?"""
+"""Verdict on a run: whether it is better than predictors without training."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ if TYPE_CHECKING:
 
 
 class Verdict(NamedTuple):
-    """A sentence, and whether it is a good one; None where there was nothing to compare with."""
+    """A sentence, and whether the result is good; None if there was nothing to compare with."""
 
     text: str
     good: bool | None = None
 
 
 def pretraining_verdict(rows: Sequence[Mapping[str, Any]], average: str = "the mean patch") -> Verdict:
-    """Compare the loss with predictors that need no learning.
+    """Compare the loss with predictors without training.
 
     Args:
         rows: logged metrics.
-        average: what the mean predictor of the target is called.
+        average: name of the predictor of the target's mean.
     """
     measured = [row for row in rows if row["kind"] == "validation"] or [
         row for row in rows if "loss_mean_patch" in row or "partner_rank" in row
@@ -47,7 +47,7 @@ def pretraining_verdict(rows: Sequence[Mapping[str, Any]], average: str = "the m
 
 
 def _joint_sentences(row: Mapping[str, Any]) -> str:
-    """Sentences on what only pretraining on several signals measures."""
+    """Describe the metrics that exist only for pretraining on several signals."""
     text = ""
     if losses := {name.removeprefix("together_"): row[name] for name in row if name.startswith("together_")}:
         listed = ", ".join(f"{name} {value:.3f}" for name, value in losses.items())

@@ -195,7 +195,7 @@ def test_pictures(run: Path, recipe: Path, tmp_path: Path) -> None:
     text = wanted[0].read_text()
     for word in (
         "truth",
-        "found, with score",
+        "detection, with score",
         "person",
         "azimuth [deg]",
         "ahead [m]",
@@ -311,7 +311,7 @@ def test_report_of_a_detection_run(run: Path) -> None:
         "Objects found on the test split",
         "Precision against recall",
         "AP50",
-        "From above",
+        "Bird's-eye view",
         "truth",
         "camera",
     ):

@@ -93,6 +93,11 @@ class LabelKind(ABC):
         del metric
         return ""
 
+    def column(self, metric: str) -> str:
+        """Heading of a metric's column: its name, with the unit where it has one."""
+        unit = self.unit_of(metric)
+        return f"{metric} [{unit}]" if unit else metric
+
     @property
     def assumed_std(self) -> float:
         """Standard deviation of an estimate that states none, for tracking continuous labels."""
@@ -190,11 +195,14 @@ class LabelKind(ABC):
             table += [[name, *(score[metric] for metric in self.short_metrics)] for name, score in scores.items()]
             good = all(self.is_better(metrics[self.primary], score[self.primary]) for score in scores.values())
         verb = {True: "is better than", False: "is NOT better than", None: "was not compared with"}[good]
-        value = f"{self.primary} {metrics[self.primary]:.3f} {self.unit_of(self.primary)}".rstrip()
-        note = f"{len(rows['index'])} samples of groups never trained on."
+        value = f"{metrics[self.primary]:.3f} {self.unit_of(self.primary)}".rstrip()
+        note = f"{len(rows['index'])} samples of groups not seen in training."
         return ReportSection(
-            Verdict(f"{value} on the {side} split: {verb} the predictors without learning.", good),
-            [Table(f"Metrics on the {side} split", ["", *self.short_metrics], table, note)],
+            Verdict(
+                f"The {self.primary} of {value} on the {side} split {verb} that of the predictors without learning.",
+                good,
+            ),
+            [Table(f"Metrics on the {side} split", ["", *map(self.column, self.short_metrics)], table, note)],
             self.figures(self.outputs(rows), self.truth(data, rows["index"])),
         )
 

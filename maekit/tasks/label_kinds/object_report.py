@@ -91,9 +91,9 @@ def _table(
     if isinstance(kind.similarity, LocationSimilarity):
         similarity = "location similarity, kappa " + ", ".join(f"{value:g}" for value in kind.similarity.kappa.tolist())
     note = (
-        f"{samples} samples of groups never trained on. AP and AR: means over similarity thresholds of 0.5 to 0.9 ({similarity}), AP50 at "
-        f"0.5. Last columns, at similarity 0.5: all detections with a score of {threshold:.2f} or more, the threshold with the best F1 on "
-        "this very split."
+        f"{samples} samples of groups not seen in training. AP and AR: means over similarity thresholds of 0.5 to 0.9 ({similarity}), AP50 at "
+        f"0.5. Last columns, at similarity 0.5: detections with a score of at least {threshold:.2f}, the threshold with the best F1 on "
+        "this split."
     )
     return Table(f"Objects found on the {side} split", columns, rows, note)
 
@@ -118,7 +118,7 @@ def _samples(
         shown = detections[i][detections[i][:, -1] >= threshold].astype(np.float64)
         scene = scenes.scene(sample, shown, objects[i].astype(np.float64), picture)
         alt = f"{len(shown)} detections and {len(objects[i])} true objects in {sample.location}"
-        caption = f"{sample.location}, of the {side} split. Detections with a score of {threshold:.2f} or more."
+        caption = f"{sample.location}, of the {side} split. Detections with a score of at least {threshold:.2f}."
         figures.append(scenes.view(scene, beside=name, page=True).picture(alt, caption))
     return figures
 
