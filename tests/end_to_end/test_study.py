@@ -372,7 +372,7 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     assert good
     assert "pretrained, fine-tuned is best, with mae 4.000 bpm (95 %: 3.000 to 5.000)" in text
     assert "Pretraining gains 2.000 bpm" in text
-    assert "more than seeds and groups vary" in text
+    assert "more than the variation between seeds and groups" in text
     assert text.endswith("A note.")
     text, good = page.verdict(made_study(6.8))
     assert not good
@@ -380,7 +380,7 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     assert "No trained method beats all methods without training on mae and within at once." in text
     methods, bought, oracle = page.point_tables(made_study(4.0), made_study(4.0).points[0])
     assert "oracle: x" not in [row[0] for row in methods.rows]
-    assert (0, methods.columns.index("mae")) in methods.best
+    assert (0, methods.columns.index("mae [bpm]")) in methods.best
     assert bought.rows[0][1].startswith("-2.0")
     assert [row[0] for row in oracle.rows] == ["oracle: x"]
     groups = page.group_table(made_study(4.0), made_study(4.0).points[0])
@@ -413,6 +413,6 @@ def test_files_and_curves_of_a_grid(kind: str, pictures: int) -> None:
         assert [table.columns[1:] for table in tables] == [titles] * 2
     else:
         assert [row[0] for row in tables[0].rows] == [*titles, "peak", "constant (median)"]
-        assert tables[0].columns == ["", "mae", "mae 95 %", "within", "r"]
+        assert tables[0].columns == ["", "mae [bpm]", "mae 95 % [bpm]", "within", "r"]
         assert tables[0].best
         assert page.verdict(found)[0].startswith("The linear probe is best at seconds 5")

@@ -49,7 +49,7 @@ def test_page_holds_everything_and_fetches_nothing(tmp_path: Path) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids)), "figures on one page do not share ids"
     assert set(re.findall(r'xlink:href="#([^"]+)"', page)) <= set(ids)
-    assert not list(tmp_path.glob("*.unfinished*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"], "no partial file is left"
     assert "prefers-color-scheme: dark" in page
 
 
@@ -81,3 +81,9 @@ def test_agreement_draws_limits() -> None:
     label = rng.uniform(60, 90, 200)
     picture = figures.agreement(label + 2 + rng.standard_normal(200), label, "bpm")
     assert "bias 2.0" in picture.svg or "bias 1.9" in picture.svg or "bias 2.1" in picture.svg
+
+
+def test_page_of_a_file_name_that_is_no_text(tmp_path: Path) -> None:
+    """A byte in a file name that is not UTF-8 is written as an escape and does not stop the report."""
+    page = write_report(Page("r", "in odd\udcff.h5", None), tmp_path / "report.html")
+    assert r"odd\udcff.h5" in page.read_text(encoding="utf-8")
