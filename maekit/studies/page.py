@@ -52,7 +52,7 @@ def point_tables(study: Study, point: PointResult) -> list[Table]:
         tables.append(
             _methods(
                 study,
-                f"Oracles, which use the label and are no methods{where}",
+                f"Oracles, which use the label and are not methods{where}",
                 oracles,
                 "The candidate closest to the label. Labels permuted: the candidate closest to the label of another sample, as a measure of chance.",
             )
