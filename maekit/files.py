@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from maekit.errors import UserError
+
 UNFINISHED = ".unfinished"
 """Ending of the names of partial files and folders, which start with a dot."""
 
@@ -62,6 +64,57 @@ def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text with `replacing`."""
     with replacing(target) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def described_errors(target: Path, size: int | None = None) -> Iterator[None]:
+    """Raise `describe(error)` for an OSError in the block, which writes to `target` as many bytes as `size`."""
+    try:
+        yield
+    except OSError as error:
+        raise describe(error, target, size) from error
+
+
+def describe(error: OSError, target: Path | None = None, size: int | None = None) -> UserError:
+    """Make the error to show for one of the operating system.
+
+    Args:
+        error: as it was raised; a write to a full disk does not name its file.
+        target: the file or folder to name where `error` names none.
+        size: bytes that were to be written, where they are known.
+    """
+    place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(target or "")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        free = _free_bytes(Path(place)) if place else None
+        needed = "" if size is None else f"{size:,} bytes to be free"
+        available = "" if free is None else f"{free:,} bytes are free"
+        return UserError(
+            f"cannot be written ({error.strerror}" + (f", {available})" if available else ")"),
+            location=place,
+            expected=needed,
+            hint="Free some space, then run the same command again.",
+        )
+    return UserError(
+        f"cannot be read or written ({error.strerror})", location=place, hint=_HINTS.get(error.errno or 0, "")
+    )
+
+
+_HINTS = {
+    errno.EACCES: "Change its permissions, or choose another folder.",
+    errno.EPERM: "Change its permissions or attributes, or choose another folder.",
+    errno.EROFS: "Choose a folder on a file system that can be written.",
+    errno.ENOENT: "If it was there when the command started, something removed or moved it since.",
+    errno.EISDIR: "Move away the folder that has the name of this file.",
+    errno.ENOTDIR: "Move away the file that has the name of this folder.",
+}
+
+
+def _free_bytes(path: Path) -> int | None:
+    """Bytes that are free to this user on the file system of a path, which need not exist; None where nobody knows."""
+    for folder in (path, *path.parents):
+        with suppress(OSError):
+            return shutil.disk_usage(folder).free
+    return None
 
 
 def remove(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import tempfile
 import traceback
@@ -11,6 +12,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
+from maekit import files
 from maekit.cli.console import err
 from maekit.errors import UserError, nearest
 
@@ -31,15 +33,38 @@ def report_failure(error: Exception) -> int:
     if code is not None:
         err.print(escape(str(error)))
         return int(code)
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, UserError):
-        verbose = logging.getLogger().isEnabledFor(logging.INFO)
-        if verbose:
-            err.print(escape(traceback.format_exc()))
-        error = UserError(f"cannot be read or written ({error.strerror})", location=str(error.filename or ""))
+    mistake = _as_user_error(error)
+    if mistake is None:
+        return _report_bug(error)
+    if mistake is not error and logging.getLogger().isEnabledFor(logging.INFO):
+        err.print(escape("".join(traceback.format_exception(error))))
+    err.print(f"[red]error[/] {escape(str(mistake))}")
+    return MISTAKE
+
+
+def _as_user_error(error: Exception) -> UserError | None:
+    """What a person can do about an exception of the system or of a library; None for a bug.
+
+    Libraries raise RuntimeError for failures that are no bugs; their messages are all that tells these apart.
+    """
+    text = str(error)
     if isinstance(error, UserError):
-        err.print(f"[red]error[/] {escape(str(error))}")
-        return MISTAKE
-    return _report_bug(error)
+        return error
+    if isinstance(error, OSError) and error.strerror:
+        return files.describe(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        size = re.search(r"allocate ([\d.]+ \w+)", text)
+        return UserError(
+            "not enough memory" + (f" for {size[1]}" if size else ""),
+            hint="Lower training.batch_size or set training.micro_batch; `--dry-run` estimates what a recipe needs.",
+        )
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
+        return UserError(
+            f"a data worker ended unexpectedly ({text.splitlines()[0].strip().rstrip('.')})",
+            location="training.workers",
+            hint="Often the system kills it for want of memory: use fewer workers, then run the same command again.",
+        )
+    return None
 
 
 def _report_usage(error: Any) -> int:

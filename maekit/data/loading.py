@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing.util  # registers its own exit handler first, so that the one below runs before it
+import os
 import signal
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -184,7 +188,9 @@ class Batches(DataLoader[Any]):
     """A DataLoader that passes on, as they were raised, errors of its workers that a person can mend."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        _workers.update(getattr(batches, "_workers", ()))
+        for batch in batches:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -234,6 +240,22 @@ def _leave_signals(worker: int) -> None:
     del worker
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+
+
+_workers: WeakSet[multiprocessing.process.BaseProcess] = WeakSet()
+"""Workers of all loaders of this process."""
+
+
+@atexit.register
+def _kill_workers() -> None:
+    """Kill the workers that are left at exit, which an exception has kept from being shut down.
+
+    multiprocessing sends them SIGTERM, which they ignore (see `_leave_signals`), and then waits for them without end.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises for a worker that is killed
+    for worker in list(_workers):
+        if worker._parent_pid == os.getpid() and worker.is_alive():  # type: ignore[attr-defined]
+            worker.kill()
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
