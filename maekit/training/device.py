@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from maekit.errors import UserError, nearest
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -21,6 +23,33 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3)."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
+
+
+def find_device(name: str | None) -> torch.device:
+    """Return the device of this name; by default a GPU where there is one.
+
+    Args:
+        name: `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Raises:
+        UserError: no such device, here or at all.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    available = ["cpu", *(["cuda"] if gpus else []), *(f"cuda:{i}" for i in range(gpus))]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    if name is None:
+        name = "cuda" if gpus else "cpu"
+    if name not in available:
+        missing = "" if gpus else "torch finds no GPU here; `maekit doctor` says more."
+        raise UserError(
+            "no such device",
+            location="--device",
+            value=name,
+            expected=" or ".join(available),
+            hint=missing or nearest(name, available),
+        )
+    return torch.device(name)
 
 
 def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forwar
 from torch.nn.parallel import DistributedDataParallel
 
 from maekit.errors import UserError
-from maekit.training.device import fast_float32_matmul, keep_freed_memory
+from maekit.training.device import fast_float32_matmul, find_device, keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,14 +50,18 @@ def init_distributed(device: str | None = None, *, alone: bool = False) -> Itera
 
     Yields:
         This process.
+
+    Raises:
+        UserError: no such device.
     """
-    name = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    keep_freed_memory(torch.device(name))
+    local = find_device(device)
+    keep_freed_memory(local)
     if alone or "WORLD_SIZE" not in os.environ:
-        with fast_float32_matmul(torch.device(name)):
-            yield Process(0, 1, torch.device(name))
+        with fast_float32_matmul(local):
+            yield Process(0, 1, local)
         return
-    local = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if name == "cuda" else torch.device(name)
+    if local == torch.device("cuda"):
+        local = find_device(f"cuda:{os.environ['LOCAL_RANK']}")
     if local.type == "cuda":
         torch.cuda.set_device(local)
     dist.init_process_group("nccl" if local.type == "cuda" else "gloo")
