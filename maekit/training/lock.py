@@ -9,6 +9,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from maekit.files import described_errors
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -27,8 +29,13 @@ def lock(path: Path) -> Iterator[str | None]:
 
     Yields:
         None where this process holds the lock; otherwise the id of the process that holds it.
+
+    Raises:
+        UserError: the file cannot be opened.
     """
-    with path.open("a+") as file:
+    with described_errors(path):
+        opened = path.open("a+")
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

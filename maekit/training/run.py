@@ -6,6 +6,7 @@ It holds `recipe.yaml` (resolved), `environment.json`, `metrics.jsonl`, `checkpo
 from __future__ import annotations
 
 import json
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ from maekit.training.lock import lock
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+logger = logging.getLogger(__name__)
 
 
 class RunBusyError(UserError):
@@ -55,7 +59,7 @@ class Run:
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        except OSError as error:
             raise UserError(
                 f"the run folder cannot be created ({error.strerror})",
                 location=str(self.folder),
@@ -77,7 +81,8 @@ class Run:
     def write_text(self, name: str, text: str) -> None:
         """Write or replace a text file of the run."""
         if self.writes:
-            files.write_text(self.folder / name, text)
+            with files.described_errors(self.folder / name, len(text)):
+                files.write_text(self.folder / name, text)
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one row to the metrics.
@@ -86,7 +91,7 @@ class Run:
             row: with `kind` (`train`, `validation`) and `step`; numbers also go to TensorBoard.
         """
         if self.writes:
-            with self.metrics.open("a") as file:
+            with files.described_errors(self.metrics), self.metrics.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         if self.events is not None:
             for name, value in row.items():
@@ -94,13 +99,20 @@ class Run:
                     self.events.add_scalar(f"{row['kind']}/{name}", value, row["step"])
 
     def rows(self) -> list[dict[str, Any]]:
-        """Read the metrics logged so far; a last line that a crash cut off is ignored."""
+        """Read the metrics logged so far.
+
+        A line that is not a row of metrics is left out and named in a warning. A last line without an end, which a crash
+        cut off, is left out silently.
+        """
         rows = []
-        for line in self.metrics.read_text().splitlines() if self.metrics.exists() else []:
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                break
+        lines = self.metrics.read_bytes().split(b"\n")[:-1] if self.metrics.exists() else []
+        for number, line in enumerate(lines, start=1):
+            row = _read_row(line)
+            if row is None:
+                shown = line[:60].decode(errors="backslashreplace")
+                logger.warning("%s:%d: not a row of metrics, left out: %r", self.metrics, number, shown)
+            else:
+                rows.append(row)
         return rows
 
     def rewind(self, step: int) -> None:
@@ -108,6 +120,18 @@ class Run:
         lines = [json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step]
         if self.metrics.exists():
             self.write_text(self.metrics.name, "".join(lines))
+
+
+def _read_row(line: bytes) -> dict[str, Any] | None:
+    """Read a line of the metrics; None where it is not one that `Run.log` wrote."""
+    try:
+        row = json.loads(line)
+        complete = (
+            isinstance(row["kind"], str) and isinstance(row["step"], int) and isinstance(row["epoch"], int | float)
+        )
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return row if complete else None
 
 
 def _event_writer(folder: Path) -> Any:
