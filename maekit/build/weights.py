@@ -36,12 +36,18 @@ PICKLES = (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 def read_weights(source: Path) -> Weights:
     """Read the newest weights of a run folder, those of a checkpoint folder, or a safetensors file.
 
+    A damaged checkpoint of a run is named in a warning, and the next older one is read.
+
     Raises:
         UserError: nothing there, damaged, or a pickle.
     """
     if (source / "checkpoints").is_dir():
-        newest, _ = checkpoint.load_newest(source / "checkpoints")
+        newest, damaged = checkpoint.load_newest(source / "checkpoints")
+        for message in damaged:
+            logger.warning("%s", message)
         if newest is not None:
+            if damaged:
+                logger.warning("%s: the older weights of step %d are used", source, newest.step)
             return newest.weights
     if (source / checkpoint.MANIFEST).is_file():
         try:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from maekit import files
 from maekit.errors import UserError
 from maekit.training.tensor_file import write_tensors
 
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MANIFEST = "manifest.json"
+STATE = "state.json"
 AVERAGE = "average"
 """Group of tensors beside `model` and `optimizer`: the moving average of the weights, where a recipe asks for one."""
+VERSION = 1
+"""Of the layout of a checkpoint, in `state.json`; raised with every change that older code would misread."""
 _NAME = re.compile(r"step-(\d{9})")
 
 
@@ -57,36 +60,60 @@ class DamagedError(Exception):
     """The bytes of a checkpoint are not those that were written."""
 
 
-def save(folder: Path, checkpoint: Checkpoint, *, keep: int) -> Path:
+def save(folder: Path, checkpoint: Checkpoint, *, keep: int | None) -> Path:
     """Write a checkpoint durably into `folder`, then remove all but the newest `keep`.
 
     This does more than `maekit.files.replacing`: every file and both folders are synced, an existing checkpoint of the
     same step is replaced, and what killed processes left behind is removed.
 
+    Args:
+        folder: of the checkpoints; created where it is missing, in a folder that exists.
+        checkpoint: its content.
+        keep: how many checkpoints stay; None removes none.
+
     Returns:
         The folder of the checkpoint.
+
+    Raises:
+        UserError: it cannot be written (full disk, permissions, the run folder was removed). Older checkpoints stay.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    size = sum(tensor.nbytes for tensors in checkpoint.tensors.values() for tensor in tensors.values())
+    with files.described_errors(folder, size):
+        return _save(folder, checkpoint, keep)
+
+
+def _save(folder: Path, checkpoint: Checkpoint, keep: int | None) -> Path:
+    folder.mkdir(exist_ok=True)
     location = folder / f"step-{checkpoint.step:09d}"
     unfinished = folder / f".unfinished-{location.name}-{os.getpid()}"
     for leftover in folder.glob(".unfinished-*"):
-        shutil.rmtree(leftover)
+        files.remove(leftover)
     unfinished.mkdir()
-    for name, tensors in checkpoint.tensors.items():
-        write_tensors(unfinished / f"{name}.safetensors", tensors)
-    (unfinished / "state.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.state}, indent=1))
-    sums = {path.name: _sha256(path) for path in sorted(unfinished.iterdir())}
-    (unfinished / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=1))
-    for path in unfinished.iterdir():
-        _sync(path)
-    _sync(unfinished)
+    try:
+        _write(unfinished, checkpoint)
+    except Exception:
+        files.remove(unfinished)
+        raise
     if location.exists():  # a damaged checkpoint, or one of a run that resumed from an older step
-        shutil.rmtree(location)
+        files.remove(location)
     unfinished.rename(location)
     _sync(folder)
-    for old in steps(folder)[:-keep]:
-        shutil.rmtree(folder / f"step-{old:09d}")
+    for old in [] if keep is None else steps(folder)[:-keep]:
+        files.remove(folder / f"step-{old:09d}")
     return location
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write the files of a checkpoint into an empty folder, and flush them to the disk."""
+    for name, tensors in checkpoint.tensors.items():
+        write_tensors(folder / f"{name}.safetensors", tensors)
+    state = {"version": VERSION, "step": checkpoint.step, **checkpoint.state}
+    (folder / STATE).write_text(json.dumps(state, indent=1))
+    sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    (folder / MANIFEST).write_text(json.dumps({"sha256": sums}, indent=1))
+    for path in folder.iterdir():
+        _sync(path)
+    _sync(folder)
 
 
 def steps(folder: Path) -> list[int]:
@@ -100,40 +127,57 @@ def load(location: Path) -> Checkpoint:
     """Read a checkpoint folder.
 
     Raises:
-        DamagedError: a file is missing, or its sum is not the manifest's.
+        DamagedError: a file is missing, its sum is not the manifest's, or it does not hold what it should.
+        UserError: a newer version of maekit wrote it.
     """
     try:
         sums = json.loads((location / MANIFEST).read_text())["sha256"]
         for name, expected in sums.items():
             if _sha256(location / name) != expected:
                 raise DamagedError(f"{location / name} has changed since it was written (its SHA-256 differs)")
+        missing = [name for name in ("model.safetensors", STATE) if name not in sums]
+        if missing:
+            raise DamagedError(f"{location / MANIFEST} does not list {' and '.join(missing)}")
+        state = json.loads((location / STATE).read_text())
+        _check_version(state["version"], location)
         tensors = {Path(name).stem: load_file(location / name) for name in sums if name.endswith(".safetensors")}
-        state = json.loads((location / "state.json").read_text())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-        raise DamagedError(f"{location}: {error}") from error
-    return Checkpoint(state.pop("step"), tensors, state)
+        return Checkpoint(state.pop("step"), tensors, {key: value for key, value in state.items() if key != "version"})
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
+        detail = f"no entry {error}" if isinstance(error, KeyError) else str(error)
+        raise DamagedError(f"{location}: {detail}") from error
+
+
+def _check_version(version: object, location: Path) -> None:
+    """Refuse a checkpoint of a newer layout, whatever else it holds.
+
+    Raises:
+        UserError: a version that this code does not know.
+    """
+    if version != VERSION:
+        raise UserError(
+            "a checkpoint of another version of maekit",
+            location=str(location / STATE),
+            value=version,
+            expected=f"version {VERSION}",
+            hint="Use the maekit that wrote it; environment.json of the run names its version.",
+        )
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """Read the newest intact checkpoint in `folder`.
 
     Returns:
-        The checkpoint, None where none was ever written; and a message on each damaged one that was skipped.
+        The checkpoint, None where none was ever written; and a message on each newer one, which is damaged.
 
     Raises:
-        UserError: there are checkpoints, and all are damaged.
+        UserError: there are checkpoints, and all are damaged; or a newer version of maekit wrote one.
     """
     messages: list[str] = []
-    saved_steps = steps(folder)
-    for step in reversed(saved_steps):
+    for step in reversed(steps(folder)):
         try:
-            checkpoint = load(folder / f"step-{step:09d}")
+            return load(folder / f"step-{step:09d}"), messages
         except DamagedError as error:
             messages.append(str(error))
-            continue
-        if messages:
-            messages.append(f"{saved_steps[-1] - step} steps are lost and will be run again from step {step}")
-        return checkpoint, messages
     if messages:
         raise UserError(
             "every checkpoint of this run is damaged: " + "; ".join(messages),

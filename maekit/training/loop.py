@@ -145,7 +145,13 @@ class Trainer:
         return self.validation is not None and self.at_epoch_end and (due or self.finished)
 
     def should_save(self) -> bool:
-        """Every `save_every_epochs` epochs, every `save_every_steps` steps and after the last."""
+        """Every `save_every_epochs` epochs, every `save_every_steps` steps and after the last.
+
+        Not after a step that was skipped: the weights are those of the newest checkpoint or of the step before it, and a
+        run that cannot recover from them must not replace older checkpoints by more copies of them.
+        """
+        if self.bad_steps and not self.finished:
+            return False
         epochs, steps = self.options.save_every_epochs, self.options.save_every_steps
         epoch_due = self.at_epoch_end and self.step // self.steps_per_epoch % epochs == 0
         return epoch_due or (steps is not None and self.step % steps == 0) or self.finished
@@ -270,7 +276,7 @@ class Trainer:
             self.watch(TrainProgress(self.step, self.total_steps, row["epoch"], row, eta_s))
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint. After a step that was skipped, all older ones stay as well."""
         save_state(
             self.task,
             self.stepper.optimizer,
@@ -279,5 +285,5 @@ class Trainer:
             step=self.step,
             bad_steps=self.bad_steps,
             identity=self.identity,
-            keep=self.options.keep_checkpoints,
+            keep=None if self.bad_steps else self.options.keep_checkpoints,
         )

@@ -32,7 +32,7 @@ def save_state(
     step: int,
     bad_steps: int,
     identity: dict[str, Any],
-    keep: int,
+    keep: int | None,
 ) -> None:
     """Write a checkpoint. Every process must call this, since sharded weights are gathered; the first one writes.
 
@@ -72,12 +72,15 @@ def restore_state(
     Raises:
         UserError: the checkpoint belongs to another recipe or to other data.
     """
-    saved, notes = checkpoint.load_newest(run.checkpoints)
-    for note in notes:
-        logger.warning("%s", note)
+    saved, damaged = checkpoint.load_newest(run.checkpoints)
     if saved is None:
         run.rewind(0)
         return 0, 0
+    for message in damaged:
+        logger.warning("%s", message)
+    if damaged:
+        lost = checkpoint.steps(run.checkpoints)[-1] - saved.step
+        logger.warning("%d steps are lost and will be run again from step %d", lost, saved.step)
     differing = sorted(name for name, value in identity.items() if saved.state["identity"].get(name) != value)
     if differing:
         raise UserError(

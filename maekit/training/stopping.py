@@ -8,7 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from maekit.files import write_text
+from maekit.files import described_errors, write_text
 from maekit.training.tensor_file import write_tensors
 
 if TYPE_CHECKING:
@@ -105,13 +105,15 @@ def not_finite_error(
     """
     dump = run.folder / "not_finite"
     if run.writes:
-        dump.mkdir(exist_ok=True)
-        write_tensors(dump / "batch.safetensors", batch)
-        facts = {"step": step, "loss": str(loss), "grad_norm": str(grad_norm), "steps_in_a_row": bad_steps}
-        write_text(dump / "facts.json", json.dumps(facts, indent=1))
+        with described_errors(dump):
+            dump.mkdir(exist_ok=True)
+            write_tensors(dump / "batch.safetensors", batch)
+            facts = {"step": step, "loss": str(loss), "grad_norm": str(grad_norm), "steps_in_a_row": bad_steps}
+            write_text(dump / "facts.json", json.dumps(facts, indent=1))
     return NotFiniteError(
         f"{bad_steps} steps in a row without a finite loss and gradient (step {step}: loss {loss}, gradient norm "
-        f"{grad_norm}). The last batch is in {dump}; the newest checkpoint is intact. Lower optimizer.base_lr, set "
-        "optimizer.clip_grad, or look for infinite values with `maekit data inspect`.",
+        f"{grad_norm}). The last batch is in {dump}; the checkpoints from before these steps are kept. Look for infinite "
+        "values with `maekit data inspect`, or start again under another name with a lower optimizer.base_lr or with "
+        "optimizer.clip_grad: this run would fail again from its newest checkpoint.",
         3,
     )

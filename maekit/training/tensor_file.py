@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 if TYPE_CHECKING:
@@ -22,8 +25,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         path: the file; one that is there is replaced.
         tensors: by name, on any device.
         metadata: for the header of the file.
+
+    Raises:
+        OSError: the file cannot be written.
     """
     path.touch()
     mode = path.stat().st_mode
-    save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, path, metadata=metadata)
+    try:
+        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, path, metadata=metadata)
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
     path.chmod(mode)
