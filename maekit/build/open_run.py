@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from maekit import plugins
 from maekit.build.experiment import Experiment, build_experiment, build_experiment_without_data
+from maekit.build.identity import RECIPE_FILE
 from maekit.build.tasks import make_task
 from maekit.build.weight_fit import load_strictly
 from maekit.build.weights import read_weights
@@ -41,7 +42,7 @@ def open_run(
     Raises:
         UserError: no run there, none of its checkpoints is sound, or samples cut otherwise than in training.
     """
-    stated = run / "recipe.yaml"
+    stated = run / RECIPE_FILE
     if not stated.is_file():
         raise UserError(
             "no run here",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from maekit.build.experiment import Experiment, build_experiment, task_class
+from maekit.build.identity import RECIPE_FILE, SPEC_FILE, recipe_identity, spec_identity
 from maekit.build.parts import task_names
 from maekit.build.tasks import fit_task, make_task
 from maekit.build.tokenizers import inline_tokenizer
@@ -22,20 +22,11 @@ from maekit.training.environment import describe_environment
 from maekit.training.run import Run
 
 if TYPE_CHECKING:
-    from maekit.config.schema import Recipe
     from maekit.tasks.task import Task
 
 
 RANDOM = "random"
 """`--from random`: weights as they are initialised, asked for by name."""
-
-
-MUST_AGREE = ("seed", "adapter", "augment", "data", "model", "task", "optimizer", "schedule")
-"""Sections of a recipe that a checkpoint is tied to; how often it saves or logs may change."""
-
-
-NOT_THE_DATA = ("root", "spec", "bad_samples")
-"""Keys of `data` that may change too: where the files lie, and how many may be unreadable."""
 
 
 def recipe_without_labels(recipe: str | Path, overrides: Sequence[str] = ()) -> LoadedRecipe:
@@ -110,38 +101,31 @@ def random_task(recipe: str | Path, *, overrides: Sequence[str] = ()) -> tuple[E
     return experiment, make_task(experiment)
 
 
-def identity(recipe: Recipe, fingerprint: str, start: str | Path | None = None) -> dict[str, Any]:
-    """What a checkpoint must agree on with a recipe to be continued: a digest of each section, and of the data.
+def identity(experiment: Experiment, fingerprint: str, start: str | Path | None = None) -> dict[str, Any]:
+    """What a checkpoint must agree on with an experiment to be continued: digests of recipe, data spec and data, by name.
 
     Args:
-        recipe: resolved.
+        experiment: its recipe and data spec.
         fingerprint: of the data's files.
         start: as for `finetune`; None in pretraining.
     """
-    sections = recipe.model_dump(mode="json")
-    found: dict[str, Any] = {
-        name: hashlib.sha256(json.dumps(sections[name]).encode()).hexdigest()[:16] for name in MUST_AGREE
-    }
-    found["data"] = hashlib.sha256(
-        json.dumps({k: v for k, v in sections["data"].items() if k not in NOT_THE_DATA}).encode()
-    ).hexdigest()[:16]
-    if sections["auxiliary"]:  # left out where there are none, so that runs from before there could be some go on
-        found["auxiliary"] = hashlib.sha256(json.dumps(sections["auxiliary"]).encode()).hexdigest()[:16]
-    found["data files"] = fingerprint
-    found["batch_size"] = recipe.training.batch_size
-    found["ema"] = recipe.training.ema
+    recipe = experiment.recipe
+    entries = recipe_identity(inline_tokenizer(recipe)) | spec_identity(experiment.spec) | {"data files": fingerprint}
+    tokenizer = recipe.model.target.options.get("tokenizer")
+    if isinstance(tokenizer, str):
+        entries["tokenizer"] = tokenizer
     if start is not None:
-        found["start"] = start if start == RANDOM else str(Path(start).resolve())
-    return found
+        entries["start"] = start if start == RANDOM else str(Path(start).resolve())
+    return entries
 
 
 def save_run_metadata(run: Run, experiment: Experiment, process: Process, start: str | Path | None = None) -> None:
     """Write what the run needs to be opened again without the files that it was started from."""
     recipe = inline_tokenizer(experiment.recipe).model_copy(
-        update={"init": None, "data": experiment.recipe.data.model_copy(update={"spec": "data_spec.yaml"})}
+        update={"init": None, "data": experiment.recipe.data.model_copy(update={"spec": SPEC_FILE})}
     )
     resolved = LoadedRecipe(recipe, experiment.loaded.path, experiment.loaded.origins)
-    run.write_text("recipe.yaml", resolved.yaml())
-    run.write_text("data_spec.yaml", json.dumps(experiment.spec.model_dump(mode="json", exclude_none=True), indent=1))
+    run.write_text(RECIPE_FILE, resolved.yaml())
+    run.write_text(SPEC_FILE, json.dumps(experiment.spec.model_dump(mode="json", exclude_none=True), indent=1))
     facts = describe_environment(process.device) | ({} if start is None else {"started from": str(start)})
     run.write_text("environment.json", json.dumps(facts, indent=1))

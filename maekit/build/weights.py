@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from maekit.build.identity import RECIPE_FILE, check_identity
 from maekit.build.weight_fit import check_patch_size, load_strictly, resample_positions
 from maekit.config.load import load_recipe
 from maekit.errors import UserError
@@ -39,13 +40,15 @@ def read_weights(source: Path) -> Weights:
     A damaged checkpoint of a run is named in a warning, and the next older one is read.
 
     Raises:
-        UserError: nothing there, damaged, or a pickle.
+        UserError: nothing there, damaged, a pickle, or a run whose recipe was edited since it was trained.
     """
     if (source / "checkpoints").is_dir():
         newest, damaged = checkpoint.load_newest(source / "checkpoints")
         for message in damaged:
             logger.warning("%s", message)
         if newest is not None:
+            if (source / RECIPE_FILE).is_file():
+                check_identity(source, newest.state["identity"])
             if damaged:
                 logger.warning("%s: the older weights of step %d are used", source, newest.step)
             return newest.weights
@@ -141,9 +144,9 @@ def load_encoder(experiment: Experiment, module: nn.Module, source: Path) -> Non
 
 def _check_recipe(experiment: Experiment, source: Path) -> None:
     """Check that a pretraining run has the adapter and the backbone of the task's recipe."""
-    if not (source / "recipe.yaml").is_file():
+    if not (source / RECIPE_FILE).is_file():
         return
-    pretrained, recipe = load_recipe(source / "recipe.yaml").recipe, experiment.recipe
+    pretrained, recipe = load_recipe(source / RECIPE_FILE).recipe, experiment.recipe
     for problem, key, actual, expected in (
         ("weights of another modality", "adapter", pretrained.adapter.name, recipe.adapter.name),
         ("weights of another kind of encoder", "backbone", pretrained.model.backbone.name, recipe.model.backbone.name),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import torch
 
 from maekit.build.experiment import build_experiment_without_data, task_class
+from maekit.build.identity import recipe_identity, spec_identity
 from maekit.build.prepare import save_run_metadata
 from maekit.build.tasks import make_task
 from maekit.build.weight_fit import Mismatch, check_patch_size, compare_weights, resample_positions
@@ -99,8 +100,10 @@ def import_weights(
         notes.append(f"initialised where missing, left out where unexpected; {mismatch.describe(own)}")
     source = {"file": file.name, "sha256": _sha256(file), "layout": layout, "key": key}
     facts = {**source, "notes": notes, INITIALISED: mismatch.missing, "left out": mismatch.unexpected}
+    # Without an entry of the data's files, so that training in this folder is refused.
+    trained = recipe_identity(loaded.recipe) | spec_identity(experiment.spec)
     content = checkpoint.Checkpoint(
-        0, {"model": {name: weights[name] for name in own}}, {"bad_steps": 0, "identity": {}}
+        0, {"model": {name: weights[name] for name in own}}, {"bad_steps": 0, "identity": trained}
     )
     with replacing(run) as unfinished:
         folder = Run(unfinished)

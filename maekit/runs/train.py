@@ -97,7 +97,7 @@ def _train(
                     hint="Give the run another name with `--set name=...`, or move the folder away.",
                 )
             experiment, task = prepare_training(loaded, start, run.folder)
-            agreed = identity(recipe, experiment.source.fingerprint(), start)
+            agreed = identity(experiment, experiment.source.fingerprint(), start)
             training = experiment.some_samples("train", augment=True)
             save_run_metadata(run, experiment, process, start)
             if process.first and start is not None and training_stats.read(run.folder) is None:

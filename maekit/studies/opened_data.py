@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from maekit.build.experiment import Experiment, build_experiment
@@ -23,7 +24,8 @@ class OpenedData:
 
     def identity(self, loaded: LoadedRecipe, *, labels: bool) -> dict[str, Any]:
         """Everything that a training of this recipe depends on, data included; see `maekit.build.prepare.identity`."""
-        return identity(loaded.recipe, self._open(loaded, labels)[1])
+        experiment, fingerprint = self._open(loaded, labels)
+        return identity(replace(experiment, loaded=loaded), fingerprint)
 
     def _open(self, loaded: LoadedRecipe, labels: bool) -> tuple[Experiment, str]:
         data = loaded.recipe.data.model_dump_json(include={"spec", "root", "window", "bad_samples"})
