@@ -54,8 +54,10 @@ def replacing(target: Path) -> Iterator[Path]:
         if target.is_dir() and not partial.is_dir():
             target.rmdir()
         partial.replace(target)
-    except BaseException:
+    except BaseException as error:
         remove(partial)
+        if isinstance(error, OSError) and error.filename in (None, str(partial)):
+            error.filename = str(target)  # a write to a full disk names no file
         raise
     flush_folder(target.parent)
 

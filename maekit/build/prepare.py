@@ -12,7 +12,7 @@ import torch
 from maekit.build.experiment import Experiment, build_experiment, task_class
 from maekit.build.identity import RECIPE_FILE, SPEC_FILE, recipe_identity, spec_identity
 from maekit.build.parts import task_names
-from maekit.build.tasks import fit_task, make_task
+from maekit.build.tasks import check_prediction, fit_task, make_task
 from maekit.build.tokenizers import inline_tokenizer
 from maekit.build.weights import load_encoder
 from maekit.config.load import LoadedRecipe, load_recipe
@@ -83,7 +83,7 @@ def prepare_training(loaded: LoadedRecipe, start: str | Path | None, folder: Pat
         folder: where samples that cannot be read are listed.
 
     Raises:
-        UserError: weights that do not fit, and everything that is wrong with the data.
+        UserError: weights that do not fit, nothing to predict, and everything that is wrong with the data.
     """
     experiment = build_experiment(loaded, fit=start in (None, RANDOM), folder=folder)
     torch.manual_seed(loaded.recipe.seed)
@@ -91,6 +91,7 @@ def prepare_training(loaded: LoadedRecipe, start: str | Path | None, folder: Pat
     if start is not None and start != RANDOM:
         load_encoder(experiment, task, Path(start))
     fit_task(experiment, task)
+    check_prediction(experiment, task)
     return experiment, task
 
 

@@ -10,6 +10,8 @@ import torch
 from maekit.build.experiment import task_class
 from maekit.build.parts import ExperimentParts, label_kind_of, require_fitting_labels
 from maekit.config.options import construct
+from maekit.data.loading import collate
+from maekit.data.sampler import Key
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,6 +60,39 @@ def fit_task(experiment: Experiment, task: Task) -> None:
         task.fit(TrainingPatches(experiment))
     except ValueError as error:
         raise UserError(str(error), location=experiment.loaded.locate("model", "target")) from error
+
+
+SAMPLES_TO_CHECK = 256
+"""Training samples, spread evenly, of which one must have a patch to predict."""
+
+
+@torch.no_grad()
+def check_prediction(experiment: Experiment, task: Task) -> None:
+    """Refuse a masked autoencoder that has nothing to predict in any sample: its loss would be 0 from the first step on.
+
+    That is so where every patch holds something that was not measured, or where the target is defined at no patch.
+
+    Raises:
+        UserError: no patch is both measured and removed.
+    """
+    if task.autoencoder is None:
+        return
+    samples = experiment.some_samples("train")
+    was_training = task.training
+    task.eval()
+    for position in range(0, len(samples), -(-len(samples) // SAMPLES_TO_CHECK)):
+        rows = task.eval_step(collate([samples[Key(0, position)]]))
+        if "scored" not in rows or rows["scored"].any():
+            task.train(was_training)
+            return
+    loaded = experiment.loaded
+    raise UserError(
+        "nothing to predict: no training sample has a patch that is both measured and removed",
+        location=loaded.locate("adapter"),
+        value=f"patches in a grid of {experiment.adapter.patchifier.grid_size}, mask_ratio {loaded.recipe.model.mask_ratio}",
+        expected="patches without missing values, some of which the mask removes",
+        hint="Use shorter patches, another masking or another target; `maekit data check` counts missing values.",
+    )
 
 
 @dataclass(frozen=True)

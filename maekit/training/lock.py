@@ -31,7 +31,7 @@ def lock(path: Path) -> Iterator[str | None]:
         None where this process holds the lock; otherwise the id of the process that holds it.
 
     Raises:
-        UserError: the file cannot be opened.
+        UserError: the file cannot be opened or written.
     """
     with described_errors(path):
         opened = path.open("a+")
@@ -48,9 +48,9 @@ def lock(path: Path) -> Iterator[str | None]:
             logger.warning("%s: this file system has no locks; nothing prevents a second process here", path.parent)
         # Data-loading workers inherit the file. They may outlive a killed process, and must not keep its lock.
         os.register_at_fork(after_in_child=file.close)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        with described_errors(path):
+            file.truncate(0)
+            os.write(file.fileno(), str(os.getpid()).encode())  # unbuffered, so that closing writes nothing more
         yield None
 
 

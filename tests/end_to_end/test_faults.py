@@ -60,3 +60,16 @@ def test_an_uncaught_exception_ends_a_process_that_has_workers(tiny: Path, tmp_p
     code, errors = finish(start(tiny, tmp_path, code=BROKEN_STEP), 40)
     assert code == 1
     assert errors.splitlines()[-1] == "KeyError: 'inside'"
+
+
+@pytest.mark.parametrize("room", [100, 20_000, 60_000])
+def test_files_that_cannot_be_written_are_a_plain_error(tiny: Path, tmp_path: Path, room: int) -> None:
+    """The system refuses files over a size, as a full disk does: those of checkpoints at first, then all."""
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))\n"
+    command = ["pretrain", tiny, "--runs", tmp_path / "runs"]
+    code, errors = finish(start(*command, code=limited + "import maekit.cli.main as main; main.main()"), 60)
+    assert code == 2, errors
+    assert "cannot be read or written (File too large)" in errors.splitlines()[-1]
+    assert str(tmp_path / "runs" / "tiny") in errors.splitlines()[-1]
+    assert not list((tmp_path / "runs").rglob(".unfinished*"))
+    assert finish(start(*command), 60)[0] == 0

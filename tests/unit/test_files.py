@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -118,3 +119,12 @@ def test_a_killed_process_leaves_the_old_file_and_a_hidden_partial_one(tmp_path:
     (partial,) = (path for path in tmp_path.iterdir() if path != target)
     assert partial.name.startswith(".")
     assert partial.name.endswith(UNFINISHED)
+
+
+def test_errors_name_the_target(tmp_path: Path) -> None:
+    """Those of a full disk name no file, others the partial one."""
+    for name in (None, "partial"):
+        with pytest.raises(OSError, match="No space") as refused, replacing(tmp_path / "x") as partial:
+            raise OSError(errno.ENOSPC, "No space left on device", *([str(partial)] if name else []))
+        assert refused.value.filename == str(tmp_path / "x")
+        assert not list(tmp_path.iterdir())

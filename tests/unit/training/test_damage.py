@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import h5py
+import numpy as np
 import pytest
 import torch
 
@@ -214,3 +216,20 @@ def test_the_error_of_a_full_disk_names_file_and_sizes(tmp_path: Path) -> None:
     assert "x.bin" in str(error)
     assert "12,345 bytes" in str(error)
     assert "bytes are free" in str(error)
+
+
+def test_nothing_to_predict_is_refused(tiny: Path, tmp_path: Path, cohort: Path) -> None:
+    """A fifth of each two seconds is missing: half of the patches of one second are whole, and none of two seconds."""
+    folder = tmp_path / "data"
+    shutil.copytree(cohort, folder)
+    with h5py.File(folder / "vital_signs.h5", "r+") as file:
+        for record in file.values():
+            values = record["displacement"][...]
+            second = np.arange(len(values)) / record["displacement"].attrs["rate_hz"]
+            values[(second % 2 > 0.3) & (second % 2 < 0.7)] = np.nan
+            record["displacement"][...] = values
+    overrides = [f"data.root={folder}", "schedule.epochs=1"]
+    with pytest.raises(UserError, match=r"nothing to predict.*measured and removed"):
+        pretrain(tiny, runs=tmp_path, overrides=[*overrides, "adapter.patch_s=2.0"])
+    assert not (tmp_path / "tiny" / "recipe.yaml").exists()
+    pretrain(tiny, runs=tmp_path, overrides=overrides)
