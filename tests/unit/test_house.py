@@ -41,7 +41,12 @@ MODALITIES = {
 }
 # `heart_rate`, `HeartRate` and "heart-rate" are all the word heart.
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-LIGHT = {"maekit", "maekit.errors", *(f"maekit.cli.{path.stem}" for path in (ROOT / "maekit/cli").glob("*.py"))}
+LIGHT = {
+    "maekit",
+    "maekit.errors",
+    "maekit.files",
+    *(f"maekit.cli.{path.stem}" for path in (ROOT / "maekit/cli").glob("*.py")),
+}
 KNOW_NO_MODALITY = ("core", "data", "tasks", "training")
 EXCEPTIONS = {
     "folder.py",
