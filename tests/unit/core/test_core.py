@@ -210,6 +210,7 @@ def test_loss_ignores_kept_patches(seed: int) -> None:
 def test_masked_mean_is_the_mean_of_selected_values(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     values, mask = torch.randn(3, 6, 4, generator=generator), torch.rand(3, 6, generator=generator) > 0.4
+    mask[0, 0] = mask[2, 0] = True  # of the others some value is always selected
     mask[1] = False
     spoiled = torch.where(mask[..., None], values, torch.nan)
     torch.testing.assert_close(masked_mean(spoiled, mask), values[mask].mean())
