@@ -6,6 +6,7 @@ import atexit
 import multiprocessing.util  # registers its own exit handler first, so that the one below runs before it
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 from weakref import WeakSet
 
@@ -32,6 +33,9 @@ Batch: TypeAlias = dict[str, Tensor]
 there are labels (of objects (batch, object, column)), `valid` (batch, *axes) only where something was not measured; and of
 each auxiliary signal `NAME.signal`, `NAME.noise` and `NAME.valid`."""
 
+
+DEAD_WORKER = "DataLoader worker"
+"""How torch's message about a worker that has died begins."""
 
 Prepared: TypeAlias = "tuple[NDArray[Any], NDArray[np.bool_] | None]"
 """A signal of fixed shape, and what of it was measured (None: all)."""
@@ -185,15 +189,30 @@ def blank(info: SignalInfo, adapter: Preparation) -> Prepared:
 
 
 class Batches(DataLoader[Any]):
-    """A DataLoader that passes on, as they were raised, errors of its workers that a person can mend."""
+    """A DataLoader that passes on, as they were raised, errors of its workers that a person can mend.
+
+    The death of a worker is noticed where the next batch is waited for, within 5 s. Torch's own handler of SIGCHLD would raise
+    at any point of the main process instead: in the middle of a save, or of starting a thread, which then never ends.
+    """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        handler = signal.getsignal(signal.SIGCHLD)
         batches = super().__iter__()
+        if in_main_thread:
+            signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
         _workers.update(getattr(batches, "_workers", ()))
-        for batch in batches:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        try:
+            for batch in batches:
+                if isinstance(batch, UserError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if str(error).startswith(DEAD_WORKER):
+                # A regular end would wait for a lock that the dead worker may have held.
+                batches._shutdown = True  # type: ignore[attr-defined]
+                _kill_workers()
+            raise
 
 
 def collate(items: Sequence[dict[str, Any]]) -> Batch:
@@ -252,7 +271,6 @@ def _kill_workers() -> None:
 
     multiprocessing sends them SIGTERM, which they ignore (see `_leave_signals`), and then waits for them without end.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises for a worker that is killed
     for worker in list(_workers):
         if worker._parent_pid == os.getpid() and worker.is_alive():  # type: ignore[attr-defined]
             worker.kill()
