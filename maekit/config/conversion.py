@@ -48,8 +48,13 @@ class Stream(_Strict):
             channels.
         key: variable of an NPZ or MAT file (`struct.field`), path of an HDF5 dataset, signal of a WFDB record.
         missing: numbers that mean "no value" and become NaN.
-        time: column or key of the time stamps, in `time_unit`.
-        time_unit: unit of the stamps.
+        time: column or key of the time stamps: numbers in `time_unit`, ISO 8601 dates with or without a zone, dates that
+            begin with the year or name the month, or times of day, also past midnight.
+        time_unit: unit of the numbers, by default s; `samples` counts rows of a device at `rate_hz`.
+        time_format: form of the stamps as of strptime, such as `%d/%m/%Y %H:%M:%S.%f`, for other text.
+        wraps: length of a counter that starts again at 0, in `time_unit`, such as 4294967296 for 32 bits.
+        batches: rows come in batches that share a stamp: it is the time of the `first` or the `last` row of its batch. The rows are
+            spread evenly from one batch to the next, but not over a pause.
         rate_hz: stated rate. With time stamps, the constant rate of a device with a steady clock whose stamps are
             quantised or jitter; rows that the device left out, according to the stamps, become NaN, and stamps at another
             rate are refused. If left out, the rate is the mean one of the stamps, which each interval must keep to within
@@ -68,6 +73,7 @@ class Stream(_Strict):
         number: key of the frame numbers of these rows; by default they count from 0.
         sparse: a file on all frames that mentions only those with objects, so the others have none. By default, a frame
             that is not mentioned is unlabelled.
+        max_missing: share of a recording's grid up to which values may be missing; a recording with less is refused.
         optional: a recording without this stream gets an empty dataset, or none if a file or row is a frame.
     """
 
@@ -82,7 +88,10 @@ class Stream(_Strict):
     key: str | None = None
     missing: list[float] = []
     time: NameOrNumber | None = None
-    time_unit: Literal["s", "ms", "us"] = "s"
+    time_unit: Literal["s", "ms", "us", "ns", "min", "h", "d", "samples"] | None = None
+    time_format: str | None = None
+    wraps: PositiveFloat | None = None
+    batches: Literal["first", "last"] | None = None
     rate_hz: PositiveFloat | None = None
     resample_hz: PositiveFloat | None = None
     offsets: str | None = None
@@ -92,6 +101,7 @@ class Stream(_Strict):
     by: list[str] = []
     number: str | None = None
     sparse: bool = False
+    max_missing: Annotated[float, Field(ge=0, le=1)] = 0.5
     optional: bool = False
 
     @property
@@ -103,6 +113,17 @@ class Stream(_Strict):
     def rows_are_frames(self) -> bool:
         """Whether each row that `by` tells apart is a frame."""
         return bool(self.by) and not self.timed
+
+    @model_validator(mode="after")
+    def _clock_agrees(self) -> Self:
+        for key in ("time_unit", "time_format", "wraps", "batches"):
+            if self.time is None and getattr(self, key) is not None:
+                raise ValueError(f"`{key}` says how to read time stamps: name their column or key in `time`")
+        if self.time_format is not None and self.time_unit is not None:
+            raise ValueError("`time_format` reads dates as text, `time_unit` is of numbers: give one of them")
+        if self.time_unit == "samples" and self.rate_hz is None:
+            raise ValueError("`time_unit: samples` needs `rate_hz`: how many of these samples make a second")
+        return self
 
     @model_validator(mode="after")
     def _rows_agree(self) -> Self:

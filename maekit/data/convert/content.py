@@ -79,6 +79,14 @@ class FileContent:
         """One array; a column of a table as numbers if all its cells are plain numbers (not `007` or `1e3`)."""
         return self.pick(name)
 
+    def native(self, name: str | int) -> NDArray[Any]:
+        """One array as it is; a column of a table as int64 or float64 where all its cells are numbers, otherwise as text."""
+        return self.pick(name)
+
+    def locate(self, row: int) -> str:
+        """The place of a row, for error messages."""
+        return f"{self.location}, row {row}"
+
 
 def damaged(error: Exception, location: str, kind: str) -> UserError:
     """The error for a file whose decoder failed."""

@@ -166,8 +166,7 @@ def _derive(
                 f"{rule.function} cannot use this stream ({error})", location=f"{name}/{rule.source}"
             ) from error
         # Events count from the start of the recording, not from that of the stream they were found in.
-        shift = part.start_s - recording.origin if part.start_s is not None else 0.0
-        recording.streams[derived] = Timed(np.asarray(events, dtype=np.float64) + shift, None)
+        recording.streams[derived] = Timed(np.asarray(events, dtype=np.float64) + recording.start_of(part), None)
 
 
 def _create_group(file: h5py.File, name: str, spec: DataSpec) -> h5py.Group:
@@ -198,7 +197,7 @@ def _write_recording(group: h5py.Group, recording: TimedRecording, name: str) ->
         data = group.create_dataset(stream, data=part.values, compression="gzip" if large else None, shuffle=large)
         if part.rate_hz is not None:
             data.attrs["rate_hz"] = part.rate_hz
-            data.attrs["start_s"] = 0.0 if part.start_s is None else part.start_s - recording.origin
+            data.attrs["start_s"] = recording.start_of(part)
         data.attrs.update(part.attributes)
     for attribute, value in recording.attributes.items():
         if attribute in recording.streams:

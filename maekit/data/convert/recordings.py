@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from maekit.data.convert.clock import DAY, read_times, to_stamps
 from maekit.data.convert.content import NUMERIC
 from maekit.data.convert.stream_values import find_transformation, read_offsets, read_values, transform
 from maekit.data.convert.timing import Timed, check_rows, put_on_grid
@@ -18,11 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.config.conversion import Conversion, Stream
+    from maekit.data.convert.clock import Times
     from maekit.data.convert.content import FileContent
     from maekit.data.convert.sources import Files
     from maekit.data.convert.stream_values import Transformation, Transformations
-
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 
 
 @dataclass
@@ -32,10 +33,15 @@ class TimedRecording:
     streams: dict[str, Timed] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def origin(self) -> float:
-        """Time of the first value of the first stream, which starts the recording (0 without stamps)."""
-        return next(iter(self.streams.values())).start_s or 0.0
+    def start_of(self, stream: Timed) -> float:
+        """When a stream begins, in seconds after the first value of the first stream (0 without stamps)."""
+        first = next(iter(self.streams.values()))
+        if stream.start_s is None or first.start_s is None:
+            return 0.0
+        passed = (stream.origin + Fraction(stream.start_s)) - (first.origin + Fraction(first.start_s))
+        if first.zero == "midnight":
+            passed -= round(passed / DAY) * DAY
+        return float(passed)
 
 
 class _Part(NamedTuple):
@@ -111,9 +117,9 @@ def _parts(rule: Stream, content: FileContent, function: Transformation | None) 
         )
     stamps = None
     if rule.time is not None:
-        stamps = content.numbers(rule.time).astype(np.float64).ravel() * SECONDS[rule.time_unit]
+        stamps = read_times(rule, content, rule.time, rule.rate_hz)
         if rule.offsets is not None or rule.by:
-            check_rows(stamps, len(values), content.location)
+            check_rows(stamps.values, len(values), content.location)
     if rule.by:
         yield from _grouped_parts(rule, content, values, stamps, function)
     elif rule.offsets is not None:
@@ -136,7 +142,7 @@ def _rate(rule: Stream, content: FileContent) -> float | None:
 
 
 def _ragged_parts(
-    rule: Stream, content: FileContent, values: Any, stamps: Any, function: Transformation | None
+    rule: Stream, content: FileContent, values: Any, stamps: Times | None, function: Transformation | None
 ) -> Iterator[_Part]:
     """A recording for each pair of offsets."""
     offsets = read_offsets(rule, content, len(values))
@@ -152,14 +158,14 @@ def _ragged_parts(
             )
     for entry, (start, stop) in enumerate(pairwise(offsets)):
         rate = rule.rate_hz if rates is None else float(rates[entry])
-        own_stamps = None if stamps is None else stamps[start:stop]
+        own_stamps = None if stamps is None else stamps.of_rows(slice(start, stop))
         location = f"{content.location}:{entry}"
         stream = _on_grid(rule, content, values[start:stop], own_stamps, rate, location, function)
         yield _Part(f"_{entry:05d}", stream, entry=entry)
 
 
 def _grouped_parts(
-    rule: Stream, content: FileContent, values: Any, stamps: Any, function: Transformation | None
+    rule: Stream, content: FileContent, values: Any, stamps: Times | None, function: Transformation | None
 ) -> Iterator[_Part]:
     """A recording for each combination of values of the columns `by`, in order of their first rows."""
     columns = [content.pick(key).ravel() for key in rule.by]
@@ -185,7 +191,7 @@ def _grouped_parts(
                 expected="`time`, which tells how long the pauses are",
                 hint="Without time stamps, add a column to `by` that tells the stretches apart.",
             )
-        own_stamps = None if stamps is None else stamps[rows]
+        own_stamps = None if stamps is None else stamps.of_rows(rows)
         stream = _on_grid(rule, content, values[rows], own_stamps, _rate(rule, content), location, function)
         yield _Part(f"_{suffix}".replace("/", "_"), stream, rows, keys=dict(zip(rule.by, combination, strict=True)))
 
@@ -194,7 +200,7 @@ def _on_grid(
     rule: Stream,
     content: FileContent,
     values: Any,
-    stamps: Any,
+    stamps: Times | None,
     rate_hz: float | None,
     location: str,
     function: Transformation | None,
@@ -203,9 +209,16 @@ def _on_grid(
     result, attributes, findings = transform(values, function, location)
     if not isinstance(result, np.ndarray):
         raise UserError("no numbers in time", location=location, value=type(result).__name__, expected="an array")
-    if stamps is not None:
-        check_rows(stamps, len(result), location)
-    stream = put_on_grid(result, stamps, rate_hz, rule.resample_hz, location)
+    if stamps is None:
+        stream = put_on_grid(result, None, rate_hz, rule.resample_hz, location)
+    else:
+        check_rows(stamps.values, len(result), location)
+        clock = to_stamps(stamps, rule, location)
+        stream = put_on_grid(
+            result, clock.seconds, rate_hz, rule.resample_hz, location, unit=clock.unit, max_missing=rule.max_missing
+        )
+        stream.origin, stream.zero = clock.start, clock.zero
+    _check_missing(stream.values, rule.max_missing, location)
     if content.full_scale is not None and function is None:
         stream.attributes["full_scale"] = content.full_scale
     units: Mapping[str, str] = content.attributes.get("units", {})
@@ -215,6 +228,23 @@ def _on_grid(
     if findings:
         stream.attributes["findings"] = findings
     return stream
+
+
+def _check_missing(values: NDArray[Any], max_missing: float, location: str) -> None:
+    """Refuse a stream that is mostly missing.
+
+    Raises:
+        UserError: see above.
+    """
+    missing = float(np.isnan(values).mean()) if values.dtype.kind in "fc" and values.size else 0.0
+    if missing > max_missing:
+        raise UserError(
+            "a recording that is mostly missing",
+            location=location,
+            value=f"{missing:.2%} of {values.size} values",
+            expected=f"at most {max_missing:.0%}",
+            hint="Blank cells, `missing` numbers or pauses? If this is as it should be, state `max_missing`.",
+        )
 
 
 def _attribute(values: Any, part: _Part, location: str) -> Any:
@@ -245,6 +275,15 @@ def _complete(rules: Conversion, recording: TimedRecording, name: str) -> None:
             location=name,
             value=clocks,
             hint="Their common start is unknown: give each its `time`, or none of them.",
+        )
+    zeros = {stream: part.zero for stream, part in recording.streams.items() if part.start_s is not None}
+    if len(set(zeros.values())) > 1:
+        raise UserError(
+            "streams whose clocks count from different moments in one recording",
+            location=name,
+            value=zeros,
+            expected="dates with a zone, dates without, times of day, or numbers in all of them",
+            hint="Write the stamps of one of them as those of the others.",
         )
     streams = recording.streams
     recording.streams = {

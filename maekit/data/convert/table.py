@@ -94,6 +94,18 @@ class TableContent(FileContent):
             self.pick(name)
         return self.arrays.numbers(str(name))
 
+    def native(self, name: str | int) -> NDArray[Any]:
+        """A column as int64 or float64 if all its cells are numbers or blank, otherwise as text."""
+        assert isinstance(self.arrays, _Columns)
+        if str(name) not in self.arrays:
+            self.pick(name)
+        return self.arrays.native(str(name))
+
+    def locate(self, row: int) -> str:
+        """File and line of a row."""
+        assert isinstance(self.arrays, _Columns)
+        return f"{self.location}:{self.arrays.line(row)[0]}"
+
     def numbers_or_text(self, name: str) -> NDArray[Any]:
         """A column as numbers if all its cells are plain numbers; `007` and `1e3` are names and stay text."""
         assert isinstance(self.arrays, _Columns)
@@ -144,23 +156,28 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
     def __contains__(self, name: object) -> bool:
         return name in self._positions
 
+    def native(self, name: str) -> NDArray[Any]:
+        """A column as numbers where pandas finds only such, otherwise as text."""
+        if self._parsed is None:
+            self._parsed = self._parse(na_values=list(BLANK_CELLS), low_memory=False, **_exact())
+        column = self._parsed.iloc[:, self._positions[name]]
+        return np.asarray(column) if column.dtype.kind in "iuf" else self[name]
+
     def numbers(self, name: str) -> NDArray[np.float64]:
         """A column as float64.
 
         Raises:
             UserError: a cell that is not a number.
         """
-        if self._parsed is None:
-            self._parsed = self._parse(na_values=list(BLANK_CELLS), float_precision="round_trip", low_memory=False)
-        column = self._parsed.iloc[:, self._positions[name]]
-        if column.dtype.kind in "iuf":
-            return column.to_numpy(np.float64)
+        values = self.native(name)
+        if values.dtype.kind in "iuf":
+            return values.astype(np.float64)
         decimal = self._layout.decimal
-        cells = self[name].tolist()
+        cells = values.tolist()
         wrong = next((i for i, cell in enumerate(cells) if not _is_number(cell, decimal)), None)
         if wrong is None:  # integers beyond 64 bits
             return np.array([float(cell or "nan") for cell in cells])
-        number, line = next(islice(_lines(self._text, self._layout.first), wrong, None))
+        number, line = self.line(wrong)
         raise UserError(
             "a cell that is no number",
             location=f"{self._location}:{number}",
@@ -168,6 +185,10 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
             expected=f"a number or nothing in column {name!r}",
             hint='A unit or a date? Change the file or name another column. A decimal comma: `decimal: ","`.',
         )
+
+    def line(self, row: int) -> tuple[int, str]:
+        """Number (from 1) and text of the line of a row."""
+        return next(islice(_lines(self._text, self._layout.first), row, None))
 
     def is_plain_number(self, cell: str) -> bool:
         """Whether a cell is blank or a number that could not be a name, unlike `007` and `1e3`."""
@@ -191,6 +212,14 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
             engine="c",
             **options,
         )
+
+
+def _exact() -> dict[str, str]:
+    """The option that makes pandas parse decimals exactly, which newer versions always do."""
+    import pandas
+
+    major, minor = pandas.__version__.split(".")[:2]
+    return {} if (int(major), int(minor)) >= (3, 1) else {"float_precision": "round_trip"}
 
 
 def _decode(content: bytes, location: str, encoding: str | None) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maekit.data.convert.dates import Zero
+from maekit.data.convert.time_units import unit_of_rate
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,6 +20,8 @@ PAUSE = 5
 
 _NEIGHBOURS = 50
 """Stamps on either side of a pause whose median lateness gives its length."""
+_FINEST = 10
+"""Points between two rows that interpolation may fill."""
 _MAX_POINTS = 10_000_000
 """Points of a grid from which on it must not be nearly empty."""
 
@@ -28,9 +33,11 @@ class Timed:
     Args:
         values: (time, ...); NaN where nothing was measured.
         rate_hz: rate of the grid; None without time.
-        start_s: time of the first value; None without stamps.
+        start_s: time of the first value after `origin`; None without stamps.
         rows: the source row that each value comes from or is nearest to; None if they are the same.
         attributes: metadata to store with the values.
+        origin: a moment, exactly, in seconds since `zero`.
+        zero: what the clock of the stamps counts from.
     """
 
     values: NDArray[Any]
@@ -38,6 +45,8 @@ class Timed:
     start_s: float | None = None
     rows: NDArray[np.intp] | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+    origin: Fraction = Fraction(0)
+    zero: Zero = "number"
 
 
 def put_on_grid(
@@ -46,6 +55,9 @@ def put_on_grid(
     rate_hz: float | None,
     resample_hz: float | None,
     location: str,
+    *,
+    unit: str = "s",
+    max_missing: float = 0.5,
 ) -> Timed:
     """Put values on an even grid of time.
 
@@ -55,9 +67,12 @@ def put_on_grid(
         rate_hz: stated rate of a steady clock.
         resample_hz: rate of the grid to resample to, whatever the stamps.
         location: shown in error messages.
+        unit: of the stamps in the file, shown in error messages.
+        max_missing: share of the grid that may lie in pauses.
 
     Raises:
-        UserError: stamps are too few, missing, going back, uneven, or at another rate than the stated one.
+        UserError: stamps are too few, missing, going back, uneven, or at another rate than the stated one, or most of the grid lies in
+            pauses.
     """
     if stamps is None:
         if resample_hz is not None:
@@ -66,8 +81,60 @@ def put_on_grid(
     check_stamps(stamps, location)
     if resample_hz is not None:
         _check_length((stamps[-1] - stamps[0]) * resample_hz, len(values), location)
-        return resample(values, stamps, resample_hz)
-    return steady(values, stamps, location) if rate_hz is None else clocked(values, stamps, rate_hz, location)
+        _check_rate(stamps, resample_hz, location, unit, most=_FINEST)
+        timed = resample(values, stamps, resample_hz)
+    elif rate_hz is None:
+        return steady(values, stamps, location)
+    else:
+        _check_length((stamps[-1] - stamps[0]) * rate_hz, len(values), location)
+        _check_rate(stamps, rate_hz, location, unit, most=1.25, least=0.8)
+        timed = clocked(values, stamps, rate_hz, location)
+    covered = _covered(stamps, 1 / (rate_hz or resample_hz or 1)) / len(timed.values)
+    if covered < 1 - max_missing - 1e-9:
+        raise UserError(
+            "a recording that would be mostly missing",
+            location=location,
+            value=f"{len(values)} rows in {stamps[-1] - stamps[0]:.6g} s, with stamps in {unit}",
+            expected=f"at most {max_missing:.0%} in pauses; {1 - covered:.2%} would be",
+            hint="Several recordings in one file? Split them. If it is one, state `max_missing`.",
+        )
+    return timed
+
+
+def _covered(stamps: NDArray[np.float64], interval: float) -> float:
+    """Points of a grid that lie between rows without a pause."""
+    steps = np.diff(stamps)
+    longest = PAUSE * max(interval, float(np.median(steps)))
+    return 1 + float(np.where(steps <= longest, steps, interval).sum()) / interval
+
+
+def measured_rate(stamps: NDArray[np.float64]) -> float:
+    """Rows in a second: the median over stretches of up to 50 rows, whatever pauses and coarse stamps there are."""
+    rows = max(1, min(_NEIGHBOURS, (len(stamps) - 1) // 4))
+    length = float(np.median(stamps[rows:] - stamps[:-rows]))
+    return rows / length if length > 0 else np.inf
+
+
+def _check_rate(
+    stamps: NDArray[np.float64], rate_hz: float, location: str, unit: str, *, most: float, least: float = 0.0
+) -> None:
+    """Refuse a rate that is far from what the stamps say.
+
+    Raises:
+        UserError: it is less than `least` or more than `most` times the rate of the stamps.
+    """
+    measured = measured_rate(stamps)
+    if least <= rate_hz / measured <= most:
+        return
+    fitting = unit_of_rate(unit, measured, rate_hz)
+    hint = f"`time_unit: {fitting}` would fit." if fitting else "Is `time_unit` right? Correct the rate otherwise."
+    raise UserError(
+        "time stamps that do not keep the stated rate",
+        location=location,
+        value=f"{measured:.6g} Hz, with stamps in {unit}",
+        expected=f"{rate_hz:g} Hz",
+        hint=hint,
+    )
 
 
 def check_rows(stamps: NDArray[np.float64], rows: int, location: str) -> None:
@@ -138,7 +205,8 @@ def steady(values: NDArray[Any], stamps: NDArray[np.float64], location: str) -> 
             location=location,
             value=f"intervals of {steps.min():.6g} to {steps.max():.6g} s",
             expected="a steady rate to within 1 %",
-            hint="Give `rate_hz` if the device's clock is steady, or `resample_hz` to put the data on an even grid.",
+            hint=f"Give `rate_hz` (about {len(steps) / (stamps[-1] - stamps[0]):.4g}) if the device's clock is steady, or `resample_hz` to "
+            "put the data on an even grid.",
         )
     return Timed(values, 1 / interval, float(stamps[0]))
 
@@ -170,7 +238,8 @@ def clocked(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float, l
             location=location,
             value=f"{drift:+.3f} s in {seconds:.0f} s",
             expected=f"{rate_hz:g} Hz to within 0.2 %",
-            hint="Correct `rate_hz`, or give `resample_hz` alone if there is no steady clock.",
+            hint=f"The stamps give {position[-1] / (stamps[-1] - stamps[0]):.6g} Hz: correct `rate_hz`, or give `resample_hz` alone if there "
+            "is no steady clock.",
         )
     if position[-1] == len(stamps) - 1:
         return Timed(values, rate_hz, start)
