@@ -9,6 +9,8 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 
+from maekit.core.random_seed import draw_seed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -71,7 +73,7 @@ class Front(nn.Module):
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _augmented(self, x: Float[Tensor, "batch *sample"]) -> Float[Tensor, "batch *sample"]:
         # Seeded from torch's generator, so that an interrupted run that goes on draws the same.
-        rng = np.random.default_rng(int(torch.randint(2**31, ())))
+        rng = np.random.default_rng(draw_seed())
         for augmentation in self.augmentations:
             x = augmentation(x, rng)
         return x

@@ -85,7 +85,10 @@ class CrossDecoder(Decoder):
     ) -> tuple[Float[Tensor, "batch patch out"], Bool[Tensor, "batch patch"]]:
         """Predict removed patches, all or a random share of them; predictions are zero elsewhere."""
         del valid  # removed patches are valid, and padding of the kept ones is masked below
-        ids, is_query = choose_queries(mask.mask, noise, self.cross_mask_ratio if self.training else 1.0)
+        share = self.cross_mask_ratio if self.training else 1.0
+        ids, is_query = choose_queries(
+            mask.mask, noise, share, most_removed=mask.mask.shape[1] - mask.ids_keep.shape[1]
+        )
         memory = self.embed(latent)
         queries = self.mask_token + self.pos_embed[0, ids]
         key_mask = None
@@ -93,24 +96,30 @@ class CrossDecoder(Decoder):
             key_mask = rearrange(nn.functional.pad(~mask.padding, (1, 0), value=True), "batch token -> batch 1 1 token")
         for block in self.blocks:
             queries = self.blocks.run_block(block, queries, memory, key_mask)
-        values = self.pred(self.norm(queries))
+        values = self.pred(self.norm(queries)) * is_query[..., None]
         pred = values.new_zeros(*mask.mask.shape, values.shape[-1])
         pred = pred.scatter(1, repeat(ids, "batch query -> batch query out", out=values.shape[-1]), values)
         return pred, torch.zeros_like(mask.mask).scatter(1, ids, is_query)
 
 
 def choose_queries(
-    removed: Bool[Tensor, "batch patch"], noise: Float[Tensor, "batch patch"], share: float
+    removed: Bool[Tensor, "batch patch"], noise: Float[Tensor, "batch patch"], share: float, *, most_removed: int
 ) -> tuple[Int[Tensor, "batch query"], Bool[Tensor, "batch query"]]:
     """Draw a share of the removed patches of each sample, at least one.
 
     They are drawn by the low digits of the noise, which are independent of the order in which the high digits removed them.
+
+    Args:
+        removed: (batch, patch) True where removed.
+        noise: (batch, patch) uniform in [0, 1).
+        share: of the removed patches.
+        most_removed: patches that are removed from any sample at most; known without waiting for the device.
 
     Returns:
         Indices of patches, and which of them are real: False where one only fills up the row.
     """
     counts = (removed.sum(1, keepdim=True) * share).round().clamp(min=1)
     order = torch.where(removed, (noise * 4096) % 1, torch.inf).argsort(dim=1, stable=True)
-    longest = int(counts.max())
+    longest = max(1, round(most_removed * share))
     ids = order[:, :longest]
     return ids, (torch.arange(longest, device=ids.device) < counts) & removed.gather(1, ids)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from maekit.core.patchify import axis_index
 from maekit.core.positions import grid_coordinates
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from maekit.core.patchify import Patchifier
 
 
-class BlockMasking:
+class BlockMasking(nn.Module):
     """Contiguous blocks: the patches nearest to a few random centres are removed (block-wise, as in BEiT).
 
     Args:
@@ -31,18 +31,20 @@ class BlockMasking:
         patches = prod(patchifier.grid_size)
         if not 1 <= blocks <= patches:
             raise ValueError(f"blocks={blocks}, expected 1 to the {patches} patches of the grid {patchifier.grid_size}")
+        super().__init__()
         self.blocks = blocks
         coordinates = grid_coordinates(patchifier.grid_size).float()
-        self.distance = torch.cdist(coordinates, coordinates, p=torch.inf)
+        self.distance: Tensor
+        self.register_buffer("distance", torch.cdist(coordinates, coordinates, p=torch.inf), persistent=False)
 
-    def __call__(self, noise: Float[Tensor, "batch patch"]) -> Float[Tensor, "batch patch"]:
+    def forward(self, noise: Float[Tensor, "batch patch"]) -> Float[Tensor, "batch patch"]:
         """Higher the nearer a centre is; among patches at the same distance by the noise."""
         centres = noise.topk(self.blocks, dim=1).indices
-        nearest = self.distance.to(noise.device)[centres].amin(dim=1)
+        nearest = self.distance[centres].amin(dim=1)
         return noise - nearest
 
 
-class GridMasking:
+class GridMasking(nn.Module):
     """A regular grid is kept: every `stride`-th patch along each axis (stride 2 in 2-D keeps one of four).
 
     The ratio that keeps exactly the grid is 1 - 1/stride^axes; with another one, patches of the grid are removed, or others
@@ -55,14 +57,17 @@ class GridMasking:
     def __init__(self, patchifier: Patchifier, *, stride: int = 2) -> None:
         if stride < 2:
             raise ValueError(f"stride={stride}, expected at least 2: with 1 every patch lies on the grid")
-        self.off_grid = (grid_coordinates(patchifier.grid_size) % stride != 0).sum(dim=1).float()
+        super().__init__()
+        off_grid = (grid_coordinates(patchifier.grid_size) % stride != 0).sum(dim=1).float()
+        self.off_grid: Tensor
+        self.register_buffer("off_grid", off_grid, persistent=False)
 
-    def __call__(self, noise: Float[Tensor, "batch patch"]) -> Float[Tensor, "batch patch"]:
+    def forward(self, noise: Float[Tensor, "batch patch"]) -> Float[Tensor, "batch patch"]:
         """Noise, plus one for each axis along which the patch is off the grid."""
-        return noise + self.off_grid.to(noise.device)
+        return noise + self.off_grid
 
 
-class SpanMasking:
+class SpanMasking(nn.Module):
     """Contiguous runs of `length` patches along one axis are removed together, line by line.
 
     Args:
@@ -81,13 +86,16 @@ class SpanMasking:
             raise ValueError(
                 f"length={length}, expected 1 to {patches - 1}: the {patchifier.axes[along]} axis has {patches} patches"
             )
+        super().__init__()
         self.length = length
         self.step = prod(patchifier.grid_size[along + 1 :])  # from a patch to the next one along the axis
-        self.position = grid_coordinates(patchifier.grid_size)[:, along]
+        self.position: Tensor
+        self.register_buffer("position", grid_coordinates(patchifier.grid_size)[:, along], persistent=False)
 
-    def __call__(self, noise: Float[Tensor, "batch patch"]) -> Float[Tensor, "batch patch"]:
+    def forward(self, noise: Float[Tensor, "batch patch"]) -> Float[Tensor, "batch patch"]:
         """The noise of the first patch of the run; where runs begin varies from sample to sample."""
-        position = self.position.to(noise.device)
         phase = (noise[:, :1] * self.length).long()
-        first = ((position + phase) // self.length * self.length - phase).clamp(min=0)
-        return noise.gather(1, torch.arange(len(position), device=noise.device) + (first - position) * self.step)
+        first = ((self.position + phase) // self.length * self.length - phase).clamp(min=0)
+        return noise.gather(
+            1, torch.arange(len(self.position), device=noise.device) + (first - self.position) * self.step
+        )

@@ -64,6 +64,9 @@ class FiniteScalarTokenizer(nn.Module):
 
     trained: Tensor
     """Whether it ever was trained: codes of initial weights mean nothing."""
+    _levels: Tensor
+    _halves: Tensor
+    _places: Tensor
 
     def __init__(
         self,
@@ -86,6 +89,11 @@ class FiniteScalarTokenizer(nn.Module):
         self.encoder, self.decoder = build_blocks(config), build_blocks(config)
         self.encoder_norm, self.decoder_norm = LayerNorm(width), LayerNorm(width)
         self.register_buffer("trained", torch.tensor(False))
+        places = [prod(levels[:i]) for i in range(len(levels))]
+        # Constants of the codes; buffers, so that no step copies them to the device.
+        self.register_buffer("_levels", torch.tensor(levels, dtype=torch.float32), persistent=False)
+        self.register_buffer("_halves", torch.tensor(levels) // 2, persistent=False)
+        self.register_buffer("_places", torch.tensor(places), persistent=False)
         initialise(self)
 
     def forward(self, x: Float[Tensor, "batch *sample"], valid: Bool[Tensor, "batch patch"] | None = None) -> Tokenized:
@@ -95,8 +103,7 @@ class FiniteScalarTokenizer(nn.Module):
         patches = zero_invalid(self.patchifier.patchify(x), valid)
         scaled = self._scale(patches, valid)
         rounded = scaled + (scaled.round() - scaled).detach()
-        halves = rounded.new_tensor([level // 2 for level in self.levels])
-        tokens = self.from_code(rounded / halves) + self.pos_embed
+        tokens = self.from_code(rounded / self._halves) + self.pos_embed
         pred = self.pred(self.decoder_norm(self.decoder(tokens, valid)))
         return Tokenized(masked_mean(squared_error(pred, patches), valid), pred, self._to_codes(scaled))
 
@@ -110,11 +117,9 @@ class FiniteScalarTokenizer(nn.Module):
         """Numbers bounded so that rounding gives exactly `level` whole ones, of which -(level // 2) is the lowest."""
         tokens = self.encoder(self.embed(patches) + self.pos_embed, valid)
         z = self.to_code(self.encoder_norm(tokens)).float()
-        levels = z.new_tensor(self.levels)
-        half, offset = (levels - 1) * (1 - 1e-3) / 2, torch.where(levels % 2 == 0, 0.5, 0.0)
+        half, offset = (self._levels - 1) * (1 - 1e-3) / 2, torch.where(self._levels % 2 == 0, 0.5, 0.0)
         return torch.tanh(z + torch.atanh(offset / half)) * half - offset
 
     def _to_codes(self, scaled: Float[Tensor, "batch patch number"]) -> Int[Tensor, "batch patch"]:
-        digits = scaled.detach().round().long() + scaled.new_tensor([level // 2 for level in self.levels]).long()
-        places = [prod(self.levels[:i]) for i in range(len(self.levels))]
-        return einsum(digits, digits.new_tensor(places), "batch patch number, number -> batch patch")
+        digits = scaled.detach().round().long() + self._halves
+        return einsum(digits, self._places, "batch patch number, number -> batch patch")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from maekit.metrics.constant import Constant
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,14 @@ class Plane:
     angle: int | None = None
     radians: float = 1.0
     units: tuple[str, str] = ("", "")
+    _constants: tuple[Constant, Constant] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name, values in zip(self.axes, self.coordinates, strict=True):
             if len(values) < 2 or not bool((values.diff() > 0).all()):
                 raise ValueError(f"the cells along {name!r} have no coordinates that rise: {values[:4].tolist()}...")
+        first, second = self.coordinates
+        object.__setattr__(self, "_constants", (Constant(first), Constant(second)))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -41,9 +46,8 @@ class Plane:
     def cells(self, where: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
         """Coordinates to cells and fractions of them, going on evenly beyond the ends; NaN stays."""
         found = []
-        for axis, known in enumerate(self.coordinates):
-            known = known.to(where)
-            value = where[..., axis].contiguous()
+        for axis, coordinates in enumerate(self._constants):
+            known, value = coordinates.like(where), where[..., axis].contiguous()
             upper = torch.searchsorted(known, value.nan_to_num()).clamp(1, len(known) - 1)
             low, high = known[upper - 1], known[upper]
             found.append(upper - 1 + (value - low) / (high - low))
@@ -52,9 +56,8 @@ class Plane:
     def at(self, cells: Float[Tensor, "*batch 2"]) -> Float[Tensor, "*batch 2"]:
         """Coordinates of cells and fractions of them."""
         found = []
-        for axis, known in enumerate(self.coordinates):
-            known = known.to(cells)
-            cell = cells[..., axis]
+        for axis, coordinates in enumerate(self._constants):
+            known, cell = coordinates.like(cells), cells[..., axis]
             lower = cell.nan_to_num().floor().long().clamp(0, len(known) - 2)
             found.append(known[lower] + (cell - lower) * (known[lower + 1] - known[lower]))
         return torch.stack(found, -1)

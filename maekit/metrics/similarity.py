@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from maekit.metrics.constant import Constant
+
 if TYPE_CHECKING:
     from maekit.metrics.plane import Plane
 
@@ -33,13 +35,13 @@ class LocationSimilarity(Similarity):
     """
 
     def __init__(self, plane: Plane, kappa: Sequence[float]) -> None:
-        self.plane, self.kappa = plane, torch.tensor(list(kappa))
+        self.plane, self.kappa = plane, Constant(torch.tensor(list(kappa)))
 
     def __call__(
         self, one: Float[Tensor, "... column"], other: Float[Tensor, "... column"], kind: Int[Tensor, "..."]
     ) -> Float[Tensor, "..."]:
         """Similarity of each pair, with the kappa of its class; see `Similarity`."""
-        own_kappa = self.kappa.to(one)[kind.clamp(min=0)]
+        own_kappa = self.kappa.like(one)[kind.clamp(min=0)]
         return self.plane.similarity(one[..., :2], other[..., :2], own_kappa).nan_to_num(0.0)
 
 

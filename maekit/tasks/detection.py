@@ -121,7 +121,9 @@ class Detection(Transfer):
             raise ValueError(f"samples of {shape} cells, but the plane has {plane.shape}")
         patch = (shape[-2] // grid[-2], shape[-1] // grid[-1])
         super().__init__(front, encoder, None, channels * patch[0] * patch[1], **options)
-        self.labels, self.lengths, self.patch = labels, lengths, patch
+        self.labels, self.patch = labels, patch
+        self.lengths: Tensor | None
+        self.register_buffer("lengths", None if lengths is None else torch.tensor(list(lengths)), persistent=False)
         self.box_weight, self.focal, self.mix = box_weight, focal, checked_share(mix)
         self.width, self.sigma_min, self.sigma_max = width, sigma_min, sigma_max
         self.max_detections, self.score_threshold, self.nms_threshold = max_detections, score_threshold, nms_threshold
@@ -253,7 +255,7 @@ class Detection(Transfer):
         if LENGTH in self.labels.columns:
             length = self._column(label, LENGTH)
         elif self.lengths is not None:
-            length = torch.tensor(list(self.lengths), device=label.device)[kinds]
+            length = self.lengths[kinds]
         else:
             length = None
         if plane.angle is None or length is None:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from maekit.core.random_seed import draw_seed
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Mixing:
                 hint="Take larger batches, or more at once (training.gradient_accumulation_steps, training.micro_batch).",
             )
         before = np.random.get_state()
-        np.random.seed(int(torch.randint(2**31, ())))
+        np.random.seed(draw_seed())
         try:
             x, target = self._mixup(x[:even].clone(), label[:even])
         finally:

@@ -89,7 +89,9 @@ def _table(
     columns = ["", "objects", "AP", "AP50", "AR", f"precision at {threshold:.2f}", f"recall at {threshold:.2f}"]
     similarity = "overlap of boxes"
     if isinstance(kind.similarity, LocationSimilarity):
-        similarity = "location similarity, kappa " + ", ".join(f"{value:g}" for value in kind.similarity.kappa.tolist())
+        similarity = "location similarity, kappa " + ", ".join(
+            f"{value:g}" for value in kind.similarity.kappa.values.tolist()
+        )
     note = (
         f"{samples} samples of groups not seen in training. AP and AR: means over similarity thresholds of 0.5 to 0.9 ({similarity}), AP50 at "
         f"0.5. Last columns, at similarity 0.5: detections with a score of at least {threshold:.2f}, the threshold with the best F1 on "

@@ -133,7 +133,8 @@ class ObjectLabels(LabelKind):
 
     def on_plane(self, label: Float[Tensor, "... object column"]) -> Float[Tensor, "... object field"]:
         """Labels in the columns of detections, without the score: coordinates, extents, class; NaN outside of the plane."""
-        columns = label[..., [self.columns.index(name) for name in self.coordinate_columns]]
+        # Stacked, since a list as an index would be copied to the device.
+        columns = torch.stack([label[..., self.columns.index(name)] for name in self.coordinate_columns], -1)
         inside = self.plane.within(self.plane.cells(columns[..., :2]))
         return torch.where(inside[..., None], torch.cat([columns, self.classes_of(label)[..., None]], -1), torch.nan)
 
