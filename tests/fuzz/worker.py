@@ -40,6 +40,7 @@ class Result:
 
 def serve(connection: Connection, corpus: Path, folder: Path, seed: int) -> None:
     """Answer (kind, index) with a Result, until None arrives."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with stacks_file(folder).open("w") as stacks:
         faulthandler.enable(stacks)
         faulthandler.register(signal.SIGUSR1, stacks)
