@@ -73,6 +73,18 @@ class Stream(_Strict):
         number: key of the frame numbers of these rows; by default they count from 0.
         sparse: a file on all frames that mentions only those with objects, so the others have none. By default, a frame
             that is not mentioned is unlabelled.
+        start: when a stream without stamps begins: in seconds after the recording's first value, or as an ISO date on the clock of
+            the other streams. Stamps of a stream with `start` are taken to count from there.
+        labels: the stream is what is to be learned, on a time line of its own, and is aligned by time to the signal. `values`: each
+            holds from its stamp (or along its `rate_hz`) until the next one, not over a pause. `events`: times, stored in seconds
+            after the start of the recording. `spans`: values that hold from `time` to `end`. Numbers or text. By default as
+            `label.path` and `label.events` of the data spec say.
+        end: column of the end times of spans, read as `time`.
+        intervals: column of the intervals between events, such as RR intervals; each event is at the end of its interval. With `time`,
+            stamps tell the pauses.
+        interval_unit: unit of the intervals.
+        hold_s: how long a label holds at most.
+        outside: `drop` leaves out events outside of the recording, which are refused otherwise unless both have dates.
         max_missing: share of a recording's grid up to which values may be missing; a recording with less is refused.
         optional: a recording without this stream gets an empty dataset, or none if a file or row is a frame.
     """
@@ -101,6 +113,13 @@ class Stream(_Strict):
     by: list[str] = []
     number: str | None = None
     sparse: bool = False
+    start: Annotated[Annotated[float, NUMBER] | Annotated[str, TEXT], by_kind("seconds, or an ISO date")] | None = None
+    labels: Literal["values", "events", "spans"] | None = None
+    end: NameOrNumber | None = None
+    intervals: NameOrNumber | None = None
+    interval_unit: Literal["s", "ms", "us", "ns", "min", "h", "d"] = "s"
+    hold_s: PositiveFloat | None = None
+    outside: Literal["refuse", "drop"] = "refuse"
     max_missing: Annotated[float, Field(ge=0, le=1)] = 0.5
     optional: bool = False
 
@@ -116,13 +135,24 @@ class Stream(_Strict):
 
     @model_validator(mode="after")
     def _clock_agrees(self) -> Self:
-        for key in ("time_unit", "time_format", "wraps", "batches"):
-            if self.time is None and getattr(self, key) is not None:
-                raise ValueError(f"`{key}` says how to read time stamps: name their column or key in `time`")
         if self.time_format is not None and self.time_unit is not None:
             raise ValueError("`time_format` reads dates as text, `time_unit` is of numbers: give one of them")
         if self.time_unit == "samples" and self.rate_hz is None:
             raise ValueError("`time_unit: samples` needs `rate_hz`: how many of these samples make a second")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_agree(self) -> Self:
+        if (self.labels == "spans") != (self.end is not None) or (self.end is not None and self.time is None):
+            raise ValueError("`labels: spans` have their start in `time` and their end in `end`")
+        if self.intervals is not None and self.labels not in (None, "events"):
+            raise ValueError(f"`intervals` lie between events: they go with `labels: events`, not with {self.labels}")
+        if self.labels == "values" and self.time is None and self.rate_hz is None:
+            raise ValueError("`labels: values` have a time each (`time`) or a rate (`rate_hz`)")
+        if self.labels is not None and (self.resample_hz is not None or self.through is not None):
+            raise ValueError(
+                "labels are neither resampled nor passed `through` a function: they are aligned to the signal"
+            )
         return self
 
     @model_validator(mode="after")

@@ -114,7 +114,7 @@ def read_times(rule: Stream, content: FileContent, column: str | int, rate_hz: f
                 location=location,
                 expected="`rate_hz`: how many of these samples make a second",
             )
-        return Times(_whole(values), 1 / Fraction(rate_hz), name, "number")
+        return Times(_whole(values), 1 / Fraction(rate_hz), name, "row")
     return Times(_whole(values), SECONDS[name], name, "number")
 
 
@@ -150,7 +150,7 @@ def to_stamps(times: Times, rule: Stream, location: str) -> Stamps:
     if times.name != "samples" and times.zero == "number":
         _check_year(start, first, times.name, location)
     seconds = np.asarray(seconds, dtype=np.float64)
-    if len(seconds) > 1 and np.isfinite(seconds).all():
+    if rule.labels is None and len(seconds) > 1 and np.isfinite(seconds).all():
         seconds, shift = _spread(seconds, rule, location)
         start += Fraction(shift)
     return Stamps(seconds, start, times.zero, times.name)

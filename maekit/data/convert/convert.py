@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
+from maekit.config.data_spec import TIME, Attribute
 from maekit.data.convert.archive import unpack
 from maekit.data.convert.frames import read_frame_recordings, write_frames
+from maekit.data.convert.labels import resolve_labels
 from maekit.data.convert.recordings import TimedRecording, read_recordings
 from maekit.data.convert.sources import index_files
 from maekit.data.convert.timing import Timed
@@ -76,12 +78,64 @@ def convert(
         index = index_files(spec.convert, source, archives)
         with replacing(result) as partial, h5py.File(partial, "w") as file:
             if spec.convert.framewise:
+                _check_rate(spec, spec.convert)
                 _write_frame_recordings(file, spec, spec.convert, index, transformations or {}, tell)
             else:
-                writer = _RecordingWriter(file, spec, spec.convert, derivations or {}, tell)
+                rules = spec.convert.model_copy(update={"streams": resolve_labels(spec)})
+                writer = _RecordingWriter(file, spec, rules, derivations or {}, tell)
+                signal, auxiliary = _streams_in_time(spec, rules)
                 for record in sorted(index):
-                    writer.write(read_recordings(spec.convert, record, index[record], transformations or {}))
+                    recordings = read_recordings(rules, record, index[record], transformations or {}, signal, auxiliary)
+                    writer.write(recordings)
     return result
+
+
+def _streams_in_time(spec: DataSpec, rules: Conversion) -> tuple[str, list[str]]:
+    """The stream that is the spec's signal (an empty name if none is), and those of auxiliary signals that are cut like it."""
+    signal = spec.signal.path if spec.signal is not None and spec.signal.path in rules.streams else ""
+    cut = spec.window is None or spec.window.axis == TIME
+    names = [item.path for item in spec.auxiliary.values() if cut and TIME in item.axes and item.path in rules.streams]
+    return signal, [name for name in names if rules.streams[name].labels is None]
+
+
+def _check_rate(spec: DataSpec, rules: Conversion) -> None:
+    """Refuse rows that become frames where the spec reads them as a signal in time.
+
+    Raises:
+        UserError: see above.
+    """
+    signal = spec.signal
+    if signal is None or signal.axes[0] != TIME or not isinstance(signal.rate_hz, Attribute):
+        return
+    rule = rules.streams.get(signal.path)
+    if rule is not None and rule.rows_are_frames and signal.rate_hz.attribute not in rules.parameters:
+        raise UserError(
+            "rows that `by` tells apart, and neither a time nor a rate",
+            location=f"convert.streams.{signal.path}.by",
+            value=rule.by,
+            expected=f"`time` or `rate_hz`, since the signal has the axis `{TIME}`",
+            hint="With it, each combination of values becomes a recording.",
+        )
+
+
+def _check_one_value(spec: DataSpec, rules: Conversion, recording: TimedRecording, name: str) -> None:
+    """Refuse an attribute by which recordings are told apart or learned, but which changes within one.
+
+    Raises:
+        UserError: see above.
+    """
+    for section, item in (("group", spec.group), ("label", spec.label)):
+        attribute = item.attribute if item is not None else None
+        values = recording.attributes.get(attribute or "")
+        if attribute is not None and isinstance(values, np.ndarray) and values.ndim and len(np.unique(values)) > 1:
+            shown = [str(value) for value in np.unique(values)[:4]]
+            raise UserError(
+                f"several values of `{section}.attribute` in one recording",
+                location=f"{name}/{attribute}",
+                value=", ".join(shown),
+                expected="one value a recording",
+                hint=f"Make each a recording: `by: [{rules.attributes.get(attribute, attribute)}]` in its streams.",
+            )
 
 
 def _write_frame_recordings(
@@ -123,6 +177,7 @@ class _RecordingWriter:
                 for finding in part.attributes.get("findings", ()):
                     self.tell(f"{name}/{stream}: {finding}")
                 self._check_full_scale(stream, part, name)
+            _check_one_value(self.spec, self.rules, recording, name)
             _derive(self.rules, recording, self.derivations, name)
             _write_recording(_create_group(self.file, name, self.spec), recording, name)
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Zero = Literal["utc", "local", "midnight", "number"]
-"""What a clock counts from: 1970 in UTC, 1970 in an unknown zone, midnight, or an arbitrary moment."""
+Zero = Literal["utc", "local", "midnight", "number", "row"]
+"""What a clock counts from: 1970 in UTC or in an unknown zone, midnight, an arbitrary moment, or the first row of a recording."""
 
 _YEAR_FIRST = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T _]\d{1,2}:\d{2}.*)?|\d{8}T\d{4,6}.*")
 _DAY_OR_MONTH_FIRST = re.compile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from maekit.data.convert.align import align, moment_of
 from maekit.data.convert.clock import DAY, read_times, to_stamps
 from maekit.data.convert.content import NUMERIC
-from maekit.data.convert.stream_values import find_transformation, read_offsets, read_values, transform
-from maekit.data.convert.timing import Timed, check_rows, put_on_grid
+from maekit.data.convert.labels import LabelRows, Track, make_track, read_label_rows
+from maekit.data.convert.stream_values import find_transformation, label_column, read_offsets, read_values, transform
+from maekit.data.convert.timing import Timed, check_rows, place, put_on_grid
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -28,14 +30,28 @@ if TYPE_CHECKING:
 
 @dataclass
 class TimedRecording:
-    """The streams and attributes of one recording."""
+    """The streams and attributes of one recording.
 
+    Args:
+        signal: name of the stream that starts the recording; by default the first.
+        streams: by name.
+        tracks: labels that are not aligned yet, by name of their stream.
+        attributes: by name.
+    """
+
+    signal: str = ""
     streams: dict[str, Timed] = field(default_factory=dict)
+    tracks: dict[str, Track] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def reference(self) -> Timed:
+        """The stream whose first value starts the recording."""
+        return self.streams.get(self.signal) or next(iter(self.streams.values()))
+
     def start_of(self, stream: Timed) -> float:
-        """When a stream begins, in seconds after the first value of the first stream (0 without stamps)."""
-        first = next(iter(self.streams.values()))
+        """When a stream begins, in seconds after the start of the recording (0 without stamps)."""
+        first = self.reference
         if stream.start_s is None or first.start_s is None:
             return 0.0
         passed = (stream.origin + Fraction(stream.start_s)) - (first.origin + Fraction(first.start_s))
@@ -49,23 +65,36 @@ class _Part(NamedTuple):
 
     Attributes:
         suffix: added to the recording's name.
-        stream: its values.
+        stream: its values, or labels that are not aligned yet.
         rows: their rows in the file; None for all.
         entry: number of the recording in the file, for files with one attribute a recording.
         keys: the values of `by`.
     """
 
     suffix: str
-    stream: Timed
+    stream: Timed | Track
     rows: NDArray[np.intp] | None = None
     entry: int | None = None
     keys: Mapping[str, str] = {}
 
 
 def read_recordings(
-    rules: Conversion, record: str, files: Mapping[str, Files], transformations: Transformations
+    rules: Conversion,
+    record: str,
+    files: Mapping[str, Files],
+    transformations: Transformations,
+    signal: str = "",
+    auxiliary: Collection[str] = (),
 ) -> dict[str, TimedRecording]:
     """The recordings of one name: one, or several from a ragged array or from rows that `by` tells apart.
+
+    Args:
+        rules: the `convert` section, with `labels` of its streams resolved.
+        record: name of the recording.
+        files: of its streams.
+        transformations: functions by adapter and name.
+        signal: the stream that starts the recording; by default the first.
+        auxiliary: streams that are cut like the signal, and so are placed on its grid.
 
     Raises:
         UserError: columns or keys are missing, or time stamps do not give the values a time.
@@ -85,9 +114,12 @@ def read_recordings(
         }
         seen |= keys & set(content.arrays)
         for part in _parts(rule, content, find_transformation(rule, name, transformations)):
-            recording = recordings.setdefault(record + part.suffix, TimedRecording())
+            recording = recordings.setdefault(record + part.suffix, TimedRecording(signal))
             recording.attributes |= {**source.attributes, **part.keys}
-            recording.streams[name] = part.stream
+            if isinstance(part.stream, Track):
+                recording.tracks[name] = part.stream
+            else:
+                recording.streams[name] = part.stream
             for attribute, values in attributes.items():
                 location = f"{source.location}:{rules.attributes[attribute]}"
                 recording.attributes[attribute] = _attribute(values, part, location)
@@ -101,12 +133,16 @@ def read_recordings(
             hint=nearest(key, content.arrays),
         )
     for name, recording in recordings.items():
-        _complete(rules, recording, name)
+        _complete(rules, recording, name, auxiliary)
     return recordings
 
 
 def _parts(rule: Stream, content: FileContent, function: Transformation | None) -> Iterator[_Part]:
     """The recordings that one file holds."""
+    if rule.labels is not None:
+        labels = read_label_rows(rule, content, label_column(rule, content))
+        yield from _split_parts(rule, content, labels, None, None)
+        return
     values = read_values(rule, content)
     if not isinstance(values, np.ndarray):
         raise UserError(
@@ -120,6 +156,13 @@ def _parts(rule: Stream, content: FileContent, function: Transformation | None) 
         stamps = read_times(rule, content, rule.time, rule.rate_hz)
         if rule.offsets is not None or rule.by:
             check_rows(stamps.values, len(values), content.location)
+    yield from _split_parts(rule, content, values, stamps, function)
+
+
+def _split_parts(
+    rule: Stream, content: FileContent, values: Any, stamps: Times | None, function: Transformation | None
+) -> Iterator[_Part]:
+    """The rows of a file, split into recordings."""
     if rule.by:
         yield from _grouped_parts(rule, content, values, stamps, function)
     elif rule.offsets is not None:
@@ -183,7 +226,8 @@ def _grouped_parts(
     for combination, row_list in rows_of.items():
         suffix, rows = "_".join(combination), np.array(row_list)
         location = f"{content.location}:{suffix}"
-        if stamps is None and rows[-1] - rows[0] >= len(rows):
+        timed = stamps is not None or (isinstance(values, LabelRows) and values.times is not None)
+        if not timed and rows[-1] - rows[0] >= len(rows):
             raise UserError(
                 "rows of one recording that do not stand together, and no time stamps",
                 location=location,
@@ -204,8 +248,10 @@ def _on_grid(
     rate_hz: float | None,
     location: str,
     function: Transformation | None,
-) -> Timed:
-    """Values after the stream's function, on their grid in time, with the attributes of their dataset."""
+) -> Timed | Track:
+    """Values after the stream's function, on their grid in time, with the attributes of their dataset; labels as they are."""
+    if isinstance(values, LabelRows):
+        return make_track(rule, values, rate_hz, location)
     result, attributes, findings = transform(values, function, location)
     if not isinstance(result, np.ndarray):
         raise UserError("no numbers in time", location=location, value=type(result).__name__, expected="an array")
@@ -261,20 +307,81 @@ def _attribute(values: Any, part: _Part, location: str) -> Any:
             return values[0]
     if values.size == 1:
         return values.reshape(())[()]
-    if part.stream.rows is not None and len(values) > part.stream.rows.max():
-        return values[part.stream.rows]
+    grid_rows = part.stream.rows if isinstance(part.stream, Timed) else None
+    if grid_rows is not None and len(values) > grid_rows.max():
+        return values[grid_rows]
     return values
 
 
-def _complete(rules: Conversion, recording: TimedRecording, name: str) -> None:
-    """Add empty datasets for optional streams, and require one clock for all streams, or none."""
+def _complete(rules: Conversion, recording: TimedRecording, name: str, auxiliary: Collection[str]) -> None:
+    """Put all streams of a recording on one time line: labels and auxiliary signals on the grid of the signal.
+
+    Optional streams that it lacks become empty datasets.
+
+    Raises:
+        UserError: there is no signal, or streams whose clocks cannot be compared.
+    """
+    first = recording.signal or next(iter(rules.streams))
+    if first not in recording.streams or not len(recording.streams[first].values):
+        raise UserError(
+            "a recording without its first stream",
+            location=name,
+            value=first,
+            expected="values, which start the recording",
+        )
+    _start(rules, recording, name)
+    _check_clocks(recording, name)
+    for stream, track in recording.tracks.items():
+        recording.streams[stream] = align(track, recording.reference)
+    for stream in auxiliary:
+        if (part := recording.streams.get(stream)) is not None and part is not recording.reference and len(part.values):
+            recording.streams[stream] = place(part, recording.reference, recording.start_of(part), f"{name}/{stream}")
+    recording.streams = {
+        stream: recording.streams.get(stream, Timed(np.zeros(0, dtype=np.float32), rule.rate_hz or rule.resample_hz))
+        for stream, rule in rules.streams.items()
+    }
+
+
+def _start(rules: Conversion, recording: TimedRecording, name: str) -> None:
+    """Apply the stated `start` of streams that have no stamps.
+
+    Raises:
+        UserError: they have.
+    """
+    reference = recording.reference
+    starts = {stream: rules.streams[stream].start for stream in recording.streams}
+    for stream, start in sorted(starts.items(), key=lambda item: isinstance(item[1], float)):  # dates before seconds
+        if start is None:
+            continue
+        part, location = recording.streams[stream], f"{name}: convert.streams.{stream}.start"
+        if part.start_s is not None:
+            raise UserError(
+                "a start of a stream that has time stamps", location=location, value=start, hint="Leave it out."
+            )
+        if isinstance(start, str):
+            moment = moment_of(start, location)
+            part.origin, part.zero, part.start_s = moment.start, moment.zero, 0.0
+            continue
+        if reference.start_s is None:
+            reference.start_s = 0.0
+        part.origin, part.zero = reference.origin + Fraction(reference.start_s), reference.zero
+        part.start_s = start
+
+
+def _check_clocks(recording: TimedRecording, name: str) -> None:
+    """Refuse streams whose stamps cannot be compared.
+
+    Raises:
+        UserError: see above.
+    """
     clocks = {stream: part.start_s is not None for stream, part in recording.streams.items()}
     if len(set(clocks.values())) > 1:
         raise UserError(
             "streams with and without time stamps in one recording",
             location=name,
             value=clocks,
-            hint="Their common start is unknown: give each its `time`, or none of them.",
+            expected="a common start",
+            hint="Give each its `time`, or state the `start` of those without.",
         )
     zeros = {stream: part.zero for stream, part in recording.streams.items() if part.start_s is not None}
     if len(set(zeros.values())) > 1:
@@ -284,16 +391,4 @@ def _complete(rules: Conversion, recording: TimedRecording, name: str) -> None:
             value=zeros,
             expected="dates with a zone, dates without, times of day, or numbers in all of them",
             hint="Write the stamps of one of them as those of the others.",
-        )
-    streams = recording.streams
-    recording.streams = {
-        stream: streams.get(stream, Timed(np.zeros(0, dtype=np.float32), rule.rate_hz or rule.resample_hz))
-        for stream, rule in rules.streams.items()
-    }
-    if not len(next(iter(recording.streams.values())).values):
-        raise UserError(
-            "a recording without its first stream",
-            location=name,
-            value=next(iter(rules.streams)),
-            expected="values, which start the recording",
         )

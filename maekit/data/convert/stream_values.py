@@ -115,13 +115,36 @@ def transform(values: Any, function: Transformation | None, location: str) -> Tr
     return Transformed(result, dict(attributes), list(findings))
 
 
+def label_column(rule: Stream, content: FileContent) -> str | int | None:
+    """The column of a label stream that holds its values, or the times of events; None where other keys name them.
+
+    Raises:
+        UserError: several columns, or none.
+    """
+    if rule.labels == "events" and (rule.time is not None or rule.intervals is not None):
+        return None
+    if len(rule.columns) > 1:
+        raise UserError(
+            "several columns of labels",
+            location=content.location,
+            value=", ".join(map(str, rule.columns)),
+            expected="one column a stream",
+            hint="Give each a stream of its own.",
+        )
+    return rule.columns[0] if rule.columns else rule.key or _only_array(rule, content)
+
+
 def _only_array(rule: Stream, content: FileContent) -> str:
     """The one array of a file that the stream does not use for anything else.
 
     Raises:
         UserError: there are several, or none.
     """
-    others = {str(name) for name in (rule.time, rule.offsets, rule.rate_key, rule.number, *rule.by) if name is not None}
+    others = {
+        str(name)
+        for name in (rule.time, rule.end, rule.offsets, rule.rate_key, rule.number, *rule.by)
+        if name is not None
+    }
     names = [name for name in content.arrays if name not in others]
     if len(names) != 1:
         raise UserError(

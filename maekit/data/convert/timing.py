@@ -281,3 +281,40 @@ def _interpolate(
 ) -> NDArray[Any]:
     """Linear interpolation, also across missing values, so that the filter does not spread NaN."""
     return np.interp(at, stamps[~missing], values[~missing]) if not missing.all() else np.zeros(len(at))
+
+
+def place(part: Timed, reference: Timed, start_s: float, location: str) -> Timed:
+    """A stream on the grid of another one of the same rate: missing before it begins and after it ends, cut outside.
+
+    Args:
+        part: the stream.
+        reference: the other one.
+        start_s: when it begins, after the first value of the other one.
+        location: shown in error messages.
+
+    Raises:
+        UserError: it has another rate, or no time in common.
+    """
+    rate_hz, length = reference.rate_hz, len(reference.values)
+    if part.rate_hz is None or rate_hz is None or abs(part.rate_hz - rate_hz) * length > 0.5 * rate_hz:
+        raise UserError(
+            "an auxiliary signal of another rate than the signal",
+            location=location,
+            value=f"{part.rate_hz or 0:g} Hz",
+            expected=f"{rate_hz or 0:g} Hz",
+            hint=f"Give it `resample_hz: {rate_hz or 0:g}`.",
+        )
+    shift = round(start_s * rate_hz)
+    if shift == 0 and len(part.values) == length:
+        return part
+    first, last = max(shift, 0), min(shift + len(part.values), length)
+    if first >= last:
+        raise UserError(
+            "an auxiliary signal that has no time in common with the signal",
+            location=location,
+            value=f"{start_s:.6g} to {start_s + len(part.values) / rate_hz:.6g} s",
+            expected=f"some of 0 to {length / rate_hz:.6g} s after the signal's first value",
+        )
+    full = np.full((length, *part.values.shape[1:]), np.nan, dtype=np.result_type(part.values.dtype, np.float32))
+    full[first:last] = part.values[first - shift : last - shift]
+    return Timed(full, rate_hz, reference.start_s, None, part.attributes, reference.origin, reference.zero)

@@ -206,7 +206,7 @@ class LabelReader:
         return float(self._reduce(values, seconds)) if len(values) else nan
 
     def _numbers(self, raw: NDArray[Any], location: str) -> NDArray[np.float64]:
-        """Values, or indices of classes, as float64 (NaN: none)."""
+        """Values, or indices of classes, as float64 (NaN for none, which is an empty text)."""
         text = raw.dtype.kind in "OSU"
         if raw.dtype.kind not in "biufOSU":
             raise UserError(
@@ -228,7 +228,7 @@ class LabelReader:
         if text:
             index = {name: i for i, name in enumerate(self.classes)}
             names = _texts(raw.reshape(-1))
-            unknown = next((name for name in names if name not in index), None)
+            unknown = next((name for name in names if name and name not in index), None)
             if unknown is not None:
                 raise UserError(
                     "an unknown class",
@@ -237,7 +237,7 @@ class LabelReader:
                     expected="one of " + ", ".join(self.classes),
                     hint=nearest(unknown, self.classes) or "Add it to `label.classes` in the data spec.",
                 )
-            return np.array([index[name] for name in names], np.float64).reshape(raw.shape)
+            return np.array([index.get(name, nan) for name in names], np.float64).reshape(raw.shape)
         values = np.asarray(raw, np.float64)
         wrong = np.isfinite(values) & ((values != np.round(values)) | (values < 0) | (values >= len(self.classes)))
         if wrong.any():
