@@ -56,15 +56,20 @@ def replacing(target: Path) -> Iterator[Path]:
     partial = partial_path(target)
     try:
         yield partial
-        _flush(partial)
-        if target.is_dir() and not partial.is_dir():
-            target.rmdir()
-        partial.replace(target)
+        put_in_place(partial, target)
     except BaseException as error:
         remove(partial)
         if isinstance(error, OSError) and error.filename in (None, str(partial)):
             error.filename = str(target)  # a write to a full disk names no file
         raise
+
+
+def put_in_place(partial: Path, target: Path) -> None:
+    """Flush a finished partial file or folder to the disk, and rename it to `target`, which is replaced."""
+    _flush(partial)
+    if target.is_dir() and not partial.is_dir():
+        target.rmdir()
+    partial.replace(target)
     flush_folder(target.parent)
 
 

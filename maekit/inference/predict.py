@@ -163,13 +163,12 @@ def predict(
         with deferred_signals() as caught, UnfinishedFile(to, output, facts) as unfinished:
             rows = _rows(experiment, task, windows, auxiliary, limits, output, process.device)
             for batch in batched(output.process(rows), output.window_batch):
-                unfinished.writer.add(batch)
+                unfinished.add(batch)
                 output.add(batch)
                 count += len(batch)
                 if caught:  # between two writes, so that no column is longer than another
                     raise StoppedError(
-                        f"stopped by {signal.Signals(caught[0]).name}; {count} {output.row_noun} are in {to}",
-                        128 + caught[0],
+                        f"stopped by {signal.Signals(caught[0]).name} after {count} {output.row_noun}.", 128 + caught[0]
                     )
         took = time.perf_counter() - started
         recorded = None if clock.rate_hz is None else recording.rows / clock.rate_hz

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import weakref
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,7 +200,7 @@ class _SignalsOutsideHdf5:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         caller = frame
         while caller is not None:
-            if caller.f_code.co_filename.startswith((_H5PY, __file__)):
+            if caller.f_code.co_filename.startswith(_LIBRARY):
                 self.pending.append(number)
                 return
             caller = caller.f_back
@@ -215,4 +216,5 @@ class _SignalsOutsideHdf5:
             signal.signal(number, handler)
 
 
-_H5PY = str(Path(h5py.__file__).parent)
+_LIBRARY = (str(Path(h5py.__file__).parent), __file__, weakref.__file__)
+"""Where a handler finds itself while HDF5 works: Python swallows what is raised in weakref callbacks of HDF5's objects."""
