@@ -169,6 +169,9 @@ class Signal(Strict):
         rate_hz: sampling rate of the time axis, stated or read from an attribute.
         complex: what complex values become. `pairs` builds them from (real, imag) fields or a last, unnamed axis of 2.
         missing: stored numbers that mean that nothing was measured, such as -9999.
+        scale: factor from stored numbers to `unit`, in place of those that attributes of the dataset state (`scale_factor` of
+            netCDF, `conversion` of NWB), which are applied otherwise.
+        offset: added after `scale`.
     """
 
     path: Name
@@ -179,6 +182,8 @@ class Signal(Strict):
     steps: dict[str, Step] = {}
     complex: Literal["keep", "magnitude", "phase", "pairs"] | None = None
     missing: list[Finite] = []
+    scale: Finite | None = None
+    offset: Finite = 0.0
 
     def channel_names(self, count: int) -> tuple[str, ...]:
         """Names of `count` channels: those of the spec, otherwise numbers; an only channel without a name has an empty one."""
@@ -204,6 +209,10 @@ class Signal(Strict):
             raise ValueError(f"`rate_hz` is the rate of the axis `time`, but axes are {self.axes}")
         if CHANNEL not in self.axes and len(self.channels) > 1:
             raise ValueError(f"{len(self.channels)} channels are named, but no axis is called `channel`")
+        if self.scale == 0:
+            raise ValueError("`scale: 0` would make every value the same")
+        if self.offset and self.scale is None:
+            raise ValueError("`offset` goes with `scale`, in place of what attributes of the dataset state: give both")
         if self.missing and self.complex is not None:
             raise ValueError("`missing` names stored real numbers, but `complex` values are read")
         return self

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from maekit.config.data_spec import OBJECT_CLASS, DataSpec
+from maekit.data.hdf5.attributes import describe_packing
 from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.safety import BLOCK_LIMIT, open_hdf5
 from maekit.data.hdf5.source import HDF5Windows
@@ -62,6 +63,8 @@ def _recordings(source: HDF5Windows) -> Iterator[str]:
     for reason, count in source.dropped.items():
         yield f"  left out: {count} ({reason})"
     yield f"a sample: {_shape(source.info)}" + (f", {source.info.rate_hz:g} Hz" if source.info.rate_hz else "")
+    for packing in {describe_packing(recording.packing) for recording in source.recordings} - {""}:
+        yield f"read by attributes of the files or `scale`: {packing}"
     examined = _examined(source)
     shares = [0.0 if (valid := source[i].valid) is None else float(1 - np.mean(valid)) for i in examined]
     incomplete = sum(share > 0 for share in shares)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from maekit.data.hdf5.examine import examine_content
-from maekit.data.hdf5.safety import check_storage, damage_as_error, dataset_names
-from maekit.data.hdf5.values import MATLAB_CLASS, pair_fields, to_native
+from maekit.data.hdf5.attributes import MATLAB_CLASS, read_packing
+from maekit.data.hdf5.safety import check_storage, dataset_names
+from maekit.data.hdf5.values import pair_fields, to_native
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,27 +31,22 @@ class DatasetMapping(Mapping[str, "NDArray[Any]"]):
     Args:
         content: bytes of the file.
         location: shown in error messages.
-
-    Raises:
-        UserError: the file is damaged, also when a dataset is read.
     """
 
     def __init__(self, content: bytes, location: str) -> None:
-        examine_content(content, location)
         self._file, self._location = h5py.File(io.BytesIO(content), "r"), location
-        with damage_as_error(location):
-            names = dataset_names(self._file, limit=MAX_DATASETS)
+        names = dataset_names(self._file, limit=MAX_DATASETS)
         # Cells of cell arrays and the like, which MATLAB keeps under names of its own.
         self._names = dict.fromkeys(name for name in names if not name.startswith("#"))
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        location = f"{self._location}:{name}"
-        with damage_as_error(location):
-            dataset = self._file[name]
-            check_storage(dataset, location)
-            values = np.asarray(dataset[()])
+        dataset, location = self._file[name], f"{self._location}:{name}"
+        check_storage(dataset, location)
+        values = np.asarray(dataset[()])
         if pair_fields(values.dtype):
             values = to_native(values, "pairs", location)
+        elif values.dtype.kind in "iuf":
+            values = read_packing(dataset, location).apply(values)
         return _from_matlab(values, dataset.attrs[MATLAB_CLASS]) if MATLAB_CLASS in dataset.attrs else values
 
     def __iter__(self) -> Iterator[str]:

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from maekit.config.data_spec import BUILT_IN_REDUCERS
+from maekit.data.hdf5.attributes import read_packing
 from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
 from maekit.data.hdf5.values import mark_missing
 from maekit.errors import UserError, nearest
@@ -258,11 +259,12 @@ def _read_small(path: str, record: h5py.Group) -> tuple[NDArray[Any], str]:
     if dataset.size * dataset.dtype.itemsize > BLOCK_LIMIT:
         raise UserError("too large for labels or groups", location=location, value=dataset.shape)
     try:
-        return np.asarray(dataset[()]), location
-    except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
+        values = np.asarray(dataset[()])
+    except OSError as error:
         raise UserError(
             f"damaged values ({error})", location=location, hint="Copy or convert the recording again."
         ) from None
+    return read_packing(dataset, location).apply(values) if values.dtype.kind in "iuf" else values, location
 
 
 def _texts(values: NDArray[Any]) -> list[str]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.config.data_spec import CHANNEL, TIME, Attribute, DataSpec, Window, check_window
+from maekit.data.hdf5.attributes import NOT_PACKED, Packing, check_axes, check_rate, read_packing
 from maekit.data.hdf5.labels import read_rate
 from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
-from maekit.data.hdf5.values import channels_first, check_axis_order, check_values, mark_missing, to_native
+from maekit.data.hdf5.values import channels_first, check_values, mark_missing, to_native
 from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UnreadableError, UserError
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One recording: where it stands, its length along the windowed axis, its rate, the length of its windows."""
+    """One recording: where it stands, its length along the windowed axis, its rate, the length of its windows, its packing."""
 
     file: Path
     record: str
@@ -35,6 +36,7 @@ class Recording:
     rows: int
     rate_hz: float | None
     length: int
+    packing: Packing = NOT_PACKED
 
 
 class RecordingReader:
@@ -73,8 +75,10 @@ class RecordingReader:
         dataset = find_dataset(file, signal.path, record)
         location = f"{path}:{dataset.name}"
         check_storage(dataset, location)
-        check_axis_order(dataset, location)
+        check_axes(signal, dataset, location)
         check_values(dataset, signal, location)
+        check_rate(signal, dataset, file[record], location)
+        packing = read_packing(dataset, location, scale=signal.scale, offset=signal.offset)
         shape = tuple(dataset.shape[: len(signal.axes)])
         for name, length in zip(signal.axes, shape, strict=True):
             if not length:
@@ -98,7 +102,9 @@ class RecordingReader:
                 value=signal.channels,
                 hint="Correct `signal.channels`.",
             )
-        found = Recording(path, record, dataset.name, mask, shape, rows, rate_hz, self._length(rows, rate_hz, location))
+        found = Recording(
+            path, record, dataset.name, mask, shape, rows, rate_hz, self._length(rows, rate_hz, location), packing
+        )
         size = dataset.size // rows * dataset.dtype.itemsize * found.length
         if size > self.max_sample_bytes:
             raise UserError(
@@ -231,13 +237,16 @@ class RecordingReader:
                 plain = self.axes.index(self.row_axis)
                 before = 0 if source.ndim == 1 else stored if whole else plain
                 mask = np.asarray(source[(slice(None),) * before + (rows,)]) != 0
-        except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:  # h5py raises any of them
+        except OSError as error:
             raise UnreadableError(
                 f"damaged values ({error})",
                 location=f"{location} rows {start} to {stop}",
                 hint="Copy or convert the recording again.",
             ) from None
+        packing = recording.packing
+        missing = packing.missing_values(raw) if packing.marks_missing else None
         values = mark_missing(to_native(raw, self.signal.complex, location), self.signal.missing)
+        values = packing.unpack(values, missing)
         signal = channels_first(values, axes)
         valid = np.isfinite(signal).all(0)
         if mask is not None:

@@ -19,7 +19,7 @@ from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.labels import LabelReader, read_groups
 from maekit.data.hdf5.objects import ObjectReader, stacked
 from maekit.data.hdf5.recording import Recording, RecordingReader
-from maekit.data.hdf5.safety import BLOCK_LIMIT, damage_as_error, find_records, load_filters, open_hdf5
+from maekit.data.hdf5.safety import BLOCK_LIMIT, find_records, load_filters, open_hdf5
 from maekit.data.hdf5.values import may_be_missing
 from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
@@ -98,7 +98,7 @@ class HDF5Windows:
         groups: list[str] = []
         labels: list[Any] = []
         for path in find_files(self.root, spec.files or ""):
-            with open_hdf5(path) as file, damage_as_error(str(path)):
+            with open_hdf5(path) as file:
                 for record in find_records(file, spec.records):
                     self._index(file, path, record, groups, labels)
         self.groups = np.array(groups, dtype=np.str_)
@@ -157,8 +157,9 @@ class HDF5Windows:
         if self.objects is None and keys["label"]:
             del keys["label"]["objects"]
         for part in (keys["signal"], keys["label"], *keys.get("auxiliary", {}).values()):
-            if part and not part["missing"]:
-                del part["missing"]
+            for name, default in (("missing", []), ("scale", None), ("offset", 0.0)):
+                if part and name in part and part[name] == default:
+                    del part[name]
         for step in keys["signal"]["steps"].values():
             if step["spacing"] == "even":
                 del step["spacing"]
@@ -223,10 +224,13 @@ class HDF5Windows:
         self._auxiliary.describe(file, path, record, recording.rows)
         self.recordings.append(recording)
 
+    def _may_be_missing(self, recording: Recording, dataset: h5py.Dataset) -> bool:
+        return bool(self.reader.signal.missing) or recording.packing.marks_missing or may_be_missing(dataset)
+
     def _missing(self, file: h5py.File, recording: Recording) -> NDArray[np.float64] | None:
         """(rows + 1,) missing share of each row, summed from the start; None where nothing can be missing."""
         dataset = file[recording.dataset]
-        if recording.mask is None and not self.reader.signal.missing and not may_be_missing(dataset):
+        if recording.mask is None and not self._may_be_missing(recording, dataset):
             return None
         axis = self.reader.axes.index(self.reader.row_axis)
         step = self.reader.block(dataset, recording, _SCAN_BYTES)

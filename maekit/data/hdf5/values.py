@@ -17,26 +17,7 @@ if TYPE_CHECKING:
 
     from maekit.config.data_spec import Signal
 
-MATLAB_CLASS = "MATLAB_class"
-"""Attribute of the datasets that MATLAB writes (version 7.3), whose axes HDF5 sees reversed."""
 _PAIR_FIELDS = (("real", "imag"), ("re", "im"), ("r", "i"), ("i", "q"))
-
-
-def check_axis_order(dataset: h5py.Dataset, location: str) -> None:
-    """Refuse a dataset of several axes that MATLAB wrote.
-
-    Raises:
-        UserError: with the way to convert it, which puts the axes in MATLAB's order.
-    """
-    if MATLAB_CLASS in dataset.attrs and dataset.ndim > 1:
-        raise UserError(
-            "a dataset of MATLAB, whose axes HDF5 sees in reverse order",
-            location=location,
-            value=dataset.shape,
-            expected="axes in the order of MATLAB, which converting gives them",
-            hint="Add `convert: {streams: {NAME: {files: '*.mat', key: NAME}}}` to the data spec, let `files` be '*.h5' "
-            "with `records: '/*'`, and run `maekit data convert`.",
-        )
 
 
 def check_values(dataset: h5py.Dataset, signal: Signal, location: str) -> None:
