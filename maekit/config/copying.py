@@ -10,6 +10,7 @@ from maekit.config.merge import names_file
 from maekit.config.shipped import find_recipe
 from maekit.config.yaml import is_file, read_yaml
 from maekit.errors import UserError
+from maekit.files import described_errors, replacing
 
 
 def copy_recipe(name: str, target: Path) -> Path:
@@ -46,19 +47,23 @@ def copy_recipe(name: str, target: Path) -> Path:
         raise UserError(
             "a recipe that it builds on has that name", location=str(target), hint="Choose another file name."
         )
-    existing = [str(copy) for copy in copies.values() if os.path.lexists(copy)]
-    if existing:
+    there = {file: copy for file, copy in copies.items() if os.path.lexists(copy)}
+    if len(there) < len(copies):  # a killed process may have left some copies, which are right
+        there = {file: copy for file, copy in there.items() if not _same_content(file, copy)}
+    if there:
         raise UserError(
-            "would overwrite what is there", location=", ".join(existing), hint="Choose another folder or file."
+            "would overwrite what is there",
+            location=", ".join(map(str, there.values())),
+            hint="Choose another folder or file.",
         )
-    try:
-        for file, copy in copies.items():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with copy.open("xb") as output:
-                output.write(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"cannot be written ({error.strerror})", location=str(error.filename or folder)) from error
+    for file, copy in copies.items():
+        with described_errors(copy), replacing(copy) as partial:
+            partial.write_bytes(file.read_bytes())
     return copies[source]
+
+
+def _same_content(file: Path, copy: Path) -> bool:
+    return copy.is_file() and copy.read_bytes() == file.read_bytes()
 
 
 def _with_related_files(path: Path, seen: set[Path]) -> set[Path]:

@@ -295,3 +295,18 @@ def test_recipes_are_read_without_anything_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+def test_a_copy_that_a_killed_process_began_is_completed(tmp_path: Path) -> None:
+    whole = copy_recipe("heart_rate/demo_finetune", tmp_path / "whole.yaml")
+    base = tmp_path / "demo_pretrain.yaml"
+    whole.unlink()
+    copied = copy_recipe("heart_rate/demo_finetune", tmp_path / "mine.yaml")
+    load_recipe(copied)
+    with pytest.raises(UserError, match="would overwrite"):
+        copy_recipe("heart_rate/demo_finetune", copied)
+    copied.unlink()
+    base.write_text(base.read_text() + "seed: 3\n")
+    with pytest.raises(UserError, match=r"demo_pretrain.yaml: would overwrite"):
+        copy_recipe("heart_rate/demo_finetune", copied)
+    assert not copied.exists()
