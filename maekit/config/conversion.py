@@ -44,6 +44,9 @@ class Stream(_Strict):
         decimal: decimal separator of a CSV.
         header: whether the first row of a CSV holds names, where that cannot be seen.
         encoding: of a CSV; by default UTF-8, or UTF-16 with a byte-order mark.
+        skip: lines at the top of a CSV that are left out, where its table is not found.
+        comment: what lines of a CSV begin with that are left out; above the table, lines with # or % are.
+        torn: `skip` leaves out a torn last line of a CSV, or one of NUL bytes; with `time`, also torn lines between others.
         columns: columns of a CSV by name (by number from 0 without a header), or several arrays by key; side by side as
             channels.
         key: variable of an NPZ or MAT file (`struct.field`), path of an HDF5 dataset, signal of a WFDB record.
@@ -96,6 +99,9 @@ class Stream(_Strict):
     decimal: Literal[".", ","] = "."
     header: bool | None = None
     encoding: str | None = None
+    skip: Annotated[int, Field(ge=0)] = 0
+    comment: Annotated[str, Field(min_length=1)] | None = None
+    torn: Literal["refuse", "skip"] = "refuse"
     columns: list[NameOrNumber] = []
     key: str | None = None
     missing: list[float] = []

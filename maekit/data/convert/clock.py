@@ -145,11 +145,12 @@ def to_stamps(times: Times, rule: Stream, location: str) -> Stamps:
     first = values[0].item() if len(values) else 0
     if not np.isfinite(first):
         first = 0
-    seconds = (values - values.dtype.type(first)) * times.unit.numerator / times.unit.denominator
+    seconds = (values - values.dtype.type(first)).astype(np.float64, copy=False)
+    seconds *= times.unit.numerator
+    seconds /= times.unit.denominator
     start = Fraction(first) * times.unit
     if times.name != "samples" and times.zero == "number":
         _check_year(start, first, times.name, location)
-    seconds = np.asarray(seconds, dtype=np.float64)
     if rule.labels is None and len(seconds) > 1 and np.isfinite(seconds).all():
         seconds, shift = _spread(seconds, rule, location)
         start += Fraction(shift)
@@ -161,7 +162,7 @@ def recognise_counter(values: NDArray[Any]) -> float | None:
 
     The step from the last value before to the first value after is taken to be a usual one, or a short pause.
     """
-    if len(values) < 3 or not np.isfinite(values).all():
+    if len(values) < 3 or not (values[1:] < values[:-1]).any() or not np.isfinite(values).all():
         return None
     steps = np.diff(values).astype(np.float64)
     back, forward = steps[steps < 0], steps[steps > 0]
@@ -190,7 +191,7 @@ def _check_no_unit(rule: Stream, location: str, value: str) -> None:
 def _whole(values: NDArray[Any]) -> NDArray[Any]:
     """Whole numbers as int64, others as float64."""
     if values.dtype.kind == "f" or (values.dtype == np.uint64 and values.size and values.max() >= 2**63):
-        return values.astype(np.float64)
+        return values.astype(np.float64, copy=False)
     return values.astype(np.int64)
 
 
@@ -252,11 +253,9 @@ def _spread(seconds: NDArray[np.float64], rule: Stream, location: str) -> tuple[
     Raises:
         UserError: rows share stamps, and neither `batches` is stated nor is it a coarse clock beside a stated rate.
     """
-    if (np.diff(seconds) < 0).any():
-        return seconds, 0.0  # refused with the grid
+    if (seconds[1:] > seconds[:-1]).all() or (seconds[1:] < seconds[:-1]).any():
+        return seconds, 0.0  # none are equal, or they go back and are refused with the grid
     firsts = np.flatnonzero(np.diff(seconds, prepend=-np.inf))
-    if len(firsts) == len(seconds):
-        return seconds, 0.0
     sizes = np.diff(np.append(firsts, len(seconds)))
     stamps = seconds[firsts]
     if rule.batches is None:

@@ -13,7 +13,8 @@ from maekit.data.convert.archive import check_members, read_limited
 from maekit.data.convert.content import FileContent, damaged
 from maekit.data.convert.hdf5_content import DatasetMapping
 from maekit.data.convert.mat import read_mat
-from maekit.data.convert.table import TableOptions, read_table
+from maekit.data.convert.table import read_table
+from maekit.data.convert.table_layout import TableOptions
 from maekit.data.convert.unpickle import load_plain_pickle
 from maekit.data.convert.wav import read_wav
 from maekit.data.convert.wfdb_record import check_no_header, read_record

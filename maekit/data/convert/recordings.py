@@ -270,9 +270,12 @@ def _on_grid(
     units: Mapping[str, str] = content.attributes.get("units", {})
     if used := {units[name] for name in map(str, rule.columns or [rule.key or ""]) if name in units}:
         stream.attributes["unit"] = ", ".join(sorted(used))
+    bits: Mapping[str, int] = content.attributes.get("resolution_bits", {})
+    if resolution := [bits[name] for name in map(str, rule.columns or [rule.key or ""]) if name in bits]:
+        stream.attributes["resolution_bits"] = resolution
     stream.attributes |= attributes
-    if findings:
-        stream.attributes["findings"] = findings
+    if all_findings := [*content.attributes.get("findings", ()), *findings]:
+        stream.attributes["findings"] = all_findings
     return stream
 
 

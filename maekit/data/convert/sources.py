@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from maekit.data.convert import readers
 from maekit.data.convert.archive import open_zip, read_member
-from maekit.data.convert.table import TableOptions
+from maekit.data.convert.table_layout import TableOptions
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _find_files(
     rule: Stream, source: Path, archives: ExitStack, last: LastFile
 ) -> Iterator[tuple[str, str, Callable[[], FileContent]]]:
     """(path that `record` must match, location for messages, function that reads) for every file or zip member."""
-    options = TableOptions(rule.delimiter, rule.decimal, rule.header, rule.encoding)
+    options = _table_options(rule)
     # Like in a shell, `*` does not match hidden files, which are leftovers of other programs.
     paths = (path for path in source.glob(rule.files) if path.is_file() and not path.name.startswith("."))
     for path in sorted(paths):
@@ -176,6 +176,19 @@ def _find_files(
                 location = f"{path}!{name}"
                 kind = rule.format or readers.kind_of(name, location)
                 yield name, location, partial(_read_member, archive, name, location, kind, options)
+
+
+def _table_options(rule: Stream) -> TableOptions:
+    torn: Literal["last", "any"] = "last" if rule.time is None else "any"  # without stamps, what follows would move
+    return TableOptions(
+        rule.delimiter,
+        rule.decimal,
+        rule.header,
+        rule.encoding,
+        rule.skip,
+        rule.comment,
+        None if rule.torn == "refuse" else torn,
+    )
 
 
 def _read_member(archive: zipfile.ZipFile, name: str, location: str, kind: str, options: TableOptions) -> FileContent:

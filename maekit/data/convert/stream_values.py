@@ -13,6 +13,8 @@ from maekit.data.hdf5.values import mark_missing
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from maekit.config.conversion import Stream
     from maekit.data.convert.content import FileContent
 
@@ -38,9 +40,12 @@ def read_values(rule: Stream, content: FileContent) -> Any:
     """
     if not content.arrays and not rule.columns and rule.key is None:
         return content.document
-    columns = [content.numbers(name) for name in rule.columns or [rule.key or _only_array(rule, content)]]
-    values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
-    values = mark_missing(values, rule.missing)
+    names = rule.columns or [rule.key or _only_array(rule, content)]
+    columns = [_in_single_precision(mark_missing(content.numbers(name), rule.missing)) for name in names]
+    return columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
+
+
+def _in_single_precision(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.float32) if values.dtype == np.float64 else values
 
 

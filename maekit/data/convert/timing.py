@@ -199,7 +199,7 @@ def steady(values: NDArray[Any], stamps: NDArray[np.float64], location: str) -> 
     """
     steps = np.diff(stamps)
     interval = float(stamps[-1] - stamps[0]) / len(steps)
-    if interval <= 0 or np.abs(steps - interval).max() > 0.01 * interval:
+    if interval <= 0 or max(steps.max() - interval, interval - steps.min()) > 0.01 * interval:
         raise UserError(
             "time stamps that are not evenly spaced",
             location=location,

@@ -114,7 +114,7 @@ def test_every_format_converts(stream: str, name: str, content: bytes, tmp_path:
             TABLE.replace(";7;", ";seven;").encode(),
             r"one.csv:9.*seven",
         ),
-        ('{files: "*", columns: [a], rate_hz: 1}', "one.csv", b"a,b\n1,2\n3\n", "a row of another length"),
+        ('{files: "*", columns: [a], rate_hz: 1}', "one.csv", b"a,b\n1,2\n3\n", "a torn last line"),
         (
             '{files: "*", columns: [a], time: t}',
             "one.csv",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 
-from maekit.data.convert.table import TableOptions, read_table
+from maekit.data.convert.table import read_table
+from maekit.data.convert.table_layout import TableOptions
 from maekit.errors import UserError
 
 LOOK = TableOptions()
@@ -69,3 +72,135 @@ def test_names_that_look_like_numbers_stay_names() -> None:
     table = read_table(b"who,x\n007,1\n1e3,2\n", "file.csv", LOOK)
     assert table.numbers_or_text("who").tolist() == ["007", "1e3"]
     assert np.array_equal(table.numbers_or_text("x"), [1, 2])
+
+
+OPENSIGNALS = (
+    "# OpenSignals Text File Format\n"
+    '# {"00:07": {"sensor": ["ECG"], "column": ["nSeq", "I1", "A2"], "sampling rate": 1000, "resolution": [4, 1, 10]}}\n'
+    "# EndOfHeader\n"
+    "0\t1\t496\t\n1\t1\t503\t\n2\t1\t510\t\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "rate_hz"),
+    [
+        (OPENSIGNALS, ["nSeq", "I1", "A2"], 1000),
+        ("# Simple Text Format\n# Sampling Rate (Hz):= 100.00\n# Labels:= ECG\n1.5\n2.5\n", ["ECG"], 100),
+        ("# Sampling Rate (kHz):= 2\n# Labels:= x\ty\n1.5\t2\n2.5\t3\n", ["x", "y"], 2000),
+        ("%Sample Rate = 250 Hz\nSample Index, EXG 0\n1, 2.5\n2, 3.5\n", ["Sample Index", "EXG 0"], 250),
+        ("# t x\n1.5 2\n2.5 3\n", ["t", "x"], None),
+        ("# made by a device in 2020\n1.5\n2.5\n", ["0"], None),
+        ("# fs: 100\n# sampling rate: 200\n1.5\n2.5\n", ["0"], None),  # two rates are none
+        ("# {not json\n1.5\n2.5\n", ["0"], None),
+    ],
+)
+def test_names_and_rate_are_read_from_comments(content: str, names: list[str], rate_hz: float | None) -> None:
+    table = read_table(content.encode(), "file.txt", LOOK)
+    assert list(table.arrays) == names
+    assert table.rate_hz == rate_hz
+    if content.startswith("#"):  # no row names the columns, so that they have numbers too
+        assert np.array_equal(table.numbers(names[-1]), table.numbers(len(names) - 1))
+
+
+def test_two_devices_in_one_head() -> None:
+    head = '# {"a": {"column": ["nSeq", "A1"], "sampling rate": 100}, "b": {"column": ["nSeq", "A1"], "sampling rate": 100}}\n'
+    table = read_table((head + "0\t1\t2\t3\n1\t1\t2\t3\n").encode(), "file.txt", LOOK)
+    assert list(table.arrays) == ["nSeq.0", "A1.1", "nSeq.2", "A1.3"]
+    assert table.rate_hz == 100
+
+
+def test_resolution_is_kept() -> None:
+    table = read_table(OPENSIGNALS.encode(), "file.txt", LOOK)
+    assert table.attributes["resolution_bits"] == {"nSeq": 4, "I1": 1, "A2": 10}
+
+
+WHOLE = "t,x\n" + "".join(f"{i},{i}.5\n" for i in range(10))
+
+
+@pytest.mark.parametrize("end", ["10", "10,", "10,1", "\0" * 100, "10,\0\0\0"])
+def test_a_torn_end_is_left_out_where_this_is_stated(end: str) -> None:
+    content = (WHOLE + end).encode()
+    if end not in ("10,", "10,1"):  # which could be whole rows
+        with pytest.raises(UserError, match=r"file\.csv:12: .*`torn: skip`"):
+            read_table(content, "file.csv", LOOK)
+    table = read_table(content, "file.csv", TableOptions(torn="last"))
+    assert np.array_equal(table.numbers("x"), np.arange(10) + 0.5)
+    assert table.attributes["findings"] == ["1 torn line left out of file.csv: line 12"]
+
+
+def test_torn_lines_between_others_are_left_out_by_another_option() -> None:
+    content = WHOLE.replace("5,5.5\n", "5\n").replace("7,7.5\n", "\0\0\0\0\n").encode()
+    for options in (LOOK, TableOptions(torn="last")):
+        with pytest.raises(UserError, match=r"file\.csv:(7|9): .*`?time`?"):
+            read_table(content, "file.csv", options)
+    table = read_table(content, "file.csv", TableOptions(torn="any"))
+    assert table.numbers("t").tolist() == [0, 1, 2, 3, 4, 6, 8, 9]
+    assert table.locate(5) == "file.csv:8"
+
+
+def test_lines_of_a_stated_mark_are_left_out() -> None:
+    content = b"// a device\nt,x\n1,2\n// a pause\n3,4\n"
+    table = read_table(content, "file.csv", TableOptions(comment="//"))
+    assert table.numbers("x").tolist() == [2, 4]
+    with pytest.raises(UserError, match=r'file\.csv:4: .*comment: "#"'):
+        read_table(content.replace(b"//", b"#"), "file.csv", LOOK)
+    assert len(read_table(content.replace(b"//", b"#"), "file.csv", TableOptions(comment="#")).numbers("x")) == 2
+
+
+def test_lines_above_a_table_are_left_out_by_their_number() -> None:
+    content = b"1,2\n7,8\nt,x\n1.5,2\n3.5,4\n"
+    assert read_table(content, "file.csv", TableOptions(skip=2)).numbers("x").tolist() == [2, 4]
+
+
+def test_wide_text_without_a_mark_is_refused_with_its_encoding() -> None:
+    content = "t,x\n1,2\n3,4\n".encode("utf-16-le")
+    with pytest.raises(UserError, match=r"`encoding: utf-16-le`"):
+        read_table(content, "file.csv", LOOK)
+    assert read_table(content, "file.csv", TableOptions(encoding="utf-16-le")).numbers("x").tolist() == [2, 4]
+
+
+def test_numbers_are_parsed_exactly_and_without_a_warning() -> None:
+    values = np.random.default_rng(0).normal(size=40_000) * 10.0 ** np.random.default_rng(1).integers(-20, 20, 40_000)
+    values[:3] = 0.1, 0.1 + 0.2, 123456789.123456789
+    content = "a\n" + "\n".join(map(repr, values.tolist())) + "\n"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.array_equal(read_table(content.encode(), "file.csv", LOOK).numbers("a"), values)
+
+
+@pytest.mark.parametrize("late", ["2147483648", "-9223372036854775808", "0.1", "", "x"])
+def test_a_column_may_change_its_kind_far_down(late: str) -> None:
+    """Columns are parsed in pieces; what a later one holds changes nothing before it."""
+    count = 70_000
+    content = "a,b\n" + "".join(f"{i},1\n" for i in range(count)) + f"{late},1\n"
+    table = read_table(content.encode(), "file.csv", LOOK)
+    values = table.native("a")
+    assert len(values) == count + 1
+    if late == "x":
+        assert values.dtype.kind == "U"
+        with pytest.raises(UserError, match=r"file\.csv:70002: .*'x'"):
+            table.numbers("a")
+        return
+    assert np.array_equal(values[:count], np.arange(count))
+    assert np.array_equal(table.numbers("a")[-1:], [float(late or "nan")], equal_nan=True)
+    assert late.strip("-").isdigit() == (values.dtype.kind == "i")
+
+
+@pytest.mark.parametrize("blank", ["\n", "   \n", "\t\n", "\r\n"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", " "])
+def test_blank_lines_are_no_rows(blank: str, delimiter: str) -> None:
+    if blank == "\t\n" and delimiter == "\t":
+        pytest.skip("a row of two blank cells")
+    content = f"a{delimiter}b\n1{delimiter}2\n{blank}3{delimiter}4\n{blank}".encode()
+    table = read_table(content, "file.csv", TableOptions(delimiter=delimiter))
+    assert table.numbers("b").tolist() == [2, 4]
+    assert table.locate(1) == "file.csv:4"
+
+
+def test_quoted_cells() -> None:
+    table = read_table(b'a,"b, c"\n"1","2"\n3,"4"\n', "file.csv", LOOK)
+    assert list(table.arrays) == ["a", "b, c"]
+    assert table.numbers("b, c").tolist() == [2, 4]
+    with pytest.raises(UserError):
+        read_table(b'a,b\n1,"2\n3"\n5,6\n', "file.csv", LOOK).numbers("a")
