@@ -3,7 +3,7 @@ BIN := .venv/bin
 CORES := $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 export OMP_NUM_THREADS ?= $(CORES)
 
-.PHONY: install help demo test lint fuzz clean benchmark
+.PHONY: install help demo test lint fuzz torture clean benchmark
 
 install: .venv/.ready  ## make .venv, once; then `source .venv/bin/activate` puts maekit onto the PATH
 	@echo "maekit is in $(BIN). Put it onto the PATH of this shell: source .venv/bin/activate"
@@ -29,6 +29,9 @@ lint: .venv/.ready  ## style, types and who imports whom
 
 fuzz: .venv/.ready  ## 100,000 mutated inputs of everything that is read; stopped, it goes on: FUZZ="--seconds 600" (an hour on two cores)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m fuzz --jobs $(CORES) $(FUZZ)
+
+torture: .venv/.ready  ## kills every verb that writes 1,000 times in all, and compares; TORTURE="--seconds 600" (20 minutes; with strace, also at system calls)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE)
 
 benchmark: .venv/.ready  ## a training step beside the peers', on an idle machine: 20 minutes on two cores
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'

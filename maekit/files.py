@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -18,14 +20,20 @@ UNFINISHED = ".unfinished"
 _NUMBERS = count()
 _NAME_BYTES = 200
 """Bytes of the target's name that enter the partial name, which may have 255 in all."""
+_HOST = re.sub(r"[^A-Za-z0-9-]", "-", os.uname().nodename)[:30] or "host"
+_PARTIAL = re.compile(rf"\..+\.([A-Za-z0-9-]+)\.(\d+)-\d+{re.escape(UNFINISHED)}", re.DOTALL)
+"""Names that `partial_path` makes; the groups are the host and the process id."""
+_ABANDONED_S = 7 * 24 * 3600.0
+"""Age at which the partial file of another host is taken for a leftover: its processes cannot be asked for from here."""
+_CLEANED: set[Path] = set()
+"""Folders that this process has cleaned of leftovers."""
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a path to write to, and rename what was written there to `target` when the block ends without an exception.
 
-    The partial path lies in the folder of `target`, which is created, so that the rename stays on one file system. Its
-    name holds the process id and a running number: processes and threads that write the same target do not share it.
+    The partial path lies in the folder of `target`, which is created, so that the rename stays on one file system.
     Everything written is flushed to the disk before the rename, and the folder after it, so that a power failure leaves
     either the old content or the new one. After an exception the partial file or folder is removed.
 
@@ -45,21 +53,65 @@ def replacing(target: Path) -> Iterator[Path]:
     if target.is_dir() and any(target.iterdir()):
         raise FileExistsError(errno.EEXIST, "a folder that is not empty", str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
-    name = os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])
-    partial = target.with_name(f".{name}.{os.getpid()}-{next(_NUMBERS)}{UNFINISHED}")
-    remove(partial)  # from a killed process with the same id
+    partial = partial_path(target)
     try:
         yield partial
-        _flush(partial)
-        if target.is_dir() and not partial.is_dir():
-            target.rmdir()
-        partial.replace(target)
+        put_in_place(partial, target)
     except BaseException as error:
         remove(partial)
         if isinstance(error, OSError) and error.filename in (None, str(partial)):
             error.filename = str(target)  # a write to a full disk names no file
         raise
+
+
+def put_in_place(partial: Path, target: Path) -> None:
+    """Flush a finished partial file or folder to the disk, and rename it to `target`, which is replaced."""
+    _flush(partial)
+    if target.is_dir() and not partial.is_dir():
+        target.rmdir()
+    partial.replace(target)
     flush_folder(target.parent)
+
+
+def partial_path(target: Path) -> Path:
+    """Make a path beside `target` for its unfinished content, at which nothing exists.
+
+    The name holds the host, the process id and a running number: processes and threads that write the same target do not
+    share it, and a later process recognises what a killed one left. The first call for a folder removes such leftovers.
+    """
+    remove_leftovers(target.parent)
+    name = os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])
+    partial = target.with_name(f".{name}.{_HOST}.{os.getpid()}-{next(_NUMBERS)}{UNFINISHED}")
+    remove(partial)  # from a killed process with the same id
+    return partial
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove partial files and folders directly in `folder` that killed processes left; once a process and folder.
+
+    Those of living processes of this host stay, and those of other hosts until nothing has changed them for a week.
+    """
+    if folder in _CLEANED:
+        return
+    _CLEANED.add(folder)
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            match = _PARTIAL.fullmatch(entry.name)
+            if match is not None and _is_leftover(entry, match[1], int(match[2])):
+                with suppress(OSError):
+                    remove(Path(entry.path))
+
+
+def _is_leftover(entry: os.DirEntry[str], host: str, pid: int) -> bool:
+    if host != _HOST:
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > _ABANDONED_S
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:  # a process of another user
+        return False
+    return False
 
 
 def write_text(target: Path, text: str) -> None:
@@ -102,6 +154,10 @@ def describe(error: OSError, target: Path | None = None, size: int | None = None
 
 
 _HINTS = {
+    errno.EFBIG: "Raise the limit on the size of files (`ulimit -f`), or choose a file system that holds larger ones.",
+    errno.EMFILE: "Raise the limit on open files (`ulimit -n`).",
+    errno.ENAMETOOLONG: "Give it a shorter name.",
+    errno.EIO: "The disk or its connection failed; look at the system's log before you write to it again.",
     errno.EACCES: "Change its permissions, or choose another folder.",
     errno.EPERM: "Change its permissions or attributes, or choose another folder.",
     errno.EROFS: "Choose a folder on a file system that can be written.",

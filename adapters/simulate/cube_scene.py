@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from maekit.adapters.radar.fmcw import FMCW
 from maekit.adapters.simulate.fmcw_scene import CLASSES, CLUTTER_POINTS, KINDS, NEAREST_M, WIDEST_RAD, RoadUser, passing
+from maekit.data.hdf5.writing import replacing_hdf5
 from maekit.errors import UserError
+from maekit.files import write_text
 
 COLUMNS = ("range", "azimuth", "doppler", "class")
 
@@ -64,9 +65,8 @@ def simulate_cubes(
             value={"drives": drives, "frames": frames, "users": users, "receivers": receivers},
             expected="at least one of each",
         )
-    folder.mkdir(parents=True, exist_ok=True)
     times = ((np.arange(frames) - (frames - 1) / 2) * frame_interval_s).astype(np.float64)
-    with h5py.File(folder / "cubes.h5", "w") as file:
+    with replacing_hdf5(folder / "cubes.h5") as file:
         for drive in range(drives):
             rng = np.random.default_rng((seed, drive))
             names, present = passing(drive, users, frames * frame_interval_s, radar, rng)
@@ -84,7 +84,7 @@ def simulate_cubes(
             record.create_dataset("objects", data=objects).attrs["columns"] = COLUMNS
             record.create_dataset("label", data=objects[np.arange(frames), dominant, -1].astype(np.int64))
     spec = folder / "simulated_cubes.yaml"
-    spec.write_text(_spec(radar))
+    write_text(spec, _spec(radar))
     return spec
 
 

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from maekit.adapters.radar.fmcw import FMCW
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
 from maekit.adapters.simulate.road_users import CLASSES, KINDS, Body, Kind
+from maekit.data.hdf5.writing import replacing_hdf5
 from maekit.errors import UserError
+from maekit.files import write_text
 
 Array = NDArray[Any]
 
@@ -143,8 +144,7 @@ def simulate_scenes(
             value={"drives": drives, "frames": frames, "users": users},
             expected="at least one of each",
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with h5py.File(folder / "scenes.h5", "w") as file:
+    with replacing_hdf5(folder / "scenes.h5") as file:
         for drive in range(drives):
             rng = np.random.default_rng((seed, drive))
             names, present = passing(drive, users, frames * frame_interval_s, radar, rng)
@@ -167,7 +167,7 @@ def simulate_scenes(
             record.create_dataset("label", data=boxes[np.arange(frames), dominant, 2].astype(np.int64))
             record.create_dataset("boxes", data=boxes.astype(np.float32)).attrs["columns"] = BOX_COLUMNS
     spec = folder / "simulated_scenes.yaml"
-    spec.write_text(_spec(radar))
+    write_text(spec, _spec(radar))
     return spec
 
 

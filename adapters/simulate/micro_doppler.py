@@ -6,14 +6,14 @@ radial velocity 2 pi f L cos(2 pi f t); a reflector at radius r of that blade a 
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from maekit.adapters.radar.fmcw import SPEED_OF_LIGHT
 from maekit.config.data_spec import find_spec
+from maekit.data.hdf5.writing import replacing_hdf5
+from maekit.files import write_text
 
 CLASSES = {"one blade": 1, "two blades": 2, "three blades": 3}
 
@@ -40,10 +40,9 @@ def simulate_micro_doppler(
     Returns:
         The data spec.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     wavelength = SPEED_OF_LIGHT / carrier_hz
     time = np.arange(round(seconds * rate_hz)) / rate_hz
-    with h5py.File(folder / "micro_doppler.h5", "w") as file:
+    with replacing_hdf5(folder / "micro_doppler.h5") as file:
         for drone in range(drones):
             for name, blades in CLASSES.items():
                 rng = np.random.default_rng((seed, drone, blades))
@@ -62,5 +61,5 @@ def simulate_micro_doppler(
                 record.attrs.update({"blade_m": length_m, "turns_hz": turns_hz})
                 record.create_dataset("iq", data=iq.astype(np.complex64)).attrs["rate_hz"] = rate_hz
     spec = folder / "simulated_micro_doppler.yaml"
-    shutil.copyfile(find_spec("simulated_micro_doppler"), spec)
+    write_text(spec, find_spec("simulated_micro_doppler").read_text())
     return spec

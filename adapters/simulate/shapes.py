@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from maekit.config.data_spec import find_spec
+from maekit.data.hdf5.writing import replacing_hdf5
+from maekit.files import write_text
 
 CLASSES = ("disc", "square", "cross", "ring")
 
@@ -19,7 +19,6 @@ def simulate_shapes(folder: Path, *, pictures: int = 400, painters: int = 8, siz
     Returns:
         Path of the data spec.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j]
     styles = rng.uniform(0, 1, (painters, 2, 3)), rng.uniform(2, 9, (painters, 2))
@@ -40,10 +39,10 @@ def simulate_shapes(folder: Path, *, pictures: int = 400, painters: int = 8, siz
             inside[None], styles[0][painter[i], 0, :, None, None], styles[0][painter[i], 1, :, None, None]
         )
         values[i] = (255 * np.clip(colour + texture + 0.03 * rng.standard_normal(x.shape), 0, 1)).astype(np.uint8)
-    with h5py.File(folder / "shapes.h5", "w") as file:
+    with replacing_hdf5(folder / "shapes.h5") as file:
         file.create_dataset("pictures", data=values, chunks=(1, 3, size, size))
         file.create_dataset("label", data=label)
         file.create_dataset("painter", data=np.array([f"painter{p}" for p in painter], dtype="S"))
     spec = folder / "simulated_shapes.yaml"
-    shutil.copyfile(find_spec("simulated_shapes"), spec)
+    write_text(spec, find_spec("simulated_shapes").read_text())
     return spec

@@ -25,7 +25,9 @@ from maekit.adapters.simulate.street_camera import FARTHEST_M, SURFACES, Camera,
 from maekit.adapters.simulate.street_rendering import render
 from maekit.adapters.simulate.street_traffic import BEHIND_DB, WIDEST_DEG, Seen, Traveller, in_view, traffic
 from maekit.adapters.simulate.street_world import Street, hidden
+from maekit.data.hdf5.writing import replacing_hdf5
 from maekit.errors import UserError
+from maekit.files import write_text
 
 Array = NDArray[Any]
 
@@ -115,10 +117,9 @@ def simulate_street(
         UserError: nothing to simulate, or options out of their range.
     """
     _check(drives, frames, users, frame_interval_s, image, clutter, receivers, azimuth_bins, radar)
-    folder.mkdir(parents=True, exist_ok=True)
     camera = None if image is None else Camera(*image)
     sines = azimuth_sines(azimuth_bins)
-    with h5py.File(folder / "street.h5", "w") as file:
+    with replacing_hdf5(folder / "street.h5") as file:
         for drive in range(drives):
             record = file.create_group(f"drive_{drive:03d}")
             record.attrs.update(
@@ -133,8 +134,8 @@ def simulate_street(
             rng = np.random.default_rng((seed, drive))
             _record(record, rng, radar, camera, np.arange(frames) * frame_interval_s, users, sines, receivers, clutter)
     spec = folder / "simulated_street.yaml"
-    spec.write_text(_spec(radar, sines, camera))
-    (folder / "simulated_street_doppler.yaml").write_text(_doppler_spec(radar, camera))
+    write_text(spec, _spec(radar, sines, camera))
+    write_text(folder / "simulated_street_doppler.yaml", _doppler_spec(radar, camera))
     return spec
 
 

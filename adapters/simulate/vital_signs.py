@@ -7,11 +7,9 @@ recovered as in practice: range FFT, range bin, circle fit, arctangent, unwrappi
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -19,6 +17,8 @@ from scipy.special import expit
 from maekit.adapters.radar import phase
 from maekit.adapters.radar.fmcw import FMCW
 from maekit.config.data_spec import find_spec
+from maekit.data.hdf5.writing import replacing_hdf5
+from maekit.files import write_text
 
 Array = NDArray[Any]
 
@@ -58,8 +58,7 @@ def simulate_vital_signs(
     if not snr_db[0] <= snr_db[1]:
         raise ValueError(f"snr_db {snr_db[0]:g} to {snr_db[1]:g} dB, expected the lower first")
     radar = radar or FMCW()
-    folder.mkdir(parents=True, exist_ok=True)
-    with h5py.File(folder / "vital_signs.h5", "w") as file:
+    with replacing_hdf5(folder / "vital_signs.h5") as file:
         for person in range(people):
             rng = np.random.default_rng((seed, person))
             chest_mm, beats_s, breathing_bpm = chest(rng, seconds, rate_hz, motion=motion)
@@ -81,7 +80,7 @@ def simulate_vital_signs(
             record.create_dataset("true_displacement", data=chest_mm.astype(np.float32))
             record.create_dataset("beats", data=beats_s)
     spec = folder / "simulated_vital_signs.yaml"
-    shutil.copyfile(find_spec("simulated_vital_signs"), spec)
+    write_text(spec, find_spec("simulated_vital_signs").read_text())
     return spec
 
 

@@ -53,6 +53,14 @@ class Mismatch(NamedTuple):
         )
 
 
+def summarise_names(names: Sequence[str]) -> str:
+    """List modules by their first name, as `projector.* (4)`."""
+    groups = _by_module(names, ())
+    return ", ".join(groups[:MAX_LISTED]) + (
+        f" and {len(groups) - MAX_LISTED} more" if len(groups) > MAX_LISTED else ""
+    )
+
+
 def compare_weights(own: Weights, weights: Weights) -> Mismatch:
     """Compare `weights` with those of a model, `own`."""
     return Mismatch(

@@ -7,6 +7,7 @@ import re
 import sys
 import tempfile
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -31,15 +32,20 @@ def report_failure(error: Exception) -> int:
         return INTERRUPTED
     code = getattr(error, "exit_code", None)
     if code is not None:
-        err.print(escape(str(error)))
+        err.print(escape(" ".join([str(error), *_notes(error)])))
         return int(code)
     mistake = _as_user_error(error)
     if mistake is None:
         return _report_bug(error)
     if mistake is not error and logging.getLogger().isEnabledFor(logging.INFO):
         err.print(escape("".join(traceback.format_exception(error))))
-    err.print(f"[red]error[/] {escape(str(mistake))}")
+    err.print(f"[red]error[/] {escape(' '.join([str(mistake), *_notes(error)]))}")
     return MISTAKE
+
+
+def _notes(error: BaseException) -> Sequence[str]:
+    """What was added to an exception on its way, e.g. where a part of the result is."""
+    return getattr(error, "__notes__", ())
 
 
 def _as_user_error(error: Exception) -> UserError | None:

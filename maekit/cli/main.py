@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from maekit import __version__
-from maekit.cli.console import VerbGroup, out
+from maekit.cli.console import VerbGroup, err, out
 from maekit.cli.data import data_app
 from maekit.cli.failures import report_failure
 from maekit.cli.machine import bench, doctor
 from maekit.cli.predict import predict
 from maekit.cli.recipe import recipe_app
 from maekit.cli.runs import compare, embed, evaluate, reconstruct, report
+from maekit.cli.signals import TerminatedError, exit_on_signals
 from maekit.cli.study import study, sweep
 from maekit.cli.train import demo, finetune, pretrain, probe
 from maekit.cli.weights import export_weights, import_weights
@@ -71,10 +72,14 @@ def main() -> None:
     """Entry point.
 
     Exit codes: 0 done, 1 a bug, 2 a mistake that the user can correct, 3 loss or gradients not finite, 4 a comparison that is
-    not met, 130 Ctrl-C, 143 SIGTERM.
+    not met, 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM.
     """
+    exit_on_signals()
     try:
         code = app(prog_name="maekit", standalone_mode=False)
+    except TerminatedError as error:
+        err.print(f"stopped by {error.signal.name}")
+        raise
     except Exception as error:
         sys.exit(report_failure(error))
     sys.exit(code or 0)

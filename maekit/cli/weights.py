@@ -18,7 +18,7 @@ def import_weights(
     recipe: Annotated[str, typer.Option(help="The recipe whose model the weights are for.")],
     to: Annotated[Path, typer.Option(help="Run folder to make.")],
     layout: Annotated[str, typer.Option(help="auto, official, timm or huggingface.")] = "auto",
-    key: Annotated[str | None, typer.Option(help="Where the weights are in the checkpoint, e.g. model_ema.")] = None,
+    key: Annotated[str | None, typer.Option(help="Where the weights are, e.g. model_ema or teacher.backbone.")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Take what fits and initialise the rest.")] = False,
     set_: Sets = None,
 ) -> None:

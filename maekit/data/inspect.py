@@ -15,7 +15,7 @@ from maekit.data.convert.archive import open_zip, read_member
 from maekit.data.convert.content import NUMERIC, FileContent
 from maekit.data.hdf5.attributes import MATLAB_CLASS
 from maekit.data.hdf5.objects import COLUMNS
-from maekit.data.hdf5.safety import check_storage, load_filters, open_hdf5
+from maekit.data.hdf5.safety import check_storage, damage_as_error, load_filters, open_hdf5
 from maekit.errors import UserError
 
 MOST_CHILDREN = 12
@@ -37,7 +37,7 @@ def inspect(path: Path) -> Iterator[str]:
         yield from _content(readers.read(path), readers.kind_of(path.name, str(path)), "")
     else:
         load_filters()
-        with open_hdf5(path) as file:
+        with open_hdf5(path) as file, damage_as_error(str(path)):
             yield f"{_plain(path)}  HDF5, {path.stat().st_size / 1e6:.1f} MB{_attributes(file)}"
             yield from _group(file, "  ", {})
 
@@ -90,8 +90,12 @@ def _group(group: h5py.Group, indent: str, above: dict[Any, str]) -> Iterator[st
             continue
         item = group[name]
         if isinstance(item, h5py.Dataset):
-            table = list(_objects(item, indent + "  "))
-            facts = f"{item.shape} {item.dtype}" if table else f"{_dataset(item)}{_attributes(item)}"
+            try:
+                with damage_as_error(item.name):
+                    table = list(_objects(item, indent + "  "))
+                    facts = f"{item.shape} {item.dtype}" if table else f"{_dataset(item)}{_attributes(item)}"
+            except UserError as error:
+                table, facts = [], f"UNREADABLE: {_plain(error.problem)}"
             yield f"{shown}  {facts}"
             yield from table
         elif not isinstance(item, h5py.Group):
@@ -106,6 +110,8 @@ def _group(group: h5py.Group, indent: str, above: dict[Any, str]) -> Iterator[st
 
 
 def _dataset(data: h5py.Dataset) -> str:
+    if data.shape is None:
+        return f"empty {data.dtype}, without a value"
     text = f"{data.shape} {data.dtype}"
     if MATLAB_CLASS in data.attrs and data.ndim > 1:
         text = f"{data.shape[::-1]} {data.dtype}, axes in MATLAB's order (reversed in HDF5),"
@@ -203,7 +209,7 @@ def _attributes(item: Any) -> str:
     for name in item.attrs:
         try:
             shown.append(f"{_plain(name)}={_plain(item.attrs[name])[:40]}")
-        except (OSError, TypeError, ValueError):
+        except (OSError, RuntimeError, TypeError, ValueError):
             shown.append(f"{_plain(name)}: unreadable")
     return f"  [{', '.join(shown)}]" if shown else ""
 

@@ -13,7 +13,7 @@ from maekit.build import training_stats
 from maekit.build.open_run import open_run
 from maekit.build.parts import label_kind_of, task_names
 from maekit.config.data_spec import load_spec
-from maekit.data.hdf5.safety import open_hdf5
+from maekit.data.hdf5.safety import damage_as_error, open_hdf5
 from maekit.data.stream import stream
 from maekit.errors import UserError
 from maekit.inference.recording import (
@@ -132,7 +132,7 @@ def predict(
     trained = TrainedRun(run, task, experiment.adapter, stats.label_dynamics)
     options = PredictOptions(smoothing, track_s, uncertain_above, score_threshold, tuple(pictures), frame)
     output = _output(experiment, trained, options)
-    with open_hdf5(file) as opened, init_distributed(device, alone=True) as process:
+    with open_hdf5(file) as opened, damage_as_error(str(file)), init_distributed(device, alone=True) as process:
         path = find_record(opened, layout, record)
         recording, reader, clock = describe_recording(
             experiment, layout, opened, file, path, same_axes=output.needs_same_axes
@@ -163,13 +163,12 @@ def predict(
         with deferred_signals() as caught, UnfinishedFile(to, output, facts) as unfinished:
             rows = _rows(experiment, task, windows, auxiliary, limits, output, process.device)
             for batch in batched(output.process(rows), output.window_batch):
-                unfinished.writer.add(batch)
+                unfinished.add(batch)
                 output.add(batch)
                 count += len(batch)
                 if caught:  # between two writes, so that no column is longer than another
                     raise StoppedError(
-                        f"stopped by {signal.Signals(caught[0]).name}; {count} {output.row_noun} are in {to}",
-                        128 + caught[0],
+                        f"stopped by {signal.Signals(caught[0]).name} after {count} {output.row_noun}.", 128 + caught[0]
                     )
         took = time.perf_counter() - started
         recorded = None if clock.rate_hz is None else recording.rows / clock.rate_hz

@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import h5py
 import numpy as np
 
+from maekit import files
+from maekit.data.hdf5.writing import Hdf5File
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from maekit.tasks.label_kinds.recording_output import RecordingOutput
@@ -32,10 +35,10 @@ class Writer(Protocol):
 
 
 class UnfinishedFile:
-    """A file that is renamed to its place when no more rows come, for whatever reason.
+    """A file of rows that gets its name when all rows are in it; until then, what stood there before is not touched.
 
-    Until then it is `.NAME.unfinished` beside its place, and what stood there before is not touched. Unlike with
-    `maekit.files.replacing`, rows that were written before an interruption (an error, Ctrl-C) are kept.
+    Unlike with `maekit.files.replacing`, rows that were written before an interruption (an error, Ctrl-C) are kept, as
+    `NAME.partial.csv` beside it. The exception gets a note that says so.
 
     Args:
         location: of the file; its ending decides the format.
@@ -44,23 +47,59 @@ class UnfinishedFile:
     """
 
     def __init__(self, location: Path, output: RecordingOutput[Any], facts: Mapping[str, Any]) -> None:
-        self.location, self.unfinished = location, location.with_name(f".{location.name}.unfinished")
-        self.unfinished.unlink(missing_ok=True)
-        ending = location.suffix.lower()
-        self.writer: Writer
-        if ending == ".csv":
-            self.writer = CsvWriter(self.unfinished, output)
-        elif ending == ".json":
-            self.writer = JsonWriter(self.unfinished, output, facts)
-        else:
-            self.writer = Hdf5Writer(self.unfinished, output, facts)
+        self.location = location.resolve() if location.is_symlink() else location
+        self.partial = location.with_name(f"{location.stem}.partial{location.suffix}")
+        self.unfinished = files.partial_path(self.location)
+        self.count = 0
+        try:
+            self.writer = _writer(self.unfinished, location.suffix.lower(), output, facts)
+        except BaseException:
+            files.remove(self.unfinished)
+            raise
+
+    def add(self, rows: Sequence[Any]) -> None:
+        """Append rows, and hand them to the system.
+
+        Raises:
+            OSError: they cannot be written; it names the file.
+        """
+        with self._errors_name_the_file():
+            self.writer.add(rows)
+        self.count += len(rows)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, *exception: object) -> None:
-        self.writer.close(complete=kind is None)
-        self.unfinished.replace(self.location)
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            with self._errors_name_the_file():
+                self.writer.close(complete=error is None)
+                if error is None:
+                    files.put_in_place(self.unfinished, self.location)
+                elif self.count:
+                    files.put_in_place(self.unfinished, self.partial)
+                    error.add_note(f"What was predicted before is in {self.partial}.")
+        except OSError:
+            if error is None:
+                raise
+        finally:
+            files.remove(self.unfinished)
+
+    @contextmanager
+    def _errors_name_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error.filename = str(self.location)
+            raise
+
+
+def _writer(path: Path, ending: str, output: RecordingOutput[Any], facts: Mapping[str, Any]) -> Writer:
+    if ending == ".csv":
+        return CsvWriter(path, output)
+    if ending == ".json":
+        return JsonWriter(path, output, facts)
+    return Hdf5Writer(path, output, facts)
 
 
 def check_place(location: Path, option: str, endings: Sequence[str], *, overwrite: bool) -> None:
@@ -125,7 +164,7 @@ class Hdf5Writer:
     """
 
     def __init__(self, location: Path, output: RecordingOutput[Any], facts: Mapping[str, Any]) -> None:
-        self.file, self.output = h5py.File(location, "w"), output
+        self.file, self.output = Hdf5File(location), output
         self.datasets = [
             # A slash in a name would make groups.
             self.file.create_dataset(
@@ -148,7 +187,7 @@ class Hdf5Writer:
     def close(self, *, complete: bool) -> None:
         """Say whether all rows came."""
         self.file.attrs["complete"] = complete
-        self.file.close()
+        self.file.finish()
 
 
 class JsonWriter:

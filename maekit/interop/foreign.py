@@ -12,13 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from maekit.errors import UserError, nearest
+from maekit.interop.prefix import below
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
-WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that DistributedDataParallel and torch.compile put before every name."""
 COMPLETE_FILE = "a complete, undamaged file"
 REFUSED = re.compile(r"(?:GLOBAL|Unsupported(?! global)) ([\w.]+(?: \d+)?)")
 """What torch's restricted unpickler names when it refuses a file."""
@@ -32,7 +31,8 @@ def read_tensors(file: Path, key: str | None = None) -> dict[str, Tensor]:
 
     Args:
         file: the file.
-        key: name of the weights in a checkpoint that has several sets (`model`, `model_ema`).
+        key: name of the weights in a checkpoint that has several sets (`model`, `model_ema`), or what stands before the
+            names of one of several networks in a set (`teacher.backbone`).
 
     Raises:
         UserError: the file is missing or damaged, holds no weights, or is a pickle that asks to run code.
@@ -64,7 +64,7 @@ def read_tensors(file: Path, key: str | None = None) -> dict[str, Tensor]:
         content = load_file(file) if safetensors else _unpickle(file)
     except Exception as error:  # damaged files make the readers raise almost anything, also IndexError, AssertionError
         raise _unreadable(file, error) from error
-    return _remove_wrappers(_select_weights(content, file, key))
+    return _select_weights(content, file, key)
 
 
 def _unpickle(file: Path) -> Any:
@@ -97,10 +97,18 @@ def _unreadable(file: Path, error: Exception) -> UserError:
 
 
 def _select_weights(content: Any, file: Path, key: str | None) -> dict[str, Tensor]:
-    """Find the weights in a checkpoint: under `key`, under the only name that has tensors, or at the top level."""
+    """Find the weights in a checkpoint: under `key`, under the only name that has tensors, or at the top level.
+
+    Raises:
+        UserError: there are none, or several and no `key`.
+    """
     if isinstance(content, dict):
         sets = {name: _tensors(value) for name, value in content.items() if isinstance(value, dict) and _tensors(value)}
         if key is not None and key not in sets:
+            networks = [below(weights, f"{key}.").weights for weights in (*sets.values(), _tensors(content))]
+            matches = [weights for weights in networks if weights]
+            if len(matches) == 1:
+                return matches[0]
             raise UserError(
                 "no weights under that name",
                 location=f"{file} --key",
@@ -129,10 +137,3 @@ def _select_weights(content: Any, file: Path, key: str | None) -> dict[str, Tens
 
 def _tensors(content: dict[Any, Any]) -> dict[str, Tensor]:
     return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
-
-
-def _remove_wrappers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove prefixes that all names have, in any order."""
-    while prefix := next((w for w in WRAPPERS if all(name.startswith(w) for name in weights)), None):
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-    return weights

@@ -14,7 +14,7 @@ from maekit.build.experiment import build_experiment_without_data, task_class
 from maekit.build.identity import recipe_identity, spec_identity
 from maekit.build.prepare import save_run_metadata
 from maekit.build.tasks import make_task
-from maekit.build.weight_fit import Mismatch, check_patch_size, compare_weights, resample_positions
+from maekit.build.weight_fit import Mismatch, check_patch_size, compare_weights, resample_positions, summarise_names
 from maekit.build.weights import IMPORTED, INITIALISED
 from maekit.config.load import LoadedRecipe, load_recipe
 from maekit.core.autoencoder import Encoder
@@ -22,15 +22,19 @@ from maekit.errors import UserError, nearest
 from maekit.files import replacing
 from maekit.interop import huggingface, official
 from maekit.interop.foreign import read_tensors
+from maekit.interop.prefix import select_network
 from maekit.training import checkpoint
 from maekit.training.distributed import Process
 from maekit.training.run import Run
 
 if TYPE_CHECKING:
     from maekit.build.weights import Weights
+    from maekit.interop.prefix import Network
     from maekit.tasks.task import Task
 
 Layout = Literal["auto", "official", "timm", "huggingface"]
+_OWN_PROJECTIONS = ("encoder.patch_embed.proj.weight", "model.encoder.patch_embed.proj.weight")
+"""Embedding of patches in maekit's own weights: a linear layer, where others have a convolution of four axes."""
 READERS = {"official": official, "timm": official, "huggingface": huggingface}
 
 
@@ -50,8 +54,8 @@ def import_weights(
         file: `.pth`, `.pt`, `.bin` or `.safetensors`.
         recipe: a pretraining or classification recipe, whose model and adapter the weights are for.
         run: the folder to create; `finetune --from RUN`, `evaluate RUN` and others use it like any other run.
-        layout: whose names the weights have.
-        key: name of the weights in a checkpoint that has several sets.
+        layout: whose names the weights have; a prefix that they share is removed.
+        key: name of the weights in a checkpoint that has several sets, or the prefix of one of several networks.
         partial: initialise missing weights and leave unknown ones out. Shapes must fit all the same.
         overrides: as on the command line.
 
@@ -72,8 +76,10 @@ def import_weights(
             hint=nearest(layout, get_args(Layout)),
         )
     tensors = read_tensors(file, key)
-    layout = _resolve_layout(tensors, file, layout)
-    weights = READERS[layout].read(tensors)
+    network = select_network(tensors, file)
+    layout = _resolve_layout(network.weights, file, layout)
+    _check_outside(network, file, partial)
+    weights = READERS[layout].read(network.weights)
     loaded = load_recipe(recipe, overrides)
     classes = len(weights["head.weight"]) if "head.weight" in weights else 0
     _check_task(loaded, file, classes)
@@ -91,7 +97,11 @@ def import_weights(
         weights = {f"model.{name}": value for name, value in weights.items()}
     if task.needs_labels:
         _check_head(loaded, weights, file)
-    notes = [f"{len(tensors)} tensors, layout {layout}"]
+    notes = [f"{len(network.weights)} tensors, layout {layout}"]
+    if network.prefix:
+        notes[0] += f", under the prefix {network.prefix!r}"
+    if network.outside:
+        notes.append(f"left out, without this prefix: {summarise_names(network.outside)}")
     notes += _resample(task, weights, experiment.adapter.patchifier.grid_size, file)
     own = task.state_dict()
     weights |= {name: value for name, value in own.items() if name.startswith("front.")}
@@ -99,7 +109,7 @@ def import_weights(
     if any(mismatch):
         notes.append(f"initialised where missing, left out where unexpected; {mismatch.describe(own)}")
     source = {"file": file.name, "sha256": _sha256(file), "layout": layout, "key": key}
-    facts = {**source, "notes": notes, INITIALISED: mismatch.missing, "left out": mismatch.unexpected}
+    facts = {**source, "notes": notes, INITIALISED: mismatch.missing, "left out": mismatch.unexpected + network.outside}
     # Without an entry of the data's files, so that training in this folder is refused.
     trained = recipe_identity(loaded.recipe) | spec_identity(experiment.spec)
     content = checkpoint.Checkpoint(
@@ -119,7 +129,6 @@ def _resolve_layout(tensors: Weights, file: Path, layout: str) -> str:
     """Recognise the layout by the names, and check that it is the one that was asked for."""
     recognised = next((name for name in ("huggingface", "official") if READERS[name].recognise(tensors)), None)
     if recognised is None or (layout != "auto" and READERS[layout] is not READERS[recognised]):
-        own_names = any(name.startswith(("encoder.", "model.encoder.")) for name in tensors)
         raise UserError(
             "names of an unknown layout" if recognised is None else f"names of the layout {recognised}",
             location=str(file),
@@ -127,11 +136,39 @@ def _resolve_layout(tensors: Weights, file: Path, layout: str) -> str:
             expected="those of the MAE authors, timm or Hugging Face's ViTMAE"
             if layout == "auto"
             else f"those of {layout}",
-            hint="These names are maekit's own: `maekit finetune --from FILE` takes the file as it is."
-            if own_names
-            else "",
+            hint=_explain_names(tensors) if recognised is None else "Leave --layout out.",
         )
     return recognised if layout == "auto" else layout
+
+
+def _explain_names(tensors: Weights) -> str:
+    """What weights of no known layout are, where their names tell."""
+    if any(name in tensors and tensors[name].ndim == 2 for name in _OWN_PROJECTIONS):
+        return "These names are maekit's own: `maekit finetune --from FILE` takes a safetensors file of them as it is."
+    if any(name.endswith("attn.q_bias") for name in tensors):
+        return (
+            "Queries and values have biases of their own (`q_bias`, `v_bias`), as in BEiT, VideoMAE and MAE-pytorch, whose "
+            "encoders differ from maekit's: they have no class token or other positions. Such weights are not read."
+        )
+    if any(name.endswith("patch_embed.proj.weight") for name in tensors):
+        return "There is no `cls_token`, and maekit's transformers have one: choose a checkpoint with a class token."
+    return ""
+
+
+def _check_outside(network: Network, file: Path, partial: bool) -> None:
+    """Refuse weights beside those of the network, unless it was said that some may be left out.
+
+    Raises:
+        UserError: there are such weights.
+    """
+    if network.outside and not partial:
+        raise UserError(
+            f"weights beside those under the prefix {network.prefix!r}",
+            location=str(file),
+            value=summarise_names(network.outside),
+            expected="all of them under one prefix",
+            hint="--partial leaves them out.",
+        )
 
 
 def _check_task(loaded: LoadedRecipe, file: Path, classes: int) -> None:

@@ -11,10 +11,10 @@ import torch
 
 from maekit.build.experiment import Experiment
 from maekit.build.open_run import open_run
+from maekit.data.hdf5.writing import replacing_hdf5
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
-from maekit.files import replacing
 from maekit.tasks.transfer import pool
 from maekit.training.distributed import Process, init_distributed
 
@@ -40,8 +40,6 @@ def embed(
     Raises:
         UserError: a file that is there already.
     """
-    import h5py
-
     if target.exists():
         raise UserError("would overwrite what is there", location=str(target), hint="Choose another file.")
     experiment, task = open_run(run, overrides=overrides)
@@ -49,7 +47,7 @@ def embed(
         parts = {
             side: embeddings(experiment, task, side, process, pooling) for side in sides if len(experiment.split[side])
         }
-    with replacing(target) as partial, h5py.File(partial, "w") as file:
+    with replacing_hdf5(target) as file:
         for side, (features, indices) in parts.items():
             group = file.create_group(side)
             group["features"] = features

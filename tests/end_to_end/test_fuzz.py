@@ -68,11 +68,11 @@ def _escape(job: Path) -> None:
 def test_every_problem_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Path], object], problem: str
 ) -> None:
-    def app(arguments: Command, **_: object) -> int:
+    def invoke(arguments: Command) -> int:
         happens(Path(arguments[-1].removeprefix("happens:")))
         return 0
 
-    monkeypatch.setattr("maekit.cli.main.app", app)
+    monkeypatch.setattr(worker, "invoke", invoke)
     monkeypatch.setattr(pool, "WALL_SECONDS", 1.0)
     monkeypatch.setitem(KINDS, "broken", broken(happens))
     (tmp_path / "corpus").mkdir()

@@ -310,24 +310,28 @@ def test_json_has_the_rows_of_the_table(run: Path, cohort: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("ending", ["csv", "h5"])
-def test_what_was_written_before_an_interruption_is_kept(tmp_path: Path, ending: str) -> None:
-    location = tmp_path / f"out.{ending}"
+def test_rows_before_an_interruption_are_kept_beside_the_old_result(tmp_path: Path, ending: str) -> None:
+    location, partial = tmp_path / f"out.{ending}", tmp_path / f"out.partial.{ending}"
+    location.write_text("of yesterday")
     row = Estimate(0, 10, 70.0, 2.0)
     run: Any = TrainedRun(tmp_path, None, None, None)  # type: ignore[arg-type]
     output = EstimateOutput(run, PredictOptions(), names=("bpm", "uncertainty"), unit="bpm")
 
     def interrupted() -> None:
         with UnfinishedFile(location, output, {"run": "r"}) as unfinished:
-            unfinished.writer.add([row, row])
-            assert not location.exists()
+            unfinished.add([row, row])
+            assert not partial.exists()
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:
         interrupted()
+    assert caught.value.__notes__ == [f"What was predicted before is in {partial}."]
+    assert location.read_text() == "of yesterday"
+    assert {path.name for path in tmp_path.iterdir()} == {location.name, partial.name}
     if ending == "csv":
-        assert [float(r["bpm"]) for r in read(location)] == [70, 70]
+        assert [float(r["bpm"]) for r in read(partial)] == [70, 70]
     else:
-        with h5py.File(location) as file:
+        with h5py.File(partial) as file:
             assert file["bpm"][:].tolist() == [70, 70]
             assert not file.attrs["complete"]
     with pytest.raises(UserError, match="overwrite"):
@@ -373,7 +377,8 @@ def test_a_signal_stops_between_rows(run: Path, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(StoppedError, match="128 rows") as stopped:
         predict(run, path, tmp_path / "out.h5")
     assert stopped.value.exit_code == 130
-    with h5py.File(tmp_path / "out.h5") as file:
+    assert not (tmp_path / "out.h5").exists()
+    with h5py.File(tmp_path / "out.partial.h5") as file:
         assert {len(file[name]) for name in file} == {128}
         assert not file.attrs["complete"]
 

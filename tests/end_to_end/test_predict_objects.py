@@ -286,7 +286,7 @@ def test_a_signal_stops_between_frames(
     monkeypatch.setattr("maekit.inference.predict.stream", interrupting)
     with pytest.raises(StoppedError, match="16 frames"):
         found(run, recipe, tmp_path / "out.json")
-    document = json.loads((tmp_path / "out.json").read_text())
+    document = json.loads((tmp_path / "out.partial.json").read_text())
     assert document["complete"] is False
     assert len(document["frames"]) == 16
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import shutil
@@ -18,10 +19,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+import maekit
 from fuzz import corpus
 from fuzz.kinds import KINDS
 from fuzz.pool import Tally, by_time, fuzz
 from fuzz.worker import prepare, run_command
+from maekit import plugins
 
 PROBLEMS = ("traceback", "hang", "crash", "touched", "leftover", "control characters")
 
@@ -42,9 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = options.folder.resolve()
     seeds = folder / "corpus"
     build_corpus(seeds)
-    import maekit.cli.main
-    import maekit.runs.evaluate  # noqa: F401  (workers are forked with everything imported)
-
+    import_everything()
     if options.replay:
         return _replay(options.replay, options.seed, seeds, folder)
     console = Console(stderr=True)
@@ -80,6 +81,19 @@ def build_corpus(seeds: Path) -> None:
     if process.exitcode:
         sys.exit("the seeds cannot be made")
     (seeds / "ready").touch()
+
+
+def import_everything() -> None:
+    """Import what commands import when they run, so that forked processes begin with it."""
+    root = Path(maekit.__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        if path.name != "__main__.py":
+            importlib.import_module(
+                ".".join(("maekit", *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
+            )
+    for kind in plugins.KINDS:
+        for name in plugins.names(kind):
+            plugins.find(kind, name)
 
 
 def _replay(text: str, seed: int, seeds: Path, folder: Path) -> int:

@@ -96,6 +96,7 @@ _WORD = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 ENCODINGS = ("utf-8", "utf-8", "utf-8", "utf-8", "latin-1", "utf-16", "utf-8-sig", "utf-32")
 
 Values = Sequence[Any]
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def mutate_bytes(rng: random.Random, content: bytes, other: bytes = b"") -> bytes:
@@ -250,7 +251,7 @@ def mutate_yaml(rng: random.Random, content: bytes, other: bytes) -> bytes:
     """A YAML file with its nodes or its text changed."""
     if rng.random() < 0.4:
         return mutate_encoded(rng, content, other)
-    tree = mutate_tree(rng, yaml.safe_load(content), yaml.safe_load(other))
+    tree = mutate_tree(rng, yaml.load(content, _LOADER), yaml.load(other, _LOADER))
     return yaml.safe_dump(tree, allow_unicode=True, sort_keys=False).encode("utf-8", "replace")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import hashlib
 import logging
 import os
@@ -18,8 +19,14 @@ import warnings
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
 
 from fuzz.kinds import KINDS, Command
+from maekit import plugins
+from maekit.cli import failures
+from maekit.cli.main import app
 
 MEMORY_BYTES = 4 << 30
 """Address space that a worker may use on top of what it has when it starts."""
@@ -56,6 +63,7 @@ def _serve(connection: Connection, corpus: Path, folder: Path, seed: int) -> Non
     os.setpgid(0, 0)  # so that whatever a command starts can be ended with this process
     limit = _address_space() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    plugins._installed = functools.cache(plugins._installed)  # reads the metadata of all packages
     while (request := connection.recv()) is not None:
         kind, index = request
         connection.send(try_input(kind, index, seed, corpus, folder))
@@ -110,22 +118,30 @@ def try_input(kind: str, index: int, seed: int, corpus: Path, job: Path) -> Resu
     return result
 
 
+@functools.cache
+def _command_line() -> Any:
+    """The command line as `maekit` makes it for each call; made once, since that takes longer than most commands."""
+    return get_command(app)
+
+
+def invoke(arguments: Command) -> int:
+    """Run a command; its exit code, or an exception."""
+    return _command_line().main(arguments, prog_name="maekit", standalone_mode=False) or 0
+
+
 def run_command(arguments: Command, job: Path) -> tuple[int, str, str, str]:
     """Run a command as the command line would.
 
     Returns:
         Exit code, class of the exception if there was one, where a bug was raised, and what was printed.
     """
-    from maekit.cli import failures
-    from maekit.cli.main import app
-
     os.chdir(job)
     tempfile.tempdir = str(job / "tmp")
     printed = job / "tmp" / "traceback-output.txt"
     name = signature = ""
     with Redirected(printed), warnings.catch_warnings():
         try:
-            code = app(arguments, prog_name="maekit", standalone_mode=False) or 0
+            code = invoke(arguments)
         except Exception as error:
             name = type(error).__name__
             try:

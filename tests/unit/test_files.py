@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from maekit import files
 from maekit.files import UNFINISHED, replacing, write_text
 
 
@@ -119,6 +121,31 @@ def test_a_killed_process_leaves_the_old_file_and_a_hidden_partial_one(tmp_path:
     (partial,) = (path for path in tmp_path.iterdir() if path != target)
     assert partial.name.startswith(".")
     assert partial.name.endswith(UNFINISHED)
+    files._CLEANED.clear()  # as in the next process
+    write_text(target, "new")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_only_leftovers_are_removed(tmp_path: Path) -> None:
+    """Partial files of living processes, recent ones of other hosts and files of anybody else stay."""
+    host, dead = files.partial_path(tmp_path / "a.h5").name.split(".")[3], 2**22 + 1  # above the largest process id
+    week_ago = time.time() - 8 * 24 * 3600
+    leftovers = [f".a.h5.{host}.{dead}-0{UNFINISHED}", f".a.h5.elsewhere.1-0{UNFINISHED}"]
+    others = [
+        f".a.h5.{host}.{os.getpid()}-7{UNFINISHED}",
+        f".b.h5.elsewhere.1-0{UNFINISHED}",
+        f".notes{UNFINISHED}",
+        f"a.h5.{host}.{dead}-0{UNFINISHED}",
+        f".a.h5.{host}.{dead}-0{UNFINISHED}.txt",
+    ]
+    folder = tmp_path / "new"
+    folder.mkdir()
+    for name in [*leftovers, *others]:
+        (folder / name).write_text("")
+    (folder / f".folder.{host}.{dead}-0{UNFINISHED}").mkdir()
+    os.utime(folder / leftovers[1], (week_ago, week_ago))
+    write_text(folder / "a.h5", "")
+    assert {path.name for path in folder.iterdir()} == {"a.h5", *others}
 
 
 def test_errors_name_the_target(tmp_path: Path) -> None:

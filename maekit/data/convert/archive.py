@@ -7,11 +7,10 @@ import shutil
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from maekit.errors import UserError
-from maekit.files import UNFINISHED, remove
+from maekit.files import described_errors, partial_path, remove
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,19 +117,22 @@ def unpack(source: Path, target: Path) -> Path:
             raise UserError(
                 "not enough space", location=str(target), value=f"{free >> 20} MiB", expected=f"{size >> 20} MiB"
             )
-        with TemporaryDirectory(dir=target, prefix=".", suffix=UNFINISHED) as folder:
+        folder = partial_path(target / "archive")
+        with described_errors(target, size):
             try:
                 for name in names:
-                    path = Path(folder, name)
+                    path = folder / name
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(read_member(archive, name))
                 # `PurePosixPath` drops the dot of `./a`, which would stand for the target itself.
                 for name in sorted({PurePosixPath(name).parts[0] for name in names}):
                     if (target / name).is_dir():
                         remove(target / name)
-                    Path(folder, name).replace(target / name)
+                    (folder / name).replace(target / name)
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                 raise UserError(f"a name is both file and folder ({error})", location=str(source)) from error
+            finally:
+                remove(folder)
     return target
 
 

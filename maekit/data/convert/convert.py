@@ -17,8 +17,8 @@ from maekit.data.convert.labels import resolve_labels
 from maekit.data.convert.recordings import TimedRecording, read_recordings
 from maekit.data.convert.sources import index_files
 from maekit.data.convert.timing import Timed
+from maekit.data.hdf5.writing import replacing_hdf5
 from maekit.errors import UserError, nearest
-from maekit.files import replacing
 
 if TYPE_CHECKING:
     from maekit.config.conversion import Conversion
@@ -76,7 +76,7 @@ def convert(
         return unpack(_only_file(source, spec.convert.unzip), target)
     with ExitStack() as archives:
         index = index_files(spec.convert, source, archives)
-        with replacing(result) as partial, h5py.File(partial, "w") as file:
+        with replacing_hdf5(result) as file:
             if spec.convert.framewise:
                 _check_rate(spec, spec.convert)
                 _write_frame_recordings(file, spec, spec.convert, index, transformations or {}, tell)

@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 
 from maekit.data.hdf5.attributes import MATLAB_CLASS, read_packing
-from maekit.data.hdf5.safety import check_storage, dataset_names
+from maekit.data.hdf5.examine import examine_content
+from maekit.data.hdf5.safety import check_storage, damage_as_error, dataset_names
 from maekit.data.hdf5.values import pair_fields, to_native
 
 if TYPE_CHECKING:
@@ -31,18 +32,25 @@ class DatasetMapping(Mapping[str, "NDArray[Any]"]):
     Args:
         content: bytes of the file.
         location: shown in error messages.
+
+    Raises:
+        UserError: the file is damaged, also when a dataset is read.
     """
 
     def __init__(self, content: bytes, location: str) -> None:
+        examine_content(content, location)
         self._file, self._location = h5py.File(io.BytesIO(content), "r"), location
-        names = dataset_names(self._file, limit=MAX_DATASETS)
+        with damage_as_error(location):
+            names = dataset_names(self._file, limit=MAX_DATASETS)
         # Cells of cell arrays and the like, which MATLAB keeps under names of its own.
         self._names = dict.fromkeys(name for name in names if not name.startswith("#"))
 
     def __getitem__(self, name: str) -> NDArray[Any]:
-        dataset, location = self._file[name], f"{self._location}:{name}"
-        check_storage(dataset, location)
-        values = np.asarray(dataset[()])
+        location = f"{self._location}:{name}"
+        with damage_as_error(location):
+            dataset = self._file[name]
+            check_storage(dataset, location)
+            values = np.asarray(dataset[()])
         if pair_fields(values.dtype):
             values = to_native(values, "pairs", location)
         elif values.dtype.kind in "iuf":

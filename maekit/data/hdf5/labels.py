@@ -260,7 +260,7 @@ def _read_small(path: str, record: h5py.Group) -> tuple[NDArray[Any], str]:
         raise UserError("too large for labels or groups", location=location, value=dataset.shape)
     try:
         values = np.asarray(dataset[()])
-    except OSError as error:
+    except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
         raise UserError(
             f"damaged values ({error})", location=location, hint="Copy or convert the recording again."
         ) from None

@@ -73,7 +73,7 @@ class ObjectReader:
         try:
             part = table[first : int(last.max(initial=0)) + 1]
             values = np.asarray(part, dtype=np.float32)[..., [there.index(name) for name in self.columns]]
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:
             raise UserError(
                 f"damaged values ({error})", location=location, hint="Copy or convert the recording again."
             ) from None

@@ -237,7 +237,7 @@ class RecordingReader:
                 plain = self.axes.index(self.row_axis)
                 before = 0 if source.ndim == 1 else stored if whole else plain
                 mask = np.asarray(source[(slice(None),) * before + (rows,)]) != 0
-        except OSError as error:
+        except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:  # h5py raises any of them
             raise UnreadableError(
                 f"damaged values ({error})",
                 location=f"{location} rows {start} to {stop}",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from math import prod
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import h5py
 
+from maekit.data.hdf5.examine import DAMAGED_HINT, examine
 from maekit.errors import UserError, nearest
 
 DECLARED_LIMIT = 2**30
@@ -23,10 +25,10 @@ _SOFT_LINKS = 32
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Open for reading.
+    """Open for reading, once a child process has walked through the file.
 
     Raises:
-        UserError: missing, a folder, not HDF5, or damaged.
+        UserError: missing, a folder, not HDF5, damaged, or open in another program.
     """
     location = str(path)
     if path.is_dir():
@@ -42,11 +44,41 @@ def open_hdf5(path: Path) -> h5py.File:
                 expected="a file that begins with the HDF5 signature",
                 hint="`maekit data convert` makes HDF5 from CSV, NPY, NPZ, MAT and WAV.",
             )
+        examine(path)
         return h5py.File(path, "r")
     except OSError as error:
+        raise UserError(f"damaged or truncated HDF5 file ({error})", location=location, hint=DAMAGED_HINT) from None
+
+
+@contextmanager
+def damage_as_error(location: str) -> Iterator[None]:
+    """Turn what h5py raises inside the block into an error that names the file.
+
+    Args:
+        location: of the file or dataset.
+
+    Raises:
+        UserError: an exception came from within h5py. Others pass unchanged.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not _comes_from_h5py(error):
+            raise
         raise UserError(
-            f"damaged or truncated HDF5 file ({error})", location=location, hint="Copy or convert the recording again."
+            f"damaged HDF5 file, or of a type that is not read ({type(error).__name__}: {error})",
+            location=location,
+            hint=DAMAGED_HINT,
         ) from None
+
+
+def _comes_from_h5py(error: Exception) -> bool:
+    trace, module = error.__traceback__, ""
+    while trace is not None:
+        module, trace = str(trace.tb_frame.f_globals.get("__name__", "")), trace.tb_next
+    return module.split(".")[0] == "h5py"
 
 
 def follow(file: h5py.File, path: str, record: str = "/") -> Any:
@@ -63,6 +95,13 @@ def follow(file: h5py.File, path: str, record: str = "/") -> Any:
 def find_dataset(file: h5py.File, path: str, record: str) -> h5py.Dataset:
     """Like `follow`, and it is a dataset."""
     found = follow(file, path, record)
+    if isinstance(found, h5py.Datatype):
+        raise UserError(
+            "a named type where a dataset is expected",
+            location=f"{file.filename}:{_absolute(path, record)}",
+            expected="one of " + (", ".join(dataset_names(file)) or "(no dataset is in it)"),
+            hint="Correct the `path` in the data spec.",
+        )
     if not isinstance(found, h5py.Dataset):
         raise UserError(
             "a group where a dataset is expected",
@@ -118,6 +157,13 @@ def check_storage(dataset: h5py.Dataset, location: str) -> None:
     Raises:
         UserError: virtual, external, declared far beyond what is stored, unwritten, or a filter that is not there.
     """
+    if dataset.shape is None:
+        raise UserError(
+            "a dataset without a value (a null dataspace)",
+            location=location,
+            expected="stored values",
+            hint="Write the values, or leave the recording out.",
+        )
     properties = dataset.id.get_create_plist()
     if dataset.is_virtual:
         raise UserError(

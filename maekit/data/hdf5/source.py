@@ -19,7 +19,7 @@ from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.labels import LabelReader, read_groups
 from maekit.data.hdf5.objects import ObjectReader, stacked
 from maekit.data.hdf5.recording import Recording, RecordingReader
-from maekit.data.hdf5.safety import BLOCK_LIMIT, find_records, load_filters, open_hdf5
+from maekit.data.hdf5.safety import BLOCK_LIMIT, damage_as_error, find_records, load_filters, open_hdf5
 from maekit.data.hdf5.values import may_be_missing
 from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
@@ -98,7 +98,7 @@ class HDF5Windows:
         groups: list[str] = []
         labels: list[Any] = []
         for path in find_files(self.root, spec.files or ""):
-            with open_hdf5(path) as file:
+            with open_hdf5(path) as file, damage_as_error(str(path)):
                 for record in find_records(file, spec.records):
                     self._index(file, path, record, groups, labels)
         self.groups = np.array(groups, dtype=np.str_)

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import h5py
 import numpy as np
 
+from maekit.data.hdf5.writing import Hdf5File, hdf5_file
 from maekit.data.images.folder import ImageFolderSource
 from maekit.data.images.packed import FORMAT, MANIFEST, read_manifest
 from maekit.data.images.picture import decode_header, decode_picture, resize_shorter_side, resized_shape
@@ -212,7 +212,7 @@ class _ShardWriter:
         """
         try:
             with replacing(path) as partial:
-                with h5py.File(partial, "w") as file:
+                with hdf5_file(partial) as file:
                     unreadable = self._fill(file, rows)
                 with partial.open("rb") as stream:
                     digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -224,7 +224,7 @@ class _ShardWriter:
             ) from error
         return {"file": path.name, "samples": len(rows), "bytes": path.stat().st_size, "sha256": digest}, unreadable
 
-    def _fill(self, file: h5py.File, rows: range) -> list[str]:
+    def _fill(self, file: Hdf5File, rows: range) -> list[str]:
         source, unreadable = self.source, list[str]()
         lengths, shapes = self.sizes[rows.start : rows.stop], None
         if self.form == "uint8":
@@ -247,6 +247,7 @@ class _ShardWriter:
                     hint="Run the command again when nothing writes to the folder.",
                 )
             else:
+                file.check()
                 data[offsets[i] : offsets[i + 1]] = content
         file["offset"], file["name"] = offsets, source.names[rows.start : rows.stop]
         file["side"] = source.groups[rows.start : rows.stop].astype("S")

@@ -96,12 +96,6 @@ def test_between_several_sets_of_weights_the_person_chooses(tmp_path: Path) -> N
     assert read_tensors(tmp_path / "w.pth").keys() == SOME.keys()
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
-def test_wrappers_of_training_come_off(tmp_path: Path, wrapper: str) -> None:
-    save_file({wrapper + name: value for name, value in SOME.items()}, tmp_path / "w.safetensors")
-    assert read_tensors(tmp_path / "w.safetensors").keys() == SOME.keys()
-
-
 def test_an_encoder_alone_is_never_asked_to_predict(recipes: Path) -> None:  # noqa: F811
     save_file(official.write(encoder_of(vitmae()), 3, (8, 8)), recipes / "encoder.safetensors")
     run = recipes / "run"
