@@ -1,12 +1,13 @@
 """Attributes of datasets that change the meaning of their numbers: applied where a convention defines them, else refused.
 
 This is the one place that knows them. Applied: the packing and the missing values of netCDF (CF conventions 1.11, sections 2.5.1 and 8.1;
-values outside of a valid range are missing too), and NWB's `conversion` and `offset`. Compared with the data spec: a sampling rate, names of
-axes, MATLAB's order of axes. Refused until the data spec states `scale`: a factor that no convention defines.
+values outside of a valid range are missing too), and NWB's `conversion` and `offset`. Compared with the data spec: a sampling rate, a unit,
+names of axes, MATLAB's order of axes. Refused until the data spec states `scale`: a factor that no convention defines.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -141,6 +142,29 @@ def check_rate(signal: Signal, dataset: h5py.Dataset, record: h5py.Group, locati
                 )
 
 
+def check_unit(signal: Signal, dataset: h5py.Dataset, location: str) -> None:
+    """Refuse a unit that an attribute of the dataset gives with another prefix, such as uV for mV.
+
+    Raises:
+        UserError: see above; not where the data spec states `scale`, which may convert.
+    """
+    stated = _PREFIXED.fullmatch(signal.unit.replace("µ", "u").replace("μ", "u"))
+    for name in ("units", "unit"):
+        value = dataset.attrs.get(name)
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        if stated is None or signal.scale is not None or not isinstance(text, str):
+            continue
+        found = _PREFIXED.fullmatch(text.strip().replace("µ", "u").replace("μ", "u"))
+        if found is not None and found["base"] == stated["base"] and found["prefix"] != stated["prefix"]:
+            raise UserError(
+                "a unit that differs from the stated one",
+                location=f"{location}, attribute {name}",
+                value=text,
+                expected=f"`signal.unit: {signal.unit}` of the data spec",
+                hint=f"Write `unit: {text.strip()}`, or `scale` with the factor from {text.strip()} to {signal.unit}.",
+            )
+
+
 def check_axes(signal: Signal, dataset: h5py.Dataset, location: str) -> None:
     """Refuse axes in another order than their names in the file say, or in MATLAB's reversed order.
 
@@ -203,4 +227,5 @@ def _axis_name(dimension: Any) -> str:
     return names[0].rsplit("/", 1)[-1].lower() if names else ""
 
 
+_PREFIXED = re.compile(r"(?P<prefix>[numckMG]?)(?P<base>V|A|T|Pa|W|Hz|g|m|s|rad|m/s|m/s2|m/s\^2)")
 _KNOWN = {*FACTORS, *FACTORS.values(), *FILLS, *LIMITS, *UNDEFINED_FACTORS}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.config.data_spec import CHANNEL, TIME, Attribute, DataSpec, Window, check_window
-from maekit.data.hdf5.attributes import NOT_PACKED, Packing, check_axes, check_rate, read_packing
+from maekit.data.hdf5.attributes import NOT_PACKED, Packing, check_axes, check_rate, check_unit, read_packing
 from maekit.data.hdf5.labels import read_rate
 from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
 from maekit.data.hdf5.values import channels_first, check_values, mark_missing, to_native
@@ -78,6 +78,7 @@ class RecordingReader:
         check_axes(signal, dataset, location)
         check_values(dataset, signal, location)
         check_rate(signal, dataset, file[record], location)
+        check_unit(signal, dataset, location)
         packing = read_packing(dataset, location, scale=signal.scale, offset=signal.offset)
         shape = tuple(dataset.shape[: len(signal.axes)])
         for name, length in zip(signal.axes, shape, strict=True):

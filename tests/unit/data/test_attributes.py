@@ -81,6 +81,13 @@ def test_another_rate_is_refused(tmp_path: Path) -> None:
         source(tmp_path, VALUES, {name: 50})
 
 
+def test_a_unit_with_another_prefix_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unit that differs.*`unit: µV`"):
+        source(tmp_path, VALUES, {"units": "µV"})
+    for unit, signal in [("mV", {}), ("counts", {}), ("uV", {"unit": "uV"}), ("V", {"scale": 1000})]:
+        source(tmp_path, VALUES, {"units": unit}, signal).close()
+
+
 @pytest.mark.parametrize("name_axes", ["labels", "scales"])
 def test_axes_are_compared_with_their_names_in_the_file(name_axes: str, tmp_path: Path) -> None:
     def write(file: h5py.File) -> None:
