@@ -11,6 +11,7 @@ import numpy as np
 from maekit.config.data_spec import CHANNEL, TIME, Attribute, DataSpec, Window, check_window
 from maekit.data.hdf5.attributes import NOT_PACKED, Packing, check_axes, check_rate, check_unit, read_packing
 from maekit.data.hdf5.labels import read_rate
+from maekit.data.hdf5.read_cost import check_read_cost, check_window_count
 from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
 from maekit.data.hdf5.values import channels_first, check_values, mark_missing, to_native
 from maekit.data.sample import Axis, Sample, SignalInfo
@@ -111,9 +112,9 @@ class RecordingReader:
             raise UserError(
                 f"a sample of {size / 2**30:.2f} GiB",
                 location=location,
-                value=shape,
+                value=f"{found.length:,} points" + (f", at {rate_hz:g} Hz" if rate_hz else "") + f", of {shape}",
                 expected=f"at most {self.max_sample_bytes / 2**30:.2f} GiB",
-                hint="Give a (shorter) `window`.",
+                hint="Give a (shorter) `window`" + (", and check that `rate_hz` is in hertz." if rate_hz else "."),
             )
         return found
 
@@ -142,13 +143,30 @@ class RecordingReader:
             if window is None or window.pad:
                 yield 0, length
             return
-        last, hop = recording.rows - length, float(window.hop or length)
-        if window.hop_seconds is not None and recording.rate_hz is not None:
-            hop = max(window.hop_seconds * recording.rate_hz, 1.0)
+        last, hop = recording.rows - length, self._hop(recording)
         # Each start is rounded by itself, so that a hop of a fraction of a point does not drift.
         for i in range(int((last + 0.5) / hop) + 1):
             if (start := int(i * hop + 0.5)) <= last:
                 yield start, start + length
+
+    def check_cost(self, dataset: h5py.Dataset, recording: Recording) -> None:
+        """Refuse a recording whose windows cannot be indexed, or read one by one in reasonable time.
+
+        Raises:
+            UserError: with the number of windows, or the bytes that each of them decodes.
+        """
+        location = f"{recording.file}:{recording.dataset}"
+        check_read_cost(dataset, self.signal.axes.index(self.row_axis), recording.length, location)
+        check_window_count(int(max(recording.rows - recording.length, 0) / self._hop(recording)) + 1, location)
+
+    def _hop(self, recording: Recording) -> float:
+        """Rows from one window to the next, one or more."""
+        window = self.window
+        if window is None:
+            return float(recording.length)
+        if window.hop_seconds is not None and recording.rate_hz is not None:
+            return max(window.hop_seconds * recording.rate_hz, 1.0)
+        return float(window.hop or recording.length)
 
     def sample(
         self, signal: NDArray[Any], valid: NDArray[np.bool_], recording: Recording, start: int, location: str = ""

@@ -191,6 +191,7 @@ class HDF5Windows:
         recording = self.reader.describe(file, path, record)
         if self.recordings:
             self.reader.check_alike(recording, self.recordings[0])
+        self.reader.check_cost(file[recording.dataset], recording)
         windows = list(self.reader.windows(recording))
         if not windows:
             self.dropped[TOO_SHORT] += 1
