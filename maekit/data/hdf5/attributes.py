@@ -148,13 +148,13 @@ def check_unit(signal: Signal, dataset: h5py.Dataset, location: str) -> None:
     Raises:
         UserError: see above; not where the data spec states `scale`, which may convert.
     """
-    stated = _PREFIXED.fullmatch(signal.unit.replace("µ", "u").replace("μ", "u"))
+    stated = _PREFIXED.fullmatch(_symbol(signal.unit))
     for name in ("units", "unit"):
         value = dataset.attrs.get(name)
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         if stated is None or signal.scale is not None or not isinstance(text, str):
             continue
-        found = _PREFIXED.fullmatch(text.strip().replace("µ", "u").replace("μ", "u"))
+        found = _PREFIXED.fullmatch(_symbol(text))
         if found is not None and found["base"] == stated["base"] and found["prefix"] != stated["prefix"]:
             raise UserError(
                 "a unit that differs from the stated one",
@@ -214,6 +214,13 @@ def _factor(attributes: Mapping[str, Any], location: str) -> tuple[float, float]
     return 1.0, 0.0
 
 
+def _symbol(unit: str) -> str:
+    """A unit as its symbol, in ASCII: `mV` for `millivolts`."""
+    text = unit.strip().replace("µ", "u").replace("μ", "u")
+    word = _WORDS.fullmatch(text.lower())
+    return f"{_PREFIXES[word['prefix'] or '']}{_BASES[word['base']]}" if word else text
+
+
 def _numbers(value: Any, location: str) -> tuple[float, ...]:
     numbers = np.asarray(value).reshape(-1)
     if numbers.dtype.kind not in "iuf" or not numbers.size:
@@ -228,4 +235,17 @@ def _axis_name(dimension: Any) -> str:
 
 
 _PREFIXED = re.compile(r"(?P<prefix>[numckMG]?)(?P<base>V|A|T|Pa|W|Hz|g|m|s|rad|m/s|m/s2|m/s\^2)")
+_PREFIXES = {"": "", "nano": "n", "micro": "u", "milli": "m", "centi": "c", "kilo": "k", "mega": "M", "giga": "G"}
+_BASES = {
+    "volt": "V",
+    "ampere": "A",
+    "tesla": "T",
+    "pascal": "Pa",
+    "watt": "W",
+    "hertz": "Hz",
+    "meter": "m",
+    "metre": "m",
+}
+_BASES |= {"gram": "g", "second": "s", "radian": "rad"}
+_WORDS = re.compile(f"(?P<prefix>{'|'.join(filter(None, _PREFIXES))})?(?P<base>{'|'.join(_BASES)})s?")
 _KNOWN = {*FACTORS, *FACTORS.values(), *FILLS, *LIMITS, *UNDEFINED_FACTORS}

@@ -82,9 +82,16 @@ def test_another_rate_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_unit_with_another_prefix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unit that differs.*`unit: µV`"):
-        source(tmp_path, VALUES, {"units": "µV"})
-    for unit, signal in [("mV", {}), ("counts", {}), ("uV", {"unit": "uV"}), ("V", {"scale": 1000})]:
+    for unit in ("µV", "volts", "Microvolt"):
+        with pytest.raises(UserError, match=f"unit that differs.*`unit: {unit}`"):
+            source(tmp_path, VALUES, {"units": unit})
+    for unit, signal in [
+        ("mV", {}),
+        ("millivolts", {}),
+        ("counts", {}),
+        ("uV", {"unit": "uV"}),
+        ("V", {"scale": 1000}),
+    ]:
         source(tmp_path, VALUES, {"units": unit}, signal).close()
 
 
