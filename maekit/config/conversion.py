@@ -7,12 +7,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from maekit.config.unions import NUMBER, TEXT, by_kind
+from maekit.config.unions import LIST, NUMBER, TEXT, by_kind
 
 Format = Literal["csv", "npy", "npz", "mat", "wav", "hdf5", "wfdb", "int16", "png", "jpg", "json", "pickle", "lines"]
 
 
 NameOrNumber = Annotated[Annotated[str, TEXT] | Annotated[int, NUMBER], by_kind("a name, or a number from 0")]
+
+
+_Pair = Annotated[list[NameOrNumber], Field(min_length=2, max_length=2)]
+Column = Annotated[
+    Annotated[str, TEXT] | Annotated[int, NUMBER] | Annotated[_Pair, LIST],
+    by_kind("a name, a number from 0, or two of them"),
+]
 
 
 class _Strict(BaseModel):
@@ -46,15 +53,17 @@ class Stream(_Strict):
         encoding: of a CSV; by default UTF-8, or UTF-16 with a byte-order mark.
         skip: lines at the top of a CSV that are left out, where its table is not found.
         comment: what lines of a CSV begin with that are left out; above the table, lines with # or % are.
+        first_rows: what the first rows of a CSV state instead of values, such as `[start, rate_hz]`: `start` in seconds since 1970.
         torn: `skip` leaves out a torn last line of a CSV, or one of NUL bytes; with `time`, also torn lines between others.
         columns: columns of a CSV by name (by number from 0 without a header), or several arrays by key; side by side as
             channels.
         key: variable of an NPZ or MAT file (`struct.field`), path of an HDF5 dataset, signal of a WFDB record.
         missing: numbers that mean "no value" and become NaN.
         time: column or key of the time stamps: numbers in `time_unit`, ISO 8601 dates with or without a zone, dates that
-            begin with the year or name the month, or times of day, also past midnight.
+            begin with the year or name the month, or times of day, also past midnight. A list of two: date and time of day.
         time_unit: unit of the numbers, by default s; `samples` counts rows of a device at `rate_hz`.
         time_format: form of the stamps as of strptime, such as `%d/%m/%Y %H:%M:%S.%f`, for other text.
+        time_zone: of dates that state none, by name (`Europe/Paris`) or as hours from UTC (`+02:00`).
         wraps: length of a counter that starts again at 0, in `time_unit`, such as 4294967296 for 32 bits.
         batches: rows come in batches that share a stamp: it is the time of the `first` or the `last` row of its batch. The rows are
             spread evenly from one batch to the next, but not over a pause.
@@ -101,13 +110,15 @@ class Stream(_Strict):
     encoding: str | None = None
     skip: Annotated[int, Field(ge=0)] = 0
     comment: Annotated[str, Field(min_length=1)] | None = None
+    first_rows: list[Literal["start", "rate_hz"]] = []
     torn: Literal["refuse", "skip"] = "refuse"
     columns: list[NameOrNumber] = []
     key: str | None = None
     missing: list[float] = []
-    time: NameOrNumber | None = None
+    time: Column | None = None
     time_unit: Literal["s", "ms", "us", "ns", "min", "h", "d", "samples"] | None = None
     time_format: str | None = None
+    time_zone: str | None = None
     wraps: PositiveFloat | None = None
     batches: Literal["first", "last"] | None = None
     rate_hz: PositiveFloat | None = None
@@ -121,7 +132,7 @@ class Stream(_Strict):
     sparse: bool = False
     start: Annotated[Annotated[float, NUMBER] | Annotated[str, TEXT], by_kind("seconds, or an ISO date")] | None = None
     labels: Literal["values", "events", "spans"] | None = None
-    end: NameOrNumber | None = None
+    end: Column | None = None
     intervals: NameOrNumber | None = None
     interval_unit: Literal["s", "ms", "us", "ns", "min", "h", "d"] = "s"
     hold_s: PositiveFloat | None = None
@@ -153,8 +164,6 @@ class Stream(_Strict):
             raise ValueError("`labels: spans` have their start in `time` and their end in `end`")
         if self.intervals is not None and self.labels not in (None, "events"):
             raise ValueError(f"`intervals` lie between events: they go with `labels: events`, not with {self.labels}")
-        if self.labels == "values" and self.time is None and self.rate_hz is None:
-            raise ValueError("`labels: values` have a time each (`time`) or a rate (`rate_hz`)")
         if self.labels is not None and (self.resample_hz is not None or self.through is not None):
             raise ValueError(
                 "labels are neither resampled nor passed `through` a function: they are aligned to the signal"

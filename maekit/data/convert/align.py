@@ -95,7 +95,8 @@ def _incomparable(track: Track, signal: Timed, expected: str) -> UserError:
         location=track.location,
         value=f"{own} for labels, {'no stamps' if signal.start_s is None else _CLOCKS[signal.zero]} for the signal",
         expected=expected,
-        hint="State `start` of the labels: seconds after the first value of the signal (0: both begin together), or an ISO date on its clock.",
+        hint="State `start` of the labels: seconds after the first value of the signal (0: both begin together), or an ISO date on its clock. "
+        "Dates without a zone: `time_zone`.",
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.data.convert.dates import Zero, parse_dates
-from maekit.data.convert.time_units import SECONDS
+from maekit.data.convert.time_units import SECONDS, WALL_CLOCK
 from maekit.data.convert.timing import PAUSE
 from maekit.errors import UserError
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 DAY = Fraction(86400)
 
-_EPOCHS = (631_152_000, 4_102_444_800)
-"""1990 and 2100 in seconds since 1970, between which stamps of wall clocks lie."""
 _COUNTERS = [2**bits for bits in range(8, 33)]
 """Lengths of counters that are recognised."""
 _PAUSE_AT_WRAP = 20
@@ -71,20 +69,25 @@ class Stamps:
     unit: str
 
 
-def read_times(rule: Stream, content: FileContent, column: str | int, rate_hz: float | None) -> Times:
-    """A column of time stamps.
+def read_times(rule: Stream, content: FileContent, column: str | int | list[str | int], rate_hz: float | None) -> Times:
+    """A column of time stamps, or two of date and time of day.
 
     Args:
         rule: states `time_unit` or `time_format`.
         content: of the file.
-        column: name of the column or key.
+        column: name of the column or key, or the names of two.
         rate_hz: samples in a second, for `time_unit: samples`.
 
     Raises:
         UserError: no such column, neither numbers nor dates, dates with a unit, or samples without a rate.
     """
-    values = content.pick(column).ravel() if rule.time_format is not None else content.native(column).ravel()
     location = f"{content.location}:{column}"
+    if isinstance(column, list):
+        texts = [
+            " ".join(map(str, cells)) for cells in zip(*(content.pick(name).ravel() for name in column), strict=True)
+        ]
+        return _dates(rule, content, texts)
+    values = content.pick(column).ravel() if rule.time_format is not None else content.native(column).ravel()
     if values.dtype.kind in "mM":
         missing = np.isnat(values)
         if missing.any():
@@ -96,9 +99,7 @@ def read_times(rule: Stream, content: FileContent, column: str | int, rate_hz: f
         )
     if values.dtype.kind in "OSU" and values.size:
         texts = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell) for cell in values.tolist()]
-        _check_no_unit(rule, location, texts[0])
-        dates = parse_dates(texts, rule.time_format, content.locate)
-        return Times(dates.nanoseconds, SECONDS["ns"], "ns", dates.zero)
+        return _dates(rule, content, texts)
     if values.dtype.kind not in "biuf":
         raise UserError(
             "time stamps that are no numbers",
@@ -116,6 +117,12 @@ def read_times(rule: Stream, content: FileContent, column: str | int, rate_hz: f
             )
         return Times(_whole(values), 1 / Fraction(rate_hz), name, "row")
     return Times(_whole(values), SECONDS[name], name, "number")
+
+
+def _dates(rule: Stream, content: FileContent, texts: list[str]) -> Times:
+    _check_no_unit(rule, content.location, texts[0])
+    dates = parse_dates(texts, rule.time_format, content.locate, rule.time_zone)
+    return Times(dates.nanoseconds, SECONDS["ns"], "ns", dates.zero)
 
 
 def to_stamps(times: Times, rule: Stream, location: str) -> Stamps:
@@ -149,12 +156,15 @@ def to_stamps(times: Times, rule: Stream, location: str) -> Stamps:
     seconds *= times.unit.numerator
     seconds /= times.unit.denominator
     start = Fraction(first) * times.unit
-    if times.name != "samples" and times.zero == "number":
+    zero = times.zero
+    if zero == "number" and times.name != "d":
         _check_year(start, first, times.name, location)
+        if start >= WALL_CLOCK[0]:  # no device runs for twenty years: seconds since 1970
+            zero = "utc"
     if rule.labels is None and len(seconds) > 1 and np.isfinite(seconds).all():
         seconds, shift = _spread(seconds, rule, location)
         start += Fraction(shift)
-    return Stamps(seconds, start, times.zero, times.name)
+    return Stamps(seconds, start, zero, times.name)
 
 
 def recognise_counter(values: NDArray[Any]) -> float | None:
@@ -230,9 +240,9 @@ def _unwrap(values: NDArray[Any], length: float, unit: str, location: str) -> ND
 
 def _check_year(start: Fraction, first: float, unit: str, location: str) -> None:
     """Refuse stamps that lie past the year 2100 in the stated unit."""
-    if start <= _EPOCHS[1]:
+    if start <= WALL_CLOCK[1]:
         return
-    fitting = [name for name in ("ms", "us", "ns") if _EPOCHS[0] <= Fraction(first) * SECONDS[name] <= _EPOCHS[1]]
+    fitting = [name for name in ("ms", "us", "ns") if WALL_CLOCK[0] <= Fraction(first) * SECONDS[name] <= WALL_CLOCK[1]]
     year = 1970 + int(start / Fraction(31_556_952))
     hint = "Is this a date without separators? State `time_format`."
     if fitting:

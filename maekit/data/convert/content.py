@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from maekit.errors import UserError, nearest
@@ -28,6 +29,7 @@ class FileContent:
             an HDF5 file's datasets (read on access), or the signals of a WFDB record. The one array of an NPY, WAV,
             int16, PNG or JPEG file is called "data".
         rate_hz: sampling rate, if the format states one.
+        start_s: when the first value was taken, in seconds since 1970 in UTC, if the format states it.
         full_scale: the value of full scale, for sounds whose format defines one.
         attributes: further metadata that the format states, such as units.
         document: the content of a JSON file, a pickle, or a text as lists of cells, for a function of an adapter.
@@ -36,6 +38,7 @@ class FileContent:
     location: str
     arrays: Mapping[str, NDArray[Any]]
     rate_hz: float | None = None
+    start_s: Fraction | None = None
     full_scale: float | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     document: Any = None

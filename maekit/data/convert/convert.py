@@ -14,8 +14,9 @@ from maekit.config.data_spec import TIME, Attribute
 from maekit.data.convert.archive import unpack
 from maekit.data.convert.frames import read_frame_recordings, write_frames
 from maekit.data.convert.labels import resolve_labels
-from maekit.data.convert.recordings import TimedRecording, read_recordings
+from maekit.data.convert.recordings import read_recordings
 from maekit.data.convert.sources import index_files
+from maekit.data.convert.time_line import TimedRecording
 from maekit.data.convert.timing import Timed
 from maekit.data.hdf5.writing import replacing_hdf5
 from maekit.errors import UserError, nearest

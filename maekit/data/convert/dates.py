@@ -19,11 +19,11 @@ Zero = Literal["utc", "local", "midnight", "number", "row"]
 
 _YEAR_FIRST = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T _]\d{1,2}:\d{2}.*)?|\d{8}T\d{4,6}.*")
 _DAY_OR_MONTH_FIRST = re.compile(
-    r"(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4}|\d{2})(?:(,? |T)(\d{1,2}:\d{2})(:\d{2})?([.]\d+)?( ?[AaPp][Mm])?)?"
+    r"(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4}|\d{2})(?:(,? |T)(\d{1,2}:\d{2})(:\d{2})?([.,]\d+)?( ?[AaPp][Mm])?)?"
 )
 _TIME_OF_DAY = re.compile(r"\d{1,3}:\d{2}:\d{2}([.,]\d+)?|\d{1,4}:\d{2}[.,]\d+")
 _TWELVE_HOURS = re.compile(r"\d{1,2}:\d{2}(:\d{2})?([.]\d+)? ?[AaPp][Mm]")
-_ZONE = r"(?:Z|[+-]\d{2}:?\d{2}| ?UTC| ?GMT)$"
+_ZONE = r"[T _]\d{1,2}[\d:.,]* ?(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
 _MONTH_NAMES = (
     "%d-%b-%Y %H:%M:%S.%f",
     "%d-%b-%Y %H:%M:%S",
@@ -45,13 +45,16 @@ class Dates(NamedTuple):
     zero: Zero
 
 
-def parse_dates(cells: Sequence[str], time_format: str | None, locate: Callable[[int], str]) -> Dates:
+def parse_dates(
+    cells: Sequence[str], time_format: str | None, locate: Callable[[int], str], zone: str | None = None
+) -> Dates:
     """Read ISO 8601 dates, dates with a month's name, times of day, or dates of a stated format.
 
     Args:
         cells: text, one a row.
         time_format: as of `strptime`; None for forms that can be read in one way only.
         locate: place of a row, for error messages.
+        zone: of dates that have none, by name or as +02:00.
 
     Raises:
         UserError: a blank cell, text in no such form, or one that could be read in two ways, such as 01/02/2020.
@@ -64,6 +67,11 @@ def parse_dates(cells: Sequence[str], time_format: str | None, locate: Callable[
         raise UserError(
             "a time stamp is missing", location=locate(int(np.argmax(blank))), expected="a time in every row"
         )
+    dates = _parse_texts(texts, time_format, locate)
+    return dates if zone is None else _in_zone(dates, zone, locate)
+
+
+def _parse_texts(texts: Any, time_format: str | None, locate: Callable[[int], str]) -> Dates:
     if time_format is not None:
         return _of_format(texts, time_format, locate)
     first = str(texts.iloc[0])
@@ -77,7 +85,8 @@ def parse_dates(cells: Sequence[str], time_format: str | None, locate: Callable[
         fraction = ".%f" * ("." in first)
         return _of_format(texts, f"%I:%M{seconds}{fraction}{' ' * (' ' in first)}%p", locate)
     if match := _DAY_OR_MONTH_FIRST.fullmatch(first):
-        raise _ambiguous(match, locate(0))
+        longest = _DAY_OR_MONTH_FIRST.fullmatch(str(texts[texts.str.len().idxmax()])) or match
+        raise _ambiguous(match, longest, locate(0))
     for pattern in _MONTH_NAMES:
         times = _parse(texts, pattern, utc=False)
         if not np.isnat(times).any():
@@ -118,6 +127,10 @@ def _of_format(texts: Any, time_format: str, locate: Callable[[int], str]) -> Da
     zoned = "%z" in time_format or "%Z" in time_format
     try:
         times = _parse(texts, time_format, utc=zoned)
+        if np.isnat(times).any():  # programs leave out a fraction of 0
+            without = re.sub(r"[.,]%f", "", time_format)
+            other = without if without != time_format else time_format.replace("%S", "%S.%f")
+            times = np.where(np.isnat(times), _parse(texts, other, utc=zoned), times)
     except (ValueError, re.error) as error:
         raise UserError(
             f"not a format of times ({str(error).splitlines()[0]})",
@@ -160,12 +173,50 @@ def _check_all(times: NDArray[Any], texts: Any, expected: str, locate: Callable[
         )
 
 
-def _ambiguous(match: re.Match[str], location: str) -> UserError:
+def _in_zone(dates: Dates, zone: str, locate: Callable[[int], str]) -> Dates:
+    """Local dates as moments in UTC.
+
+    Raises:
+        UserError: they are no local dates, there is no such zone, or the clock stood at this time twice or never.
+    """
+    from pandas import Series
+
+    if dates.zero != "local":
+        raise UserError(
+            "a `time_zone` of stamps that are no dates without a zone",
+            location=locate(0),
+            value=zone,
+            hint="Leave it out.",
+        )
+    local = Series(dates.nanoseconds.astype("datetime64[ns]")).dt
+    try:
+        moments = local.tz_localize(zone, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC").dt.tz_localize(None)
+    except (KeyError, ValueError, OSError):
+        raise UserError(
+            "no such time zone",
+            location="convert.streams: time_zone",
+            value=zone,
+            expected="a name such as Europe/Paris, or +02:00",
+        ) from None
+    times = np.asarray(moments).astype("datetime64[ns]")
+    if (wrong := np.isnat(times)).any():
+        raise UserError(
+            "a time that a clock in this zone shows twice or never",
+            location=locate(int(np.argmax(wrong))),
+            value=str(dates.nanoseconds[wrong].astype("datetime64[ns]")[0]),
+            expected="a time outside of the change to or from summer time",
+            hint='State the zone as hours from UTC, such as `time_zone: "+02:00"`.',
+        )
+    return Dates(times.astype(np.int64), "utc")
+
+
+def _ambiguous(match: re.Match[str], longest: re.Match[str], location: str) -> UserError:
     """The error for a date of which day and month cannot be told apart, with the formats to choose from."""
-    first, separator, second, year, gap, minutes, seconds, fraction, half = match.groups()
+    first, separator, second, year = match.groups()[:4]
+    gap, minutes, seconds, fraction, half = longest.groups()[4:]
     time = ""
     if minutes:
-        time = f"{gap}{'%I' if half else '%H'}:%M" + ":%S" * bool(seconds) + ".%f" * bool(fraction)
+        time = f"{gap}{'%I' if half else '%H'}:%M" + ":%S" * bool(seconds) + (f"{fraction[0]}%f" if fraction else "")
         time += f"{' ' * half.startswith(' ')}%p" if half else ""
     forms = [
         separator.join((*order, "%Y" if len(year) == 4 else "%y")) + time

@@ -90,12 +90,16 @@ def resolve_labels(spec: DataSpec) -> dict[str, Stream]:
         if rule.labels is None and rule.intervals is not None:
             streams[name] = rule.model_copy(update={"labels": "events"})
         elif rule.labels is None and label is not None and name == path and not spec.convert.framewise:
-            timed = rule.timed and rule.resample_hz is None and rule.through is None
+            timed = (rule.timed or "rate_hz" in rule.first_rows) and rule.resample_hz is None and rule.through is None
             if label.events:
                 streams[name] = rule.model_copy(update={"labels": "events"})
             elif timed and name != (signal.path if signal else None) and name != next(iter(streams)):
                 streams[name] = rule.model_copy(update={"labels": "values"})
-        keys = [key for key in ("time_unit", "time_format", "wraps", "batches") if getattr(rule, key) is not None]
+        keys = [
+            key
+            for key in ("time_unit", "time_format", "time_zone", "wraps", "batches")
+            if getattr(rule, key) is not None
+        ]
         if keys and rule.time is None and streams[name].labels != "events":
             raise UserError(
                 "how to read time stamps, but not where they are",
@@ -136,8 +140,15 @@ def read_label_rows(rule: Stream, content: FileContent, column: str | int | None
     return LabelRows(times, values, ends)
 
 
-def make_track(rule: Stream, rows: LabelRows, rate_hz: float | None, location: str) -> Track:
+def make_track(rule: Stream, rows: LabelRows, rate_hz: float | None, start_s: Fraction | None, location: str) -> Track:
     """The labels of one recording.
+
+    Args:
+        rule: the stream.
+        rows: its columns.
+        rate_hz: of labels without stamps, if the file states it.
+        start_s: when they begin, in seconds since 1970 in UTC, if the file states it.
+        location: shown in error messages.
 
     Raises:
         UserError: a time is missing, spans end before they begin, or labels have neither times nor a rate.
@@ -149,8 +160,9 @@ def make_track(rule: Stream, rows: LabelRows, rate_hz: float | None, location: s
         rate = rule.rate_hz or rate_hz
         if rate is None:
             raise UserError("labels without time", location=location, expected="`time`, or `rate_hz`")
-        stamps = Stamps(np.arange(len(rows.values)) / rate, Fraction(0), "number", "s")
-        return Track(rule, location, stamps, stated=False, values=rows.values)
+        times = np.arange(len(rows.values)) / rate
+        stamps = Stamps(times, start_s or Fraction(0), "number" if start_s is None else "utc", "s")
+        return Track(rule, location, stamps, stated=start_s is not None, values=rows.values)
     if len(rows.times.values) != len(rows.values):
         raise UserError(
             "not one time stamp a label",

@@ -188,6 +188,7 @@ def _table_options(rule: Stream) -> TableOptions:
         rule.skip,
         rule.comment,
         None if rule.torn == "refuse" else torn,
+        tuple(rule.first_rows),
     )
 
 

@@ -37,6 +37,7 @@ class TableOptions:
         encoding: of the text.
         skip: lines above the table that are left out.
         comment: what lines begin with that are left out, also between rows.
+        first_rows: what the first rows state instead of values: `start` in seconds since 1970, `rate_hz`.
         torn: whether a torn last line, or any torn line, is left out.
     """
 
@@ -47,6 +48,7 @@ class TableOptions:
     skip: int = 0
     comment: str | None = None
     torn: Literal["last", "any"] | None = None
+    first_rows: tuple[Literal["start", "rate_hz"], ...] = ()
 
 
 @dataclass(frozen=True)

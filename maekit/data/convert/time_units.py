@@ -14,6 +14,8 @@ SECONDS = {
     "d": Fraction(86400),
 }
 """Length of each unit of time; `samples` need a rate."""
+WALL_CLOCK = (631_152_000, 4_102_444_800)
+"""1990 and 2100 in seconds since 1970, between which stamps of wall clocks lie."""
 
 
 def unit_of_rate(unit: str, measured_hz: float, rate_hz: float) -> str | None:

@@ -175,7 +175,9 @@ def check_stamps(stamps: NDArray[np.float64], location: str) -> None:
             location=location,
             value=f"{stamps[row]:.6f} after {stamps[row - 1]:.6f} (row {row})",
             expected="stamps in order",
-            hint="Two recordings in one file? Split them. Out of order? Sort them.",
+            hint="By an hour, as clocks at the end of summer time? Write the stamps in UTC."
+            if 3590 < stamps[row - 1] - stamps[row] <= 3600
+            else "Two recordings in one file? Split them. Out of order? Sort them. A counter that starts again? State `wraps`, its length.",
         )
 
 

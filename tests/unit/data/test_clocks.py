@@ -17,6 +17,7 @@ from maekit.data.convert.content import FileContent
 from maekit.data.convert.convert import convert
 from maekit.data.convert.table import read_table
 from maekit.data.convert.table_layout import TableOptions
+from maekit.data.convert.timing import check_stamps
 from maekit.errors import UserError
 
 SPEC = """\
@@ -61,6 +62,7 @@ def table(times: Any) -> bytes:
         ("2016/11/24 13:58:58.5", "2016/11/24 13:58:58.75", "local"),
         ("2016-1-4 3:58:59.75", "2016-1-4 3:59:00", "local"),
         ("20161124T135858.5", "20161124T135858.75", "local"),
+        ("2016-11-24 13:58:58.5+01", "2016-11-24 12:58:58.75+00", "utc"),
         ("24-Nov-2016 13:58:58.500", "24-Nov-2016 13:58:58.750", "local"),
         ("23:59:59.9", "00:00:00.15", "midnight"),
         ("9:59:59.9 PM", "10:00:00.15 PM", "midnight"),
@@ -262,3 +264,69 @@ def test_streams_whose_clocks_cannot_be_compared_are_refused(tmp_path: Path) -> 
     (tmp_path / "spec.yaml").write_text(text.replace("convert:", 'convert:\n  record: "(?P<record>x)"'))
     with pytest.raises(UserError, match="clocks count from different moments"):
         convert(load_spec(tmp_path / "spec.yaml"), tmp_path / "in", tmp_path / "out")
+
+
+def test_a_format_also_reads_rows_whose_fraction_is_left_out() -> None:
+    cells = ["1.2.2020 10:00:00", "1.2.2020 10:00:00,25"]
+    with pytest.raises(UserError) as refused:
+        stamps_of(cells)
+    time_format = refused.value.hint.split('"')[1]
+    assert time_format == "%d.%m.%Y %H:%M:%S,%f"
+    assert stamps_of(cells, time_format=time_format).seconds[1] == 0.25
+
+
+def test_date_and_time_of_day_in_two_columns() -> None:
+    content = b"day;at;a\n2020-01-31;23:59:59.5;1\n2020-02-01;00:00:00.5;2\n"
+    stream = Stream(files="*", time=["day", "at"])
+    stamps = to_stamps(
+        read_times(stream, read_table(content, "x.csv", TableOptions()), ["day", "at"], None), stream, "x"
+    )
+    assert stamps.seconds.tolist() == [0, 1]
+    german = content.replace(b"2020-01-31", b"31.01.2020").replace(b"2020-02-01", b"01.02.2020")
+    stream = Stream(files="*", time=["day", "at"], time_format="%d.%m.%Y %H:%M:%S.%f")
+    stamps = to_stamps(
+        read_times(stream, read_table(german, "x.csv", TableOptions()), ["day", "at"], None), stream, "x"
+    )
+    assert stamps.seconds.tolist() == [0, 1]
+
+
+def test_a_stated_zone_makes_local_dates_moments() -> None:
+    cells = ["2024-07-01 12:00:00", "2024-07-01 12:00:01"]
+    summer = stamps_of(cells, time_zone="Europe/Berlin")
+    assert (summer.zero, summer.start) == ("utc", stamps_of(["2024-07-01 10:00:00Z", "2024-07-01 10:00:01Z"]).start)
+    assert stamps_of(cells, time_zone="+02:00").start == summer.start
+    with pytest.raises(UserError, match="no such time zone"):
+        stamps_of(cells, time_zone="Europe/Berlim")
+    with pytest.raises(UserError, match="twice or never"):
+        stamps_of(["2024-10-27 02:30:00", "2024-10-27 02:30:01"], time_zone="Europe/Berlin")
+    with pytest.raises(UserError, match="Leave it out"):
+        stamps_of(["2024-07-01 12:00:00Z", "2024-07-01 12:00:01Z"], time_zone="Europe/Berlin")
+
+
+def test_seconds_since_1970_and_dates_with_a_zone_are_one_clock() -> None:
+    numbers = stamps_of(["1700000000.25", "1700000000.5"])
+    dates = stamps_of(["2023-11-14T22:13:20.25Z", "2023-11-14T22:13:20.5Z"])
+    assert (numbers.zero, numbers.start) == (dates.zero, dates.start)
+    assert stamps_of(["1.5", "2.5"]).zero == "number"
+    matlab = stamps_of(["738000.5", "738000.75"], time_unit="d")
+    assert (matlab.zero, matlab.seconds[1]) == ("number", 21600)
+
+
+def test_rows_above_the_values_may_state_start_and_rate(tmp_path: Path) -> None:
+    content = b"1544027327.00,1544027327.00\n32.000000,32.000000\n" + b"".join(b"%d,-5\n" % i for i in range(64))
+    with pytest.raises(UserError, match=r"x\.csv:1: .*moment and a rate.*`first_rows: \[start, rate_hz\]`"):
+        write(tmp_path, "", content.replace(b"columns", b""))
+    table = read_table(content, "x.csv", TableOptions(first_rows=("start", "rate_hz")))
+    assert (table.rate_hz, table.start_s) == (32, 1544027327)
+    assert table.numbers("0").tolist() == list(range(64))
+    plain = read_table(content, "x.csv", TableOptions(header=False))
+    assert len(plain.numbers("0")) == 66
+    with pytest.raises(UserError, match=r"x\.csv:2: .*no moment"):
+        read_table(content, "x.csv", TableOptions(first_rows=("rate_hz", "start")))
+
+
+def test_an_hour_back_is_named() -> None:
+    with pytest.raises(UserError, match="summer time"):
+        check_stamps(
+            stamps_of(["2024-10-27 02:59:59.5", "2024-10-27 02:00:00", "2024-10-27 02:00:00.5"]).seconds, "x.csv"
+        )

@@ -125,6 +125,23 @@ def test_clocks_that_cannot_be_compared_are_refused_and_a_start_settles_it(
     assert np.array_equal(found.y, 60 + np.arange(100) // 10)
 
 
+def test_a_start_in_the_first_row_of_labels_places_them(tmp_path: Path) -> None:
+    times = [f"{1_700_000_000 + i / 10:.1f}" for i in range(100)]
+    stream = "first_rows: [start, rate_hz], columns: [0]"
+    label = "{path: y}"
+    found = write(tmp_path, "1700000003.00\n1.0\n60\n61\n", stream, label, "time: t", times)
+    assert np.flatnonzero(np.isfinite(found.y)).tolist() == list(range(30, 50))
+
+
+def test_dates_without_a_zone_and_seconds_since_1970_need_the_zone(tmp_path: Path) -> None:
+    times = [f"{1_700_000_000 + i / 10:.1f}" for i in range(100)]
+    rows = "t,hr\n2023-11-14 23:13:22,60\n2023-11-14 23:13:23,61\n"
+    with pytest.raises(UserError, match=r"cannot be compared.*`time_zone`"):
+        write(tmp_path, rows, "columns: [hr], time: t", signal="time: t", times=times)
+    found = write(tmp_path, rows, "columns: [hr], time: t, time_zone: Europe/Paris", signal="time: t", times=times)
+    assert np.flatnonzero(np.isfinite(found.y)).tolist() == list(range(20, 40))
+
+
 def test_spans_hold_from_start_to_end(tmp_path: Path) -> None:
     rows = "from,to,what\n1,3,walk\n3,4.5,sit\n8,20,walk\n"
     label = "{path: y, classes: [walk, sit]}"
