@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 Indices = dict[str, "NDArray[np.int64]"]
 """Sample indices by side: `train`, `validation` and `test`."""
 
+SIDES = ("train", "validation", "test")
+
 SIDE_OF_GROUP = {
     "train": "train",
     "validation": "validation",

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from maekit.build.open_run import open_run
 from maekit.build.weights import require_decoder
+from maekit.data.splits import SIDES
+from maekit.errors import UserError, nearest
 from maekit.training.distributed import init_distributed
 from maekit.training.evaluation import eval_rows
 
@@ -30,7 +32,18 @@ def predictions(
 
     A task that predicts distributions adds the `values` that they are over. Processes that `torchrun` started share the
     work; `alone` is for one of them when the others may have ended.
+
+    Raises:
+        UserError: no such side, an empty one, or a run that cannot be opened.
     """
+    if side is not None and side not in SIDES:
+        raise UserError(
+            "no such side of a split",
+            location="--split",
+            value=side,
+            expected=" or ".join(SIDES),
+            hint=nearest(side, SIDES),
+        )
     require_decoder(run)
     experiment, task = open_run(run, overrides=overrides)
     with init_distributed(device, alone=alone) as process:

@@ -176,18 +176,17 @@ class Redirected:
         self.file = file
 
     def __enter__(self) -> None:
+        self.handles, self.streams = (os.dup(1), os.dup(2)), (sys.stdout, sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
-        self.kept = os.dup(1), os.dup(2)
-        handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(handle, 1)
-        os.dup2(handle, 2)
-        os.close(handle)
+        sys.stdout = sys.stderr = self.file.open("w", encoding="utf-8", errors="surrogateescape", buffering=1)
+        os.dup2(sys.stdout.fileno(), 1)
+        os.dup2(sys.stdout.fileno(), 2)
 
     def __exit__(self, *_: object) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        for number, handle in enumerate(self.kept, start=1):
+        sys.stdout.close()
+        sys.stdout, sys.stderr = self.streams
+        for number, handle in enumerate(self.handles, start=1):
             os.dup2(handle, number)
             os.close(handle)
 
