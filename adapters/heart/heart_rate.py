@@ -16,7 +16,7 @@ from maekit.adapter import Adapter, Candidates, Derivation, Estimator, Reducer, 
 from maekit.adapters.heart import beats
 from maekit.adapters.heart import estimators as heart_estimators
 from maekit.adapters.heart import quality as signal_quality
-from maekit.adapters.radar.conversions import dca1000_displacement, profiles_displacement
+from maekit.adapters.radar.conversions import cube_displacement, dca1000_displacement, profiles_displacement
 from maekit.adapters.radar.phase import despiked, difference
 from maekit.adapters.simulate.vital_signs import simulate_vital_signs
 from maekit.core.patchify import GridPatchifier
@@ -58,6 +58,7 @@ class HeartRateAdapter(Adapter):
     reducers: Mapping[str, Reducer] = {"beat_rate_bpm": beats.beat_rate_bpm}  # type: ignore[misc]
     derivations: Mapping[str, Derivation] = {"r_peaks": beats.r_peaks}  # type: ignore[misc]
     transformations: Mapping[str, Transformation] = {  # type: ignore[misc]
+        "cube_displacement": cube_displacement,
         "dca1000_displacement": dca1000_displacement,
         "profiles_displacement": profiles_displacement,
     }

@@ -235,7 +235,9 @@ def _check_cube(info: SignalInfo, cube: tuple[str, ...], view: View) -> None:
     names = tuple(axis.name for axis in info.axes)
     if cube not in (CUBE, CUBE[1:]):
         raise ValueError(
-            f"a cube has the axes (receiver, chirp, sample) or (chirp, sample), the data spec gives {names}"
+            f"a cube has the axes (receiver, chirp, sample) or (chirp, sample), the data spec gives {names}; `rearrange` in a "
+            "stream of `convert` puts axes in this order (`sample chirp receiver -> receiver chirp sample`) and joins others with "
+            "receiver"
         )
     if not info.complex:
         raise ValueError("an ADC cube is complex, but the data spec gives real values (`signal.complex`: keep, pairs)")

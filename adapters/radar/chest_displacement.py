@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,10 @@ CLIPPED = 0.01
 """Share of a frame's samples at full scale from which the frame counts as not measured."""
 LOW_SNR_DB = 6.0
 """Signal-to-noise ratio of the circle that is reported as low; pure noise gives about 3 dB."""
+ZERO_SAMPLES = 24
+"""Samples of zero in succession that count as lost: noise of a running radar does not leave so many."""
+BLOCK_VALUES = 1 << 22
+"""Samples that are examined and transformed at a time."""
 SHORT_ARC = 1 / 8
 """Arc in turns below which the circle's centre is uncertain."""
 
@@ -70,48 +76,65 @@ class ChestDisplacement:
         }
 
 
+class Cube(Protocol):
+    """ADC samples (frame, chirp, receiver, sample), given a few frames at a time: an array, or a file in another order."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the four axes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, frames: slice, /) -> Array: ...
+
+
 def chest_displacement(
-    cube: Array, radar: FMCW, *, within_m: tuple[float, float], full_scale: float | None = None
+    cube: Cube,
+    radar: FMCW,
+    *,
+    within_m: tuple[float, float],
+    full_scale: float | None = None,
+    lost_frames: Array | None = None,
 ) -> ChestDisplacement:
     """Displacement from the raw samples of an FMCW radar.
 
-    The chirps of a frame, which are milliseconds apart, are averaged; a range FFT and `profile_displacement` follow.
+    The chirps of a frame, which are milliseconds apart, are averaged; a range FFT and `profile_displacement` follow. Frames are
+    read in blocks, and only the bins that can be selected are kept.
 
     Args:
-        cube: (frame, chirp, receiver, sample), complex, or real from a radar without a Q channel. A frame with NaN or with a chirp
-            of zeros (a lost packet) counts as missing; a receiver with zeros only is inactive.
+        cube: (frame, chirp, receiver, sample), complex, or real from a radar without a Q channel. A frame with NaN, or with a
+            stretch of zeros (a lost packet), counts as missing; a receiver with zeros only is inactive.
         radar: gives the range axis and the wavelength.
         within_m: nearest and farthest range of the person.
         full_scale: largest value of the ADC; frames with more than 1 % of their samples there count as missing.
+        lost_frames: (frame,) mask of frames of which packets are known to be lost.
 
     Raises:
         UserError: a cube of another shape; I and Q swapped; errors of `profile_displacement`.
     """
-    if cube.ndim != 4 or cube.shape[-1] != radar.samples:
+    if len(cube.shape) != 4 or cube.shape[-1] != radar.samples:
         raise UserError(
             "not a cube of this radar", value=cube.shape, expected=f"(frame, chirp, receiver, {radar.samples})"
         )
     findings = []
-    silent = (cube == 0).all(axis=-1)
+    silent, broken, clipped = _examine(cube, full_scale)
     switched_off = silent.all(axis=(0, 1))
-    lost = (silent & ~switched_off).any(axis=(1, 2)) | switched_off.all()
+    lost = np.asarray(((silent | broken) & ~switched_off).any(axis=(1, 2)) | switched_off.all())
     if lost.any():
-        findings.append(f"{_runs(lost)} hold chirps of zeros only, as packets that were lost leave them")
-    if full_scale is not None:
-        # Not by |x|: the absolute value of the lowest int16 is itself.
-        rails = [(part >= full_scale) | (part <= -full_scale) for part in (cube.real, cube.imag)]
-        clipped = (rails[0] | rails[1]).mean(axis=(1, 2, 3))
-        if clipped.any():
-            findings.append(
-                f"{_runs(clipped > 0)} touch full scale ({clipped.max():.1%} of a frame's samples at most): lower the gain"
-            )
+        findings.append(
+            f"{_runs(lost)} hold zeros only for {ZERO_SAMPLES} samples or more, as packets that were lost leave them"
+        )
+    if lost_frames is not None and lost_frames.any():
+        findings.append(f"{_runs(lost_frames)} lack packets, according to their numbers")
+        lost |= lost_frames
+    if clipped.any():
+        findings.append(
+            f"{_runs(clipped > 0)} touch full scale ({clipped.max():.1%} of a frame's samples at most): lower the gain"
+        )
         lost |= clipped > CLIPPED
-    frames = cube.mean(axis=1, dtype=np.complex64 if np.iscomplexobj(cube) else np.float32)
-    frames[lost] = np.nan
-    profile = range_profile(frames)
-    range_m = range_axis_m(radar, profile.shape[-1])
-    if np.iscomplexobj(cube) and within_m[1] < radar.max_range_m / 2 and np.isfinite(profile).any():
-        mirrored = image_side_db(profile)
+    kept, profile, energy = _profiles(cube, lost, radar, within_m)
+    if cube[:1].dtype.kind == "c" and within_m[1] < radar.max_range_m / 2 and np.isfinite(energy).all():
+        mirrored = image_side_db(np.sqrt(energy))
         if mirrored > MIRRORED_DB:
             raise UserError(
                 "I and Q seem to be swapped: the echoes lie at negative beat frequencies",
@@ -120,9 +143,71 @@ def chest_displacement(
                 hint="Turn `iq_order` round. If the echoes really lie beyond half of the radar's range, say so with `within_m`.",
             )
     noise = noise_between_bins(radar.samples, ECHO_BINS)
-    return profile_displacement(
-        profile, range_m, radar.wavelength_m, within_m=within_m, noise=noise, findings=tuple(findings)
+    displacement = profile_displacement(
+        profile,
+        range_axis_m(radar, len(energy))[kept],
+        radar.wavelength_m,
+        within_m=within_m,
+        noise=noise,
+        findings=tuple(findings),
     )
+    return replace(displacement, range_bin=displacement.range_bin + kept.start)
+
+
+def _blocks(cube: Cube) -> Iterator[tuple[slice, Array]]:
+    frames = max(1, BLOCK_VALUES // max(1, prod(cube.shape[1:])))
+    for start in range(0, len(cube), frames):
+        block = slice(start, min(start + frames, len(cube)))
+        yield block, np.asarray(cube[block])
+
+
+def _examine(cube: Cube, full_scale: float | None) -> tuple[Array, Array, Array]:
+    """Look for zeros and clipping.
+
+    Returns:
+        (frame, chirp, receiver) masks of chirps of zeros only, and of chirps with `ZERO_SAMPLES` zeros in succession; (frame,)
+        share of samples at full scale.
+    """
+    silent = np.zeros(cube.shape[:3], np.bool_)
+    broken, clipped = np.zeros_like(silent), np.zeros(len(cube))
+    stretches = cube.shape[-1] // ZERO_SAMPLES
+    for frames, part in _blocks(cube):
+        zero = part == 0
+        silent[frames] = zero.all(axis=-1)
+        if stretches:  # of twice that length, one lies within the borders of these in any case
+            inside = zero[..., : stretches * ZERO_SAMPLES]
+            broken[frames] = inside.reshape(*zero.shape[:-1], stretches, ZERO_SAMPLES).all(axis=-1).any(axis=-1)
+        if full_scale is not None:
+            # Not by |x|: the absolute value of the lowest int16 is itself.
+            rails = [(x >= full_scale) | (x <= -full_scale) for x in (part.real, part.imag)]
+            clipped[frames] = (rails[0] | rails[1]).mean(axis=(1, 2, 3))
+    return silent, broken, clipped
+
+
+def _profiles(
+    cube: Cube, lost: Array, radar: FMCW, within_m: tuple[float, float]
+) -> tuple[slice, Array, NDArray[np.float64]]:
+    """Range profiles of frames, NaN where they are lost.
+
+    Returns:
+        the bins that are kept: those within the ranges, and as many beside them as an echo covers; profiles (frame, receiver,
+        bin); mean energy of all bins (NaN without any frame).
+    """
+    profiles: list[Array] = []
+    kept, energy, count = slice(0, 0), np.zeros(0), 0
+    for frames, part in _blocks(cube):
+        mean = part.mean(axis=1, dtype=np.complex64 if np.iscomplexobj(part) else np.float32)
+        mean[lost[frames]] = np.nan
+        profile = range_profile(mean)
+        if not profiles:
+            inside = np.flatnonzero(bins_within(range_axis_m(radar, profile.shape[-1]), within_m))
+            kept = slice(max(0, int(inside[0]) - ECHO_BINS // 2), int(inside[-1]) + ECHO_BINS // 2 + 1)
+            energy = np.zeros(profile.shape[-1])
+        measured = profile[np.isfinite(profile).all(axis=(1, 2))]
+        energy += (np.abs(measured) ** 2).sum(axis=(0, 1), dtype=np.float64)
+        count += measured.shape[0] * measured.shape[1]
+        profiles.append(profile[..., kept].copy())
+    return kept, np.concatenate(profiles), energy / count if count else np.full_like(energy, np.nan)
 
 
 def profile_displacement(

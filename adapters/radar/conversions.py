@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from einops import rearrange
 
 from maekit.adapters.radar.chest_displacement import ChestDisplacement, chest_displacement, profile_displacement
-from maekit.adapters.radar.dca1000 import FULL_SCALE, dca1000_cube
+from maekit.adapters.radar.dca1000 import FULL_SCALE, DCA1000Capture, remove_packet_headers
 from maekit.adapters.radar.fmcw import FMCW, SPEED_OF_LIGHT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.adapter import Transformed
+
+NO_PACKET_NUMBERS = "the file has no packet numbers: packets that were lost show only where they were filled with zeros"
 
 
 def dca1000_displacement(
@@ -43,8 +46,60 @@ def dca1000_displacement(
         (frame,) displacement in mm, attributes, findings.
     """
     radar = FMCW(carrier_hz=carrier_hz, bandwidth_hz=bandwidth_hz, sample_rate_hz=sample_rate_hz, samples=samples)
-    cube = dca1000_cube(values, samples=samples, chirps=chirps, **layout)
-    return _transformed(chest_displacement(cube, radar, within_m=_pair(within_m), full_scale=FULL_SCALE))
+    packets = remove_packet_headers(values) if values.ndim == 1 and values.dtype == np.int16 else None
+    data, lost = packets or (values, None)
+    cube = DCA1000Capture(data, samples=samples, chirps=chirps, **layout)
+    lost_frames = None if lost is None else lost.reshape(len(cube), -1).any(axis=1)
+    displacement = chest_displacement(
+        cube, radar, within_m=_pair(within_m), full_scale=FULL_SCALE, lost_frames=lost_frames
+    )
+    line, attributes, findings = _transformed(displacement)
+    return line, attributes, [*findings, *([] if packets else [NO_PACKET_NUMBERS])]
+
+
+def cube_displacement(
+    values: NDArray[Any],
+    *,
+    axes: list[str],
+    carrier_hz: float,
+    bandwidth_hz: float,
+    sample_rate_hz: float,
+    within_m: tuple[float, float],
+    full_scale: float | None = None,
+) -> Transformed:
+    """Chest displacement from ADC samples of an FMCW radar whose axes are known, real or complex.
+
+    Args:
+        values: an array of ADC samples, in any unit.
+        axes: names of its axes in order: `frame` and `sample`, and `chirp` and `receiver` where it has them; axes of other names,
+            such as `transmitter`, count as further receivers.
+        carrier_hz: frequency at the first sample: start of the chirp + slope x ADC start time.
+        bandwidth_hz: slope x samples / sample rate, swept while samples are taken.
+        sample_rate_hz: of the ADC.
+        within_m: nearest and farthest range of the person.
+        full_scale: largest value of the ADC, if known; frames that touch it often are left out.
+
+    Returns:
+        (frame,) displacement in mm, attributes, findings.
+
+    Raises:
+        ValueError: axes that are not those of the array.
+    """
+    if len(axes) != values.ndim or len(set(axes)) < len(axes) or not {"frame", "sample"} <= set(axes):
+        raise ValueError(
+            f"`axes` names the {values.ndim} axes of {values.shape}, `frame` and `sample` among them, not {axes}"
+        )
+    others = " ".join(name for name in axes if name not in ("frame", "chirp", "sample"))
+    chirp = "chirp" if "chirp" in axes else "1"
+    cube = rearrange(np.asarray(values), f"{' '.join(axes)} -> frame {chirp} ({others}) sample")
+    if cube.dtype.kind not in "fc":
+        cube = cube.astype(np.float32)
+    radar = FMCW(
+        carrier_hz=carrier_hz, bandwidth_hz=bandwidth_hz, sample_rate_hz=sample_rate_hz, samples=cube.shape[-1]
+    )
+    if cube.dtype.kind == "f":  # a real ADC has an offset, which would be a strong echo at range zero
+        cube = cube - cube.mean(axis=-1, keepdims=True)
+    return _transformed(chest_displacement(cube, radar, within_m=_pair(within_m), full_scale=full_scale))
 
 
 def profiles_displacement(
@@ -73,7 +128,10 @@ def profiles_displacement(
         ValueError: values that are not complex or have another number of axes.
     """
     if not np.iscomplexobj(values) or values.ndim not in (2, 3):
-        raise ValueError(f"it takes complex (frame, sweep, distance), not {values.dtype} {values.shape}")
+        raise ValueError(
+            f"it takes complex (frame, sweep, distance), not {values.dtype} {values.shape}; ADC samples of an FMCW radar go "
+            "through `cube_displacement`"
+        )
     if iq_order not in ("IQ", "QI"):
         raise ValueError(f"iq_order is IQ or QI, not {iq_order!r}")
     profile = values.reshape(len(values), -1, values.shape[-1]).mean(axis=1, keepdims=True)

@@ -91,6 +91,39 @@ def polar_objects(document: Any, *, classes: Sequence[str], angle: str = "rad") 
     return found, {"columns": POLAR}, []  # type: ignore[return-value]
 
 
+def cartesian_objects(values: NDArray[Any], *, codes: Sequence[float]) -> Transformed:
+    """Objects of one frame from a table of their class and place on the ground, as the Raw ADC radar dataset (UWCR) has it.
+
+    Args:
+        values: (object, 3) class code, distance to the right in m, distance ahead in m; no rows for no objects.
+        codes: class codes of the files, in the order of the classes of the data spec.
+
+    Returns:
+        (object, 3) range in m, azimuth in degrees, index of the class.
+
+    Raises:
+        UserError: other columns, or a code that is not listed.
+    """
+    if values.ndim != 2 or values.shape[1] != 3:
+        raise UserError(
+            "not the class and place of objects",
+            value=values.shape,
+            expected="(object, 3): `columns` of class, distance to the right, distance ahead",
+        )
+    right, ahead = values[:, 1], values[:, 2]
+    unknown = set(values[:, 0].tolist()) - set(map(float, codes))
+    if unknown:
+        raise UserError(
+            "an unknown class",
+            value=min(unknown),
+            expected="one of " + ", ".join(f"{code:g}" for code in codes),
+            hint="Add its code to `codes`, and its name to the classes of the data spec in the same place.",
+        )
+    index = [list(map(float, codes)).index(code) for code in values[:, 0].tolist()]
+    table = np.stack([np.hypot(right, ahead), np.degrees(np.arctan2(right, ahead)), np.array(index)], axis=-1)
+    return table.reshape(-1, 3), {"columns": POLAR}, []
+
+
 def carrada_objects(
     document: Any,
     *,
@@ -278,6 +311,7 @@ TRANSFORMATIONS = {
     "oriented": oriented,
     "polar_objects": polar_objects,
     "carrada_objects": carrada_objects,
+    "cartesian_objects": cartesian_objects,
     "raddet_objects": raddet_objects,
     "point_map": point_map,
     "point_objects": point_objects,

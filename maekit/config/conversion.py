@@ -9,7 +9,17 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, f
 
 from maekit.config.unions import LIST, NUMBER, TEXT, by_kind
 
-Format = Literal["csv", "npy", "npz", "mat", "wav", "hdf5", "wfdb", "int16", "png", "jpg", "json", "pickle", "lines"]
+FileFormat = Literal[
+    "csv", "npy", "npz", "mat", "wav", "hdf5", "wfdb", "int16", "png", "jpg", "json", "pickle", "lines"
+]
+RawFormat = Literal[
+    "ci8", "cu8", "ci16", "ci16_le", "ci16_be", "cu16", "cu16_le", "cu16_be", "ci32", "ci32_le", "ci32_be", "cu32", "cu32_le", "cu32_be",
+    "cf32", "cf32_le", "cf32_be", "cf64", "cf64_le", "cf64_be",
+    "ri8", "ru8", "ri16", "ri16_le", "ri16_be", "ru16", "ru16_le", "ru16_be", "ri32", "ri32_le", "ri32_be", "ru32", "ru32_le", "ru32_be",
+    "rf32", "rf32_le", "rf32_be", "rf64", "rf64_le", "rf64_be",
+]  # fmt: skip
+"""Types of bare numbers, named as in SigMF: complex or real, float or integer, bits, byte order (little by default)."""
+Format = Literal[FileFormat, RawFormat]
 
 
 NameOrNumber = Annotated[Annotated[str, TEXT] | Annotated[int, NUMBER], by_kind("a name, or a number from 0")]
@@ -45,8 +55,10 @@ class Stream(_Strict):
         files: glob below the source folder; with `member`, zip files. Each file is a recording (or a frame of one); files
             of several streams are joined by the name that `Conversion.record` finds in their paths.
         member: glob over the members of the zip files.
-        format: by default from the file's name. `int16`: little-endian numbers without a header; `lines`: text as lists of
-            cells; `pickle`: plain data only, nothing in it is run; `wfdb`: a PhysioNet record, named by its `.hea` file.
+        format: by default from the file's name. Bare numbers without a header have the name of their type in SigMF: `ci16_le`,
+            `cf32_le`, `cu8` for I and Q in turn, `ri16_le` (or `int16`) for real numbers; a `.sigmf-data` file is read by the
+            `.sigmf-meta` beside it. `lines`: text as lists of cells; `pickle`: plain data only, nothing in it is run; `wfdb`: a
+            PhysioNet record, named by its `.hea` file.
         delimiter: character between the cells of a CSV (a blank: runs of blanks); found by looking if left out.
         decimal: decimal separator of a CSV.
         header: whether the first row of a CSV holds names, where that cannot be seen.
@@ -58,6 +70,9 @@ class Stream(_Strict):
         columns: columns of a CSV by name (by number from 0 without a header), or several arrays by key; side by side as
             channels.
         key: variable of an NPZ or MAT file (`struct.field`), path of an HDF5 dataset, signal of a WFDB record.
+        rearrange: a new order of the axes of an array, as an einops pattern with all of its axes:
+            `sample chirp receiver transmitter -> (transmitter receiver) chirp sample`. Axes in parentheses become one. Of files of
+            a frame each, the pattern is that of one frame.
         missing: numbers that mean "no value" and become NaN.
         time: column or key of the time stamps: numbers in `time_unit`, ISO 8601 dates with or without a zone, dates that
             begin with the year or name the month, or times of day, also past midnight. A list of two: date and time of day.
@@ -114,6 +129,7 @@ class Stream(_Strict):
     torn: Literal["refuse", "skip"] = "refuse"
     columns: list[NameOrNumber] = []
     key: str | None = None
+    rearrange: str | None = None
     missing: list[float] = []
     time: Column | None = None
     time_unit: Literal["s", "ms", "us", "ns", "min", "h", "d", "samples"] | None = None
@@ -139,6 +155,26 @@ class Stream(_Strict):
     outside: Literal["refuse", "drop"] = "refuse"
     max_missing: Annotated[float, Field(ge=0, le=1)] = 0.5
     optional: bool = False
+
+    @field_validator("rearrange")
+    @classmethod
+    def _same_axes(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
+        before, arrow, after = pattern.partition("->")
+        names, result = before.split(), re.sub("[()]", " ", after).split()
+        if (
+            not arrow
+            or sorted(names) != sorted(result)
+            or len(set(names)) < len(names)
+            or not all(map(str.isidentifier, names))
+        ):
+            raise ValueError(
+                "expected names of axes, `->`, and the same names in another order, such as `sample chirp -> chirp sample`"
+            )
+        if after.count("(") != after.count(")") or re.search(r"\([^)]*\(", after):
+            raise ValueError("parentheses that do not match, or stand in one another")
+        return pattern
 
     @property
     def timed(self) -> bool:

@@ -18,6 +18,10 @@ NUMERIC = "biufc"
 """NumPy's kinds of numbers."""
 
 
+class NoRowsError(UserError):
+    """A table without rows: of a recording a mistake, of a frame's objects that there are none."""
+
+
 @dataclass(frozen=True)
 class FileContent:
     """What is in a file.

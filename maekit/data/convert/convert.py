@@ -147,10 +147,14 @@ def _write_frame_recordings(
     transformations: Transformations,
     tell: Callable[[str], None],
 ) -> None:
+    label = spec.label
+    objects = {label.path: label.objects} if label and label.path and label.objects else {}
     for record in sorted(index):
-        recordings = read_frame_recordings(rules, record, index[record], transformations)
+        recordings = read_frame_recordings(rules, record, index[record], transformations, objects)
         for name in sorted(recordings):
-            write_frames(_create_group(file, name, spec), recordings[name], rules, name, tell)
+            group = _create_group(file, name, spec)
+            write_frames(group, recordings[name], rules, name, tell)
+            _check_complex(group, spec, name)
 
 
 class _RecordingWriter:
@@ -180,7 +184,9 @@ class _RecordingWriter:
                 self._check_full_scale(stream, part, name)
             _check_one_value(self.spec, self.rules, recording, name)
             _derive(self.rules, recording, self.derivations, name)
-            _write_recording(_create_group(self.file, name, self.spec), recording, name)
+            group = _create_group(self.file, name, self.spec)
+            _write_recording(group, recording, name)
+            _check_complex(group, self.spec, name)
 
     def _check_full_scale(self, stream: str, part: Timed, name: str) -> None:
         if "full_scale" not in part.attributes:
@@ -262,6 +268,26 @@ def _write_recording(group: h5py.Group, recording: TimedRecording, name: str) ->
             group.create_dataset(attribute, data=np.char.encode(value, "utf-8") if value.dtype.kind == "U" else value)
         else:
             group.attrs[attribute] = value.item() if isinstance(value, np.generic) else value
+
+
+def _check_complex(group: h5py.Group, spec: DataSpec, name: str) -> None:
+    """Refuse real numbers for a signal that the data spec calls complex: I and Q may stand in turn in the file.
+
+    Raises:
+        UserError: see above.
+    """
+    for signal in (spec.signal, *spec.auxiliary.values()):
+        if signal is None or signal.complex in (None, "pairs") or not isinstance(group.get(signal.path), h5py.Dataset):
+            continue
+        if group[signal.path].dtype.kind != "c":
+            raise UserError(
+                f"real numbers, and the data spec says `complex: {signal.complex}`",
+                location=f"{name}/{signal.path}",
+                value=str(group[signal.path].dtype),
+                expected="complex numbers",
+                hint="If I and Q stand in turn in the files, name their type in the stream's `format`, such as ci16_le, ci8 or "
+                "cf32_le. If the signal is real, remove `complex`.",
+            )
 
 
 def _only_file(source: Path, pattern: str) -> Path:

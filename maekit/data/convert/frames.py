@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.data.convert.content import NUMERIC
+from maekit.data.convert.content import NUMERIC, NoRowsError
 from maekit.data.convert.sources import FRAME
 from maekit.data.convert.stream_values import Transformed, find_transformation, read_offsets, read_values, transform
 from maekit.errors import UserError
@@ -64,9 +64,20 @@ class FrameRecording:
 
 
 def read_frame_recordings(
-    rules: Conversion, record: str, files: Mapping[str, Files], transformations: Transformations
+    rules: Conversion,
+    record: str,
+    files: Mapping[str, Files],
+    transformations: Transformations,
+    objects: Mapping[str, Sequence[str]],
 ) -> dict[str, FrameRecording]:
     """The recordings of one name: one, or as many as `by` tells apart. Only files on all frames are read here.
+
+    Args:
+        rules: the `convert` section.
+        record: name of the recording.
+        files: of its streams.
+        transformations: functions by adapter and name.
+        objects: names of the columns of streams that hold objects.
 
     Raises:
         UserError: keys are missing, a file cannot be used, or a function does not exist.
@@ -74,6 +85,8 @@ def read_frame_recordings(
     recordings: dict[str, FrameRecording] = {}
     for stream, rule in rules.streams.items():
         function = find_transformation(rule, stream, transformations)
+        if function is None and stream in objects:
+            function = partial(_name_objects, columns=objects[stream])
         if stream not in files:
             continue
         if rule.by:
@@ -115,7 +128,26 @@ def _add_files(
 
 
 def _read_files(rule: Stream, sources: Sequence[SourceFile], function: Transformation | None) -> Transformed:
-    return transform(_join_files(rule, sources), function, sources[0].location)
+    try:
+        values = _join_files(rule, sources)
+    except NoRowsError:
+        if function is None:
+            raise
+        values = np.zeros((0, max(1, len(rule.columns))), dtype=np.float32)
+    return transform(values, function, sources[0].location)
+
+
+def _name_objects(values: NDArray[Any], columns: Sequence[str]) -> tuple[Any, dict[str, Any], list[str]]:
+    """A frame's table of objects, whose columns the label of the data spec names."""
+    table = values[None] if values.ndim == 1 and len(values) == len(columns) else values  # one row of a MAT file
+    if table.size and (table.ndim != 2 or table.shape[1] != len(columns)):
+        raise UserError(
+            "not one column for each of `label.objects`",
+            value=table.shape,
+            expected=f"(object, {len(columns)}): {', '.join(columns)}",
+            hint="List as many columns in `columns`, in that order, or name a `through` that returns objects.",
+        )
+    return table, {COLUMNS: list(columns)}, []
 
 
 def _join_files(rule: Stream, sources: Sequence[SourceFile]) -> Any:

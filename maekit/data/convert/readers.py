@@ -13,6 +13,7 @@ from maekit.data.convert.archive import check_members, read_limited
 from maekit.data.convert.content import FileContent, damaged
 from maekit.data.convert.hdf5_content import DatasetMapping
 from maekit.data.convert.mat import read_mat
+from maekit.data.convert.raw import SIGMF_DATA, SIGMF_META, TYPE_OF_SUFFIX, decode_raw, raw_type, read_raw
 from maekit.data.convert.table import read_table
 from maekit.data.convert.table_layout import TableOptions
 from maekit.data.convert.unpickle import load_plain_pickle
@@ -41,6 +42,8 @@ _KIND_OF_SUFFIX = {
     ".pickle": "pickle",
     ".pkl": "pickle",
     ".hea": "wfdb",
+    SIGMF_DATA: "sigmf",
+    **TYPE_OF_SUFFIX,
 }
 
 
@@ -59,11 +62,14 @@ def read(path: Path, kind: str | None = None, options: TableOptions | None = Non
         raise UserError("no such file", location=str(path))
     if kind is None and path.suffix == ".dat":
         check_no_header(path)
-    kind = kind or kind_of(path.name, str(path))
+    stated, kind = kind, kind or kind_of(path.name, str(path))
     if kind == "wfdb":
         return read_record(path)
-    if kind == "int16":
+    if path.suffix == SIGMF_DATA or raw_type(kind) is not None:
         check_no_header(path)
+        return parse(read_limited(path), str(path), kind) if path.suffix == ".gz" else read_raw(path, stated)
+    if kind == "npy" and path.suffix != ".gz":
+        return _map_npy(path)
     return parse(read_limited(path), str(path), kind, options)
 
 
@@ -76,6 +82,8 @@ def parse(content: bytes, location: str, kind: str, options: TableOptions | None
     try:
         if kind == "csv":
             return read_table(content, location, options or TableOptions())
+        if raw_type(kind) is not None:
+            return decode_raw(np.frombuffer(content, np.uint8), location, kind)
         return _READERS[kind](content, location)
     except (UserError, ImportError):
         raise
@@ -97,9 +105,18 @@ def kind_of(name: str, location: str) -> str:
         "a format that is not read",
         location=location,
         value=name,
-        expected="CSV (.csv, .csv.gz), NPY, NPZ, MAT, WAV, HDF5, WFDB (.hea), PNG, JPEG, JSON or a pickle",
+        expected="CSV (.csv, .csv.gz), NPY, NPZ, MAT, WAV, HDF5, WFDB (.hea), SigMF, raw complex numbers (.cfile, .cs8, .cs16, "
+        ".cu8), PNG, JPEG, JSON or a pickle",
         hint="State `format` in the data spec where the name does not tell.",
     )
+
+
+def _map_npy(path: Path) -> FileContent:
+    """The array of an NPY file, mapped into memory: captures may be larger than that."""
+    try:
+        return FileContent(str(path), {"data": np.load(path, mmap_mode="r", allow_pickle=False)})
+    except (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError) as error:
+        raise damaged(error, str(path), "NPY") from error
 
 
 def _read_npy(content: bytes, location: str) -> FileContent:
@@ -114,18 +131,6 @@ def _read_npz(content: bytes, location: str) -> FileContent:
 
 def _read_hdf5(content: bytes, location: str) -> FileContent:
     return FileContent(location, DatasetMapping(content, location))
-
-
-def _read_int16(content: bytes, location: str) -> FileContent:
-    if len(content) % 2 or not content:
-        raise UserError(
-            "no whole number of 16-bit values",
-            location=location,
-            value=f"{len(content)} bytes",
-            expected="an even number",
-            hint="Is it cut off, or of another format?",
-        )
-    return FileContent(location, {"data": np.frombuffer(content, dtype="<i2")})
 
 
 def _read_pixels(content: bytes, location: str) -> FileContent:
@@ -147,6 +152,15 @@ def _read_lines(content: bytes, location: str) -> FileContent:
     return FileContent(location, {}, document=[line.split() for line in lines if line.strip()])
 
 
+def _read_sigmf(_content: bytes, location: str) -> FileContent:
+    raise UserError(
+        "a SigMF recording inside an archive",
+        location=location,
+        expected=f"{SIGMF_DATA} in a folder, with its {SIGMF_META}",
+        hint="Unpack the archive.",
+    )
+
+
 def _read_wfdb(_content: bytes, location: str) -> FileContent:
     raise UserError(
         "a WFDB record inside an archive",
@@ -162,11 +176,11 @@ _READERS: dict[str, Callable[[bytes, str], FileContent]] = {
     "mat": read_mat,
     "wav": read_wav,
     "hdf5": _read_hdf5,
-    "int16": _read_int16,
     "png": _read_pixels,
     "jpg": _read_pixels,
     "json": _read_json,
     "pickle": _read_pickle,
     "lines": _read_lines,
     "wfdb": _read_wfdb,
+    "sigmf": _read_sigmf,
 }

@@ -8,6 +8,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from einops import EinopsError, rearrange
 
 from maekit.data.hdf5.values import mark_missing
 from maekit.errors import UserError, nearest
@@ -42,11 +43,25 @@ def read_values(rule: Stream, content: FileContent) -> Any:
         return content.document
     names = rule.columns or [rule.key or _only_array(rule, content)]
     columns = [_in_single_precision(mark_missing(content.numbers(name), rule.missing)) for name in names]
-    return columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
+    values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
+    return values if rule.rearrange is None else _rearrange(values, rule.rearrange, content.location)
 
 
 def _in_single_precision(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(np.float32) if values.dtype == np.float64 else values
+
+
+def _rearrange(values: NDArray[Any], pattern: str, location: str) -> NDArray[Any]:
+    try:
+        result: NDArray[Any] = rearrange(values, pattern)
+    except EinopsError:
+        raise UserError(
+            "an array of other axes than those of `rearrange`",
+            location=location,
+            value=values.shape,
+            expected=f"axes for {pattern.partition('->')[0].strip()!r}",
+        ) from None
+    return result
 
 
 def read_offsets(rule: Stream, content: FileContent, rows: int) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.data.convert.content import FileContent
+from maekit.data.convert.content import FileContent, NoRowsError
 from maekit.data.convert.table_layout import BLANK_CELLS, TableOptions, find_layout, is_number
 from maekit.data.convert.text_lines import count_cells, lines, offset_of_line, split_cells, to_utf8
 from maekit.data.convert.time_units import WALL_CLOCK
@@ -79,7 +79,7 @@ def read_table(content: bytes, location: str, options: TableOptions) -> TableCon
         )
     content = to_utf8(content, location, options.encoding)
     if not _end_of_text(content, b"\0 \n"):
-        raise UserError("an empty file", location=location, expected="rows of numbers")
+        raise NoRowsError("an empty file", location=location, expected="rows of numbers")
     layout = find_layout(content, location, options)
     named = [name for name in layout.names if name]
     if duplicate := next((name for i, name in enumerate(named) if name in named[:i]), None):

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from maekit.data.convert.comment_head import CommentHead, read_comments
+from maekit.data.convert.content import NoRowsError
 from maekit.data.convert.text_lines import BLANKS, lines, offset_of_line, split_cells
 from maekit.errors import UserError
 
@@ -91,7 +92,7 @@ def find_layout(content: bytes, location: str, options: TableOptions) -> Layout:
         if len(head) == _HEAD_LINES:
             break
     if not head:
-        raise UserError("an empty file", location=location, expected="rows of numbers below the comments")
+        raise NoRowsError("an empty file", location=location, expected="rows of numbers below the comments")
     texts = [line for _, line in head]
     delimiter = BLANKS if delimiter == " " else delimiter or _find_delimiter(texts, options.decimal)
     rows = [split_cells(line, delimiter) for line in texts]
@@ -99,7 +100,7 @@ def find_layout(content: bytes, location: str, options: TableOptions) -> Layout:
     known = read_comments(comments, delimiter, [row for row in rows if len(row) == width])
     above = _rows_above(rows, width, options, location, named=bool(known.names))
     if above == len(rows):
-        raise UserError("a header and no rows", location=location, expected="rows of numbers")
+        raise NoRowsError("a header and no rows", location=location, expected="rows of numbers")
     first = head[above][0] - 1
     names = known.names if known.names and not above else _names(rows, above, location)
     if names is not known.names:

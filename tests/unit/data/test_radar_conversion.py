@@ -73,7 +73,7 @@ def test_every_layout_is_read_as_it_is_drawn(
     if chirps % 2 == 0:
         two = dca1000_cube(values, samples=samples, chirps=chirps, receivers=receivers, transmitters=2, **layout)
         assert np.array_equal(two[:, 0, receivers:], found[:, 1])
-    with pytest.raises(UserError, match=r"no whole number of frames.*keep the first"):
+    with pytest.raises(UserError, match="no whole number of frames"):
         dca1000_cube(values[:-1], samples=samples, chirps=chirps, receivers=receivers, **layout)
 
 
@@ -139,7 +139,7 @@ def test_a_capture_becomes_displacement(capture: tuple[Path, Any], tmp_path: Pat
         assert data.attrs["range_m"] == pytest.approx(0.9, abs=0.05)
         assert data.attrs["wavelength_m"] == pytest.approx(3.79e-3, abs=1e-5)
         assert data.attrs["unit"] == "mm"
-        assert "findings" not in data.attrs
+        assert [text for text in data.attrs["findings"] if "no packet numbers" not in text] == []
     checked = CliRunner().invoke(app, ["data", "check", "ti_dca1000_vital_signs", "--root", str(tmp_path)])
     assert checked.exit_code == 0, checked.output
     assert "1 groups: anna" in checked.output
@@ -207,7 +207,7 @@ def test_hdf5_is_read_by_path_and_pairs_become_complex(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="damaged or truncated HDF5"):
         readers.read(tmp_path / "torn.h5")
     (tmp_path / "odd.bin").write_bytes(b"123")
-    with pytest.raises(UserError, match="no whole number of 16-bit values"):
+    with pytest.raises(UserError, match="no whole number of samples"):
         readers.read(tmp_path / "odd.bin", "int16")
 
 
