@@ -225,6 +225,32 @@ class Derived(_Strict):
     source: str
 
 
+class LabelTable(_Strict):
+    """A table with a row for each recording, such as labels by file name.
+
+    Args:
+        file: glob of the table below the source folder.
+        name: column with the names of the files, by name (by number from 0 without a header): with or without folders and ending. A
+            name that matches no file or several is an error; a recording without a row has no label.
+        attributes: attributes of the recordings by name, from columns; `label: {attribute: ...}` and `group: {attribute: ...}` read
+            them.
+        delimiter: character between the cells; found by looking if left out.
+        decimal: decimal separator.
+        header: whether the first row holds names; by default if `name` is one.
+        encoding: by default UTF-8, or UTF-16 with a byte-order mark.
+        skip: lines at the top that are left out.
+    """
+
+    file: str
+    name: NameOrNumber
+    attributes: Annotated[dict[str, NameOrNumber], Field(min_length=1)]
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
+    decimal: Literal[".", ","] = "."
+    header: bool | None = None
+    encoding: str | None = None
+    skip: Annotated[int, Field(ge=0)] = 0
+
+
 class Conversion(_Strict):
     """From published files to one HDF5 file with one group a recording.
 
@@ -236,6 +262,7 @@ class Conversion(_Strict):
             numbers.
         streams: datasets by name; the first one defines the start of the recording.
         attributes: further attributes by name, from columns or keys of the files (one entry a recording or row).
+        table: attributes from a table with a row for each recording, found by the name of its file.
         derived: datasets derived from a stream.
         frames: `all` refuses a frame that a stream lacks; `common` leaves it out and reports it.
         blocks: length, in frame numbers, of the stretches that the dataset `block` numbers, for splits of one long drive.
@@ -246,6 +273,7 @@ class Conversion(_Strict):
     record: str = r"(?P<record>[^/]+)\.[^/]+$"
     streams: dict[str, Stream] = {}
     attributes: dict[str, str] = {}
+    table: LabelTable | None = None
     derived: dict[str, Derived] = {}
     frames: Literal["all", "common"] = "all"
     blocks: PositiveInt | None = None
@@ -275,6 +303,10 @@ class Conversion(_Strict):
         grouped = [stream for stream in self.streams.values() if stream.by]
         if self.framewise and any(stream.timed for stream in grouped):
             raise ValueError("rows that `by` tells apart are frames in one stream and have a time or rate in another")
+        if self.table is not None and (self.framewise or any(stream.offsets for stream in self.streams.values())):
+            raise ValueError("`table` has a row for each recording that is a file: not with frames, `by` or `offsets`")
+        if self.table is not None and (twice := set(self.table.attributes) & set(self.attributes)):
+            raise ValueError(f"the attribute {min(twice)!r} is in `attributes` and in `table`")
         if self.framewise and self.derived:
             raise ValueError("recordings made of frames have no `derived`")
         if self.framewise and self.attributes and not grouped:

@@ -13,6 +13,7 @@ import numpy as np
 from maekit.config.data_spec import TIME, Attribute
 from maekit.data.convert.archive import unpack
 from maekit.data.convert.frames import read_frame_recordings, write_frames
+from maekit.data.convert.join import join_table
 from maekit.data.convert.labels import resolve_labels
 from maekit.data.convert.recordings import read_recordings
 from maekit.data.convert.sources import index_files
@@ -22,7 +23,7 @@ from maekit.data.hdf5.writing import replacing_hdf5
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from maekit.config.conversion import Conversion
+    from maekit.config.conversion import Conversion, LabelTable
     from maekit.config.data_spec import DataSpec
     from maekit.data.convert.sources import Index
     from maekit.data.convert.stream_values import Transformations
@@ -77,6 +78,8 @@ def convert(
         return unpack(_only_file(source, spec.convert.unzip), target)
     with ExitStack() as archives:
         index = index_files(spec.convert, source, archives)
+        if spec.convert.table is not None:
+            _join_table(spec.convert.table, source, index, tell)
         with replacing_hdf5(result) as file:
             if spec.convert.framewise:
                 _check_rate(spec, spec.convert)
@@ -89,6 +92,15 @@ def convert(
                     recordings = read_recordings(rules, record, index[record], transformations or {}, signal, auxiliary)
                     writer.write(recordings)
     return result
+
+
+def _join_table(rule: LabelTable, source: Path, index: Index, tell: Callable[[str], None]) -> None:
+    """Add the attributes of a table to the files of recordings, in place."""
+    files = {record: [file for part in streams.values() for file in part.all()] for record, streams in index.items()}
+    paths = {record: [file.path for file in parts] for record, parts in files.items()}
+    for record, attributes in join_table(rule, source, paths, tell).items():
+        for file in files[record]:
+            file.attributes.update(attributes)
 
 
 def _streams_in_time(spec: DataSpec, rules: Conversion) -> tuple[str, list[str]]:

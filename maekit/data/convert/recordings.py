@@ -97,7 +97,8 @@ def read_recordings(
             location=next(iter(files.values())).whole[0].location,
             value=key,
             expected="a name in one of the recording's files, for `convert.attributes`",
-            hint=nearest(key, content.arrays),
+            hint=nearest(key, content.arrays)
+            or "A table with a row for each recording is joined by its files' names: `table` in `convert`.",
         )
     for name, recording in recordings.items():
         complete(rules, recording, name, auxiliary)

@@ -45,11 +45,19 @@ class LastFile:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file or zip member that holds a stream of a recording, of one of its frames, or of several recordings."""
+    """A file or zip member that holds a stream of a recording, of one of its frames, or of several recordings.
+
+    Args:
+        location: shown in error messages.
+        path: below the source folder, or inside the zip file.
+        read: reads it.
+        attributes: of its recording.
+    """
 
     location: str
+    path: str
     read: Callable[[], FileContent]
-    attributes: dict[str, str]
+    attributes: dict[str, Any]
 
 
 @dataclass
@@ -107,7 +115,7 @@ def index_files(rules: Conversion, source: Path, archives: ExitStack) -> Index:
                     hint="Let the group `record` of `convert.record` include what tells them apart; "
                     "`several: true` where they belong together.",
                 )
-            siblings.append(SourceFile(location, read, match.attributes))
+            siblings.append(SourceFile(location, path, read, match.attributes))
     if not index:
         raise UserError(
             "no source file matches",
@@ -124,7 +132,8 @@ def index_files(rules: Conversion, source: Path, archives: ExitStack) -> Index:
                     location=str(source),
                     value=record,
                     expected=stream,
-                    hint="Set `optional: true` on that stream if this is so.",
+                    hint="Set `optional: true` on that stream if this is so. A table with a row for each recording is joined by "
+                    "`table` in `convert`, not by a stream.",
                 )
     return index
 
