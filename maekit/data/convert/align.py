@@ -134,6 +134,8 @@ def _events(track: Track, times: NDArray[np.float64], length: float, rate_hz: fl
 def _event_hint(track: Track, times: NDArray[np.float64], length: float, rate_hz: float) -> str:
     """What would put events into a recording of this length."""
     rule, fitting = track.rule, None
+    if rule.intervals is not None and not track.stated:
+        return "Correct `interval_unit` or `start`; where they are events of a longer recording, state `outside: drop`."
     if rule.time_unit is None and track.stamps.zero == "number":
         units = {"samples": 1 / rate_hz, **{name: float(seconds) for name, seconds in SECONDS.items()}}
         fitting = next(

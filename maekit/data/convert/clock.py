@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 DAY = Fraction(86400)
 
-_COUNTERS = [2**bits for bits in range(8, 33)]
+_PERIODS = [seconds * scale for seconds in (60, 3600, 86_400, 604_800) for scale in (1, 10**3, 10**6)]
+_COUNTERS = [*(2**bits for bits in range(4, 33)), *(10**digits for digits in range(2, 10)), *_PERIODS]
 """Lengths of counters that are recognised."""
+_DECIMALS = 10**9
 _PAUSE_AT_WRAP = 20
 """Usual steps that a counter may take across a wrap to be recognised."""
 
@@ -108,6 +110,11 @@ def read_times(rule: Stream, content: FileContent, column: str | int | list[str 
             expected="numbers, or dates as text",
         )
     name = rule.time_unit or "s"
+    values = _whole(values)
+    if name != "samples" and _is_coarse(values):
+        exact = _exact_decimals(content.pick(column))
+        if exact is not None:
+            return Times(exact, SECONDS[name] / _DECIMALS, name, "number")
     if name == "samples":
         if rate_hz is None:
             raise UserError(
@@ -115,8 +122,8 @@ def read_times(rule: Stream, content: FileContent, column: str | int | list[str 
                 location=location,
                 expected="`rate_hz`: how many of these samples make a second",
             )
-        return Times(_whole(values), 1 / Fraction(rate_hz), name, "row")
-    return Times(_whole(values), SECONDS[name], name, "number")
+        return Times(values, 1 / Fraction(rate_hz), name, "row")
+    return Times(values, SECONDS[name], name, "number")
 
 
 def _dates(rule: Stream, content: FileContent, texts: list[str]) -> Times:
@@ -178,13 +185,15 @@ def recognise_counter(values: NDArray[Any]) -> float | None:
     back, forward = steps[steps < 0], steps[steps > 0]
     if not len(back) or not len(forward):
         return None
-    longest, extent = _PAUSE_AT_WRAP * float(np.median(forward)), float(values.max() - values.min())
+    usual, extent = float(np.median(forward)), float(values.max() - values.min())
+    longest = _PAUSE_AT_WRAP * usual
     scales = (1, 10**3, 10**6) if values.dtype.kind == "f" else (1,)
-    for length in sorted({length / scale for scale in scales for length in _COUNTERS if length / scale > extent}):
+    fitting: dict[float, float] = {}
+    for length in {length / scale for scale in scales for length in _COUNTERS if length / scale > extent}:
         across = back + length
         if across.min() >= 0 and across.max() <= min(longest, length / 10):
-            return length
-    return None
+            fitting[length] = abs(float(np.median(across)) - usual)
+    return min(fitting, key=lambda length: (fitting[length], length)) if fitting else None
 
 
 def _check_no_unit(rule: Stream, location: str, value: str) -> None:
@@ -203,6 +212,27 @@ def _whole(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind == "f" or (values.dtype == np.uint64 and values.size and values.max() >= 2**63):
         return values.astype(np.float64, copy=False)
     return values.astype(np.int64)
+
+
+def _is_coarse(values: NDArray[Any]) -> bool:
+    """Whether the steps between numbers are so small that float64 rounds them by more than a thousandth."""
+    if values.dtype.kind != "f" or len(values) < 2 or not np.isfinite(values[0]):
+        return False
+    step = float(np.median(np.abs(np.diff(values[:1000]))))
+    return float(np.spacing(abs(values[0]))) > 1e-3 * step
+
+
+def _exact_decimals(cells: NDArray[Any]) -> NDArray[np.int64] | None:
+    """Decimals of text as whole numbers of billionths; None if some have another form."""
+    if cells.dtype.kind != "U":
+        return None
+    parts = [cell.replace(",", ".").partition(".") for cell in cells.tolist()]
+    if not all(
+        whole.isdigit() and int(whole) < 2**33 and len(rest) <= 9 and (not rest or rest.isdigit())
+        for whole, _, rest in parts
+    ):
+        return None
+    return np.array([int(whole) * _DECIMALS + int(rest.ljust(9, "0")) for whole, _, rest in parts], dtype=np.int64)
 
 
 def _after_midnights(values: NDArray[np.int64], day: int) -> NDArray[np.int64]:
@@ -268,7 +298,7 @@ def _spread(seconds: NDArray[np.float64], rule: Stream, location: str) -> tuple[
     firsts = np.flatnonzero(np.diff(seconds, prepend=-np.inf))
     sizes = np.diff(np.append(firsts, len(seconds)))
     stamps = seconds[firsts]
-    if rule.batches is None:
+    if rule.batches is None or len(stamps) < 2:
         _check_equal_stamps(stamps, sizes, firsts, rule, location)
         return seconds, 0.0
     if len(stamps) < 2:
@@ -296,8 +326,16 @@ def _check_equal_stamps(
         coarse = len(stamps) > 1 and float(np.median(np.diff(stamps))) <= PAUSE / rule.rate_hz
         if coarse:
             return
+    if len(stamps) == 1:
+        raise UserError(
+            "all rows under one time stamp",
+            location=location,
+            value=f"{int(sizes.sum())} rows",
+            expected="a time of its own for each row",
+            hint="Leave `time` out and state `rate_hz`.",
+        )
     if np.median(sizes) >= 2:
-        rate = (sizes.sum() - sizes[-1]) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else np.nan
+        rate = (sizes.sum() - sizes[-1]) / (stamps[-1] - stamps[0])
         raise UserError(
             "batches of rows that share a time stamp",
             location=location,

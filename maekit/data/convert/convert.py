@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from maekit.config.data_spec import TIME, Attribute
+from maekit.config.data_spec import TIME
+from maekit.data.convert.agreement import check_label_rows, check_one_value, check_rate, check_window
 from maekit.data.convert.archive import unpack
 from maekit.data.convert.frames import read_frame_recordings, write_frames
 from maekit.data.convert.join import join_table
@@ -77,15 +78,15 @@ def convert(
     if spec.convert.unzip:
         return unpack(_only_file(source, spec.convert.unzip), target)
     with ExitStack() as archives:
-        index = index_files(spec.convert, source, archives)
-        if spec.convert.table is not None:
-            _join_table(spec.convert.table, source, index, tell)
+        rules = spec.convert.model_copy(update={"streams": resolve_labels(spec)})
+        index = index_files(rules, source, archives)
+        if rules.table is not None:
+            _join_table(rules.table, source, index, tell)
         with replacing_hdf5(result) as file:
-            if spec.convert.framewise:
-                _check_rate(spec, spec.convert)
-                _write_frame_recordings(file, spec, spec.convert, index, transformations or {}, tell)
+            if rules.framewise:
+                check_rate(spec, rules)
+                _write_frame_recordings(file, spec, rules, index, transformations or {}, tell)
             else:
-                rules = spec.convert.model_copy(update={"streams": resolve_labels(spec)})
                 writer = _RecordingWriter(file, spec, rules, derivations or {}, tell)
                 signal, auxiliary = _streams_in_time(spec, rules)
                 for record in sorted(index):
@@ -109,46 +110,6 @@ def _streams_in_time(spec: DataSpec, rules: Conversion) -> tuple[str, list[str]]
     cut = spec.window is None or spec.window.axis == TIME
     names = [item.path for item in spec.auxiliary.values() if cut and TIME in item.axes and item.path in rules.streams]
     return signal, [name for name in names if rules.streams[name].labels is None]
-
-
-def _check_rate(spec: DataSpec, rules: Conversion) -> None:
-    """Refuse rows that become frames where the spec reads them as a signal in time.
-
-    Raises:
-        UserError: see above.
-    """
-    signal = spec.signal
-    if signal is None or signal.axes[0] != TIME or not isinstance(signal.rate_hz, Attribute):
-        return
-    rule = rules.streams.get(signal.path)
-    if rule is not None and rule.rows_are_frames and signal.rate_hz.attribute not in rules.parameters:
-        raise UserError(
-            "rows that `by` tells apart, and neither a time nor a rate",
-            location=f"convert.streams.{signal.path}.by",
-            value=rule.by,
-            expected=f"`time` or `rate_hz`, since the signal has the axis `{TIME}`",
-            hint="With it, each combination of values becomes a recording.",
-        )
-
-
-def _check_one_value(spec: DataSpec, rules: Conversion, recording: TimedRecording, name: str) -> None:
-    """Refuse an attribute by which recordings are told apart or learned, but which changes within one.
-
-    Raises:
-        UserError: see above.
-    """
-    for section, item in (("group", spec.group), ("label", spec.label)):
-        attribute = item.attribute if item is not None else None
-        values = recording.attributes.get(attribute or "")
-        if attribute is not None and isinstance(values, np.ndarray) and values.ndim and len(np.unique(values)) > 1:
-            shown = [str(value) for value in np.unique(values)[:4]]
-            raise UserError(
-                f"several values of `{section}.attribute` in one recording",
-                location=f"{name}/{attribute}",
-                value=", ".join(shown),
-                expected="one value a recording",
-                hint=f"Make each a recording: `by: [{rules.attributes.get(attribute, attribute)}]` in its streams.",
-            )
 
 
 def _write_frame_recordings(
@@ -194,7 +155,9 @@ class _RecordingWriter:
                 for finding in part.attributes.get("findings", ()):
                     self.tell(f"{name}/{stream}: {finding}")
                 self._check_full_scale(stream, part, name)
-            _check_one_value(self.spec, self.rules, recording, name)
+            check_window(self.spec, recording, name)
+            check_label_rows(self.spec, recording, name)
+            check_one_value(self.spec, self.rules, recording, name)
             _derive(self.rules, recording, self.derivations, name)
             group = _create_group(self.file, name, self.spec)
             _write_recording(group, recording, name)

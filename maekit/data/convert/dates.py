@@ -96,7 +96,9 @@ def _parse_texts(texts: Any, time_format: str | None, locate: Callable[[int], st
         location=locate(0),
         value=first,
         expected="a number, 2016-11-24 13:58:58.081 with or without a zone, or 13:58:58.081",
-        hint='State its form as of strptime, such as `time_format: "%Y%m%d-%H%M%S.%f"`.',
+        hint='State `time_format: "%H:%M"` or `time_format: "%M:%S"` in the stream.'
+        if re.fullmatch(r"\d{1,2}:\d{2}", first)
+        else 'State its form as of strptime, such as `time_format: "%Y%m%d-%H%M%S.%f"`.',
     )
 
 

@@ -198,6 +198,7 @@ def _table_options(rule: Stream) -> TableOptions:
         rule.comment,
         None if rule.torn == "refuse" else torn,
         tuple(rule.first_rows),
+        may_be_empty=rule.labels in ("events", "spans"),
     )
 
 

@@ -5,25 +5,23 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from fractions import Fraction
-from itertools import islice
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from maekit.data.convert.content import FileContent, NoRowsError
+from maekit.data.convert.first_rows import read_first_rows
 from maekit.data.convert.table_layout import BLANK_CELLS, TableOptions, find_layout, is_number
-from maekit.data.convert.text_lines import count_cells, lines, offset_of_line, split_cells, to_utf8
-from maekit.data.convert.time_units import WALL_CLOCK
+from maekit.data.convert.text_lines import count_cells, lines, split_cells, to_utf8
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from maekit.data.convert.table_layout import Layout
+    from maekit.data.convert.first_rows import read_first_rows
+from maekit.data.convert.table_layout import Layout
 
-_MAX_RATE_HZ = 100_000
 _ROWS_AT_ONCE = 1 << 15
 _PLAIN_NUMBER = re.compile(
     r"[+-]?(?:(?:0|[1-9][0-9]*)[.]?[0-9]*|[.][0-9]+|[0-9]+[eE][+-][0-9]+|[0-9]+[.][0-9]*[eE][+-]?[0-9]+)"
@@ -86,7 +84,7 @@ def read_table(content: bytes, location: str, options: TableOptions) -> TableCon
         raise UserError(
             "two columns of one name", location=location, value=duplicate, hint="Rename one of them in the file."
         )
-    layout, stated = _first_rows(content, layout, location, options)
+    layout, stated = read_first_rows(content, layout, location, options)
     content, rows, findings = _sound_rows(content, layout, location, options)
     attributes: dict[str, Any] = {"resolution_bits": layout.head.resolution_bits, "findings": findings}
     return TableContent(
@@ -96,59 +94,6 @@ def read_table(content: bytes, location: str, options: TableOptions) -> TableCon
         stated.get("start"),
         attributes=attributes,
     )
-
-
-def _first_rows(
-    content: bytes, layout: Layout, location: str, options: TableOptions
-) -> tuple[Layout, dict[str, Fraction]]:
-    """The layout below rows that state when a recording begins and its rate, and what they state.
-
-    Raises:
-        UserError: the stated ones are no such rows, or the first two look like such rows and nothing is stated.
-    """
-    rows = [split_cells(line, layout.delimiter) for _, line in islice(lines(content, layout.first), 3)]
-    if not options.first_rows:
-        if len(rows) == 3 and _is_moment(rows[0]) and _same_number(rows[1]) is not None and not _is_moment(rows[2]):
-            rate = _same_number(rows[1])
-            if rate is not None and 0 < rate <= _MAX_RATE_HZ and options.skip == 0 and options.header is None:
-                raise UserError(
-                    "two first rows that look like a moment and a rate",
-                    location=f"{location}:{layout.first + 1}",
-                    value=f"{rows[0][0]} and {rows[1][0]}",
-                    expected="values, or what they are",
-                    hint="State `first_rows: [start, rate_hz]` if they are this; `header: false` if they are values.",
-                )
-        return layout, {}
-    stated: dict[str, Fraction] = {}
-    for key, row in zip(options.first_rows, rows, strict=False):
-        value = _same_number(row)
-        if value is None or value <= 0 or (key == "start" and not _is_moment(row)):
-            raise UserError(
-                f"a first row that is no {'moment' if key == 'start' else 'rate'}",
-                location=f"{location}:{layout.first + 1 + len(stated)}",
-                value=", ".join(row)[:60],
-                expected="seconds since 1970" if key == "start" else "a rate in hertz",
-                hint="Correct `first_rows` in the data spec.",
-            )
-        stated[key] = value
-    count = len(options.first_rows)
-    numbers = [number for number, _ in islice(lines(content, layout.first), count)]
-    first = numbers[-1]
-    return replace(layout, first=first, offset=offset_of_line(content, first)), stated
-
-
-def _same_number(row: list[str]) -> Fraction | None:
-    """The number that all cells of a row are, exactly; None if they are not one."""
-    try:
-        values = {Fraction(cell) for cell in row if cell}
-    except (ValueError, ZeroDivisionError):
-        return None
-    return values.pop() if len(values) == 1 else None
-
-
-def _is_moment(row: list[str]) -> bool:
-    value = _same_number(row)
-    return value is not None and WALL_CLOCK[0] <= value <= WALL_CLOCK[1]
 
 
 class _Columns(Mapping[str, "NDArray[Any]"]):
@@ -230,6 +175,10 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
 
     def _cells(self, name: str) -> Any:
         """A pandas series of the cells of a column, as text."""
+        if not self._rows:
+            import pandas
+
+            return pandas.Series([], dtype=str)
         return self._read(usecols=[self._position(name)], dtype=str, na_filter=False).iloc[:, 0]
 
     def _parse_numbers(self) -> list[NDArray[Any] | None]:
@@ -238,6 +187,8 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
         Raises:
             UserError: other rows than lines, from quotes that span several.
         """
+        if not self._rows:
+            return [np.empty(0) for _ in self._layout.names]
         columns: list[NDArray[Any] | None] = [np.empty(self._rows, dtype=np.int32) for _ in self._layout.names]
         options: dict[str, Any] = {"na_values": list(BLANK_CELLS), "low_memory": False, "chunksize": _ROWS_AT_ONCE}
         start = 0
@@ -332,7 +283,7 @@ def _sound_rows(content: bytes, layout: Layout, location: str, options: TableOpt
             left_out.append((start, stop))
             torn.append(number + row + 1)
         number, rows = number + len(block.cells), rows + int(np.count_nonzero(block.cells))
-    if rows == len(left_out):
+    if rows == len(left_out) and not options.may_be_empty:
         raise UserError("no rows that are whole", location=location, expected="rows of numbers")
     findings = []
     if torn:

@@ -24,6 +24,7 @@ BLANK_CELLS = ("", "NA", "N/A", "null", "None", "nan", "NaN", "NAN", "-nan")
 _HEAD_LINES = 200
 _COMMENT = ("#", "%")
 _DELIMITERS = ("\t", ";", ",", "|")
+_MOMENT = re.compile(r"\d{1,4}[-/.:]\d{1,2}[-/.:]\d{1,4}\b.*")
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
 
 
@@ -38,6 +39,7 @@ class TableOptions:
         encoding: of the text.
         skip: lines above the table that are left out.
         comment: what lines begin with that are left out, also between rows.
+        may_be_empty: whether there may be names and no rows.
         first_rows: what the first rows state instead of values: `start` in seconds since 1970, `rate_hz`.
         torn: whether a torn last line, or any torn line, is left out.
     """
@@ -50,6 +52,7 @@ class TableOptions:
     comment: str | None = None
     torn: Literal["last", "any"] | None = None
     first_rows: tuple[Literal["start", "rate_hz"], ...] = ()
+    may_be_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,9 +102,14 @@ def find_layout(content: bytes, location: str, options: TableOptions) -> Layout:
     width = len(rows[-2] if len(rows) > 2 else rows[-1])  # the last line may be torn
     known = read_comments(comments, delimiter, [row for row in rows if len(row) == width])
     above = _rows_above(rows, width, options, location, named=bool(known.names))
-    if above == len(rows):
-        raise NoRowsError("a header and no rows", location=location, expected="rows of numbers")
-    first = head[above][0] - 1
+    if above == len(rows) and not (options.may_be_empty and rows):
+        raise NoRowsError(
+            "a header and no rows",
+            location=location,
+            expected="rows of numbers",
+            hint="Is it a table of text? State `header: true` if its first row has the names.",
+        )
+    first = head[above][0] - 1 if above < len(rows) else head[-1][0]
     names = known.names if known.names and not above else _names(rows, above, location)
     if names is not known.names:
         known = CommentHead(rate_hz=known.rate_hz)
@@ -132,7 +140,7 @@ def _rows_above(rows: Sequence[Sequence[str]], width: int, options: TableOptions
     numeric = [
         i
         for i in range(width)
-        if 2 * sum(is_number(row[i], decimal) and row[i] not in BLANK_CELLS for row in below) >= max(1, len(below))
+        if 2 * sum(_is_value(row[i], decimal) and row[i] not in BLANK_CELLS for row in below) >= max(1, len(below))
     ]
 
     def is_above(row: Sequence[str]) -> bool:
@@ -140,7 +148,7 @@ def _rows_above(rows: Sequence[Sequence[str]], width: int, options: TableOptions
             return len(row) < width or not any(is_number(cell, decimal) for cell in row if cell)
         if not numeric or not below:
             return not any(is_number(cell, decimal) for cell in row if cell not in BLANK_CELLS)
-        return any(row[i] not in BLANK_CELLS and not is_number(row[i], decimal) for i in numeric)
+        return any(row[i] not in BLANK_CELLS and not _is_value(row[i], decimal) for i in numeric)
 
     above = next((i for i, row in enumerate(rows) if not is_above(row)), len(rows))
     if above == 0 and not named and _has_numbers_as_names(rows[0], below, location):
@@ -183,7 +191,7 @@ def _names(rows: Sequence[Sequence[str]], above: int, location: str) -> list[str
         UserError: one name less than there are columns, and no way to tell which has none.
     """
     below = rows[above:]
-    width = len(below[0])
+    width = len(below[0] if below else rows[-1])
     full = [row for row in rows[:above] if len(row) == width]
     if full:
         return list(next((row for row in full if len({name for name in row if name}) > 1), full[0]))
@@ -202,6 +210,11 @@ def _names(rows: Sequence[Sequence[str]], above: int, location: str) -> list[str
             hint="Name the missing one in the file.",
         )
     return [str(i) for i in range(width)]
+
+
+def _is_value(cell: str, decimal: str) -> bool:
+    """Whether a cell is a number, a date, a time of day, or blank."""
+    return is_number(cell, decimal) or _MOMENT.fullmatch(cell.strip('"[]')) is not None
 
 
 def is_number(cell: str, decimal: str) -> bool:

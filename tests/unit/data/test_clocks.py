@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -317,7 +318,7 @@ def test_rows_above_the_values_may_state_start_and_rate(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"x\.csv:1: .*moment and a rate.*`first_rows: \[start, rate_hz\]`"):
         write(tmp_path, "", content.replace(b"columns", b""))
     table = read_table(content, "x.csv", TableOptions(first_rows=("start", "rate_hz")))
-    assert (table.rate_hz, table.start_s) == (32, 1544027327)
+    assert (table.rate_hz, table.start_s) == (32.0, Fraction(1544027327))
     assert table.numbers("0").tolist() == list(range(64))
     plain = read_table(content, "x.csv", TableOptions(header=False))
     assert len(plain.numbers("0")) == 66
@@ -330,3 +331,16 @@ def test_an_hour_back_is_named() -> None:
         check_stamps(
             stamps_of(["2024-10-27 02:59:59.5", "2024-10-27 02:00:00", "2024-10-27 02:00:00.5"]).seconds, "x.csv"
         )
+
+
+def test_a_counter_of_decimal_length_is_named_by_the_usual_step() -> None:
+    """Milliseconds within the second: 1000, and not the power of two nearby."""
+    with pytest.raises(UserError, match="`wraps: 1000`"):
+        stamps_of([str((500 + 20 * i) % 1000) for i in range(200)], time_unit="ms")
+
+
+def test_decimals_since_1970_are_exact() -> None:
+    """At 100 kHz float64 would round the steps of such stamps by 2 %."""
+    stamps = stamps_of([f"1700000000.{10 * i:06d}" for i in range(100)])
+    assert np.array_equal(stamps.seconds, np.arange(100) / 1e5)
+    assert stamps.start == 1_700_000_000

@@ -263,3 +263,38 @@ def test_one_table_of_many_people(tmp_path: Path) -> None:
         with h5py.File(long_table(tmp_path, f"by: [who], {stream}")) as file:
             assert [record.attrs["who"] for record in file.values()] == ["007", "011", "1e3"]
             assert all(len(record["x"]) == 50 for record in file.values())
+
+
+def test_a_row_of_nobody_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/p1_x.csv").write_text("who,a\nann,1.5\n,2.5\n")
+    text = SPEC.replace("label: LABEL\n", "").replace("SIGNAL", "rate_hz: 10, by: [who]").split("    y:")[0]
+    (tmp_path / "spec.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"p1_x\.csv:3: .*nobody.*'who'"):
+        convert(load_spec(tmp_path / "spec.yaml"), tmp_path / "in", tmp_path / "out")
+
+
+def test_labels_without_a_time_are_as_many_as_the_rows(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"p1/y: .*got 20; expected 100.*`rate_hz`"):
+        write(tmp_path, "hr\n" + "60\n" * 20, "columns: [hr]")
+    assert len(write(tmp_path, "hr\n" + "60\n" * 100, "columns: [hr]").y) == 100
+    assert write(tmp_path, "hr\n60\n", "columns: [hr]").y.tolist() == [60]
+
+
+def test_a_recording_without_any_event(tmp_path: Path) -> None:
+    assert write(tmp_path, "beat_s\n", "columns: [beat_s]", EVENTS).y.size == 0
+
+
+def test_a_table_of_dates_and_text_has_rows(tmp_path: Path) -> None:
+    rows = "from,to,what\n10:00:01,10:00:03,walk\n10:00:03,10:00:05,sit\n"
+    times = [f"10:00:0{i / 10:.1f}" for i in range(100)]
+    stream = "labels: spans, time: from, end: to, columns: [what]"
+    found = write(tmp_path, rows, stream, "{path: y, classes: [walk, sit]}", "time: t", times)
+    assert found.y.tolist() == [b""] * 10 + [b"walk"] * 20 + [b"sit"] * 20 + [b""] * 50
+
+
+def test_stamps_in_a_unit_that_leaves_no_window_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"0\.01 Hz by the stamps.*`time_unit: ms`"):
+        write(
+            tmp_path, "hr\n60\n", "columns: [hr], rate_hz: 1, start: 0", signal="time: t", times=range(0, 10_000, 100)
+        )
