@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from maekit.errors import UserError
 
@@ -118,6 +120,31 @@ def write_text(target: Path, text: str) -> None:
     """Write UTF-8 text with `replacing`."""
     with replacing(target) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that maekit wrote.
+
+    Raises:
+        UserError: it is missing, damaged, or no object.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise describe(error, path) from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"not the JSON that maekit wrote ({error})", location=str(path), hint="Restore it from a copy."
+        ) from error
+    if not isinstance(content, dict):
+        raise UserError(
+            "not the JSON that maekit wrote",
+            location=str(path),
+            value=type(content).__name__,
+            expected="an object",
+            hint="Restore it from a copy.",
+        )
+    return content
 
 
 @contextmanager

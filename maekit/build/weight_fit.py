@@ -118,6 +118,8 @@ def resample_positions(table: Tensor, grid: Sequence[int]) -> Tensor:
     A table does not store its grid, so it is assumed to have the proportions of `grid`. Where that is impossible the
     table is returned as it is, and does not fit.
     """
+    if table.ndim != 3 or len(table) != 1 or table.shape[1] < 2 or not table.is_floating_point():
+        return table
     patches = table.shape[1] - 1
     scale = (patches / prod(grid)) ** (1 / len(grid))
     old_grid = [round(n * scale) for n in grid]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from maekit.build.identity import RECIPE_FILE, check_identity
 from maekit.build.weight_fit import check_patch_size, load_strictly, resample_positions
 from maekit.config.load import load_recipe
 from maekit.errors import UserError
+from maekit.files import read_json
 from maekit.training import checkpoint
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def lacks_decoder(run: Path) -> bool:
     """Return whether a run was imported without a complete decoder, so that its predictions mean nothing."""
     facts = run / IMPORTED
     return facts.is_file() and any(
-        not name.startswith("model.encoder.") for name in json.loads(facts.read_text())[INITIALISED]
+        not name.startswith("model.encoder.") for name in read_json(facts).get(INITIALISED, ())
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
+from maekit.config.globs import Glob
 from maekit.config.unions import LIST, NUMBER, TEXT, by_kind
 
 FileFormat = Literal[
@@ -116,7 +117,7 @@ class Stream(_Strict):
         optional: a recording without this stream gets an empty dataset, or none if a file or row is a frame.
     """
 
-    files: str
+    files: Glob
     member: str | None = None
     format: Format | None = None
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
@@ -241,7 +242,7 @@ class LabelTable(_Strict):
         skip: lines at the top that are left out.
     """
 
-    file: str
+    file: Glob
     name: NameOrNumber
     attributes: Annotated[dict[str, NameOrNumber], Field(min_length=1)]
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
@@ -278,7 +279,7 @@ class Conversion(_Strict):
     frames: Literal["all", "common"] = "all"
     blocks: PositiveInt | None = None
     parameters: dict[str, Annotated[Annotated[float, NUMBER] | Annotated[str, TEXT], by_kind("a number, or text")]] = {}
-    unzip: str | None = None
+    unzip: Glob | None = None
 
     @field_validator("record")
     @classmethod

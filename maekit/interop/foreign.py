@@ -64,7 +64,17 @@ def read_tensors(file: Path, key: str | None = None) -> dict[str, Tensor]:
         content = load_file(file) if safetensors else _unpickle(file)
     except Exception as error:  # damaged files make the readers raise almost anything, also IndexError, AssertionError
         raise _unreadable(file, error) from error
-    return _select_weights(content, file, key)
+    weights = _select_weights(content, file, key)
+    for name, tensor in weights.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            raise UserError(
+                "a tensor without plain values",
+                location=f"{file}:{name}",
+                value="quantised" if tensor.is_quantized else "no data" if tensor.is_meta else str(tensor.layout),
+                expected="dense numbers",
+                hint="Save it again after `to_dense()` or `dequantize()`.",
+            )
+    return weights
 
 
 def _unpickle(file: Path) -> Any:

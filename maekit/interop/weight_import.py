@@ -230,7 +230,7 @@ def _resample(task: Task, weights: Weights, grid: tuple[int, ...], file: Path) -
     own, notes = task.state_dict(), []
     check_patch_size(own, weights, file)
     for name in own:
-        if name.endswith("pos_embed") and name in weights and weights[name].shape[1] != own[name].shape[1]:
+        if name.endswith("pos_embed") and name in weights and weights[name].shape != own[name].shape:
             before, after = weights[name], resample_positions(weights[name], grid)
             if after is not before:
                 weights[name] = after

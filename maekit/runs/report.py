@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maekit import files
 from maekit.build.open_run import open_run
 from maekit.build.parts import label_kind_of
 from maekit.build.weights import lacks_decoder
@@ -58,7 +58,7 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
         pictures=section.figures,
         tables=tables,
         recipe=(run / "recipe.yaml").read_text(),
-        environment=json.loads((run / "environment.json").read_text()),
+        environment=files.read_json(run / "environment.json"),
     )
     return write_report(content, run / "report.html")
 

@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from maekit.errors import UserError
-from maekit.files import write_text
+from maekit.files import read_json, write_text
 from maekit.report.quantities import duration
 from maekit.training.lock import wait_until_free
 from maekit.training.run import RunBusyError
@@ -69,8 +69,7 @@ def result_names(folder: Path) -> dict[str, str]:
 
 def read_result(folder: Path, name: str) -> Result:
     """Read a result that has been computed."""
-    result: Result = json.loads(result_path(folder, name).read_text())
-    return result
+    return read_json(result_path(folder, name))
 
 
 def missing_jobs(folder: Path, jobs: Sequence[Job]) -> list[Job]:

@@ -114,7 +114,6 @@ def mutate_zip(rng: random.Random, content: bytes, other: bytes) -> bytes:
                         "..",
                         f"{name}/",
                         f"a//{name}",
-                        "theirs.txt",
                         f"theirs/{name}",
                         rng.choice(WORDS),
                     )

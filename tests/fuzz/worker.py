@@ -154,6 +154,7 @@ def run_command(arguments: Command, job: Path) -> tuple[int, str, str, str]:
         except BaseException as error:
             code, name, signature = 1, type(error).__name__, _signature(error)
     logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger().handlers.clear()  # they hold the file that output went to
     text = printed.read_bytes()[:200_000].decode("utf-8", "replace")
     return code, name, signature, text
 

@@ -30,13 +30,11 @@ NO_KEYS = {
     "<": "the first character of a web page",
     "version": "the first word of a Git LFS pointer",
     "model": "a name in somebody's checkpoint",
-    "state_dict()": "a method of torch",
     "h5copy": "a program of HDF5",
     "h5repack": "a program of HDF5",
     "dask scheduler": "a program of dask",
     "dask worker --nthreads 1": "a program of dask",
     "--nthreads": "an option of dask",
-    "*.hea": "a pattern",
     "latin-1": "an encoding",
     "runs": "a folder",
     "_": "a character",
@@ -54,6 +52,7 @@ NO_KEYS = {
     "key: value": "the form of a line of YAML",
     "simulate": "a method of adapters, in Python",
     "accuracy": "a metric",
+    "sample": "an axis of an ADC cube",
     "--status": "an option of a program of HDF5",
     "{name: ...}": "the form of a choice",
 }
@@ -193,7 +192,8 @@ def _check_keys(text: str, keys: set[str]) -> str:
 
 def problem(quoted: str, keys: set[str]) -> str:
     """Why what stands in backticks cannot be typed; empty if it can."""
-    if quoted in NO_KEYS or not quoted.strip(HOLE):
+    is_pattern = " -> " in quoted or quoted == "->" or "*" in quoted.partition(" ")[0]
+    if quoted in NO_KEYS or not quoted.strip(HOLE) or is_pattern or re.fullmatch(r"\w+\(\)", quoted):
         return ""
     words = quoted.split()
     if words[0] == "maekit":

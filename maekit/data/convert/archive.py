@@ -106,7 +106,8 @@ def unpack(source: Path, target: Path) -> Path:
         The folder.
 
     Raises:
-        UserError: the archive is damaged (nothing is then changed), or there is not enough space.
+        UserError: the archive is damaged, there is not enough space, or a folder to replace holds files of others. Nothing
+            is then changed.
     """
     with open_zip(source) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
@@ -124,7 +125,11 @@ def unpack(source: Path, target: Path) -> Path:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(read_member(archive, name))
                 # `PurePosixPath` drops the dot of `./a`, which would stand for the target itself.
-                for name in sorted({PurePosixPath(name).parts[0] for name in names}):
+                members = {PurePosixPath(name) for name in names}
+                tops = sorted({member.parts[0] for member in members})
+                for name in tops:
+                    _check_nothing_else(target, name, members)
+                for name in tops:
                     if (target / name).is_dir():
                         remove(target / name)
                     (folder / name).replace(target / name)
@@ -133,6 +138,19 @@ def unpack(source: Path, target: Path) -> Path:
             finally:
                 remove(folder)
     return target
+
+
+def _check_nothing_else(target: Path, name: str, members: set[PurePosixPath]) -> None:
+    """Refuse to replace a folder that holds files which are not of the archive."""
+    for path in sorted((target / name).rglob("*")):
+        inside = path.relative_to(target)
+        if not path.is_dir() and PurePosixPath(inside.as_posix()) not in members:
+            raise UserError(
+                "a folder that would be replaced holds a file which is not in the archive",
+                location=str(target / name),
+                value=str(inside),
+                hint="Move it away, or choose another folder with --to.",
+            )
 
 
 def _check_size(unpacked: int, packed: int, location: str) -> None:

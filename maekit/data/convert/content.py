@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -62,9 +64,18 @@ class FileContent:
                 hint=nearest(str(name), self.arrays),
             )
         try:
-            return self.arrays[str(name)]
+            values = self.arrays[str(name)]
         except (ValueError, EOFError, OSError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
             raise damaged(error, f"{self.location}:{name}", "NPZ") from error
+        if not isinstance(values, np.ndarray):  # a member of an NPZ that is no NPY
+            raise UserError(
+                "no array",
+                location=f"{self.location}:{name}",
+                value=type(values).__name__,
+                expected="an array of numbers or text",
+                hint="Leave it out with `key` or `columns`, which name the others.",
+            )
+        return values
 
     def numbers(self, name: str | int) -> NDArray[Any]:
         """One array of numbers; a column of a table as float64, with NaN for blank cells.

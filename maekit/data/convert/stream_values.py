@@ -43,6 +43,23 @@ def read_values(rule: Stream, content: FileContent) -> Any:
         return content.document
     names = rule.columns or [rule.key or _only_array(rule, content)]
     columns = [_in_single_precision(mark_missing(content.numbers(name), rule.missing)) for name in names]
+    shapes = {str(name): column.shape for name, column in zip(names, columns, strict=True)}
+    if not all(shapes.values()):
+        raise UserError(
+            "single numbers where recordings are expected",
+            location=content.location,
+            value=", ".join(name for name, shape in shapes.items() if not shape),
+            expected="arrays",
+            hint="A number for the whole recording is an entry of `convert.attributes`.",
+        )
+    if len(set(shapes.values())) > 1:
+        raise UserError(
+            "columns of different shapes",
+            location=content.location,
+            value=shapes,
+            expected="one shape, to stand side by side",
+            hint="Make a stream of each.",
+        )
     values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
     return values if rule.rearrange is None else _rearrange(values, rule.rearrange, content.location)
 

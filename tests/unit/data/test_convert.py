@@ -380,8 +380,12 @@ def test_pictures_are_unpacked_wholly_or_not_at_all(tmp_path: Path) -> None:
         convert(spec, source, target)
     (target / "train/cat/old.jpg").touch()
     (target / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds a file which is not in the archive; got 'train/cat/old.jpg'"):
+        convert(spec, source, target, overwrite=True)
+    (target / "train/cat/old.jpg").unlink()
+    (target / "train/cat/0.jpg").touch()
     convert(spec, source, target, overwrite=True)
-    assert not (target / "train/cat/old.jpg").exists()
+    assert (target / "train/cat/0.jpg").read_bytes() == b"one"
     assert (target / "notes.txt").read_text() == "mine"
     assert sorted(path.name for path in target.iterdir()) == ["notes.txt", "test", "train"]
 
@@ -412,3 +416,37 @@ def test_a_member_named_with_a_dot_does_not_stand_for_the_target(tmp_path: Path)
     assert (target / "a/x.bin").read_bytes() == b"new"
     assert (target / "thesis.txt").read_text() == "ours"
     assert sorted(path.name for path in target.iterdir()) == ["a", "thesis.txt"]
+
+
+@pytest.mark.parametrize("pattern", ["/etc/*", "../*.csv", "a/../../*.csv", "**csv", ""])
+def test_patterns_of_files_stay_below_the_folder(pattern: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"spec.yaml:\d+:\d+: convert.streams.x.files.*a pattern|not a pattern"):
+        run(tmp_path, {"x.csv": table(RAMP)}, f"{{x: {{files: '{pattern}', rate_hz: 50}}}}")
+
+
+def test_unpacking_again_removes_no_file_of_others(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("cats/1.png", b"new")
+    target = tmp_path / "out"
+    (target / "cats").mkdir(parents=True)
+    (target / "cats/notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"cats: a folder that would be replaced.*notes.txt"):
+        unpack(tmp_path / "x.zip", target)
+    assert sorted(path.name for path in target.rglob("*")) == ["cats", "notes.txt"]
+    (target / "cats/notes.txt").rename(target / "notes.txt")
+    (target / "cats/1.png").write_bytes(b"old")
+    unpack(tmp_path / "x.zip", target)
+    assert (target / "cats/1.png").read_bytes() == b"new"
+    assert (target / "notes.txt").read_text() == "mine"
+
+
+def test_arrays_that_are_none_and_single_numbers_are_refused(tmp_path: Path) -> None:
+    buffer = io.BytesIO(npz(a=RAMP))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr("b", b"text")
+    with pytest.raises(UserError, match=r"x.npz:b: no array; got 'bytes'"):
+        run(tmp_path / "1", {"x.npz": buffer.getvalue()}, "key: b, rate_hz: 50")
+    with pytest.raises(UserError, match="single numbers where recordings are expected"):
+        run(tmp_path / "2", {"x.npy": npy(3.0)}, "rate_hz: 50")
+    with pytest.raises(UserError, match=r"columns of different shapes.*\(30,\).*\(4,\)"):
+        run(tmp_path / "3", {"x.npz": npz(a=RAMP, b=RAMP[:4])}, "columns: [a, b], rate_hz: 50")

@@ -309,3 +309,22 @@ def test_positions_go_to_grids_of_the_same_proportions_alone(
     table = torch.randn(1, rows, 8)
     expected = table if old is None else interpolate_positions(table, old, grid)
     assert torch.equal(resample_positions(table, grid), expected)
+
+
+def test_tensors_without_plain_values_and_tables_of_odd_shapes_are_refused(tmp_path: Path) -> None:
+    for name, tensor in (
+        ("sparse", torch.ones(3, 3).to_sparse()),
+        ("quantised", torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)),
+        ("meta", torch.empty(3, device="meta")),
+    ):
+        torch.save(SOME | {"x": tensor}, tmp_path / f"{name}.pth")
+        with pytest.raises(UserError, match=rf"{name}.pth(:x: a tensor without plain values|.*damaged)"):
+            read_tensors(tmp_path / f"{name}.pth")
+    for table in (
+        torch.zeros(0),
+        torch.zeros(4, 5),
+        torch.zeros(1, 0, 4),
+        torch.zeros(2, 0, 5, 4),
+        torch.zeros(1, 1, 4),
+    ):
+        assert resample_positions(table, (2, 2)) is table
