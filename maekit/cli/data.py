@@ -104,6 +104,46 @@ def data_check(
         out.print(escape(line))
 
 
+@data_app.command("list")
+def data_list() -> None:
+    """List the data specs that come with maekit: what a sample is, what the data are, their licence."""
+    from maekit.config.data_spec import load_spec, shipped_specs
+
+    for name, path in shipped_specs().items():
+        spec = load_spec(path)
+        layout = "pictures" if spec.signal is None else ", ".join(spec.signal.axes)
+        facts = [f"({layout})", spec.title, f"licence: {spec.licence or 'not stated'}"]
+        out.print(f"[bold]{escape(name)}[/]  {escape('  '.join(filter(None, facts)))}")
+
+
+@data_app.command("schema")
+def data_schema(
+    section: Annotated[str, typer.Argument(help="Only the keys below this one, e.g. convert.streams.NAME.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON Schema, for editors.")] = False,
+) -> None:
+    """Print all keys of data specs with type, default and meaning."""
+    import json
+
+    from maekit.config.describe import spec_keys, spec_schema
+
+    if as_json:
+        out.print_json(json.dumps(spec_schema()))
+        return
+    for key in spec_keys(section):
+        out.print(f"[bold]{escape(key.path)}[/]{escape(key.line().removeprefix(key.path))}")
+
+
+@data_app.command("copy")
+def data_copy(
+    spec: Annotated[str, typer.Argument(help="Name of a data spec that comes with maekit, or a YAML file.")],
+    to: Annotated[Path, typer.Option("--to", help="File (.yaml) or folder.")],
+) -> None:
+    """Copy a data spec, to edit it for your own files."""
+    from maekit.config.copying import copy_spec
+
+    out.print(escape(str(copy_spec(spec, to))))
+
+
 @data_app.command("simulate")
 def data_simulate(
     adapter: Annotated[str, typer.Argument(help="heart_rate, range_doppler, spectrogram, image, or a plug-in's.")],

@@ -42,6 +42,11 @@ class Through(_Strict):
 
     It receives an array, or the content of a JSON file, a pickle or lines. From a file on all frames of a recording it
     may return rows by frame number. If it returns objects, its attribute `columns` names their columns.
+
+    Args:
+        adapter: that has the function.
+        function: its name among the adapter's `transformations`.
+        options: of the function.
     """
 
     adapter: str
@@ -219,7 +224,13 @@ class Stream(_Strict):
 
 
 class Derived(_Strict):
-    """A dataset that a function of an adapter derives from a stream once a recording, such as event times in seconds."""
+    """A dataset that a function of an adapter derives from a stream once a recording, such as event times in seconds.
+
+    Args:
+        adapter: that has the function.
+        function: its name among the adapter's `derivations`.
+        source: the stream.
+    """
 
     adapter: str
     function: str

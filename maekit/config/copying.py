@@ -1,10 +1,12 @@
-"""Copying a recipe to edit it, with the files that it builds on."""
+"""Copying a recipe to edit it, with the files that it builds on, or a data spec."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+from maekit.config.data_spec import find_spec, load_spec
 from maekit.config.load import load_recipe
 from maekit.config.merge import names_file
 from maekit.config.shipped import find_recipe
@@ -47,6 +49,36 @@ def copy_recipe(name: str, target: Path) -> Path:
         raise UserError(
             "a recipe that it builds on has that name", location=str(target), hint="Choose another file name."
         )
+    _copy_files(copies)
+    return copies[source]
+
+
+def copy_spec(name: str, target: Path) -> Path:
+    """Copy a data spec, with its comments.
+
+    Args:
+        name: name or file of a data spec.
+        target: a folder, or a `.yaml` file.
+
+    Returns:
+        The copy.
+
+    Raises:
+        UserError: the spec is wrong, or the file exists already.
+    """
+    source = find_spec(name)
+    load_spec(source)
+    copy = target if target.suffix in (".yaml", ".yml") else target / source.name
+    _copy_files({source: copy})
+    return copy
+
+
+def _copy_files(copies: Mapping[Path, Path]) -> None:
+    """Copy files to new places, each of them whole.
+
+    Raises:
+        UserError: one of them is taken; nothing is written then.
+    """
     there = {file: copy for file, copy in copies.items() if os.path.lexists(copy)}
     if len(there) < len(copies):  # a killed process may have left some copies, which are right
         there = {file: copy for file, copy in there.items() if not _same_content(file, copy)}
@@ -59,7 +91,6 @@ def copy_recipe(name: str, target: Path) -> Path:
     for file, copy in copies.items():
         with described_errors(copy), replacing(copy) as partial:
             partial.write_bytes(file.read_bytes())
-    return copies[source]
 
 
 def _same_content(file: Path, copy: Path) -> bool:

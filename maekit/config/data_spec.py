@@ -35,8 +35,13 @@ class Strict(BaseModel):
 class Window(Strict):
     """How a recording is cut into samples along one axis: by seconds of the time axis, or by points.
 
-    Without a hop, windows follow each other without overlap. `pad` keeps a recording shorter than the window:
-    what is added at its end is marked not valid, and counts as missing.
+    Args:
+        axis: the axis of the signal that is cut.
+        seconds: length along the time axis, in seconds.
+        hop_seconds: from one window to the next, in seconds; by default their length, so that they do not overlap.
+        length: length in points, in place of `seconds`.
+        hop: from one window to the next, in points.
+        pad: keep a recording that is shorter than the window; what is added at its end is not valid, and counts as missing.
     """
 
     axis: Name = TIME
@@ -60,7 +65,13 @@ class Window(Strict):
 
 
 class Split(Strict):
-    """Which groups train, validate and test. `train: rest` takes every group not named elsewhere."""
+    """Which groups train, validate and test.
+
+    Args:
+        train: groups that train; `rest` takes every group that is not named elsewhere.
+        validation: groups that validate.
+        test: groups that test.
+    """
 
     train: Annotated[
         Annotated[list[Name], Field(min_length=1), LIST] | Annotated[Literal["rest"], TEXT],
@@ -87,7 +98,12 @@ class Split(Strict):
 class Folds(Strict):
     """Cross-validation by group: fold `fold` tests, `validation_groups` of the others validate, the rest train.
 
-    Groups in `exclude` take no part.
+    Args:
+        folds: their number, or `leave_one_out` for as many as groups.
+        fold: the one that tests, from 0.
+        validation_groups: how many of the other groups validate.
+        exclude: groups that take no part.
+        seed: of the order in which groups are dealt to folds.
     """
 
     folds: Annotated[
@@ -129,7 +145,11 @@ AnySplit = Annotated[
 
 
 class Attribute(Strict):
-    """A number kept as an HDF5 attribute of the dataset, of its record, or of the file."""
+    """A number kept as an HDF5 attribute.
+
+    Args:
+        attribute: its name, at the dataset, its record, or the file.
+    """
 
     attribute: Name
 
@@ -143,8 +163,12 @@ Rate = Annotated[
 class Step(Strict):
     """Where the points along an axis lie: `start`, then every `step`, in `unit`.
 
-    With `spacing: sine` they are even in the sine of an angle, as the bins of a line array's FFT are: then `start` and
-    `step` are sines, and `unit` (deg or rad) is that of the angle.
+    Args:
+        step: from one point to the next, in `unit`.
+        unit: of the axis.
+        start: the first point, in `unit`.
+        spacing: `sine` for points that are even in the sine of an angle, as the bins of a line array's FFT are: then `start` and
+            `step` are sines, and `unit` (deg or rad) is that of the angle.
     """
 
     step: Finite
@@ -166,6 +190,8 @@ class Signal(Strict):
         path: dataset inside the record.
         axes: names of its axes in order; `channel` is the channel axis, `time` the one sampled at `rate_hz`.
         channels: names of the channels.
+        unit: of the values, such as mV.
+        steps: where the points along further axes lie, by axis: range, azimuth, frequency.
         rate_hz: sampling rate of the time axis, stated or read from an attribute.
         complex: what complex values become. `pairs` builds them from (real, imag) fields or a last, unnamed axis of 2.
         missing: stored numbers that mean that nothing was measured, such as -9999.
@@ -219,13 +245,24 @@ class Signal(Strict):
 
 
 class Valid(Strict):
-    """A dataset that is nonzero where the signal was really measured: the signal's axes, or the windowed one only."""
+    """Where the signal was really measured.
+
+    Args:
+        path: dataset that is nonzero there: with the axes of the signal, or the windowed one only.
+    """
 
     path: Name
 
 
 class Group(Strict):
-    """Whom a recording belongs to, from exactly one place. A pattern takes its group `group`, else its whole match."""
+    """Whom a recording belongs to, from exactly one place. A pattern takes its group `group`, else its whole match.
+
+    Args:
+        attribute: name of an attribute of the dataset, its record, or the file.
+        path: dataset: one name, or one for each row.
+        record: regular expression on the name of the record.
+        file: regular expression on the name of the file, without its ending.
+    """
 
     attribute: Name | None = None
     path: Name | None = None
@@ -256,6 +293,8 @@ class Label(Strict):
         path: dataset: one value for the record, one for each point of the windowed axis, or event times in seconds.
         attribute: or an attribute of the record, its signal or the file: one value for the record.
         events: the dataset holds times of events, in seconds from the start of the record.
+        unit: of the values, such as bpm.
+        classes: names of the classes; stored are these names, or their numbers from 0.
         reduce: how the values in a window become one; default `mean` for values, `majority` for classes.
         offset_s: added to the label's clock to give the signal's.
         missing: stored numbers that mean that there is no label, such as -1.
@@ -307,8 +346,26 @@ class Label(Strict):
 class DataSpec(Strict):
     """One data set: where its values stand in the files, their units, and what a sample of it is.
 
-    `auxiliary` are other signals of the same recordings, by name: cut along the window's axis with the signal, or taken whole
-    where they have no such axis. A recording may lack any of them.
+    Args:
+        name: of the data set; `convert` writes `NAME.h5`.
+        title: one line for people.
+        licence: of the data.
+        citation: of the data.
+        kind: `hdf5` for recordings, `image_folder` for a folder of pictures in class folders.
+        files: glob of the HDF5 files below the root folder.
+        folder: of pictures: where they lie below the root folder.
+        channels: of pictures: 3 for RGB, 1 for gray.
+        records: pattern of the groups of an HDF5 file that are recordings each, such as `/*`; by default the file is one recording.
+        signal: the dataset that holds the measurement.
+        auxiliary: other signals of the same recordings, by name: cut along the window's axis with the signal, or taken whole where
+            they have no such axis. A recording may lack any of them.
+        valid: where the signal was really measured; NaN counts as missing in any case.
+        missing_budget: share of a window that may be missing; windows with more are left out.
+        group: whom a recording belongs to; splits are made by group. By default each recording is a group.
+        label: what is to be learned.
+        window: how recordings are cut into samples; by default a recording is a sample.
+        split: which groups train, validate and test, or folds of them.
+        convert: how published files become the HDF5 files that the other keys describe.
     """
 
     name: Name
