@@ -167,7 +167,7 @@ class HeartRateAdapter(Adapter):
         """Body motion and, for a displacement that is sampled fast enough, the presence of a person."""
         x = self._interpolated(sample)
         rate = sample.rate_hz or self.rate_hz
-        quality = {"motion": -max(signal_quality.largest_move(line, rate) for line in x)}
+        quality = {"motion": -max(signal_quality.relative_move(line, rate) for line in x)}
         if self.estimate_difference and rate >= 2.5 * signal_quality.NOISE_HZ:
             quality["nobody there"] = float(np.max([signal_quality.body_over_noise_db(line, rate) for line in x]))
         return quality

@@ -1,4 +1,4 @@
-"""Signal quality for heart rates: power of the body over the noise, and body motion."""
+"""Signal quality for heart rates, whatever the unit of the signal: power of the body over the noise, and body motion."""
 
 from __future__ import annotations
 
@@ -40,12 +40,25 @@ def body_over_noise_db(displacement: Array, rate_hz: float) -> float:
     return float(10 * np.log10(body / noise)) if body > 0 and noise > 0 else float("nan")
 
 
-def largest_move(displacement: Array, rate_hz: float) -> float:
-    """Largest change within half a second, in the signal's unit, after a running median over a tenth of a second.
+def relative_move(displacement: Array, rate_hz: float) -> float:
+    """Largest change within half a second over the median one, after a running median over a tenth of a second.
 
-    In that time breathing moves a chest by a few millimetres; sitting up or turning moves it by centimetres. The median removes
-    single spikes from wrong phase unwrapping.
+    Breathing and the heart move a chest about as far in each half second; sitting up or turning moves it many times farther. The
+    ratio does not depend on the unit or the gain of the signal. The running median removes single spikes from wrong phase
+    unwrapping.
+
+    Args:
+        displacement: (time,) without missing values, in any unit.
+        rate_hz: sampling rate.
+
+    Returns:
+        0 for no change at all.
     """
     smooth = ndimage.median_filter(displacement, 2 * round(SPIKE_S * rate_hz / 2) + 1, mode="nearest")
     apart = max(1, round(MOVE_S * rate_hz))
-    return float(np.abs(smooth[apart:] - smooth[:-apart]).max(initial=0.0))
+    moves = np.abs(smooth[apart:] - smooth[:-apart])
+    largest = float(moves.max(initial=0.0))
+    if largest == 0:
+        return 0.0
+    typical = float(np.median(moves))
+    return largest / typical if typical > 0 else float("inf")
