@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
 
 from maekit.errors import UserError
+from maekit.files import described_errors, partial_path, put_in_place, remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +41,8 @@ def write_graph(model: nn.Module, example: Tensor, target: Path, form: str) -> l
         UserError: a package is missing, the format cannot express an operation, or the graph computes something else.
     """
     # The graph names the file of its weights, so both are written under their final names in a temporary folder.
-    with TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder, torch.no_grad():
-        draft = Path(folder) / target.name
+    with _draft_folder(target) as folder, torch.no_grad():
+        draft = folder / target.name
         expected = model(example)
         try:
             output = (_export_onnx if form == "onnx" else _export_torch)(model, example, draft)
@@ -49,6 +50,8 @@ def write_graph(model: nn.Module, example: Tensor, target: Path, form: str) -> l
             raise UserError(
                 f"{error.name} is not installed", location=f"--format {form}", hint="pip install 'maekit[onnx]'"
             ) from error
+        except (OSError, MemoryError):
+            raise
         except Exception as error:  # the exporters raise whatever one of their many passes raises
             raise UserError(
                 f"this model cannot be written as {form} ({_root_cause(error)})",
@@ -67,12 +70,24 @@ def write_graph(model: nn.Module, example: Tensor, target: Path, form: str) -> l
             f"in: signal {_shape(example)}; out: output {_shape(expected)}",
             f"compared on {len(example)} samples: differs by {difference:.1e} of the largest output",
         ]
-        weights = Path(folder) / f"{target.name}.data"
+        weights = folder / f"{target.name}.data"
         if weights.exists():
-            weights.replace(target.with_name(weights.name))
+            put_in_place(weights, target.with_name(weights.name))
             notes.append(f"the weights are in {target.with_name(weights.name)}; keep the two files together")
-        draft.replace(target)
+        put_in_place(draft, target)
     return notes
+
+
+@contextmanager
+def _draft_folder(target: Path) -> Iterator[Path]:
+    """A new folder beside `target`, removed when the block ends; errors of the system in it name `target`."""
+    folder = partial_path(target)
+    try:
+        with described_errors(target):
+            folder.mkdir()
+            yield folder
+    finally:
+        remove(folder)
 
 
 def _export_onnx(model: nn.Module, example: Tensor, target: Path) -> Tensor:
@@ -104,8 +119,9 @@ def _export_torch(model: nn.Module, example: Tensor, target: Path) -> Tensor:
     """Write a torch.export program, and run it with two batch sizes; returns the outputs of all samples."""
     with _quiet_exporter():
         program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
-        with target.open("wb") as file:  # as a file object, since torch insists on its own suffix for a path
-            torch.export.save(program, file)
+        content = io.BytesIO()  # torch's writer of zip files crashes the process where the disk is full
+        torch.export.save(program, content)
+        target.write_bytes(content.getbuffer())
         with target.open("rb") as file:
             loaded = torch.export.load(file).module()
     return torch.cat([loaded(example[:1]), loaded(example[1:])])

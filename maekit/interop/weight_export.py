@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from itertools import islice
@@ -70,8 +71,9 @@ def export_weights(run: Path, target: Path, form: str, *, overrides: Sequence[st
     weights = task.state_dict() if form == "safetensors" else _translate(task, experiment, run, form)
     with replacing(target) as unfinished:
         if form == "official":
-            with unfinished.open("wb") as file:
-                torch.save({"model": weights}, file)
+            content = io.BytesIO()  # torch's writer of zip files crashes the process where the disk is full
+            torch.save({"model": weights}, content)
+            unfinished.write_bytes(content.getbuffer())
         elif form == "huggingface":
             unfinished.mkdir()
             write_text(unfinished / "config.json", json.dumps(_huggingface_config(task, experiment, run), indent=1))
