@@ -5,6 +5,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from maekit.escaping import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -25,6 +27,8 @@ class UserError(Exception):
     def __init__(
         self, problem: str, *, location: str = "", value: object = _UNSTATED, expected: str = "", hint: str = ""
     ) -> None:
+        problem, location, expected = visible(problem), visible(location), visible(expected)
+        hint = visible(hint, keep="\n")  # several errors stand below each other in one hint
         self.problem, self.location, self.expected, self.hint = problem, location, expected, hint
         sentences = [f"{location}: {problem}" if location else problem]
         if value is not _UNSTATED:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,17 +10,40 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.segment import Segment
 from typer.core import TyperGroup
 
 from maekit.errors import UserError, nearest
+from maekit.escaping import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from maekit.report.content import Table
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class SafeConsole(Console):
+    """A console on which text from files and users is shown as it is: without emoji names, and with control characters escaped."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, soft_wrap=True, emoji=False, **options)
+
+    def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
+        """Render without control characters other than line breaks and those that styles are made of."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text, keep="\n"), segment.style)
+
+
+class VisibleFormatter(logging.Formatter):
+    """Formats messages of the log without control characters other than line breaks."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format one message."""
+        return visible(super().format(record), keep="\n")
+
+
+out = SafeConsole()
+err = SafeConsole(stderr=True)
 
 RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or a name from `maekit recipe list`.")]
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run, e.g. runs/heart_rate/demo_pretrain.")]
@@ -95,8 +119,13 @@ def is_first_process() -> bool:
 
 
 def tell(line: str) -> None:
-    """Print a line of progress."""
-    err.print(escape(line))
+    """Print a line of progress; line breaks in it are escaped."""
+    err.print(escape(visible(line)))
+
+
+def show(line: str) -> None:
+    """Print a line of the result; line breaks in it are escaped."""
+    out.print(escape(visible(line)))
 
 
 def print_table(table: Table) -> None:
@@ -113,8 +142,8 @@ def print_facts(facts: Sequence[tuple[str, str]], title: str, first: bool) -> No
     if not first:
         return
     if title:
-        out.print(f"[bold]{escape(title)}[/]")
+        out.print(f"[bold]{escape(visible(title))}[/]")
     rows = Table.grid(padding=(0, 2))
     for name, value in facts:
-        rows.add_row(escape(name), escape(value))
+        rows.add_row(escape(visible(name)), escape(visible(value, keep="\n")))
     out.print(rows)

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from maekit.cli.console import Sets, VerbGroup, err, out
+from maekit.cli.console import Sets, VerbGroup, show, tell
 from maekit.errors import UserError
 
 data_app = typer.Typer(
@@ -38,11 +37,11 @@ def data_convert(
         from_,
         to,
         overwrite=overwrite,
-        tell=lambda line: err.print(escape(line)),
+        tell=tell,
         derivations={name: adapter.derivations for name, adapter in adapters.items()},
         transformations={name: adapter.transformations for name, adapter in adapters.items()},
     )
-    out.print(f"written: {escape(str(result))}")
+    show(f"written: {result}")
 
 
 @data_app.command("pack")
@@ -71,11 +70,11 @@ def data_pack(
         size=size,
         shards=shards,
         workers=workers,
-        tell=lambda line: err.print(escape(line)),
+        tell=tell,
     )
     if done.unreadable:
-        err.print(f"{len(done.unreadable)} could not be read, {escape(done.unreadable[0])} first; pack.json lists them")
-    out.print(f"packed: {done.samples} pictures in {escape(str(done.folder))}")
+        tell(f"{len(done.unreadable)} could not be read, {done.unreadable[0]} first; pack.json lists them")
+    show(f"packed: {done.samples} pictures in {done.folder}")
 
 
 @data_app.command("inspect")
@@ -86,7 +85,7 @@ def data_inspect(
     from maekit.data.inspect import inspect
 
     for line in inspect(file):
-        out.print(escape(line))
+        show(line)
 
 
 @data_app.command("check")
@@ -101,7 +100,7 @@ def data_check(
 
     reducers = {k: v for name in plugins.names("adapters") for k, v in plugins.find("adapters", name).reducers.items()}
     for line in check(load_spec(spec), root, reducers):
-        out.print(escape(line))
+        show(line)
 
 
 @data_app.command("list")
@@ -156,6 +155,5 @@ def data_simulate(
     from maekit.config.options import call_with_settings
 
     simulate = plugins.find("adapters", adapter).simulate
-    out.print(
-        f"data spec: {escape(str(call_with_settings(simulate, f'simulation of {adapter}', set_ or [], to, seed=seed)))}"
-    )
+    written = call_with_settings(simulate, f"simulation of {adapter}", set_ or [], to, seed=seed)
+    show(f"data spec: {written}")

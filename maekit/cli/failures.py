@@ -16,6 +16,7 @@ from rich.markup import escape
 from maekit import files
 from maekit.cli.console import err
 from maekit.errors import UserError, nearest
+from maekit.escaping import visible
 
 BUG, MISTAKE, INTERRUPTED = 1, 2, 130
 
@@ -58,11 +59,12 @@ def _as_user_error(error: Exception) -> UserError | None:
         return error
     if isinstance(error, OSError) and error.strerror:
         return files.describe(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+    if _is_out_of_memory(error, text):
         size = re.search(r"allocate ([\d.]+ \w+)", text)
         return UserError(
             "not enough memory" + (f" for {size[1]}" if size else ""),
-            hint="Lower training.batch_size or set training.micro_batch; `--dry-run` estimates what a recipe needs.",
+            hint="Give it more memory. In training, lower training.batch_size or set training.micro_batch; `--dry-run` "
+            "estimates what a recipe needs.",
         )
     if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
         return UserError(
@@ -71,6 +73,22 @@ def _as_user_error(error: Exception) -> UserError | None:
             hint="Often the system kills it for want of memory: use fewer workers, then run the same command again.",
         )
     return None
+
+
+def _is_out_of_memory(error: Exception, text: str) -> bool:
+    """Whether memory ran out; libraries raise it as RuntimeError, and the system's loader as ImportError."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError | ImportError) and any(sign in text for sign in _OUT_OF_MEMORY)
+
+
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "annot allocate memory",
+    "failed to map segment",
+    "can't start new thread",
+    "could not create a primitive",
+)
 
 
 def _report_usage(error: Any) -> int:
@@ -93,7 +111,7 @@ def _report_usage(error: Any) -> int:
 
 def _report_bug(error: Exception) -> int:
     text = "".join(traceback.format_exception(error))
-    summary = f"{type(error).__name__}: {error}".splitlines()[0]
+    summary = visible(f"{type(error).__name__}: {error}".splitlines()[0])
     if logging.getLogger().isEnabledFor(logging.INFO):
         err.print(escape(text))
         place = "the traceback above"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from maekit import __version__
-from maekit.cli.console import VerbGroup, err, out
+from maekit.cli.console import VerbGroup, VisibleFormatter, err, out
 from maekit.cli.data import data_app
 from maekit.cli.failures import report_failure
 from maekit.cli.machine import bench, doctor
@@ -60,7 +60,9 @@ def _global(
     ] = False,
 ) -> None:
     del version  # printed by its callback
-    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(VisibleFormatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
     if plugin:
         from maekit import plugins
 

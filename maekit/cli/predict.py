@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from maekit.cli.console import Sets, out
+from maekit.cli.console import Sets, show
 
 
 def predict(
@@ -80,4 +79,4 @@ def predict(
         device=device,
     )
     for line in found.lines():
-        out.print(escape(line))
+        show(line)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from maekit.cli.console import Axes, RecipeArgument, Sets, VerbGroup, err, out, read_lengths
+from maekit.cli.console import Axes, RecipeArgument, Sets, VerbGroup, err, out, read_lengths, show
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def recipe_copy(recipe: RecipeArgument, target: Annotated[Path, typer.Argument(h
     """Copy a recipe, and those that it builds on, to edit them."""
     from maekit.config.copying import copy_recipe
 
-    out.print(escape(str(copy_recipe(recipe, target))))
+    show(str(copy_recipe(recipe, target)))
 
 
 @recipe_app.command("schema")

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from maekit.cli.console import Device, RunArgument, Sets, check_choice, is_first_process, out, print_table
+from maekit.cli.console import Device, RunArgument, Sets, check_choice, is_first_process, out, print_table, show
 
 NOT_MET = 4
 """Exit code of a comparison whose reference is not met."""
@@ -42,7 +41,7 @@ def embed(
     from maekit import api
 
     file = api.embed(run, output, pooling=pooling, overrides=set_ or [], device=device)
-    out.print(f"features in {escape(str(file))}")
+    show(f"features in {file}")
 
 
 def reconstruct(
@@ -60,14 +59,14 @@ def reconstruct(
 
     check_choice("--statistics", statistics, ("neighbours", "true"))
     for path, caption in api.reconstruct(run, output, count=count, statistics=statistics, overrides=set_ or []):
-        out.print(escape(f"{path}: {caption}"))
+        show(f"{path}: {caption}")
 
 
 def report(run: RunArgument, set_: Sets = None, device: Device = None) -> None:
     """Write the report page of a run again."""
     from maekit.runs.report import report as write_report
 
-    out.print(f"report: {escape(str(write_report(run, overrides=set_ or [], device=device)))}")
+    show(f"report: {write_report(run, overrides=set_ or [], device=device)}")
 
 
 def compare(

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from maekit.cli.console import Device, DryRun, RecipeArgument, Runs, Sets, err, out, print_facts, print_table
+from maekit.cli.console import Device, DryRun, RecipeArgument, Runs, Sets, print_facts, print_table, show, tell
 
 if TYPE_CHECKING:
     from maekit.studies.results import Study
@@ -88,7 +87,7 @@ def study(
             overrides=set_ or [],
             runs=runs,
             device=device,
-            report=_report,
+            report=tell,
         ),
         runs,
     )
@@ -131,14 +130,10 @@ def sweep(
             overrides=set_ or [],
             runs=runs,
             device=device,
-            report=_report,
+            report=tell,
         ),
         runs,
     )
-
-
-def _report(line: str) -> None:
-    err.print(escape(line))
 
 
 def _print_dry_run(planned: StudyPlan, jobs: int, device: str | None) -> None:
@@ -153,4 +148,4 @@ def _print_study(result: Study, runs: Path) -> None:
 
     for table in terminal_tables(result):
         print_table(table)
-    out.print(f"report: {escape(str(runs / result.recipe / f'{result.kind}.html'))}")
+    show(f"report: {runs / result.recipe / f'{result.kind}.html'}")

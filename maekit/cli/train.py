@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from maekit.cli.console import (
     Device,
@@ -16,9 +15,9 @@ from maekit.cli.console import (
     Runs,
     Sets,
     check_choice,
-    out,
     print_facts,
     print_table,
+    show,
     tell,
 )
 from maekit.cli.progress import ProgressBar
@@ -94,7 +93,7 @@ def demo(
 
     table, page = run_demo(runs, quick=quick, tell=tell)
     print_table(table)
-    out.print(f"report: {escape(str(page))}")
+    show(f"report: {page}")
 
 
 def _resume(value: str) -> Any:
@@ -105,8 +104,8 @@ def _write_report(outcome: Any, device: str | None) -> None:
     from maekit.runs.report import report
 
     if outcome.first:
-        out.print(f"run: {escape(str(outcome.folder))}")
-        out.print(f"report: {escape(str(report(outcome.folder, device=device)))}")
+        show(f"run: {outcome.folder}")
+        show(f"report: {report(outcome.folder, device=device)}")
 
 
 def _print_plan(loaded: LoadedRecipe, start: str | None, runs: Path, device: str | None) -> None:

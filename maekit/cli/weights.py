@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from maekit.cli.console import RunArgument, Sets, out
+from maekit.cli.console import RunArgument, Sets, show
 
 
 def import_weights(
@@ -29,8 +28,8 @@ def import_weights(
         file, recipe, to, layout=layout, key=key, partial=partial, overrides=set_ or []
     )
     for note in notes:
-        out.print(escape(note))
-    out.print(f"run: {escape(str(to))}")
+        show(note)
+    show(f"run: {to}")
 
 
 def export_weights(
@@ -45,5 +44,5 @@ def export_weights(
     from maekit.interop import weight_export
 
     for note in weight_export.export_weights(run, to, format_, overrides=set_ or []):
-        out.print(escape(note))
-    out.print(f"written: {escape(str(to))}")
+        show(note)
+    show(f"written: {to}")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from maekit.escaping import visible
 from maekit.files import replacing
 from maekit.report.content import Page, cell
 
@@ -20,6 +22,7 @@ def write_report(content: Page, path: Path) -> Path:
         loader=PackageLoader("maekit.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -29,3 +32,8 @@ def write_report(content: Page, path: Path) -> Path:
         # File names may hold bytes that are not valid UTF-8.
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
+
+
+def _visible(value: Any) -> Any:
+    """Text of the page without characters that hide or reorder it; pictures, which are safe markup, stay."""
+    return visible(value, keep="\n\t") if type(value) is str else value

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import re
 import threading
+import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from maekit.escaping import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,8 +85,10 @@ def fragment(figure: Figure, *, min_width: float = 0.0) -> str:
         min_width: minimum displayed width as a fraction of the natural width; 0: no minimum.
     """
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # text stays text, so the reader's fonts count
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = visible(buffer.getvalue(), keep="\n\t")  # XML has no control characters
     text = re.sub(
         r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", text[text.index("<svg") :], flags=re.S
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from maekit.escaping import visible
 from maekit.report.content import Table, cell
 
 
@@ -27,5 +27,4 @@ def render_table(table: Table) -> RichTable:
 
 
 def _text(value: Any, style: str) -> Text:
-    visible = re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", cell(value))
-    return Text(visible, style=style)
+    return Text(visible(cell(value)), style=style)

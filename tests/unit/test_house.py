@@ -44,6 +44,7 @@ WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 LIGHT = {
     "maekit",
     "maekit.errors",
+    "maekit.escaping",
     "maekit.files",
     *(f"maekit.cli.{path.stem}" for path in (ROOT / "maekit/cli").glob("*.py")),
 }
