@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
-from maekit.cli.console import Sets, VerbGroup, show, tell
+from maekit.cli.console import Sets, VerbGroup, out, show, tell
 from maekit.errors import UserError
 
 data_app = typer.Typer(
@@ -140,7 +141,7 @@ def data_copy(
     """Copy a data spec, to edit it for your own files."""
     from maekit.config.copying import copy_spec
 
-    out.print(escape(str(copy_spec(spec, to))))
+    show(str(copy_spec(spec, to)))
 
 
 @data_app.command("simulate")
