@@ -13,6 +13,7 @@ from maekit.config.data_spec import OBJECT_CLASS
 from maekit.data.convert import readers
 from maekit.data.convert.archive import open_zip, read_member
 from maekit.data.convert.content import NUMERIC, FileContent
+from maekit.data.convert.table_layout import TableOptions
 from maekit.data.hdf5.attributes import MATLAB_CLASS
 from maekit.data.hdf5.objects import COLUMNS
 from maekit.data.hdf5.safety import check_storage, damage_as_error, load_filters, open_hdf5
@@ -34,7 +35,9 @@ def inspect(path: Path) -> Iterator[str]:
     if path.suffix.lower() == ".zip" and path.is_file():
         yield from _zip(path)
     elif path.is_file() and path.suffix.lower() not in (".h5", ".hdf5", ".he5", ".hdf") and not h5py.is_hdf5(path):
-        yield from _content(readers.read(path), readers.kind_of(path.name, str(path)), "")
+        yield from _content(
+            readers.read(path, None, TableOptions(torn="any")), readers.kind_of(path.name, str(path)), ""
+        )
     else:
         load_filters()
         with open_hdf5(path) as file, damage_as_error(str(path)):
@@ -64,6 +67,8 @@ def _content(content: FileContent, kind: str, indent: str) -> Iterator[str]:
     yield f"{indent}{_plain(content.location)}  {kind.upper()}" + (
         f", {content.rate_hz:g} Hz" if content.rate_hz else ""
     )
+    for finding in content.attributes.get("findings", ()):
+        yield f"{indent}  {_plain(finding)}; state `torn: skip` to convert it so"
     if isinstance(content.document, list | dict):
         entries = (
             ", ".join(map(_plain, list(content.document)[:MOST_CHILDREN])) if isinstance(content.document, dict) else ""

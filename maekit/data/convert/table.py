@@ -195,6 +195,7 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
         for part in self._read(**options, **_exact()):
             stop = start + len(part)
             if stop > self._rows:
+                start = stop
                 break
             for i, column in enumerate(columns):
                 values = np.asarray(part.iloc[:, i])

@@ -140,3 +140,11 @@ def test_check_says_what_a_spec_finds(tmp_path: Path) -> None:
         file["b"].attrs["subject"] = "c"
     with pytest.raises(UserError, match="b"):
         list(check(spec, tmp_path, {}))
+
+
+def test_torn_lines_of_a_table_are_named(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"t,x\n1,2\n3,4\n5\0\0\0")
+    shown = "\n".join(inspect(tmp_path / "x.csv"))
+    assert "1 torn line left out" in shown
+    assert "line 4; state `torn: skip`" in shown
+    assert "t  (2,)" in shown
