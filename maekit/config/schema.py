@@ -96,7 +96,7 @@ class Size(Section):
     """A transformer's size; `drop_path` is the stochastic depth rate of the last block."""
 
     width: PositiveInt
-    depth: PositiveInt
+    depth: Annotated[PositiveInt, Field(le=1000)]
     heads: PositiveInt
     mlp_ratio: PositiveFloat = 4.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0

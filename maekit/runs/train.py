@@ -89,6 +89,8 @@ def _train(
     with init_distributed(device) as process:
         run = Run(runs / recipe.name, writes=process.first, tensorboard=recipe.training.tensorboard)
         with run.owned():
+            if process.first:
+                checkpoint.remove_leftovers(run.checkpoints)
             if resume == "never" and checkpoint.steps(run.checkpoints):
                 raise UserError(
                     "this run folder holds checkpoints",

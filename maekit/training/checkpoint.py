@@ -86,8 +86,7 @@ def _save(folder: Path, checkpoint: Checkpoint, keep: int | None) -> Path:
     folder.mkdir(exist_ok=True)
     location = folder / f"step-{checkpoint.step:09d}"
     unfinished = folder / f".unfinished-{location.name}-{os.getpid()}"
-    for leftover in folder.glob(".unfinished-*"):
-        files.remove(leftover)
+    remove_leftovers(folder)
     unfinished.mkdir()
     try:
         _write(unfinished, checkpoint)
@@ -99,8 +98,15 @@ def _save(folder: Path, checkpoint: Checkpoint, keep: int | None) -> Path:
     unfinished.rename(location)
     _sync(folder)
     for old in [] if keep is None else steps(folder)[:-keep]:
-        files.remove(folder / f"step-{old:09d}")
+        # Renamed first: a process killed during the removal would leave part of a checkpoint under its name.
+        files.remove((folder / f"step-{old:09d}").rename(folder / f".unfinished-old-{old:09d}"))
     return location
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left among the checkpoints of a run that this process holds."""
+    for leftover in folder.glob(".unfinished-*"):
+        files.remove(leftover)
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:

@@ -1,4 +1,4 @@
-"""The fuzzer notices what it is there for."""
+"""The fuzzer notices what it is there for, and finds nothing in a few inputs of every kind."""
 
 from __future__ import annotations
 
@@ -92,3 +92,10 @@ def test_inputs_depend_on_the_seed_alone(tmp_path: Path, corpus: Path) -> None:
             contents.append((commands, worker.contents(tmp_path / "job")))
         assert contents[0] == contents[1], kind
         assert contents[0] != contents[2], kind
+
+
+def test_a_few_inputs_of_every_kind_show_no_problem(corpus: Path, tmp_path: Path) -> None:
+    tally = Tally()
+    pool.fuzz(((kind, index) for index in range(6) for kind in KINDS), tally, corpus, tmp_path, seed=0, jobs=2)
+    assert tally.inputs == 6 * len(KINDS)
+    assert not tally.examples

@@ -233,3 +233,26 @@ def test_nothing_to_predict_is_refused(tiny: Path, tmp_path: Path, cohort: Path)
         pretrain(tiny, runs=tmp_path, overrides=[*overrides, "adapter.patch_s=2.0"])
     assert not (tmp_path / "tiny" / "recipe.yaml").exists()
     pretrain(tiny, runs=tmp_path, overrides=overrides)
+
+
+def test_a_process_killed_while_it_removes_an_old_checkpoint_leaves_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(BaseException):
+        pass
+
+    def killed(path: Path) -> None:
+        if path.is_dir():
+            next(path.iterdir()).unlink()
+            raise KilledError
+
+    (tmp_path / "runs/tiny").mkdir(parents=True)
+    save_checkpoint(tmp_path / "runs/tiny/checkpoints", 1)
+    save_checkpoint(tmp_path / "runs/tiny/checkpoints", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "remove", killed)
+        with pytest.raises(KilledError):
+            save_checkpoint(tmp_path / "runs/tiny/checkpoints", 3)
+    assert checkpoint.steps(tmp_path / "runs/tiny/checkpoints") == [2, 3]
+    checkpoint.remove_leftovers(tmp_path / "runs/tiny/checkpoints")
+    assert len(list((tmp_path / "runs/tiny/checkpoints").iterdir())) == 2
