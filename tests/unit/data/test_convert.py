@@ -440,6 +440,12 @@ def test_unpacking_again_removes_no_file_of_others(tmp_path: Path) -> None:
     assert (target / "notes.txt").read_text() == "mine"
 
 
+def test_an_npy_file_with_a_torn_header_is_damaged(tmp_path: Path) -> None:
+    content = npy(RAMP).replace(b"'shape': (30,)", b"'shape': (30,'")
+    with pytest.raises(UserError, match=r"x.npy: cannot be read as NPY"):
+        run(tmp_path, {"x.npy": content}, "rate_hz: 50")
+
+
 def test_arrays_that_are_none_and_single_numbers_are_refused(tmp_path: Path) -> None:
     buffer = io.BytesIO(npz(a=RAMP))
     with zipfile.ZipFile(buffer, "a") as archive:
