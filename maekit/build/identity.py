@@ -38,8 +38,11 @@ def recipe_identity(recipe: Recipe) -> dict[str, Any]:
 
 
 def spec_identity(spec: DataSpec) -> dict[str, Any]:
-    """Digest of the part of a data spec that decides what a sample is."""
-    return {SPEC: _digest(spec.model_dump(mode="json", exclude=NOT_THE_MEANING))}
+    """Digest of the part of a data spec that decides what a sample is.
+
+    Keys with their defaults are left out, so that a run goes on with a later maekit that knows further keys.
+    """
+    return {SPEC: _digest(spec.model_dump(mode="json", exclude=NOT_THE_MEANING, exclude_defaults=True))}
 
 
 def check_identity(run: Path, trained: Mapping[str, Any]) -> None:

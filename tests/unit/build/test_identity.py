@@ -10,7 +10,7 @@ import pytest
 
 from maekit.build.identity import recipe_identity, spec_identity
 from maekit.build.open_run import open_run
-from maekit.config.data_spec import load_spec
+from maekit.config.data_spec import DataSpec, load_spec
 from maekit.config.load import LoadedRecipe, load_recipe
 from maekit.config.shipped import shipped_recipes
 from maekit.errors import UserError
@@ -78,3 +78,11 @@ def test_recipes_have_the_same_identity_after_they_were_written_and_read(tmp_pat
         spec = load_spec(recipe.data.spec, loaded.path.parent)
         (tmp_path / "data_spec.yaml").write_text(json.dumps(spec.model_dump(mode="json", exclude_none=True)))
         assert spec_identity(load_spec("data_spec.yaml", tmp_path)) == spec_identity(spec), name
+
+
+def test_a_key_with_its_default_does_not_change_the_identity_of_a_spec() -> None:
+    text = {"name": "x", "files": "*.h5", "signal": {"path": "x", "axes": ["time"], "rate_hz": 50}}
+    plain = DataSpec.model_validate(text)
+    stated = DataSpec.model_validate(text | {"missing_budget": 0.5, "kind": "hdf5", "auxiliary": {}})
+    other = DataSpec.model_validate(text | {"missing_budget": 0.4})
+    assert spec_identity(plain) == spec_identity(stated) != spec_identity(other)
