@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -116,8 +116,26 @@ class HeartRateAdapter(Adapter):
         Raises:
             UserError: a recording too short, or of a rate too low for `band_hz`.
         """
-        x, valid = self._interpolated(sample), sample.valid
-        rate = sample.rate_hz or self.rate_hz
+        return self._prepare(self._interpolated(sample), sample.valid, sample.rate_hz or self.rate_hz, sample.location)
+
+    def prepare_batch(self, samples: Sequence[Sample]) -> list[tuple[Array, Valid | None]]:
+        """See `Adapter.prepare_batch`: complete samples of one rate and length are filtered as one array."""
+        prepared: dict[int, tuple[Array, Valid | None]] = {}
+        alike: dict[Any, list[int]] = {}
+        for i, sample in enumerate(samples):
+            if sample.valid is None:
+                alike.setdefault((sample.rate_hz, sample.signal.shape), []).append(i)
+            else:
+                prepared[i] = self.prepare(sample)
+        for members in alike.values():
+            first = samples[members[0]]
+            x = np.stack([np.asarray(samples[i].signal, dtype=np.float64)[self.indices] for i in members])
+            signals, valid = self._prepare(x, None, first.rate_hz or self.rate_hz, first.location)
+            prepared |= {i: (signal, valid) for i, signal in zip(members, signals, strict=True)}
+        return [prepared[i] for i in range(len(samples))]
+
+    def _prepare(self, x: Array, valid: Valid | None, rate: float, location: str) -> tuple[Array, Valid | None]:
+        """Signals (..., channel, time) as `prepare` gives them; `valid` (time,) holds for all."""
         if self.difference:
             x, valid = difference(x, rate, valid)
         if self.despike is not None:
@@ -126,7 +144,7 @@ class HeartRateAdapter(Adapter):
             if self.band_hz[1] >= rate / 2:
                 raise UserError(
                     "a sampling rate too low for the adapter's band_hz",
-                    location=sample.location,
+                    location=location,
                     value=f"{rate:g} Hz",
                     expected=f"more than {2 * self.band_hz[1]:g} Hz",
                     hint="Lower `band_hz` or leave the recording out.",
@@ -134,7 +152,7 @@ class HeartRateAdapter(Adapter):
             x = dsp.sosfiltfilt(
                 _band_pass(*self.band_hz, rate), x, axis=-1, padlen=min(x.shape[-1] - 1, round(2 * rate))
             )
-        x, valid = self._resampled(x, valid, rate, sample.location)
+        x, valid = self._resampled(x, valid, rate, location)
         if self.per_window:
             measured = _measured(x, valid)
             x = (x - measured.mean(axis=-1, keepdims=True)) / (measured.std(axis=-1, keepdims=True) + 1e-9)
@@ -210,8 +228,8 @@ class HeartRateAdapter(Adapter):
             )
         if short > 0:
             valid = np.r_[np.ones(x.shape[-1], bool) if valid is None else valid, np.zeros(short, bool)]
-            x = np.pad(x, ((0, 0), (0, short)), mode="edge")
-        return x[:, : self.points], None if valid is None else valid[: self.points]
+            x = np.pad(x, [*[(0, 0)] * (x.ndim - 1), (0, short)], mode="edge")
+        return x[..., : self.points], None if valid is None else valid[: self.points]
 
 
 @lru_cache(maxsize=16)
@@ -221,7 +239,7 @@ def _band_pass(low_hz: float, high_hz: float, rate_hz: float) -> Array:
 
 
 def _measured(x: Array, valid: Valid | None) -> Array:
-    return x if valid is None or not valid.any() else x[:, valid]
+    return x if valid is None or not valid.any() else x[..., valid]
 
 
 def _interpolate(x: Array, valid: Valid) -> Array:

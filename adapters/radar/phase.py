@@ -91,11 +91,11 @@ def despiked(x: Array, valid: Valid | None, limit: float) -> Array:
     """Limit values to `limit` robust standard deviations from the median (Hampel).
 
     Args:
-        x: (channel, time).
+        x: (..., time).
         valid: (time,) samples from which median and deviation are computed.
         limit: in standard deviations, estimated as 1.4826 times the median absolute deviation.
     """
-    measured = x if valid is None or not valid.any() else x[:, valid]
+    measured = x if valid is None or not valid.any() else x[..., valid]
     centre = np.median(measured, axis=-1, keepdims=True)
     spread = 1.4826 * np.median(np.abs(measured - centre), axis=-1, keepdims=True)
     # The deviation is zero where more than half of a coarsely quantised channel is one value; then nothing is limited.

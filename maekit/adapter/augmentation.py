@@ -88,6 +88,11 @@ class Augmentations:
             tuple(each for each in augmentations if isinstance(each, BatchAugmentation)),
         )
 
+    @property
+    def varies_samples(self) -> bool:
+        """Whether some of them vary a sample as it was read."""
+        return bool(self.of_sample)
+
     def vary_sample(self, sample: Sample, rng: Generator) -> Sample:
         """A sample as it was read, varied; `sample` itself where nothing changes."""
         for augmentation in self.of_sample:

@@ -82,6 +82,14 @@ class Adapter(Baselines, Geometry, ABC):
         """
         return np.ascontiguousarray(sample.signal, dtype=np.float32), sample.valid
 
+    def prepare_batch(self, samples: Sequence[Sample]) -> list[tuple[Array, NDArray[np.bool_] | None]]:
+        """Prepare samples together. Default: one by one.
+
+        Returns:
+            What `prepare` gives for each of them.
+        """
+        return [self.prepare(sample) for sample in samples]
+
     def make_front(self) -> Front:
         """Make a new front end for a model, which nothing else shares. Default: it standardises each channel."""
         return Front(self.patchifier)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,11 +18,17 @@ from maekit.data.sample import Axis, Sample, SignalInfo
 from maekit.errors import UnreadableError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import h5py
     from numpy.typing import NDArray
+
+
+class Datasets(Protocol):
+    """An open file: datasets by path."""
+
+    def __getitem__(self, path: str, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +175,16 @@ class RecordingReader:
         return float(window.hop or recording.length)
 
     def sample(
-        self, signal: NDArray[Any], valid: NDArray[np.bool_], recording: Recording, start: int, location: str = ""
+        self,
+        signal: NDArray[Any],
+        valid: NDArray[np.bool_],
+        recording: Recording,
+        start: int,
+        location: str = "",
+        *,
+        label: Any = None,
+        group: str = "",
+        auxiliary: Mapping[str, Sample] | None = None,
     ) -> Sample:
         """The window that begins at row `start`, from its rows; what it lacks at the end is added and marked missing.
 
@@ -179,6 +194,9 @@ class RecordingReader:
             recording: that the window is of.
             start: first row of the window.
             location: how messages name the file; by default its path.
+            label: of the window.
+            group: of the window.
+            auxiliary: its other signals.
         """
         axis = self.axes.index(self.row_axis)
         if short := recording.length - valid.shape[axis]:
@@ -193,10 +211,11 @@ class RecordingReader:
         return Sample(
             signal=np.ascontiguousarray(signal),
             valid=None if valid.all() else np.ascontiguousarray(valid),
-            label=None,
-            group="",
+            label=label,
+            group=group,
             location=f"{location or recording.file}:{recording.record}@{where}",
             rate_hz=recording.rate_hz,
+            auxiliary=auxiliary or {},
         )
 
     def _check_mask(self, file: h5py.File, record: str, shape: tuple[int, ...], rows: int) -> str:
@@ -241,42 +260,85 @@ class RecordingReader:
         return int(max(rows // chunk, 1) * chunk)
 
     def read(
-        self, file: h5py.File, recording: Recording, start: int, stop: int
+        self, file: Datasets, recording: Recording, start: int, stop: int
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Rows of a recording: (channels, *axes) values, and (*axes) which of them were measured."""
-        axes, location = self.signal.axes, f"{recording.file}:{recording.dataset}"
-        stored = axes.index(self.row_axis)
+        raw, mask = self.load(file, recording, start, stop)
+        signal, valid = self.interpret(raw[None], None if mask is None else mask[None], recording)
+        return signal[0], valid[0]
+
+    def load(
+        self, file: Datasets, recording: Recording, start: int, stop: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Rows of a recording as they are stored, (*stored axes), and of its mask if it has one.
+
+        Raises:
+            UnreadableError: damaged.
+        """
+        stored = self.stored_row_axis
         try:
             raw = file[recording.dataset][(slice(None),) * stored + (slice(start, stop),)]
             mask = None
             if recording.mask is not None:
                 source = file[recording.mask]
-                rows = slice(start, stop)
-                whole = source.shape == recording.shape
-                plain = self.axes.index(self.row_axis)
-                before = 0 if source.ndim == 1 else stored if whole else plain
-                mask = np.asarray(source[(slice(None),) * before + (rows,)]) != 0
+                before = self._mask_row_axis(source.ndim)
+                mask = np.asarray(source[(slice(None),) * before + (slice(start, stop),)]) != 0
         except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:  # h5py raises any of them
             raise UnreadableError(
                 f"damaged values ({error})",
-                location=f"{location} rows {start} to {stop}",
+                location=f"{recording.file}:{recording.dataset} rows {start} to {stop}",
                 hint="Copy or convert the recording again.",
             ) from None
-        packing = recording.packing
+        return raw, mask
+
+    def interpret(
+        self, raw: NDArray[Any], mask: NDArray[np.bool_] | None, recording: Recording
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Stored windows as they are meant.
+
+        Args:
+            raw: (window, *stored axes).
+            mask: the same, or without the channels, or (window, row); None where the recordings have none.
+            recording: gives the packing; that of all windows.
+
+        Returns:
+            (window, channels, *axes) values, and (window, *axes) which of them were measured.
+        """
+        axes, location, packing = self.signal.axes, f"{recording.file}:{recording.dataset}", recording.packing
         missing = packing.missing_values(raw) if packing.marks_missing else None
         values = mark_missing(to_native(raw, self.signal.complex, location), self.signal.missing)
         values = packing.unpack(values, missing)
         signal = channels_first(values, axes)
-        valid = np.isfinite(signal).all(0)
+        valid = np.isfinite(signal).all(1)
         if mask is not None:
-            if mask.ndim == len(axes) and CHANNEL in axes:
-                mask = channels_first(mask, axes).all(0)
+            if mask.ndim == 1 + len(axes) and CHANNEL in axes:
+                mask = np.asarray(channels_first(mask, axes).all(1))
             elif mask.ndim < valid.ndim:
-                shape = [1] * valid.ndim
-                shape[self.axes.index(self.row_axis)] = -1
+                shape = [len(mask)] + [1] * (valid.ndim - 1)
+                shape[1 + self.axes.index(self.row_axis)] = -1
                 mask = mask.reshape(shape)
             valid = valid & mask
         return signal, valid
+
+    def rows_of(
+        self, raw: NDArray[Any], mask: NDArray[np.bool_] | None, start: int, stop: int
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Some rows of what `load` gave."""
+        rows = (slice(start, stop),)
+        if mask is not None:
+            mask = mask[(slice(None),) * self._mask_row_axis(mask.ndim) + rows]
+        return raw[(slice(None),) * self.stored_row_axis + rows], mask
+
+    def _mask_row_axis(self, axes: int) -> int:
+        """Position of the windowed axis in a mask of so many axes: of its rows alone, of the signal's, or of those but the channels'."""
+        if axes == 1:
+            return 0
+        return self.stored_row_axis if axes == len(self.signal.axes) else self.axes.index(self.row_axis)
+
+    @property
+    def stored_row_axis(self) -> int:
+        """Position of the windowed axis in the dataset."""
+        return self.signal.axes.index(self.row_axis)
 
     def _drops_axis(self) -> bool:
         return self.window is not None and self.window.length == 1

@@ -16,6 +16,7 @@ import numpy as np
 from maekit.config.data_spec import TIME, DataSpec, Window
 from maekit.data.fingerprint import fingerprint
 from maekit.data.hdf5.auxiliary import AuxiliarySignals
+from maekit.data.hdf5.batch import OpenFile, read_windows
 from maekit.data.hdf5.labels import LabelReader, read_groups
 from maekit.data.hdf5.objects import ObjectReader, stacked
 from maekit.data.hdf5.recording import Recording, RecordingReader
@@ -90,7 +91,8 @@ class HDF5Windows:
             self._labels = ObjectReader(spec.label) if spec.label.objects else LabelReader(spec.label, reducers or {})
         self.objects = self._labels.columns if isinstance(self._labels, ObjectReader) else None
         self._auxiliary = AuxiliarySignals(spec, self.window, auxiliary, max_sample_bytes)
-        self._handles: dict[Path, h5py.File] = {}
+        self._handles: dict[Path, OpenFile] = {}
+        self._names: dict[Path, str] = {}
         self._pid = os.getpid()
         self.dropped: dict[str, int] = Counter()
         self.recordings: list[Recording] = []
@@ -116,17 +118,48 @@ class HDF5Windows:
         index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
+        recording, start, stop = self._window(index)
+        signal, valid = self.reader.read(self._open(recording.file), recording, start, stop)
+        return self._sample(index, signal, valid)
+
+    def read_batch(self, indices: Sequence[int]) -> list[Sample]:
+        """Read samples together: windows of a recording that touch or overlap at once, values of windows of one form at once.
+
+        Args:
+            indices: of the samples.
+
+        Raises:
+            UserError: one of them cannot be read; `self[index]` tells which.
+        """
+        windows = [self._window(index) for index in indices]
+        values = read_windows(self.reader, self._open, windows)
+        return [self._sample(index, *parts) for index, parts in zip(indices, values, strict=True)]
+
+    def _window(self, index: int) -> tuple[Recording, int, int]:
+        """Recording, first row and row after the last of a sample."""
         number, start = self._rows[index]
         recording = self.recordings[number]
-        stop = min(start + recording.length, recording.rows)
-        signal, valid = self.reader.read(self._open(recording.file), recording, start, stop)
-        location = recording.file.relative_to(self.root).as_posix()
+        return recording, start, min(start + recording.length, recording.rows)
+
+    def _sample(self, index: int, signal: NDArray[Any], valid: NDArray[np.bool_]) -> Sample:
+        recording, start, stop = self._window(index)
+        if recording.file not in self._names:
+            self._names[recording.file] = recording.file.relative_to(self.root).as_posix()
+        location = self._names[recording.file]
         label = None if self.labels is None else self.labels[index]
-        return replace(
-            self.reader.sample(signal, valid, recording, start, location),
+        auxiliary = None
+        if self.auxiliary:
+            number = self._rows[index][0]
+            auxiliary = self._auxiliary.samples(self._open(recording.file), number, start, stop, location)
+        return self.reader.sample(
+            signal,
+            valid,
+            recording,
+            start,
+            location,
             label=label if label is None or label.ndim else label.item(),
             group=str(self.groups[index]),
-            auxiliary=self._auxiliary.samples(self._open(recording.file), number, start, stop, location),
+            auxiliary=auxiliary,
         )
 
     @property
@@ -174,7 +207,7 @@ class HDF5Windows:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_handles": {}}
 
-    def _open(self, path: Path) -> h5py.File:
+    def _open(self, path: Path) -> OpenFile:
         if self._pid != os.getpid():
             # An inherited handle shares its file position and caches with the parent's: this copy is closed first,
             # or the HDF5 library would hand out the same descriptor again.
@@ -184,7 +217,7 @@ class HDF5Windows:
             while len(self._handles) >= _OPEN_FILES:
                 self._handles.pop(next(iter(self._handles))).close()
             load_filters()
-            self._handles[path] = open_hdf5(path)
+            self._handles[path] = OpenFile(open_hdf5(path))
         return self._handles[path]
 
     def _index(self, file: h5py.File, path: Path, record: str, groups: list[str], labels: list[Any]) -> None:

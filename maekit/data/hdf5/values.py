@@ -149,8 +149,8 @@ def mark_missing(values: NDArray[Any], missing: Sequence[float]) -> NDArray[Any]
 
 
 def channels_first(values: NDArray[Any], axes: Sequence[str]) -> NDArray[Any]:
-    """(*stored axes) -> (channels, *other axes in their order)."""
-    return np.moveaxis(values, list(axes).index(CHANNEL), 0) if CHANNEL in axes else values[None]
+    """(window, *stored axes) -> (window, channels, *other axes in their order)."""
+    return np.moveaxis(values, 1 + list(axes).index(CHANNEL), 1) if CHANNEL in axes else values[:, None]
 
 
 def may_be_missing(dataset: h5py.Dataset) -> bool:

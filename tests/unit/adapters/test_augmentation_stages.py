@@ -67,6 +67,8 @@ class Dropout(BatchAugmentation):
 
 
 class Source:
+    info = SignalInfo(("",), (Axis("time", 12),))
+
     def __getitem__(self, index: int) -> Sample:
         return Sample(np.zeros((1, 12)), None, 2.5, "g", str(index))
 
