@@ -16,6 +16,8 @@ NOISE_HZ = 8.0
 """Above this frequency a chest hardly moves, and a radar measures phase noise."""
 SPIKE_S = 0.1
 MOVE_S = 0.5
+ORDINARY_MOVE = 6.0
+"""Ratio up to which moves do not differ: breaths of unequal depth and noise reach it."""
 
 
 def body_over_noise_db(displacement: Array, rate_hz: float) -> float:
@@ -52,13 +54,10 @@ def relative_move(displacement: Array, rate_hz: float) -> float:
         rate_hz: sampling rate.
 
     Returns:
-        0 for no change at all.
+        `ORDINARY_MOVE` or more.
     """
     smooth = ndimage.median_filter(displacement, 2 * round(SPIKE_S * rate_hz / 2) + 1, mode="nearest")
     apart = max(1, round(MOVE_S * rate_hz))
     moves = np.abs(smooth[apart:] - smooth[:-apart])
-    largest = float(moves.max(initial=0.0))
-    if largest == 0:
-        return 0.0
-    typical = float(np.median(moves))
-    return largest / typical if typical > 0 else float("inf")
+    largest, typical = float(moves.max(initial=0.0)), float(np.median(moves))
+    return max(ORDINARY_MOVE, largest / typical if typical > 0 else float(np.inf if largest > 0 else 0))

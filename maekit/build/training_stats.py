@@ -15,6 +15,8 @@ import numpy as np
 
 from maekit.adapter import Adapter
 from maekit.build.experiment import task_class
+from maekit.data.hdf5.digest import recording_digest
+from maekit.data.hdf5.safety import open_hdf5
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.sample import Axis, SignalInfo
 from maekit.errors import UnreadableError, UserError
@@ -42,12 +44,14 @@ class TrainingStats:
             reach even in the poorest training group.
         label_dynamics: see there; None where labels are not continuous along recordings.
         auxiliary: what all samples of each auxiliary signal had in common, by name.
+        recordings: the side of the split that each recording was on, by its digest.
     """
 
     signal: SignalInfo
     limits: Mapping[str, float] = field(default_factory=dict)
     label_dynamics: LabelDynamics | None = None
     auxiliary: Mapping[str, SignalInfo] = field(default_factory=dict)
+    recordings: Mapping[str, str] = field(default_factory=dict)
 
     def shortcomings(self, quality: Mapping[str, float]) -> str:
         """The qualities in which a sample falls short of training, in words; empty where there are none."""
@@ -59,7 +63,8 @@ def measure(experiment: Experiment) -> TrainingStats:
     qualities: dict[str, dict[str, list[float]]] = {}
     source, train = experiment.source, experiment.split["train"]
     if type(experiment.adapter).quality is Adapter.quality:  # it judges nothing: nothing need be read
-        return TrainingStats(source.info, label_dynamics=label_dynamics(experiment), auxiliary=source.auxiliary)
+        dynamics, recordings = label_dynamics(experiment), recording_sides(experiment)
+        return TrainingStats(source.info, {}, dynamics, source.auxiliary, recordings)
     for group in np.unique(source.groups[train]):
         indices = train[source.groups[train] == group]
         for i in indices[:: -(-len(indices) // WINDOWS_A_GROUP)]:
@@ -74,7 +79,20 @@ def measure(experiment: Experiment) -> TrainingStats:
         name: min(float(np.quantile(values, QUANTILE)) for values in groups.values())
         for name, groups in qualities.items()
     }
-    return TrainingStats(source.info, limits, label_dynamics(experiment), source.auxiliary)
+    return TrainingStats(source.info, limits, label_dynamics(experiment), source.auxiliary, recording_sides(experiment))
+
+
+def recording_sides(experiment: Experiment) -> dict[str, str]:
+    """The side of the split of each HDF5 recording, by its digest; `train` where windows of it are on several."""
+    source, sides = experiment.source, {}
+    if not isinstance(source, HDF5Windows):
+        return {}
+    for side in ("test", "validation", "train"):
+        for number in np.unique(source.positions[experiment.split.get(side, [])][:, 0].astype(np.int64)):
+            recording = source.recordings[int(number)]
+            with open_hdf5(recording.file) as file:
+                sides[recording_digest(file[recording.dataset])] = side
+    return sides
 
 
 def label_dynamics(experiment: Experiment) -> LabelDynamics | None:
@@ -106,7 +124,8 @@ def read(folder: Path) -> TrainingStats | None:
         stated = json.loads((folder / FILE).read_text())
         auxiliary = {name: _info(signal) for name, signal in stated.get("auxiliary", {}).items()}
         dynamics = None if stated["label_dynamics"] is None else LabelDynamics(**stated["label_dynamics"])
-        return TrainingStats(_info(stated["signal"]), stated["limits"], dynamics, auxiliary)
+        recordings = dict(stated.get("recordings", {}))
+        return TrainingStats(_info(stated["signal"]), stated["limits"], dynamics, auxiliary, recordings)
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(
             "not what a run wrote",

@@ -12,7 +12,9 @@ from maekit.cli.console import Sets, show
 
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a fine-tuned run, e.g. runs/heart_rate/demo_finetune.")],
-    file: Annotated[Path, typer.Argument(help="HDF5 recording; `maekit data convert` makes one of other files.")],
+    file: Annotated[
+        Path, typer.Argument(help="A recording: HDF5, or a file that the conversion rules of the run's data spec read.")
+    ],
     to: Annotated[
         Path | None,
         typer.Option(help="CSV, JSON or HDF5 (of objects CSV or JSON) to write; by default named after the recording."),

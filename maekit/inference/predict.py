@@ -13,9 +13,11 @@ from maekit.build import training_stats
 from maekit.build.open_run import open_run
 from maekit.build.parts import label_kind_of, task_names
 from maekit.config.data_spec import load_spec
+from maekit.data.hdf5.digest import recording_digest
 from maekit.data.hdf5.safety import damage_as_error, open_hdf5
 from maekit.data.stream import stream
 from maekit.errors import UserError
+from maekit.inference.foreign_file import as_hdf5
 from maekit.inference.recording import (
     RecordedAuxiliary,
     batched,
@@ -52,6 +54,7 @@ class PredictResult:
         lacking: auxiliary signals that the run reads and the recording lacks.
         recorded_s: length of what was gone through; None where the rate is not known.
         took_s: from the first window to the last, the model being loaded.
+        side: the side of the run's split that has this recording; empty for one that the run has not seen.
     """
 
     location: Path
@@ -61,6 +64,7 @@ class PredictResult:
     lacking: tuple[str, ...]
     recorded_s: float | None
     took_s: float
+    side: str = ""
 
     @property
     def valid(self) -> int:
@@ -72,6 +76,10 @@ class PredictResult:
         yield f"written: {self.location}"
         yield from self.pictures
         yield from self.output.summary()
+        if self.side == "train":
+            yield "this recording was in the training of the run: the predictions say nothing about new ones"
+        elif self.side:
+            yield f"this recording was in the {self.side} data of the run"
         for name in self.lacking:
             yield f"this recording has no signal {name!r}, which the run was trained with; it was left out"
         speed = f"{self.rows / self.took_s:.0f} {self.output.row_noun} a second"
@@ -108,7 +116,7 @@ def predict(
 
     Args:
         run: folder of a run of a task with labels; its training data need not be there.
-        file: HDF5, laid out as the run's data spec says; labels are not needed.
+        file: HDF5, laid out as the run's data spec says, or a file that the spec's `convert` section reads; labels are not needed.
         to: file to write, in a format of the run's labels; by default CSV, named after the recording, in the current folder.
         record: which recording of the file, where there are several.
         hop_s: seconds from window to window; the default depends on the labels.
@@ -132,7 +140,12 @@ def predict(
     trained = TrainedRun(run, task, experiment.adapter, stats.label_dynamics)
     options = PredictOptions(smoothing, track_s, uncertain_above, score_threshold, tuple(pictures), frame)
     output = _output(experiment, trained, options)
-    with open_hdf5(file) as opened, damage_as_error(str(file)), init_distributed(device, alone=True) as process:
+    with (
+        as_hdf5(file, layout) as readable,
+        open_hdf5(readable) as opened,
+        damage_as_error(str(file)),
+        init_distributed(device, alone=True) as process,
+    ):
         path = find_record(opened, layout, record)
         recording, reader, clock = describe_recording(
             experiment, layout, opened, file, path, same_axes=output.needs_same_axes
@@ -145,6 +158,7 @@ def predict(
         auxiliary = RecordedAuxiliary(experiment, layout, opened, recording, reader, stats.auxiliary)
         described = OpenRecording(layout, opened, recording, reader, clock, f"{file.name} {name}".strip())
         output.begin(described, paths)
+        side = stats.recordings.get(recording_digest(opened[recording.dataset]), "")
         facts = {
             "run": str(run),
             "weights_sha256": weights_digest(task),
@@ -152,6 +166,7 @@ def predict(
             "file": str(file),
             "record": recording.record,
             "gate": gate,
+            "in_data_of_run": side,
             "auxiliary": auxiliary.names,
             "auxiliary_lacking": list(auxiliary.lacking),
             **output.facts(),
@@ -172,7 +187,7 @@ def predict(
                     )
         took = time.perf_counter() - started
         recorded = None if clock.rate_hz is None else recording.rows / clock.rate_hz
-        return PredictResult(to, output.draw(), output, count, auxiliary.lacking, recorded, took)
+        return PredictResult(to, output.draw(), output, count, auxiliary.lacking, recorded, took, side)
 
 
 def _rows(

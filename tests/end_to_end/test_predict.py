@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -183,6 +184,47 @@ def test_memory_does_not_grow(run: Path, tmp_path: Path) -> None:
     assert peaks[2] < 1.1 * peaks[1] + 2**18
 
 
+CONVERT = """
+convert:
+  streams:
+    displacement: {files: "people/*.csv", columns: [mm], time: s}
+    ecg: {files: "ecg/*.csv", columns: [mv], time: s}
+"""
+
+
+def test_a_table_is_read_by_the_rules_of_the_data_spec(run: Path, tmp_path: Path) -> None:
+    values = chest(30, RATE).astype(np.float32)
+    rows = "".join(f"{i / RATE:.2f},{value!r}\n" for i, value in enumerate(values.tolist()))
+    (tmp_path / "new one.csv").write_text(f"s,mm\n{rows}")
+    from_hdf5 = read(predict(run, record(tmp_path / "same.h5", values, RATE), tmp_path / "a.csv").location)
+    with pytest.raises(UserError, match=r"not an HDF5 file, and the data spec has no rules.*--spec"):
+        predict(run, tmp_path / "new one.csv", tmp_path / "b.csv")
+    spec = yaml.safe_load((run / "data_spec.yaml").read_text())
+    spec["signal"]["rate_hz"] = {"attribute": "rate_hz"}
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec) + CONVERT)
+    found = predict(run, tmp_path / "new one.csv", tmp_path / "b.csv", spec=str(tmp_path / "spec.yaml"))
+    assert read(found.location) == from_hdf5
+    (tmp_path / "torn.csv").write_text("s,mm\n0,x\n")
+    with pytest.raises(UserError, match=r"torn\.csv"):
+        predict(run, tmp_path / "torn.csv", tmp_path / "c.csv", spec=str(tmp_path / "spec.yaml"))
+
+
+def test_a_recording_that_the_run_has_seen_is_named(run: Path, cohort: Path, tmp_path: Path) -> None:
+    sides = {}
+    with h5py.File(cohort / "vital_signs.h5") as file:
+        names = list(file)
+        values = file[names[0]]["displacement"][()]
+    for name in names:
+        result = predict(run, cohort / "vital_signs.h5", tmp_path / f"{name}.csv", record=name)
+        sides[name] = result.side
+        assert any("in the training" in line for line in result.lines()) == (result.side == "train")
+    assert sides["person_001"] == "test"
+    assert "train" in sides.values()
+    copy = record(tmp_path / "copy.h5", values, RATE, "somebody")
+    assert predict(run, copy, tmp_path / "copy.csv").side == sides[names[0]]
+    assert predict(run, record(tmp_path / "new.h5", values + 1, RATE), tmp_path / "new.csv").side == ""
+
+
 def test_an_empty_room_and_motion_have_no_estimate(run: Path, tmp_path: Path) -> None:
     """Phase noise alone, and a body that moves, get a reason; the same chest at rest gets values."""
     stats = training_stats.read(run)
@@ -225,7 +267,9 @@ def test_the_same_windows_have_estimates_in_any_unit(run: Path, tmp_path: Path, 
 def test_presence_does_not_depend_on_gain(scale: float, rate: float) -> None:
     alive, noise = chest(10, rate), np.random.default_rng(0).standard_normal(round(10 * rate))
     assert quality.body_over_noise_db(scale * alive, rate) > 10 > 0 > quality.body_over_noise_db(scale * noise, rate)
-    assert quality.relative_move(scale * alive, rate) == pytest.approx(quality.relative_move(alive, rate))
+    jump = alive + 80 * (np.arange(len(alive)) > len(alive) // 2)
+    assert quality.relative_move(scale * jump, rate) == pytest.approx(quality.relative_move(jump, rate))
+    assert quality.relative_move(scale * alive, rate) == quality.ORDINARY_MOVE < 0.5 * quality.relative_move(jump, rate)
 
 
 def test_spikes_are_no_motion() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import logging
 import warnings
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from maekit.data.images.tiff import tiff_layout
 from maekit.data.sample import Axis, SignalInfo
 from maekit.errors import UnreadableError, UserError
 
@@ -22,6 +24,14 @@ Channels = Literal[1, 3]
 MAX_PIXELS = 89_478_485
 """Where Pillow begins to warn: a quarter of a gibibyte of RGB. It is an error here, which makes the warning redundant."""
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)  # it logs what it then raises
+
+
+AS_ARRAYS = (
+    "To keep its numbers, write each picture as an array (`numpy.save` of what `tifffile.imread` reads, axes height, width, band), and "
+    "convert the arrays with a data spec that has a stream with a group `frame` in `convert.record`."
+)
+"""The way on for pictures of measured values, which are signals."""
 
 
 class Header(NamedTuple):
@@ -77,8 +87,9 @@ def decode_picture(content: bytes, location: str, channels: Channels = 3) -> NDA
                 raise UnreadableError(
                     "a picture of floats, whose range nothing states",
                     location=location,
+                    value=f"float32, 1 band, {picture.height} x {picture.width}",
                     expected="8 or 16 bits",
-                    hint="Save it as 8 or 16 bits.",
+                    hint=f"Save it as 8 or 16 bits. {AS_ARRAYS}",
                 )
             # Straight from a palette to RGB, Pillow warns about some palettes with transparency.
             opaque = picture.convert("RGBA") if picture.mode == "P" else picture
@@ -90,6 +101,13 @@ def decode_picture(content: bytes, location: str, channels: Channels = 3) -> NDA
     except Image.DecompressionBombError as error:
         raise _too_large(location, "its header") from error
     except Exception as error:  # damaged bytes make decoders raise anything from OSError to struct.error
+        if layout := tiff_layout(content):
+            raise UnreadableError(
+                "a TIFF that is no picture of 8 or 16 bits in 1, 3 or 4 bands",
+                location=location,
+                value=layout,
+                hint=AS_ARRAYS,
+            ) from error
         unknown = isinstance(error, UnidentifiedImageError)
         reason = "not JPEG, PNG or another format that Pillow knows" if unknown else error
         raise UnreadableError(
