@@ -86,6 +86,7 @@ _OUT_OF_MEMORY = (
     "can't allocate memory",
     "annot allocate memory",
     "failed to map segment",
+    "Storage size calculation overflowed",
     "can't start new thread",
     "could not create a primitive",
 )

@@ -95,10 +95,10 @@ class Data(Section):
 class Size(Section):
     """A transformer's size; `drop_path` is the stochastic depth rate of the last block."""
 
-    width: PositiveInt
+    width: Annotated[PositiveInt, Field(le=1 << 16)]
     depth: Annotated[PositiveInt, Field(le=1000)]
     heads: PositiveInt
-    mlp_ratio: PositiveFloat = 4.0
+    mlp_ratio: Annotated[PositiveFloat, Field(le=1000)] = 4.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @field_validator("heads")

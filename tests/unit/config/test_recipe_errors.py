@@ -212,3 +212,9 @@ def test_any_data_is_a_recipe_or_a_message(given_data: dict[str, object]) -> Non
     except UserError:
         return
     assert isinstance(made, BaseModel)
+
+
+@pytest.mark.parametrize("size", ["width=4294967296", "depth=1000000000", "mlp_ratio=1.0e+30"])
+def test_sizes_that_no_machine_holds_are_refused_before_anything_is_made(size: str, tiny: Path) -> None:
+    with pytest.raises(UserError, match=rf"model.encoder.{size.partition('=')[0]}: should be less than or equal to"):
+        load_recipe(tiny, [f"model.encoder.{size}"])
