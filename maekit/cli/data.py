@@ -80,12 +80,13 @@ def data_pack(
 
 @data_app.command("inspect")
 def data_inspect(
-    file: Annotated[Path, typer.Argument(help="HDF5, CSV, NPY, NPZ, MAT, WAV, PNG, JPEG, JSON or a pickle.")],
+    file: Annotated[Path, typer.Argument(help="A file of any format that conversion reads, or a folder of files.")],
 ) -> None:
     """The tree of a file: shapes, rates, missing share, ranges."""
     from maekit.data.inspect import inspect
+    from maekit.data.inspect_folder import inspect_folder
 
-    for line in inspect(file):
+    for line in inspect_folder(file) if file.is_dir() else inspect(file):
         show(line)
 
 

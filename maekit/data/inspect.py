@@ -41,7 +41,7 @@ def inspect(path: Path) -> Iterator[str]:
     else:
         load_filters()
         with open_hdf5(path) as file, damage_as_error(str(path)):
-            yield f"{_plain(path)}  HDF5, {path.stat().st_size / 1e6:.1f} MB{_attributes(file)}"
+            yield f"{escape_text(path)}  HDF5, {path.stat().st_size / 1e6:.1f} MB{_attributes(file)}"
             yield from _group(file, "  ", {})
 
 
@@ -49,9 +49,9 @@ def _zip(path: Path) -> Iterator[str]:
     """How many members of what kind, and what is in the first that can be read."""
     with open_zip(path) as archive:
         names = [name for name in archive.namelist() if not name.endswith("/")]
-        yield f"{_plain(path)}  ZIP, {path.stat().st_size / 1e6:.1f} MB, {len(names)} files"
+        yield f"{escape_text(path)}  ZIP, {path.stat().st_size / 1e6:.1f} MB, {len(names)} files"
         for name in names[:MOST_CHILDREN]:
-            yield f"  {_plain(name)}  {archive.getinfo(name).file_size} bytes"
+            yield f"  {escape_text(name)}  {archive.getinfo(name).file_size} bytes"
         if len(names) > MOST_CHILDREN:
             yield f"  ... and {len(names) - MOST_CHILDREN} more"
         for name in names:
@@ -64,21 +64,23 @@ def _zip(path: Path) -> Iterator[str]:
 
 
 def _content(content: FileContent, kind: str, indent: str) -> Iterator[str]:
-    yield f"{indent}{_plain(content.location)}  {kind.upper()}" + (
+    yield f"{indent}{escape_text(content.location)}  {kind.upper()}" + (
         f", {content.rate_hz:g} Hz" if content.rate_hz else ""
     )
     for finding in content.attributes.get("findings", ()):
-        yield f"{indent}  {_plain(finding)}; state `torn: skip` to convert it so"
+        yield f"{indent}  {escape_text(finding)}; state `torn: skip` to convert it so"
     if isinstance(content.document, list | dict):
         entries = (
-            ", ".join(map(_plain, list(content.document)[:MOST_CHILDREN])) if isinstance(content.document, dict) else ""
+            ", ".join(map(escape_text, list(content.document)[:MOST_CHILDREN]))
+            if isinstance(content.document, dict)
+            else ""
         )
         yield f"{indent}  {len(content.document)} entries" + (f": {entries}" if entries else "")
     for name in content.arrays:
         try:
-            yield f"{indent}  {_plain(name)}  {_facts(content.numbers_or_text(name))}"
+            yield f"{indent}  {escape_text(name)}  {_facts(content.numbers_or_text(name))}"
         except UserError as error:
-            yield f"{indent}  {_plain(name)}  REFUSED: {_plain(error.problem)}"
+            yield f"{indent}  {escape_text(name)}  REFUSED: {escape_text(error.problem)}"
 
 
 def _group(group: h5py.Group, indent: str, above: dict[Any, str]) -> Iterator[str]:
@@ -86,12 +88,12 @@ def _group(group: h5py.Group, indent: str, above: dict[Any, str]) -> Iterator[st
     above = {**above, h5py.h5o.get_info(group.id).addr: group.name}
     names = list(group)
     for name in names[:MOST_CHILDREN]:
-        link, shown = group.get(name, getlink=True), f"{indent}{_plain(name)}"
+        link, shown = group.get(name, getlink=True), f"{indent}{escape_text(name)}"
         if isinstance(link, h5py.ExternalLink):
-            yield f"{shown}  -> another file, {_plain(link.filename)}:{_plain(link.path)} (not followed; maekit refuses it)"
+            yield f"{shown}  -> another file, {escape_text(link.filename)}:{escape_text(link.path)} (not followed; maekit refuses it)"
             continue
         if isinstance(link, h5py.SoftLink):
-            yield f"{shown}  -> {_plain(link.path)}"
+            yield f"{shown}  -> {escape_text(link.path)}"
             continue
         item = group[name]
         if isinstance(item, h5py.Dataset):
@@ -100,13 +102,13 @@ def _group(group: h5py.Group, indent: str, above: dict[Any, str]) -> Iterator[st
                     table = list(_objects(item, indent + "  "))
                     facts = f"{item.shape} {item.dtype}" if table else f"{_dataset(item)}{_attributes(item)}"
             except UserError as error:
-                table, facts = [], f"UNREADABLE: {_plain(error.problem)}"
+                table, facts = [], f"UNREADABLE: {escape_text(error.problem)}"
             yield f"{shown}  {facts}"
             yield from table
         elif not isinstance(item, h5py.Group):
             yield f"{shown}  a named type"
         elif (again := above.get(h5py.h5o.get_info(item.id).addr)) is not None:
-            yield f"{shown}/  -> {_plain(again)} (a link back to a group above)"
+            yield f"{shown}/  -> {escape_text(again)} (a link back to a group above)"
         else:
             yield f"{shown}/{_attributes(item)}"
             yield from _group(item, indent + "  ", above)
@@ -123,11 +125,11 @@ def _dataset(data: h5py.Dataset) -> str:
     try:
         check_storage(data, data.name)
     except UserError as error:
-        return f"{text}  REFUSED: {_plain(error.problem)}"
+        return f"{text}  REFUSED: {escape_text(error.problem)}"
     if data.dtype.kind not in NUMERIC or not data.size:
         return text
     if not data.shape:
-        return f"{text}  {_plain(data[()])}"
+        return f"{text}  {escape_text(data[()])}"
     row_bytes = data.dtype.itemsize * data.size // len(data)
     if row_bytes > MOST_BYTES:
         return f"{text}  (rows of {row_bytes >> 20} MiB, not looked into)"
@@ -160,18 +162,18 @@ def _objects(data: h5py.Dataset, indent: str) -> Iterator[str]:
         values = table[there][:, i]
         values = values[np.isfinite(values)]
         if not len(values):
-            yield f"{indent}  {_plain(name)}  all missing"
+            yield f"{indent}  {escape_text(name)}  all missing"
         elif name == OBJECT_CLASS:
             kinds, counts = np.unique(values, return_counts=True)
             of_each = [f"{kind:g}: {n}" for kind, n in zip(kinds[:MOST_CHILDREN], counts, strict=False)]
-            yield f"{indent}  {_plain(name)}  {', '.join(of_each)}{' ...' if len(kinds) > MOST_CHILDREN else ''}"
+            yield f"{indent}  {escape_text(name)}  {', '.join(of_each)}{' ...' if len(kinds) > MOST_CHILDREN else ''}"
         else:
-            yield f"{indent}  {_plain(name)}  {values.min():.6g} to {values.max():.6g}"
+            yield f"{indent}  {escape_text(name)}  {values.min():.6g} to {values.max():.6g}"
 
 
 def _facts(values: Any) -> str:
     if values.dtype.kind == "U" and values.size:
-        return f"{values.shape} text, e.g. {_plain(values.flat[0])}"
+        return f"{values.shape} text, e.g. {escape_text(values.flat[0])}"
     text = f"{values.shape} {values.dtype}"
     if values.dtype.kind not in NUMERIC or not values.size:
         return text
@@ -213,12 +215,12 @@ def _attributes(item: Any) -> str:
     shown = []
     for name in item.attrs:
         try:
-            shown.append(f"{_plain(name)}={_plain(item.attrs[name])[:40]}")
+            shown.append(f"{escape_text(name)}={escape_text(item.attrs[name])[:40]}")
         except (OSError, RuntimeError, TypeError, ValueError):
-            shown.append(f"{_plain(name)}: unreadable")
+            shown.append(f"{escape_text(name)}: unreadable")
     return f"  [{', '.join(shown)}]" if shown else ""
 
 
-def _plain(text: object) -> str:
+def escape_text(text: object) -> str:
     """Names from a file in print: what would steer the terminal is written as an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
