@@ -35,6 +35,13 @@ def read_first_rows(
                     hint="State `first_rows: [start, rate_hz]` if they are this; `header: false` if they are values.",
                 )
         return layout, {}
+    if len(rows) < len(options.first_rows):
+        raise UserError(
+            "fewer rows than `first_rows` names",
+            location=location,
+            value=len(rows),
+            expected=", ".join(options.first_rows),
+        )
     stated: dict[str, Fraction] = {}
     for key, row in zip(options.first_rows, rows, strict=False):
         value = _same_number(row)

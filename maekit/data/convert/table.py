@@ -179,7 +179,8 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
             import pandas
 
             return pandas.Series([], dtype=str)
-        return self._read(usecols=[self._position(name)], dtype=str, na_filter=False).iloc[:, 0]
+        (table,) = self._pieces(usecols=[self._position(name)], dtype=str, na_filter=False)
+        return table.iloc[:, 0]
 
     def _parse_numbers(self) -> list[NDArray[Any] | None]:
         """All columns as numbers; None for columns of text.
@@ -192,7 +193,7 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
         columns: list[NDArray[Any] | None] = [np.empty(self._rows, dtype=np.int32) for _ in self._layout.names]
         options: dict[str, Any] = {"na_values": list(BLANK_CELLS), "low_memory": False, "chunksize": _ROWS_AT_ONCE}
         start = 0
-        for part in self._read(**options, **_exact()):
+        for part in self._pieces(**options, **_exact()):
             stop = start + len(part)
             if stop > self._rows:
                 start = stop
@@ -204,14 +205,32 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
                 )
             start = stop
         if start != self._rows:
-            raise UserError(
-                "rows that are not lines",
-                location=self._location,
-                value=f"{start} rows",
-                expected=f"{self._rows}, one a line",
-                hint="Do quotes span several lines? Write each row in one.",
-            )
+            raise self._not_lines(f"{start} rows")
         return columns
+
+    def _pieces(self, **options: Any) -> Iterator[Any]:
+        """Data frames of some rows each with `chunksize`, otherwise one.
+
+        Raises:
+            UserError: quotes that do not end.
+        """
+        from pandas import DataFrame
+        from pandas.errors import ParserError
+
+        try:
+            table = self._read(**options)
+            yield from [table] if isinstance(table, DataFrame) else table
+        except ParserError as error:
+            raise self._not_lines(str(error).splitlines()[0]) from error
+
+    def _not_lines(self, value: str) -> UserError:
+        return UserError(
+            "rows that are not lines",
+            location=self._location,
+            value=value,
+            expected=f"{self._rows} rows, one a line",
+            hint="Do quotes span several lines? Write each row in one.",
+        )
 
     def _read(self, **options: Any) -> Any:
         import pandas

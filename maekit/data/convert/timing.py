@@ -20,6 +20,8 @@ PAUSE = 5
 
 _NEIGHBOURS = 50
 """Stamps on either side of a pause whose median lateness gives its length."""
+_COARSEST = 100_000
+"""Rows of which resampling may make one point."""
 _FINEST = 10
 """Points between two rows that interpolation may fill."""
 _MAX_POINTS = 10_000_000
@@ -80,8 +82,10 @@ def put_on_grid(
         return Timed(values, rate_hz)
     check_stamps(stamps, location)
     if resample_hz is not None:
-        _check_length((stamps[-1] - stamps[0]) * resample_hz, len(values), location)
-        _check_rate(stamps, resample_hz, location, unit, most=_FINEST)
+        usual = float(np.median(np.diff(stamps)))
+        finest = max(resample_hz, 1 / usual) if usual > 0 else resample_hz
+        _check_length((stamps[-1] - stamps[0]) * finest, len(values), location)
+        _check_rate(stamps, resample_hz, location, unit, most=_FINEST, least=1 / _COARSEST)
         timed = resample(values, stamps, resample_hz)
     elif rate_hz is None:
         return steady(values, stamps, location)

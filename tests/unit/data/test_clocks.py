@@ -344,3 +344,8 @@ def test_decimals_since_1970_are_exact() -> None:
     stamps = stamps_of([f"1700000000.{10 * i:06d}" for i in range(100)])
     assert np.array_equal(stamps.seconds, np.arange(100) / 1e5)
     assert stamps.start == 1_700_000_000
+
+
+def test_a_unit_that_would_need_an_endless_filter_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"1e\+09 Hz, with stamps in ns"):
+        write(tmp_path, "time: t, time_unit: ns, resample_hz: 3", table(range(100)))

@@ -204,3 +204,13 @@ def test_quoted_cells() -> None:
     assert table.numbers("b, c").tolist() == [2, 4]
     with pytest.raises(UserError):
         read_table(b'a,b\n1,"2\n3"\n5,6\n', "file.csv", LOOK).numbers("a")
+
+
+def test_a_quote_that_does_not_end_is_an_error_of_the_file() -> None:
+    with pytest.raises(UserError, match="rows that are not lines"):
+        read_table(b'a,b\n1,2\n3,"\n', "file.csv", LOOK).numbers("a")
+
+
+def test_fewer_rows_than_first_rows_names() -> None:
+    with pytest.raises(UserError, match="fewer rows"):
+        read_table(b"1544027337.0\n", "file.csv", TableOptions(first_rows=("start", "rate_hz")))
