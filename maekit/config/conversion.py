@@ -92,7 +92,8 @@ class Stream(_Strict):
             quantised or jitter; rows that the device left out, according to the stamps, become NaN, and stamps at another
             rate are refused. If left out, the rate is the mean one of the stamps, which each interval must keep to within
             1 %, unless `resample_hz` is given.
-        resample_hz: put unevenly sampled data on an even grid of this rate, with an anti-aliasing filter. Pauses of more
+        resample_hz: put the values on an even grid of this rate, with an anti-aliasing filter: by their stamps, or from the rate that
+            the file or `rate_hz` states, where recordings differ in rate. Pauses of more
             than five median intervals become NaN.
         offsets: key of the row offsets of a ragged array: recording i has the rows `offsets[i]:offsets[i+1]`.
         rate_key: key of one rate for each recording of a ragged array.

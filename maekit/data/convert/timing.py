@@ -24,6 +24,8 @@ _COARSEST = 100_000
 """Rows of which resampling may make one point."""
 _FINEST = 10
 """Points between two rows that interpolation may fill."""
+_MAX_FACTOR = 10_000
+"""Whole numbers whose ratio stands for that of two rates."""
 _MAX_POINTS = 10_000_000
 """Points of a grid from which on it must not be nearly empty."""
 
@@ -77,9 +79,16 @@ def put_on_grid(
             pauses.
     """
     if stamps is None:
-        if resample_hz is not None:
-            raise UserError("nothing to resample by", location=location, expected="`time` with `resample_hz`")
-        return Timed(values, rate_hz)
+        if resample_hz is None or resample_hz == rate_hz:
+            return Timed(values, rate_hz)
+        if rate_hz is None:
+            raise UserError(
+                "nothing to resample by",
+                location=location,
+                expected="`time`, or a rate, which this file does not state",
+                hint="Give `rate_hz`, the rate of the file, beside `resample_hz`.",
+            )
+        return resample_steady(values, rate_hz, resample_hz, location)
     check_stamps(stamps, location)
     if resample_hz is not None:
         usual = float(np.median(np.diff(stamps)))
@@ -280,6 +289,39 @@ def resample(values: NDArray[Any], stamps: NDArray[np.float64], rate_hz: float) 
     slow[missing[nearest]] = np.nan
     kind = np.complex64 if np.iscomplexobj(slow) else np.float32
     return Timed(slow.reshape(len(slow), *values.shape[1:]).astype(kind), rate_hz, float(stamps[0]), nearest)
+
+
+def resample_steady(values: NDArray[Any], rate_hz: float, resample_hz: float, location: str) -> Timed:
+    """Values at one rate as values at another, through a polyphase filter; missing values are interpolated across, then missing again.
+
+    Args:
+        values: (time, ...).
+        rate_hz: their rate.
+        resample_hz: the other one.
+        location: shown in error messages.
+
+    Raises:
+        UserError: a rate far above that of the values.
+    """
+    from scipy.signal import resample_poly
+
+    if resample_hz > _FINEST * rate_hz:
+        raise UserError(
+            "a rate far above what was measured",
+            location=location,
+            value=f"resample_hz: {resample_hz:g}",
+            expected=f"at most {_FINEST} times the rate of the values, {rate_hz:g} Hz",
+            hint="Is `resample_hz` in hertz?",
+        )
+    ratio = Fraction(resample_hz / rate_hz).limit_denominator(_MAX_FACTOR)
+    missing = values.dtype.kind in "fc" and bool(np.isnan(values).any())
+    if missing or abs(float(ratio) * rate_hz / resample_hz - 1) * len(values) > 0.5:
+        return resample(values, np.arange(len(values)) / rate_hz, resample_hz)
+    wide = values.astype(np.complex128 if values.dtype.kind == "c" else np.float64)
+    slow = resample_poly(wide, ratio.numerator, ratio.denominator, axis=0, padtype="line")
+    rows = np.minimum((np.arange(len(slow)) * rate_hz / resample_hz).round().astype(np.int64), len(values) - 1)
+    kind = np.complex64 if np.iscomplexobj(slow) else np.float32
+    return Timed(slow.astype(kind), resample_hz, None, rows)
 
 
 def _interpolate(

@@ -161,6 +161,31 @@ BAD: dict[str, tuple[dict[str, bytes], str, str]] = {
 }
 
 
+@pytest.mark.parametrize("rate", [4410, 4800, 8000])
+def test_a_rate_that_the_file_states_is_resampled_from(rate: int, tmp_path: Path) -> None:
+    tone = (3000 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate)).astype(np.int16)
+    found = run(tmp_path, {"x.wav": wav(tone, rate)}, "resample_hz: 4410")
+    (name,) = (name for name in found if "@" not in name)
+    expected = 3000 * np.sin(2 * np.pi * 440 * np.arange(8820) / 4410)
+    assert found[name].shape == (8820,)
+    assert found[f"{name}@rate_hz"] == 4410
+    assert np.abs(found[name] - expected)[200:-200].max() < 30, "1 % of the amplitude"
+
+
+def test_missing_values_stay_missing_when_a_stated_rate_is_resampled(tmp_path: Path) -> None:
+    values = np.sin(np.arange(300) / 20)
+    values[100:150] = np.nan
+    found = run(tmp_path, {"x.npy": npy(values)}, "rate_hz: 50, resample_hz: 25")
+    (name,) = (name for name in found if "@" not in name)
+    assert np.isnan(found[name][51:74]).all()
+    assert np.isfinite(np.delete(found[name], np.s_[49:77])).all()
+
+
+def test_a_rate_far_above_that_of_the_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="far above what was measured.*in hertz"):
+        run(tmp_path, {"x.wav": wav(np.arange(500, dtype=np.int16), 50)}, "resample_hz: 50000")
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_leave_nothing_behind(name: str, tmp_path: Path) -> None:
     files, stream, message = BAD[name]
