@@ -95,14 +95,18 @@ def data_check(
     spec: Annotated[str, typer.Argument(help="A data spec: a YAML file, or the name of one that comes with maekit.")],
     root: Annotated[Path, typer.Option(help="Folder with the files.")] = Path(),
 ) -> None:
-    """Whether files are what a data spec says: recordings, windows, labels, groups, split."""
+    """Whether files are what a data spec says, and their values can be trusted: all problems, worst first; exit 2 if training would be wrong."""
     from maekit import plugins
     from maekit.config.data_spec import load_spec
-    from maekit.data.check import check
+    from maekit.data.check.check import check
+    from maekit.data.check.problems import Problem
 
     reducers = {k: v for name in plugins.names("adapters") for k, v in plugins.find("adapters", name).reducers.items()}
-    for line in check(load_spec(spec), root, reducers):
+    problems: list[Problem] = []
+    for line in check(load_spec(spec), root, reducers, problems):
         show(line)
+    if any(problem.severity == "error" for problem in problems):
+        raise typer.Exit(2)
 
 
 @data_app.command("list")

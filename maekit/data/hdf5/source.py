@@ -6,6 +6,8 @@ import json
 import operator
 import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +64,7 @@ class HDF5Windows:
         with_labels: False leaves labels unread, so that unlabelled windows are kept (pretraining).
         auxiliary: names of the spec's other signals that samples come with.
         max_sample_bytes: a window larger than this is refused.
+        refused: list that takes the errors of recordings, which are left out then; by default the first one is raised.
 
     Attributes:
         info, groups, labels, classes, objects, auxiliary: see `Source`.
@@ -82,6 +85,7 @@ class HDF5Windows:
         with_labels: bool = True,
         auxiliary: Sequence[str] = (),
         max_sample_bytes: int = BLOCK_LIMIT,
+        refused: list[UserError] | None = None,
     ) -> None:
         self.spec, self.root = spec, Path(root)
         self.reader = RecordingReader(spec, window, max_sample_bytes)
@@ -100,9 +104,12 @@ class HDF5Windows:
         groups: list[str] = []
         labels: list[Any] = []
         for path in find_files(self.root, spec.files or ""):
-            with open_hdf5(path) as file, damage_as_error(str(path)):
+            with _refusing(refused), open_hdf5(path) as file, damage_as_error(str(path)):
                 for record in find_records(file, spec.records):
-                    self._index(file, path, record, groups, labels)
+                    with _refusing(refused):
+                        self._index(file, path, record, groups, labels)
+        if refused and not labels:
+            raise refused.pop(0)
         self.groups = np.array(groups, dtype=np.str_)
         self.classes = self._labels.classes if self._labels else None
         self.labels = self._checked_labels(labels)
@@ -238,6 +245,7 @@ class HDF5Windows:
         elif self._labels is not None:
             values = self._labels.read(dataset, group, recording.rows, windows, recording.rate_hz)
         missing = self._missing(file, recording)
+        self._auxiliary.describe(file, path, record, recording.rows)
         for (start, stop), value in zip(windows, values, strict=True):
             end = min(stop, recording.rows)
             if len(names) > 1 and not (names[start:end] == names[start]).all():
@@ -255,7 +263,6 @@ class HDF5Windows:
             self._rows.append((len(self.recordings), start))
             groups.append(str(names[start] if len(names) > 1 else names[0]))
             labels.append(value)
-        self._auxiliary.describe(file, path, record, recording.rows)
         self.recordings.append(recording)
 
     def _may_be_missing(self, recording: Recording, dataset: h5py.Dataset) -> bool:
@@ -315,6 +322,17 @@ class HDF5Windows:
                 hint="Check `label` in the data spec, and that all recordings are there.",
             )
         return codes
+
+
+@contextmanager
+def _refusing(refused: list[UserError] | None) -> Iterator[None]:
+    """Collect the error of a recording instead of raising it, where there is a list for it."""
+    try:
+        yield
+    except UserError as error:
+        if refused is None:
+            raise
+        refused.append(error)
 
 
 def find_files(root: Path, pattern: str) -> list[Path]:

@@ -182,7 +182,7 @@ def test_missing_values_stay_missing_when_a_stated_rate_is_resampled(tmp_path: P
 
 
 def test_a_rate_far_above_that_of_the_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="far above what was measured.*in hertz"):
+    with pytest.raises(UserError, match=r"far above what was measured.*in hertz"):
         run(tmp_path, {"x.wav": wav(np.arange(500, dtype=np.int16), 50)}, "resample_hz: 50000")
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from maekit.adapters.image.image import ImageAdapter
 from maekit.config.data_spec import DataSpec, load_spec
-from maekit.data.check import check
+from maekit.data.check.check import check
 from maekit.data.images.folder import ImageFolderSource
 from maekit.data.images.picture import decode_picture, read_picture
 from maekit.data.splits import resolve_split

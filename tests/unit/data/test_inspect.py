@@ -11,7 +11,7 @@ import pytest
 
 from maekit.config.data_spec import load_spec
 from maekit.data import inspect as module
-from maekit.data.check import check
+from maekit.data.check.check import check
 from maekit.data.inspect import inspect
 from maekit.errors import UserError
 

@@ -12,13 +12,13 @@ import pytest
 from scipy.io import savemat, wavfile
 
 from maekit.config.data_spec import DataSpec, load_spec
-from maekit.data.check import check
+from maekit.data.check.check import check
+from maekit.data.check.sentinels import find_sentinels
 from maekit.data.convert import readers
 from maekit.data.convert.convert import convert
 from maekit.data.hdf5.safety import check_storage
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.inspect import inspect
-from maekit.data.sentinels import find_sentinels
 from maekit.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from maekit.config.data_spec import load_spec
-from maekit.data.check import check
+from maekit.data.check.check import check
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.inspect import inspect
 from maekit.errors import UserError

@@ -24,7 +24,7 @@ from maekit.adapters.augment.flip import Flip
 from maekit.adapters.image.image import ImageAdapter
 from maekit.cli.main import app
 from maekit.config.data_spec import DataSpec
-from maekit.data.check import check
+from maekit.data.check.check import check
 from maekit.data.images import pack as packing
 from maekit.data.images.folder import ImageFolderSource
 from maekit.data.images.pack import pack

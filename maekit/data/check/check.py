@@ -1,15 +1,21 @@
-"""`maekit data check`: whether files agree with a data spec."""
+"""`maekit data check`: what the files hold, and everything that is wrong with it."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maekit.config.data_spec import OBJECT_CLASS, DataSpec
+from maekit.config.data_spec import OBJECT_CLASS, DataSpec, Folds
+from maekit.data.check.duplicates import duplicate_problems, same_files
+from maekit.data.check.problems import Problem, abbreviate, by_severity
+from maekit.data.check.sentinels import Sentinel, describe_sentinel, find_sentinels
+from maekit.data.check.values import value_problems
 from maekit.data.hdf5.attributes import describe_packing
 from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.safety import BLOCK_LIMIT, open_hdf5
@@ -17,32 +23,46 @@ from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.images.folder import ImageFolderSource, describe_passed_over
 from maekit.data.images.packed import PackedFolder, open_folder
 from maekit.data.sample import SignalInfo, Source
-from maekit.data.sentinels import describe_sentinel, find_sentinels
 from maekit.data.splits import resolve_split
+from maekit.errors import UserError
 
 EXAMINED_SAMPLES = 1000
 MAX_SENTINEL_VALUES = 1 << 22
 MIN_SENTINEL_SAMPLES = 8
-MAX_NAMES = 8
 MAX_GROUPS = 12
 GRAY_MODES = {"1", "L", "LA", "I", "I;16", "I;16B"}
 """Pillow's modes without colour."""
 
 
-def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, float], float]]) -> Iterator[str]:
-    """Yield lines that report what the files hold. Every file is opened and every floating-point value read once.
+def check(
+    spec: DataSpec,
+    root: Path,
+    reducers: Mapping[str, Callable[[Any, float], float]],
+    problems: list[Problem] | None = None,
+) -> Iterator[str]:
+    """Yield lines that report what the files hold, then a line for each kind of problem, worst first.
+
+    Every file is opened, and every value of a recording read.
 
     Args:
         spec: the data spec.
         root: the folder with the files.
         reducers: the label reducers of all adapters, since a data spec does not name its adapter.
+        problems: list that all problems are added to.
 
     Raises:
-        UserError: the first disagreement between files and spec.
+        UserError: nothing can be read as the spec says.
     """
-    source = open_folder(spec, root) if spec.kind == "image_folder" else HDF5Windows(spec, root, reducers=reducers)
+    problems = [] if problems is None else problems
+    refused: list[UserError] = []
+    source: Source
+    if spec.kind == "image_folder":
+        source = open_folder(spec, root)
+    else:
+        source = HDF5Windows(spec, root, reducers=reducers, refused=refused)
+    problems += [Problem("error", error.problem, error.location, hint=error.hint) for error in refused]
     if isinstance(source, HDF5Windows):
-        yield from _recordings(source)
+        yield from _recordings(source, problems)
     else:
         assert isinstance(source, ImageFolderSource | PackedFolder)
         yield from _image_folder(source)
@@ -51,13 +71,31 @@ def check(spec: DataSpec, root: Path, reducers: Mapping[str, Callable[[Any, floa
     yield f"{len(counts)} groups: {shown}" + (" ..." if len(counts) > MAX_GROUPS else "")
     if isinstance(source, HDF5Windows):
         yield from _auxiliary(spec, source)
-    yield from _labels(spec, source)
-    split = resolve_split(source.groups, spec.split, spec.name)
-    sides = ", ".join(f"{side} {len(indices)}" for side, indices in split.items())
-    yield f"split: {sides} (no group on two sides)"
+    yield from _labels(spec, source, problems)
+    split: dict[str, NDArray[np.int64]] = {}
+    try:
+        split = resolve_split(source.groups, spec.split, spec.name)
+        shares = ", ".join(f"{side} {len(indices)}" for side, indices in split.items())
+        yield f"split: {shares} (no group on two sides)"
+    except UserError as error:
+        if not refused:  # else the group may be among the recordings that cannot be read
+            raise
+        problems.append(Problem("error", error.problem, error.location, hint=error.hint))
+    sides = {str(group): side for side, indices in split.items() for group in np.unique(source.groups[indices])}
+    if isinstance(source, HDF5Windows):
+        problems += value_problems(source, sides)
+    elif isinstance(source, ImageFolderSource):
+        problems += _file_problems(source, sides, folds=isinstance(spec.split, Folds))
+    yield from by_severity(problems)
 
 
-def _recordings(source: HDF5Windows) -> Iterator[str]:
+def _file_problems(source: ImageFolderSource, sides: Mapping[str, str], *, folds: bool) -> Iterator[Problem]:
+    pairs = same_files(len(source), lambda i: source.path(i).stat().st_size, lambda i: source.path(i).read_bytes())
+    names = [os.fsdecode(name) for name in source.names]
+    yield from duplicate_problems(pairs, names, source.groups.tolist(), sides, folds=folds)
+
+
+def _recordings(source: HDF5Windows, problems: list[Problem]) -> Iterator[str]:
     """Windows, their shape, and the share of missing values."""
     yield f"{len(source.recordings)} recordings, {len(source)} usable windows"
     for reason, count in source.dropped.items():
@@ -70,10 +108,10 @@ def _recordings(source: HDF5Windows) -> Iterator[str]:
     incomplete = sum(share > 0 for share in shares)
     yield f"missing: {np.mean(shares):.2%} of the values, in {incomplete} of {len(examined)} samples examined"
     if not source.info.complex:
-        yield from _signal_sentinels(source)
+        yield from _signal_sentinels(source, problems)
 
 
-def _signal_sentinels(source: HDF5Windows) -> Iterator[str]:
+def _signal_sentinels(source: HDF5Windows, problems: list[Problem]) -> Iterator[str]:
     """A line for each number in a channel that probably means that nothing was measured."""
     per_sample = max(1, int(np.prod(source.info.shape)))
     count = min(len(source), max(MIN_SENTINEL_SAMPLES, MAX_SENTINEL_VALUES // per_sample), EXAMINED_SAMPLES)
@@ -82,7 +120,18 @@ def _signal_sentinels(source: HDF5Windows) -> Iterator[str]:
     for channel, name in enumerate(source.info.channels):
         values = np.concatenate([np.ravel(signal[channel]) for signal in signals])
         for sentinel in find_sentinels(values):
+            problems.append(_sentinel_problem(sentinel, f"channel {name}" if name else "signal", "signal"))
             yield describe_sentinel(sentinel, name or "signal", "signal")
+
+
+def _sentinel_problem(sentinel: Sentinel, name: str, section: str) -> Problem:
+    return Problem(
+        "error",
+        "numbers that probably mean that nothing was measured",
+        name,
+        f"{sentinel.value:g}, {sentinel.repeats} times",
+        f"Write `missing: [{sentinel.value:g}]` under `{section}` if so.",
+    )
 
 
 def _image_folder(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
@@ -139,13 +188,13 @@ def _auxiliary(spec: DataSpec, source: HDF5Windows) -> Iterator[str]:
         info = signals.infos(sorted(present))[name]
         lacking = [recording.record for number, recording in enumerate(source.recordings) if number not in present]
         if lacking:
-            where = f"in {len(present)} of {count} recordings; not in {_abbreviate(lacking)}"
+            where = f"in {len(present)} of {count} recordings; not in {abbreviate(lacking)}"
         else:
             where = f"in all {count} recordings"
         yield f"auxiliary signals: {name} {_shape(info)}, {where}"
 
 
-def _labels(spec: DataSpec, source: Source) -> Iterator[str]:
+def _labels(spec: DataSpec, source: Source, problems: list[Problem]) -> Iterator[str]:
     if source.labels is None:
         return
     if source.objects is not None:
@@ -158,7 +207,18 @@ def _labels(spec: DataSpec, source: Source) -> Iterator[str]:
         unit = f" {spec.label.unit}" if spec.label and spec.label.unit else ""
         yield f"labels: {values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g}{unit}"
         for sentinel in find_sentinels(values):
+            problems.append(_sentinel_problem(sentinel, "labels", "label"))
             yield describe_sentinel(sentinel, "labels", "label")
+        if len(values) > 1 and values.min() == values.max():
+            hint = "Check `label` in the data spec, and that all recordings are there."
+            problems.append(
+                Problem(
+                    "error",
+                    "labels that are all equal, from which nothing is learned",
+                    f"{values[0]:g}{unit}",
+                    hint=hint,
+                )
+            )
 
 
 def _objects(source: Source, names: Sequence[str]) -> Iterator[str]:
@@ -186,7 +246,3 @@ def _objects(source: Source, names: Sequence[str]) -> Iterator[str]:
             line += f" {axis.unit}; the axis goes from {points[0]:.4g} to {points[-1]:.4g}"
             line += f"; OUTSIDE of it: {outside}" if outside else ""
         yield line
-
-
-def _abbreviate(names: Sequence[str]) -> str:
-    return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")

@@ -1,0 +1,173 @@
+"""Recordings whose values are constant, clipped, or begin far off the rest, from one pass over them in constant memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from maekit.data.check.problems import Problem, Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+CLIPPED_SHARE = 0.005
+"""Share of the values at the highest or lowest one from which on a recording may be clipped."""
+SEVERE_START = 10.0
+"""Distance of the first samples from the rest, in ranges of the rest, from which on they decide the statistics of a recording."""
+MOSTLY_CLIPPED = 0.25
+"""Share from which on training would be wrong."""
+_RAIL_RATIO = 4.0
+"""Values at a rail over values just inside of it: few signals dwell at their extremes, and clipped ones do nowhere else."""
+_NEAR_RAIL = 0.02
+"""Width of "just inside", as a share of the range."""
+_HEAD_SHARE = 0.1
+_MIN_HEAD_ROWS = 4
+_MAX_HEAD_ROWS = 1 << 16
+
+
+@dataclass
+class Rail:
+    """How many values equal the extreme one, and how many lie near it."""
+
+    value: float
+    at: int = 0
+    near: int = 0
+
+
+class ChannelLevels:
+    """Range of one channel, the counts at its ends, and its first rows apart from the rest.
+
+    Args:
+        rows: of the recording.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.head_rows = min(max(int(rows * _HEAD_SHARE), _MIN_HEAD_ROWS), _MAX_HEAD_ROWS, rows // 2)
+        self.low, self.high = Rail(np.inf), Rail(-np.inf)
+        self.count = 0
+        self.rest_low, self.rest_high = np.inf, -np.inf
+        self._head: list[NDArray[Any]] = []
+
+    def add(self, values: NDArray[Any], valid: NDArray[np.bool_], first: int) -> None:
+        """Take in the next rows.
+
+        Args:
+            values: (rows, others) real numbers.
+            valid: of the same shape; True where measured.
+            first: number of the first of these rows.
+        """
+        in_head = max(min(self.head_rows - first, len(values)), 0)
+        if in_head and values.shape[1] == 1:
+            self._head.append(np.where(valid[:in_head, 0], values[:in_head, 0], np.nan))
+        measured = values if valid.all() else values[valid]
+        if not measured.size:
+            return
+        self.count += measured.size
+        self._extend(self.low, float(measured.min()), measured, -1)
+        self._extend(self.high, float(measured.max()), measured, 1)
+        rest, rest_valid = values[in_head:], valid[in_head:]
+        if rest.size and rest_valid.any():
+            inside = rest if rest_valid.all() else rest[rest_valid]
+            self.rest_low, self.rest_high = (
+                min(self.rest_low, float(inside.min())),
+                max(self.rest_high, float(inside.max())),
+            )
+
+    def add_near(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """In a second pass, count the values just inside of the rails."""
+        width = _NEAR_RAIL * (self.high.value - self.low.value)
+        self.low.near += int((valid & (values > self.low.value) & (values <= self.low.value + width)).sum())
+        self.high.near += int((valid & (values < self.high.value) & (values >= self.high.value - width)).sum())
+
+    @property
+    def constant(self) -> bool:
+        """Whether all measured values are equal."""
+        return self.count > 1 and self.low.value == self.high.value
+
+    @property
+    def may_be_clipped(self) -> bool:
+        """Whether enough values lie at a rail for a second pass."""
+        return not self.constant and any(rail.at >= max(CLIPPED_SHARE * self.count, 3) for rail in self._rails())
+
+    def clipped_share(self) -> float:
+        """Share of the values at rails where the signal was cut off, after the second pass."""
+        share = sum(rail.at for rail in self._rails() if rail.at > _RAIL_RATIO * rail.near) / max(self.count, 1)
+        both_ends = (self.low.at + self.high.at) / max(self.count, 1)
+        return 0.0 if both_ends > 0.9 or share < CLIPPED_SHARE else share  # two levels and hardly more: a switch
+
+    def transient(self) -> tuple[int, float] | None:
+        """Rows at the beginning up to the last one far off the rest, and the value farthest off; None where none is."""
+        head = np.concatenate(self._head) if self._head else np.zeros(0)
+        span = self.rest_high - self.rest_low
+        if not np.isfinite(span) or not span > 0 or not len(head):
+            return None
+        distance = np.maximum(self.rest_low - head, head - self.rest_high)
+        if not (np.nan_to_num(distance, nan=-np.inf) > span).any():
+            return None
+        outside = np.flatnonzero(np.nan_to_num(distance, nan=-np.inf) > 0.1 * span)
+        return int(outside[-1]) + 1, float(head[np.nanargmax(distance)])
+
+    def _rails(self) -> list[Rail]:
+        # Zero is the natural end of powers and magnitudes.
+        return [rail for rail in (self.low, self.high) if rail.value != 0]
+
+    @staticmethod
+    def _extend(rail: Rail, extreme: float, values: NDArray[Any], sign: int) -> None:
+        if sign * extreme > sign * rail.value:
+            rail.value, rail.at = extreme, 0
+        if sign * extreme >= sign * rail.value:
+            rail.at += int((values == extreme).sum())
+
+
+def level_problems(
+    levels: dict[str, ChannelLevels], location: str, rate_hz: float | None, *, one_axis: bool = True
+) -> Iterator[Problem]:
+    """Problems of one recording.
+
+    Args:
+        levels: of its channels by name, after both passes.
+        location: the recording.
+        rate_hz: of its rows.
+        one_axis: whether a channel is one number a row; the values of maps are often cut off on purpose.
+    """
+    constant = [name for name, level in levels.items() if level.constant]
+    if constant and len(constant) == sum(level.count > 0 for level in levels.values()):
+        yield Problem(
+            "error",
+            "constant recordings, in which nothing was measured",
+            location,
+            f"{levels[constant[0]].low.value:g} throughout",
+            "Leave them out of `files` or `records`, or name the value in `signal.missing`.",
+        )
+        return
+    for name, level in levels.items():
+        place = f"{location} channel {name}" if name else location
+        if level.constant:
+            yield Problem("warning", "constant channels", place, f"{level.low.value:g} throughout")
+            continue
+        if share := level.clipped_share():
+            rails = " and ".join(
+                f"{rail.value:g}" for rail in (level.low, level.high) if rail.at > _RAIL_RATIO * rail.near
+            )
+            severity: Severity = "note" if not one_axis else "error" if share > MOSTLY_CLIPPED else "warning"
+            yield Problem(
+                severity,
+                "clipped values",
+                place,
+                f"{share:.1%} at {rails}",
+                "The sensor was driven beyond its range: leave out what is mostly clipped, or name the value in `signal.missing`.",
+            )
+        if (start := level.transient()) is not None:
+            (rows, value), span = start, level.rest_high - level.rest_low
+            seconds = f", {rows / rate_hz:.3g} s" if rate_hz else ""
+            yield Problem(
+                "error" if max(level.rest_low - value, value - level.rest_high) > SEVERE_START * span else "warning",
+                "first samples far off the rest",
+                place,
+                f"{value:.4g} where the rest is {level.rest_low:.4g} to {level.rest_high:.4g}; {rows} rows{seconds}",
+                "A filter or sensor that settles: cut them off, or mark them in the dataset that `valid` names.",
+            )

@@ -1,0 +1,115 @@
+"""One pass over the values of all recordings, and the problems that show in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from maekit.config.data_spec import TIME, Folds
+from maekit.data.check.clocks import clock_problems
+from maekit.data.check.duplicates import Sketch, duplicate_problems, same_signals
+from maekit.data.check.levels import ChannelLevels, level_problems
+from maekit.data.check.problems import Problem
+from maekit.data.check.storage import cost_problems, rate_problems, type_problems
+from maekit.data.hdf5.read_cost import decoded_bytes
+from maekit.data.hdf5.safety import damage_as_error, open_hdf5
+from maekit.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    import h5py
+    from numpy.typing import NDArray
+
+    from maekit.data.hdf5.recording import Recording
+    from maekit.data.hdf5.source import HDF5Windows
+
+_BLOCK_BYTES = 4 << 20
+
+
+def value_problems(source: HDF5Windows, sides: Mapping[str, str]) -> Iterator[Problem]:
+    """Problems of the recordings' values, and of recordings beside each other.
+
+    Args:
+        source: of windows.
+        sides: of the split, by group.
+    """
+    names, types, peaks, sketches = [], [], [], []
+    costs: dict[str, tuple[int, int]] = {}
+    for recording in source.recordings:
+        name = recording_name(source, recording)
+        sketch, peak, stored = Sketch(), 0.0, ""
+        try:
+            with open_hdf5(recording.file) as file, damage_as_error(str(recording.file)):
+                data = file[recording.dataset]
+                stored = str(data.dtype)
+                stored_axis = source.reader.signal.axes.index(source.reader.row_axis)
+                costs[name] = decoded_bytes(data, stored_axis, recording.length)
+                levels = _measure(source, file, recording, sketch)
+                peak = max((max(abs(level.low.value), abs(level.high.value)) for level in levels.values()), default=0.0)
+                rate_hz = recording.rate_hz if source.reader.row_axis == TIME else None
+                yield from level_problems(levels, name, rate_hz, one_axis=len(source.reader.axes) == 1)
+                yield from clock_problems(file[recording.record], recording, source.reader.row_axis)
+        except UserError as error:
+            yield Problem("error", error.problem, error.location or name, hint=error.hint)
+        names.append(name)
+        types.append(stored)
+        peaks.append(peak)
+        sketches.append(sketch.hashes)
+    yield from type_problems(types, peaks, names)
+    yield from rate_problems([recording.rate_hz for recording in source.recordings], names)
+    yield from cost_problems(costs)
+    folds = isinstance(source.spec.split, Folds)
+    yield from duplicate_problems(same_signals(sketches), names, _groups(source), sides, folds=folds)
+
+
+def recording_name(source: HDF5Windows, recording: Recording) -> str:
+    """How messages name a recording."""
+    file = recording.file.relative_to(source.root).as_posix()
+    return f"{file}:{recording.record}" if recording.record != "/" else file
+
+
+def _groups(source: HDF5Windows) -> list[str]:
+    """The group of each recording's first window; empty for a recording without windows."""
+    groups = [""] * len(source.recordings)
+    numbers = source.positions[:, 0].astype(np.int64)
+    for window in reversed(range(len(numbers))):
+        groups[numbers[window]] = str(source.groups[window])
+    return groups
+
+
+def _measure(source: HDF5Windows, file: h5py.File, recording: Recording, sketch: Sketch) -> dict[str, ChannelLevels]:
+    """Levels of each channel, in two passes where values lie at a rail; the first pass fills the sketch."""
+    levels: dict[str, ChannelLevels] = {}
+    for first, signal, valid in _blocks(source, file, recording):
+        sketch.add(np.moveaxis(signal, 0, 1).reshape(signal.shape[1], -1), np.asarray(valid.all(1)))
+        if np.iscomplexobj(signal):
+            continue
+        if not levels:
+            channels = source.reader.signal.channel_names(len(signal))
+            levels = {name: ChannelLevels(recording.rows) for name in channels}
+        for level, values in zip(levels.values(), signal, strict=True):
+            level.add(values, valid, first)
+    suspects = [(number, level) for number, level in enumerate(levels.values()) if level.may_be_clipped]
+    if suspects:
+        for _, signal, valid in _blocks(source, file, recording):
+            for number, level in suspects:
+                level.add_near(signal[number], valid)
+    return levels
+
+
+def _blocks(
+    source: HDF5Windows, file: h5py.File, recording: Recording
+) -> Iterator[tuple[int, NDArray[Any], NDArray[np.bool_]]]:
+    """First row, (channels, rows, others) values and (rows, others) validity, block by block."""
+    reader = source.reader
+    axis = reader.axes.index(reader.row_axis)
+    step = reader.block(file[recording.dataset], recording, _BLOCK_BYTES)
+    for first in range(0, recording.rows, step):
+        signal, valid = reader.read(file, recording, first, min(first + step, recording.rows))
+        rows = valid.shape[axis]
+        kind = np.complex64 if np.iscomplexobj(signal) else np.float32
+        moved = np.moveaxis(signal, axis + 1, 1).astype(kind, copy=False)
+        yield first, moved.reshape(len(signal), rows, -1), np.moveaxis(valid, axis, 0).reshape(rows, -1)

@@ -1,0 +1,140 @@
+"""`data check` looks at values: each kind of damage is named with its recording, and sound data is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from maekit.config.data_spec import DataSpec
+from maekit.data.check.check import check
+from maekit.data.check.problems import Problem, by_severity
+
+ROWS, RATE = 3000, 50
+
+
+def noise(seed: int, rows: int = ROWS) -> Any:
+    return np.random.default_rng(seed).normal(size=rows).cumsum().astype(np.float32)
+
+
+def run(folder: Path, change: Callable[[h5py.File], None] | None = None, **more: Any) -> list[Problem]:
+    """Problems of four sound recordings, of which the last is changed."""
+    for number in range(4):
+        with h5py.File(folder / f"p{number}.h5", "w") as file:
+            file["x"] = noise(number)
+            file["y"] = float(number)
+            file["t"] = np.arange(ROWS) / RATE
+            if number == 3 and change is not None:
+                change(file)
+    spec = {
+        "name": "s",
+        "files": "*.h5",
+        "signal": {"path": "x", "axes": ["time"], "rate_hz": RATE},
+        "group": {"file": ".+"},
+        "label": {"path": "y"},
+        "window": {"seconds": 10},
+        "split": {"validation": ["p3"]},
+        **more,
+    }
+    problems: list[Problem] = []
+    list(check(DataSpec.model_validate(spec), folder, {}, problems))
+    return problems
+
+
+def replace(file: h5py.File, values: Any, name: str = "x") -> None:
+    del file[name]
+    file[name] = values
+
+
+def transient(file: h5py.File) -> None:
+    values = noise(3)
+    values[:100] += 50 * np.ptp(values) * np.exp(-np.arange(100) / 20)
+    replace(file, values)
+
+
+def clip(file: h5py.File) -> None:
+    values = noise(3)
+    replace(file, np.minimum(values, np.quantile(values, 0.9)))
+
+
+CHANGES: dict[str, tuple[Callable[[h5py.File], None], str, str]] = {
+    "copy": (lambda file: replace(file, noise(0)), "error", "same signal on two sides"),
+    "cut copy": (lambda file: replace(file, noise(0)[700:2500]), "error", "same signal on two sides"),
+    "copy of another type": (lambda file: replace(file, noise(0).astype(">f8")), "error", "same signal on two sides"),
+    "constant": (lambda file: replace(file, np.full(ROWS, 7, np.float32)), "error", "constant recordings"),
+    "clipped": (clip, "warning", "clipped values"),
+    "start": (transient, "error", "first samples far off"),
+    "rate": (lambda file: replace(file, np.arange(ROWS) / 25, "t"), "error", "another rate"),
+    "back": (lambda file: replace(file, np.arange(ROWS)[::-1] / RATE, "t"), "error", "go back"),
+    "gap": (lambda file: replace(file, (np.arange(ROWS) + 99 * (np.arange(ROWS) > 9)) / RATE, "t"), "warning", "gaps in"),
+    "lost": (lambda file: file.update({"frame": np.delete(np.arange(ROWS + 5), np.arange(9, 14))}), "warning", "row numbers"),
+    "type": (lambda file: replace(file, (noise(3) * 3e4).astype(np.int32)), "error", "of different scales"),
+    "axes": (lambda file: replace(file, np.zeros((5, 5))), "error", "a dataset of 2 axes"),
+}  # fmt: skip
+
+
+def test_sound_recordings_have_no_problem(tmp_path: Path) -> None:
+    assert run(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_each_kind_is_found_in_the_recording_that_has_it(name: str, tmp_path: Path) -> None:
+    change, severity, text = CHANGES[name]
+    problems = [problem for problem in run(tmp_path, change) if text in problem.text]
+    assert [problem.severity for problem in problems] == [severity], problems
+    assert "p3" in problems[0].location
+
+
+def test_copies_of_one_person_are_a_note_and_equal_labels_an_error(tmp_path: Path) -> None:
+    problems = run(tmp_path, lambda file: replace(file, noise(0)), split=None)
+    assert [problem.severity for problem in problems] == ["note"]
+    for path in tmp_path.glob("*.h5"):
+        with h5py.File(path, "a") as file:
+            replace(file, 70.0, "y")
+    found: list[Problem] = []
+    spec = DataSpec.model_validate(
+        {
+            "name": "s",
+            "files": "*.h5",
+            "signal": {"path": "x", "axes": ["time"], "rate_hz": RATE},
+            "label": {"path": "y"},
+            "window": {"seconds": 10},
+        }
+    )
+    lines = list(check(spec, tmp_path, {}, found))
+    assert any("labels that are all equal" in problem.text for problem in found)
+    assert lines[-2].startswith("error"), "worst first"
+    assert lines[-1].startswith("note")
+
+
+def test_two_groups_with_one_signal_are_parted_by_some_fold(tmp_path: Path) -> None:
+    problems = run(tmp_path, lambda file: replace(file, noise(0)), split={"folds": 4})
+    assert [problem.severity for problem in problems] == ["error"]
+
+
+def test_a_clean_sine_is_neither_clipped_nor_constant(tmp_path: Path) -> None:
+    sine = np.round(127 * np.sin(np.arange(ROWS) / 7.3)).astype(np.float32)
+    assert not [problem for problem in run(tmp_path, lambda file: replace(file, sine)) if "clipped" in problem.text]
+
+
+def test_pictures_on_two_sides(tmp_path: Path) -> None:
+    for number, side in enumerate(("train", "train", "val")):
+        folder = tmp_path / side / "cat"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number % 2).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    problems: list[Problem] = []
+    list(check(DataSpec(name="p", kind="image_folder"), tmp_path, {}, problems))
+    assert [(problem.severity, problem.location) for problem in problems] == [
+        ("error", "train/cat/0.png and val/cat/2.png")
+    ]
+
+
+def test_problems_of_one_kind_share_a_line() -> None:
+    lines = by_severity([Problem("note", "b", "x"), *(Problem("error", "a", f"r{i}") for i in range(10))])
+    assert lines == ["error a: r0, r1, r2, r3, r4, r5, r6, r7 and 2 more.", "note b: x."]
