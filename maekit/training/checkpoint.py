@@ -33,6 +33,8 @@ AVERAGE = "average"
 """Group of tensors beside `model` and `optimizer`: the moving average of the weights, where a recipe asks for one."""
 VERSION = 1
 """Of the layout of a checkpoint, in `state.json`; raised with every change that older code would misread."""
+UNSOUND = "unsound.txt"
+"""File in a checkpoint whose loss or weights have exploded; it stands in no manifest, since it may come later."""
 _NAME = re.compile(r"step-(\d{9})")
 
 
@@ -60,8 +62,8 @@ class DamagedError(Exception):
     """The bytes of a checkpoint are not those that were written."""
 
 
-def save(folder: Path, checkpoint: Checkpoint, *, keep: int | None) -> Path:
-    """Write a checkpoint durably into `folder`, then remove all but the newest `keep`.
+def save(folder: Path, checkpoint: Checkpoint, *, keep: int | None, sound: bool = True) -> Path:
+    """Write a checkpoint durably into `folder`, then remove all but the newest `keep` and the newest sound one.
 
     This does more than `maekit.files.replacing`: every file and both folders are synced, an existing checkpoint of the
     same step is replaced, and what killed processes left behind is removed.
@@ -70,6 +72,7 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int | None) -> Path:
         folder: of the checkpoints; created where it is missing, in a folder that exists.
         checkpoint: its content.
         keep: how many checkpoints stay; None removes none.
+        sound: False where loss or weights have exploded.
 
     Returns:
         The folder of the checkpoint.
@@ -79,10 +82,10 @@ def save(folder: Path, checkpoint: Checkpoint, *, keep: int | None) -> Path:
     """
     size = sum(tensor.nbytes for tensors in checkpoint.tensors.values() for tensor in tensors.values())
     with files.described_errors(folder, size):
-        return _save(folder, checkpoint, keep)
+        return _save(folder, checkpoint, keep, sound)
 
 
-def _save(folder: Path, checkpoint: Checkpoint, keep: int | None) -> Path:
+def _save(folder: Path, checkpoint: Checkpoint, keep: int | None, sound: bool) -> Path:
     folder.mkdir(exist_ok=True)
     location = folder / f"step-{checkpoint.step:09d}"
     unfinished = folder / f".unfinished-{location.name}-{os.getpid()}"
@@ -90,16 +93,17 @@ def _save(folder: Path, checkpoint: Checkpoint, keep: int | None) -> Path:
     unfinished.mkdir()
     try:
         _write(unfinished, checkpoint)
-    except Exception:
+        if not sound:
+            mark_unsound(unfinished)
+    except BaseException:
         files.remove(unfinished)
         raise
     if location.exists():  # a damaged checkpoint, or one of a run that resumed from an older step
         files.remove(location)
     unfinished.rename(location)
     _sync(folder)
-    for old in [] if keep is None else steps(folder)[:-keep]:
-        # Renamed first: a process killed during the removal would leave part of a checkpoint under its name.
-        files.remove((folder / f"step-{old:09d}").rename(folder / f".unfinished-old-{old:09d}"))
+    if keep is not None:
+        _rotate(folder, checkpoint.step, keep)
     return location
 
 
@@ -107,6 +111,29 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what killed processes left among the checkpoints of a run that this process holds."""
     for leftover in folder.glob(".unfinished-*"):
         files.remove(leftover)
+
+
+def _rotate(folder: Path, newest: int, keep: int) -> None:
+    """Remove older checkpoints, and those after `newest`: the run has resumed before them."""
+    done = [step for step in steps(folder) if step <= newest]
+    sound = [step for step in done if is_sound(folder / f"step-{step:09d}")]
+    retained = {*done[-keep:], *sound[-1:]}
+    for step in steps(folder):
+        if step not in retained:
+            # Renamed first: a process killed during the removal would leave part of a checkpoint under its name.
+            files.remove((folder / f"step-{step:09d}").rename(folder / f".unfinished-old-{step:09d}"))
+
+
+def mark_unsound(location: Path) -> None:
+    """Mark a checkpoint whose loss or weights have exploded, if it is there."""
+    if location.is_dir():
+        text = "Loss or weights had exploded here; an older checkpoint is used where there is one.\n"
+        files.write_text(location / UNSOUND, text)
+
+
+def is_sound(location: Path) -> bool:
+    """Whether a checkpoint is not marked."""
+    return not (location / UNSOUND).exists()
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
@@ -170,18 +197,23 @@ def _check_version(version: object, location: Path) -> None:
 
 
 def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Read the newest intact checkpoint in `folder`.
+    """Read the newest intact checkpoint in `folder`, a sound one where there is one.
 
     Returns:
-        The checkpoint, None where none was ever written; and a message on each newer one, which is damaged.
+        The checkpoint, None where none was ever written; and a message on each newer one, which is damaged or unsound.
 
     Raises:
         UserError: there are checkpoints, and all are damaged; or a newer version of maekit wrote one.
     """
     messages: list[str] = []
-    for step in reversed(steps(folder)):
+    locations = [folder / f"step-{step:09d}" for step in reversed(steps(folder))]
+    any_sound = any(is_sound(location) for location in locations)
+    for location in locations:
+        if any_sound and not is_sound(location):
+            messages.append(f"{location}: loss or weights had exploded there, so an older checkpoint is used")
+            continue
         try:
-            return load(folder / f"step-{step:09d}"), messages
+            return load(location), messages
         except DamagedError as error:
             messages.append(str(error))
     if messages:

@@ -12,10 +12,12 @@ import torch
 
 from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
+from maekit.training import checkpoint
 from maekit.training.average import averaged_task
 from maekit.training.distributed import Process, check_agreement
 from maekit.training.evaluation import collect_eval_rows, evaluate
 from maekit.training.optimizer import learning_rate, set_learning_rate
+from maekit.training.soundness import LossMonitor, root_mean_square
 from maekit.training.state import restore_state, save_state
 from maekit.training.step import StepResult, TrainStep
 from maekit.training.stopping import deferred_signals, interrupted_error, not_finite_error
@@ -117,6 +119,8 @@ class Trainer:
         self.total_steps = recipe.schedule.epochs * self.steps_per_epoch
         self.task, self.training, self.validation = task, training, validation
         self.recipe, self.run, self.process, self.watch = recipe, run, process, watch
+        self.initial_rms = root_mean_square(task.parameters())
+        self.losses, self.sound = LossMonitor(), True
         self.stepper = TrainStep(task.to(process.device), recipe, process)
         self.step = self.bad_steps = 0
         self.lr = 0.0
@@ -176,6 +180,7 @@ class Trainer:
                 for _ in range(first_step, self.steps_per_epoch):
                     result, batch = self.train_step(micro_batches, stop=bool(signals))
                     self.check_finite(result, batch)
+                    self.check_sound(result)
                     self.step += 1
                     if self.should_log():
                         self.log_train(result, batch)
@@ -237,6 +242,16 @@ class Trainer:
         if self.bad_steps > self.options.max_bad_steps:
             raise not_finite_error(self.run, batch, step=self.step, bad_steps=self.bad_steps, loss=loss, grad_norm=norm)
 
+    def check_sound(self, result: StepResult) -> None:
+        """Notice a loss that is finite but has exploded; the checkpoint of the weights that gave it is marked."""
+        before, self.sound = self.sound, not result.finite or self.losses.is_sound(result.loss)
+        if self.sound:
+            return
+        if before:
+            logger.warning("step %d: the loss has exploded (%g); sound checkpoints are kept", self.step, result.loss)
+        if self.run.writes:
+            checkpoint.mark_unsound(self.run.checkpoints / f"step-{self.step:09d}")
+
     def log_train(self, result: StepResult, batch: Batch) -> None:
         """Log loss, learning rate, throughput and the task's metrics on the newest micro-batch."""
         seconds = sum(self.step_seconds) / len(self.step_seconds)
@@ -286,4 +301,6 @@ class Trainer:
             bad_steps=self.bad_steps,
             identity=self.identity,
             keep=None if self.bad_steps else self.options.keep_checkpoints,
+            sound=self.sound,
+            initial_rms=self.initial_rms,
         )

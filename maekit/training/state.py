@@ -9,8 +9,10 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_
 
 from maekit.errors import UserError
 from maekit.training import checkpoint
+from maekit.training.soundness import has_exploded
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.optim import Optimizer
     from torch.optim.swa_utils import AveragedModel
 
@@ -33,6 +35,8 @@ def save_state(
     bad_steps: int,
     identity: dict[str, Any],
     keep: int | None,
+    sound: bool,
+    initial_rms: float,
 ) -> None:
     """Write a checkpoint. Every process must call this, since sharded weights are gathered; the first one writes.
 
@@ -45,8 +49,9 @@ def save_state(
         bad_steps: consecutive steps, up to now, that were not finite.
         identity: what a run must agree on to resume from this checkpoint.
         keep: how many of the newest checkpoints remain.
+        sound: whether the loss of the newest step has not exploded.
+        initial_rms: root mean square of the parameters before training.
     """
-    weights: dict[str, Any]
     weights, optimizer_state = get_state_dict(task, optimizer, options=FULL)
     if not run.writes:
         return
@@ -56,7 +61,9 @@ def save_state(
     if average is not None:
         groups[checkpoint.AVERAGE] = average.module.state_dict()
         state["averaged"] = int(average.n_averaged)
-    checkpoint.save(run.checkpoints, checkpoint.Checkpoint(step, groups, state), keep=keep)
+    parameters: list[Tensor] = [groups["model"][name] for name, _ in task.named_parameters() if name in weights]
+    sound = sound and not has_exploded(parameters, initial_rms)
+    checkpoint.save(run.checkpoints, checkpoint.Checkpoint(step, groups, state), keep=keep, sound=sound)
 
 
 def restore_state(
