@@ -8,9 +8,10 @@ from maekit import plugins
 from maekit.build.adapters import make_adapters
 from maekit.build.experiment import Experiment
 from maekit.build.tasks import fit_task, make_task
-from maekit.config.data_spec import Split, load_spec
+from maekit.config.data_spec import load_spec
 from maekit.config.load import load_recipe
 from maekit.config.schema import Recipe, Size
+from maekit.config.split_spec import Split
 from maekit.core.joint import PRIMARY
 from maekit.core.transformer import PRESETS
 from maekit.data import splits

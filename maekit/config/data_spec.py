@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from maekit.config.conversion import Conversion
-from maekit.config.unions import LIST, MAPPING, MARK, NUMBER, TEXT, by_kind, choose
+from maekit.config.split_spec import STRICT, AnySplit, Name
+from maekit.config.unions import MAPPING, NUMBER, by_kind
 from maekit.config.validate import validate
 from maekit.config.yaml import read_yaml
 from maekit.errors import UserError, nearest
@@ -23,13 +24,12 @@ BUILT_IN_REDUCERS = ("mean", "median", "majority", "first")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1)]
 
 
 class Strict(BaseModel):
     """No unknown keys, no change after reading; a name may be written as a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = STRICT
 
 
 class Window(Strict):
@@ -62,86 +62,6 @@ class Window(Strict):
         if self.seconds is not None and self.axis != TIME:
             raise ValueError(f"`seconds` are cut along the axis `time`, not {self.axis!r}: give `length` in points")
         return self
-
-
-class Split(Strict):
-    """Which groups train, validate and test.
-
-    Args:
-        train: groups that train; `rest` takes every group that is not named elsewhere.
-        validation: groups that validate.
-        test: groups that test.
-    """
-
-    train: Annotated[
-        Annotated[list[Name], Field(min_length=1), LIST] | Annotated[Literal["rest"], TEXT],
-        by_kind("a list of groups, or 'rest'"),
-    ] = "rest"
-    validation: list[Name] = []
-    test: list[Name] = []
-
-    @model_validator(mode="after")
-    def _nobody_twice(self) -> Self:
-        sides = {"validation": self.validation, "test": self.test}
-        if self.train != "rest":
-            sides["train"] = self.train
-        seen: dict[str, str] = {}
-        for side, names in sides.items():
-            for name in names:
-                if name in seen:
-                    twice = f"twice in {side}" if seen[name] == side else f"in both {seen[name]} and {side}"
-                    raise ValueError(f"the group {name!r} is {twice}; a group belongs to one side only")
-                seen[name] = side
-        return self
-
-
-class Folds(Strict):
-    """Cross-validation by group: fold `fold` tests, `validation_groups` of the others validate, the rest train.
-
-    Args:
-        folds: their number, or `leave_one_out` for as many as groups.
-        fold: the one that tests, from 0.
-        validation_groups: how many of the other groups validate.
-        exclude: groups that take no part.
-        seed: of the order in which groups are dealt to folds.
-    """
-
-    folds: Annotated[
-        Annotated[int, Field(ge=2), NUMBER] | Annotated[Literal["leave_one_out"], TEXT],
-        by_kind("a whole number, or 'leave_one_out'"),
-    ]
-    fold: Annotated[int, Field(ge=0)] = 0
-    validation_groups: Annotated[int, Field(ge=0)] = 1
-    exclude: list[Name] = []
-    seed: Annotated[int, Field(ge=0)] = 0
-
-    @model_validator(mode="after")
-    def _fold_exists(self) -> Self:
-        if self.folds != "leave_one_out" and self.fold >= self.folds:
-            raise ValueError(f"fold {self.fold} of {self.folds}: folds are counted from 0 to {self.folds - 1}")
-        return self
-
-
-_SPLIT, _FOLDS = Tag(MARK + "split"), Tag(MARK + "folds")
-
-
-def _split_or_folds(value: Any) -> Tag | None:
-    if isinstance(value, (Split, Folds)):
-        return _FOLDS if isinstance(value, Folds) else _SPLIT
-    if not isinstance(value, dict):
-        return None
-    # `folds` decides, also beside keys of the other kind, which are then the unknown ones.
-    only_folds = set(value) & set(Folds.model_fields) and not set(value) & set(Split.model_fields)
-    return _FOLDS if "folds" in value or only_folds else _SPLIT
-
-
-AnySplit = Annotated[
-    Annotated[Split, _SPLIT] | Annotated[Folds, _FOLDS],
-    choose(
-        _split_or_folds,
-        f"a mapping with keys among {', '.join(Split.model_fields)}, or among {', '.join(Folds.model_fields)}",
-    ),
-]
 
 
 class Attribute(Strict):

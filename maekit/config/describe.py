@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from maekit.config import conversion, data_spec
+from maekit.config import conversion, data_spec, split_spec
 from maekit.errors import UserError, nearest
 
 _MODELS = {
     name: model
-    for module in (data_spec, conversion)
+    for module in (data_spec, split_spec, conversion)
     for name, model in vars(module).items()
     if inspect.isclass(model) and issubclass(model, BaseModel) and model is not BaseModel
 }

@@ -18,7 +18,8 @@ from pydantic import (
 )
 from pydantic.functional_validators import BeforeValidator
 
-from maekit.config.data_spec import AnySplit, Folds, Split, Strict, Window
+from maekit.config.data_spec import Strict, Window
+from maekit.config.split_spec import AnySplit, Folds, Split
 from maekit.config.unions import LIST, MAPPING, MARK, NUMBER, TEXT, by_kind, choose
 from maekit.errors import UserError, nearest
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.config.data_spec import Folds, Split
+from maekit.config.split_spec import Folds, Split
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from maekit.build.experiment import task_class
 from maekit.build.parts import label_kind_of
 from maekit.build.prepare import recipe_with_labels, recipe_without_labels, require_labels
-from maekit.config.data_spec import Folds, load_spec
+from maekit.config.data_spec import load_spec
 from maekit.config.load import load_recipe
 from maekit.config.merge import names_file
 from maekit.config.routing import ONLY_PRETRAINING, Routing, compared
 from maekit.config.shipped import find_recipe
+from maekit.config.split_spec import Folds
 from maekit.config.sweep import INIT
 from maekit.data.splits import fold_count
 from maekit.errors import UserError

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maekit.config.data_spec import OBJECT_CLASS, DataSpec, Folds
+from maekit.config.data_spec import OBJECT_CLASS, DataSpec
+from maekit.config.split_spec import Folds
 from maekit.data.check.duplicates import duplicate_problems, same_files
 from maekit.data.check.problems import Problem, abbreviate, by_severity
 from maekit.data.check.sentinels import Sentinel, describe_sentinel, find_sentinels

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from maekit.config.data_spec import TIME, Folds
+from maekit.config.data_spec import TIME
+from maekit.config.split_spec import Folds
 from maekit.data.check.clocks import clock_problems
 from maekit.data.check.duplicates import Sketch, duplicate_problems, same_signals
 from maekit.data.check.levels import ChannelLevels, level_problems

@@ -30,7 +30,7 @@ def tiff_layout(content: bytes) -> str:
 
 
 def _first_directory(content: bytes, order: str, *, big: bool) -> dict[int, int]:
-    """The first value of each whole-number tag of the first picture."""
+    """The first value of each whole-number tag of the first page."""
     at = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)[0]
     count = struct.unpack_from(order + ("Q" if big else "H"), content, at)[0]
     at += 8 if big else 2

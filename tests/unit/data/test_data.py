@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from maekit.config.data_spec import DataSpec, Folds, Split, Window, load_spec
+from maekit.config.data_spec import DataSpec, Window, load_spec
+from maekit.config.split_spec import Folds, Split
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.images.folder import ImageFolderSource
 from maekit.data.images.picture import read_picture
