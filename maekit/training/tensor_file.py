@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from maekit.files import partial_path, remove
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -31,11 +33,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """
     path.touch()
     mode = path.stat().st_mode
+    # safetensors makes a file of a random name beside the one it writes; in this folder it is removed after a kill.
+    folder = partial_path(path)
     try:
-        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, path, metadata=metadata)
+        folder.mkdir()
+        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, folder / "w", metadata=metadata)
+        (folder / "w").replace(path)
     except SafetensorError as error:
         code = re.search(r"os error (\d+)", str(error))
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
+    finally:
+        remove(folder)
     path.chmod(mode)
