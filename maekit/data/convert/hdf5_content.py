@@ -13,6 +13,7 @@ from maekit.data.hdf5.attributes import MATLAB_CLASS, read_packing
 from maekit.data.hdf5.examine import examine_content
 from maekit.data.hdf5.safety import check_storage, damage_as_error, dataset_names
 from maekit.data.hdf5.values import pair_fields, to_native
+from maekit.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,14 +44,21 @@ class DatasetMapping(Mapping[str, "NDArray[Any]"]):
         with damage_as_error(location):
             names = dataset_names(self._file, limit=MAX_DATASETS)
         # Cells of cell arrays and the like, which MATLAB keeps under names of its own.
-        self._names = dict.fromkeys(name for name in names if not name.startswith("#"))
+        self._names: dict[str, tuple[str, str | None]] = {}
+        with damage_as_error(location):
+            for name in names:
+                if not name.startswith("#"):
+                    self._names |= _fields(self._file[name], name)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         location = f"{self._location}:{name}"
+        path, field = self._names.get(name, (name, None))
         with damage_as_error(location):
-            dataset = self._file[name]
+            dataset = self._file[path]
             check_storage(dataset, location)
-            values = np.asarray(dataset[()])
+            values = np.asarray(dataset[()] if field is None else dataset.fields(field)[()])
+            if h5py.check_vlen_dtype(dataset.dtype) is not None:
+                values = _of_equal_length(values, location)
         if pair_fields(values.dtype):
             values = to_native(values, "pairs", location)
         elif values.dtype.kind in "iuf":
@@ -65,6 +73,36 @@ class DatasetMapping(Mapping[str, "NDArray[Any]"]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
+
+
+def _fields(dataset: h5py.Dataset, name: str) -> dict[str, tuple[str, str | None]]:
+    """The names that a dataset is known by: its own, or one for each field of a compound (`table.field`)."""
+    try:
+        dtype = dataset.dtype
+    except TypeError:  # of a type that NumPy has not
+        return {name: (name, None)}
+    if dtype.names is None or pair_fields(dtype):
+        return {name: (name, None)}
+    return {f"{name}.{field}": (name, field) for field in dtype.names}
+
+
+def _of_equal_length(values: NDArray[Any], location: str) -> NDArray[Any]:
+    """Arrays of variable length as one array with a further axis.
+
+    Raises:
+        UserError: their lengths differ.
+    """
+    lengths = sorted({len(row) for row in values.flat})
+    if len(lengths) != 1:
+        raise UserError(
+            "arrays of different length in one dataset",
+            location=location,
+            value=f"{values.size} arrays of {lengths[0]} to {lengths[-1]} values" if lengths else "none",
+            expected="arrays of equal length, or one recording for each",
+            hint="Write each of them as a dataset in a group of its own, with h5py: "
+            "`for i, x in enumerate(old[NAME]): new[f'r{i}/{NAME}'] = x`; then set `records: '/*'`.",
+        )
+    return np.stack(list(values.flat)).reshape(*values.shape, lengths[0])
 
 
 def is_hdf5(content: bytes) -> bool:

@@ -37,7 +37,9 @@ def check_values(dataset: h5py.Dataset, signal: Signal, location: str) -> None:
                 location=location,
                 value=str(dtype),
                 expected="numbers, or two numeric fields (real, imag) with `complex: pairs`",
-                hint="Name one field's values as a dataset of its own.",
+                hint="Convert the file: `convert: {streams: {NAME: {files: '*.h5', key: "
+                + f"{location.rpartition(':')[2].strip('/')}.{dtype.names[-1]}"
+                + "}}}` in the data spec names one field.",
             )
         if rule != "pairs":
             raise UserError(

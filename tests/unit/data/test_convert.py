@@ -161,6 +161,22 @@ BAD: dict[str, tuple[dict[str, bytes], str, str]] = {
 }
 
 
+def test_a_field_of_a_compound_and_arrays_of_equal_length_are_read(tmp_path: Path) -> None:
+    rows = np.zeros(30, dtype=[("index", "<i8"), ("values", "<f8", (3,))])
+    rows["values"] = RAMP[:, None]
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["df/table"] = rows
+        for name, lengths in (("even", (4, 4)), ("uneven", (4, 5))):
+            data = file.create_dataset(name, (2,), dtype=h5py.vlen_dtype(np.float32))
+            for i, length in enumerate(lengths):
+                data[i] = np.full(length, i, np.float32)
+    content = readers.read(tmp_path / "f.h5")
+    assert np.array_equal(content.numbers("df/table.values"), rows["values"])
+    assert np.array_equal(content.numbers("even"), [[0] * 4, [1] * 4])
+    with pytest.raises(UserError, match=r"arrays of different length.*a group of its own"):
+        content.numbers("uneven")
+
+
 @pytest.mark.parametrize("rate", [4410, 4800, 8000])
 def test_a_rate_that_the_file_states_is_resampled_from(rate: int, tmp_path: Path) -> None:
     tone = (3000 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate)).astype(np.int16)
