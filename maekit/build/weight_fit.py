@@ -99,7 +99,7 @@ def check_patch_size(own: Weights, weights: Weights, source: Path) -> None:
         UserError: it has not.
     """
     name = next((name for name in own if name.endswith("patch_embed.proj.weight")), None)
-    if name is None or name not in weights:
+    if name is None or name not in weights or weights[name].ndim != own[name].ndim:
         return
     expected, actual = own[name].shape, weights[name].shape
     if expected[1] != actual[1]:

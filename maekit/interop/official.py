@@ -71,7 +71,12 @@ def replace_stem(name: str, stems: Mapping[str, str]) -> str | None:
 
 
 def to_linear(weight: Tensor) -> Tensor:
-    """Rearrange a convolution (width, channels, p1, p2) to a linear layer over patches (width, p1 p2 channels)."""
+    """Rearrange a convolution (width, channels, p1, p2) to a linear layer over patches (width, p1 p2 channels).
+
+    A tensor of other axes is returned as it is, and does not fit.
+    """
+    if weight.ndim != 4:
+        return weight
     return rearrange(weight, "width channel p1 p2 -> width (p1 p2 channel)").contiguous()
 
 
