@@ -12,7 +12,7 @@ import numpy as np
 
 from maekit.data.convert.content import FileContent, NoRowsError
 from maekit.data.convert.first_rows import read_first_rows
-from maekit.data.convert.table_layout import BLANK_CELLS, TableOptions, find_layout, is_number
+from maekit.data.convert.table_layout import BLANK_CELLS, COMMENT_MARKS, TableOptions, find_layout, is_number
 from maekit.data.convert.text_lines import count_cells, lines, split_cells, to_utf8
 from maekit.errors import UserError
 
@@ -281,6 +281,7 @@ def _sound_rows(content: bytes, layout: Layout, location: str, options: TableOpt
     """
     width, number, end = len(layout.names), layout.first, _end_of_text(content, b" \n")
     comment = options.comment.encode() if options.comment else None
+    marks = tuple(mark.encode() for mark in COMMENT_MARKS) if comment is None else (comment,)
     nuls, torn_end = b"\0" in content, options.torn is not None and not content.endswith(b"\n")
     left_out: list[tuple[int, int]] = []
     rows = 0
@@ -292,7 +293,7 @@ def _sound_rows(content: bytes, layout: Layout, location: str, options: TableOpt
         for row in np.flatnonzero(doubtful).tolist():
             start, stop = int(block.starts[row]), int(block.stops[row])
             line, last = content[start:stop], stop >= end
-            if comment and line.lstrip().startswith(comment):
+            if line.lstrip().startswith(marks) and (comment or block.cells[row] != width):
                 left_out.append((start, stop))
                 continue
             cut = b"\0" in line or block.cells[row] < width or (last and torn_end)

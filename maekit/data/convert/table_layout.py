@@ -22,7 +22,8 @@ BLANK_CELLS = ("", "NA", "N/A", "null", "None", "nan", "NaN", "NAN", "-nan")
 """Cells that count as missing."""
 
 _HEAD_LINES = 200
-_COMMENT = ("#", "%")
+COMMENT_MARKS = ("#", "%")
+"""What comments begin with where nothing is stated."""
 _DELIMITERS = ("\t", ";", ",", "|")
 _MOMENT = re.compile(r"\d{1,4}[-/.:]\d{1,2}[-/.:]\d{1,4}\b.*")
 _INTEGER = re.compile(r"0|[1-9][0-9]*")
@@ -84,7 +85,7 @@ def find_layout(content: bytes, location: str, options: TableOptions) -> Layout:
     """
     comments: list[str] = []
     head: list[tuple[int, str]] = []
-    delimiter, marks = options.delimiter, (*_COMMENT, options.comment) if options.comment else _COMMENT
+    delimiter, marks = options.delimiter, (*COMMENT_MARKS, options.comment) if options.comment else COMMENT_MARKS
     for number, line in lines(content, options.skip):
         if line.startswith(marks) and (not head or (options.comment and line.startswith(options.comment))):
             comments.append(line)
@@ -110,7 +111,8 @@ def find_layout(content: bytes, location: str, options: TableOptions) -> Layout:
             hint="Is it a table of text? State `header: true` if its first row has the names.",
         )
     first = head[above][0] - 1 if above < len(rows) else head[-1][0]
-    names = known.names if known.names and not above else _names(rows, above, location)
+    block = _last_block(head, above)
+    names = known.names if known.names and not above else _names(rows[block:], above - block, location)
     if names is not known.names:
         known = CommentHead(rate_hz=known.rate_hz)
     return Layout(delimiter, options.decimal, first, offset_of_line(content, first), names, known)
@@ -182,6 +184,12 @@ def _has_numbers_as_names(first: Sequence[str], below: Sequence[Sequence[str]], 
         value=", ".join(first),
         hint="State `header: true` or `header: false` in the data spec.",
     )
+
+
+def _last_block(head: Sequence[tuple[int, str]], above: int) -> int:
+    """Index of the first of the rows directly above the values: those after the last blank line between the rows above."""
+    gaps = [i for i in range(1, above) if head[i][0] > head[i - 1][0] + 1]
+    return gaps[-1] if gaps else 0
 
 
 def _names(rows: Sequence[Sequence[str]], above: int, location: str) -> list[str]:
