@@ -281,7 +281,7 @@ def _sound_rows(content: bytes, layout: Layout, location: str, options: TableOpt
     """
     width, number, end = len(layout.names), layout.first, _end_of_text(content, b" \n")
     comment = options.comment.encode() if options.comment else None
-    marks = tuple(mark.encode() for mark in COMMENT_MARKS) if comment is None else (comment,)
+    footer = _footer(content)
     nuls, torn_end = b"\0" in content, options.torn is not None and not content.endswith(b"\n")
     left_out: list[tuple[int, int]] = []
     rows = 0
@@ -293,7 +293,7 @@ def _sound_rows(content: bytes, layout: Layout, location: str, options: TableOpt
         for row in np.flatnonzero(doubtful).tolist():
             start, stop = int(block.starts[row]), int(block.stops[row])
             line, last = content[start:stop], stop >= end
-            if line.lstrip().startswith(marks) and (comment or block.cells[row] != width):
+            if start >= footer or (comment and line.lstrip().startswith(comment)):
                 left_out.append((start, stop))
                 continue
             cut = b"\0" in line or block.cells[row] < width or (last and torn_end)
@@ -311,6 +311,17 @@ def _sound_rows(content: bytes, layout: Layout, location: str, options: TableOpt
         shown = ", ".join(map(str, torn[:5])) + (" ..." if len(torn) > 5 else "")
         findings = [f"{len(torn)} torn line{'s' * (len(torn) > 1)} left out of {location}: line {shown}"]
     return _without(content, left_out), rows - len(left_out), findings
+
+
+def _footer(content: bytes) -> int:
+    """Offset of the comment lines below the last row."""
+    end = _end_of_text(content, b" \n")
+    while end:
+        start = content.rfind(b"\n", 0, end) + 1
+        if not content[start:end].lstrip().startswith(tuple(mark.encode() for mark in COMMENT_MARKS)):
+            break
+        end = _end_of_text(content[:start], b" \n")
+    return end
 
 
 def _end_of_text(content: bytes, blanks: bytes) -> int:

@@ -95,6 +95,8 @@ def find_layout(content: bytes, location: str, options: TableOptions) -> Layout:
             head.append((number, line))
         if len(head) == _HEAD_LINES:
             break
+    while len(head) > 1 and head[-1][1].startswith(marks):
+        head.pop()  # below the rows
     if not head:
         raise NoRowsError("an empty file", location=location, expected="rows of numbers below the comments")
     texts = [line for _, line in head]
