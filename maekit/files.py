@@ -93,6 +93,7 @@ def remove_leftovers(folder: Path) -> None:
 
     Those of living processes of this host stay, and those of other hosts until nothing has changed them for a week.
     """
+    folder = folder.resolve()  # a process may change its working folder
     if folder in _CLEANED:
         return
     _CLEANED.add(folder)

@@ -31,6 +31,7 @@ NO_KEYS = {
     "version": "the first word of a Git LFS pointer",
     "model": "a name in somebody's checkpoint",
     "h5copy": "a program of HDF5",
+    "for i, x in enumerate(old[NAME]): new[f'r{i}/{NAME}'] = x": "Python with h5py",
     "h5repack": "a program of HDF5",
     "dask scheduler": "a program of dask",
     "dask worker --nthreads 1": "a program of dask",
