@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, PositiveInt, field_validator, model_validator
 
 from maekit.config.conversion import Conversion
 from maekit.config.split_spec import STRICT, AnySplit, Name
@@ -118,6 +118,8 @@ class Signal(Strict):
         scale: factor from stored numbers to `unit`, in place of those that attributes of the dataset state (`scale_factor` of
             netCDF, `conversion` of NWB), which are applied otherwise.
         offset: added after `scale`.
+        sizes: lengths of axes along which recordings differ (not of the windowed one, which `window` cuts): longer ones are cropped
+            to their first values, shorter ones are padded by missing values at the end.
     """
 
     path: Name
@@ -130,10 +132,21 @@ class Signal(Strict):
     missing: list[Finite] = []
     scale: Finite | None = None
     offset: Finite = 0.0
+    sizes: dict[str, PositiveInt] = {}
 
     def channel_names(self, count: int) -> tuple[str, ...]:
         """Names of `count` channels: those of the spec, otherwise numbers; an only channel without a name has an empty one."""
         return tuple(self.channels) or (tuple(str(i) for i in range(count)) if count > 1 else ("",))
+
+    @model_validator(mode="after")
+    def _sizes_are_of_axes(self) -> Self:
+        axes = [axis for axis in self.axes if axis != CHANNEL]
+        for name in self.sizes:
+            if name not in axes:
+                raise ValueError(
+                    f"`sizes` names {name!r}, but axes other than `channel` are {axes}. {nearest(name, axes)}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _axes_agree(self) -> Self:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -74,6 +75,13 @@ class RecordingReader:
                 raise UserError(str(error), location="data.window") from None
         self.axes = tuple(axis for axis in self.signal.axes if axis != CHANNEL)
         self.row_axis = self.window.axis if self.window else self.axes[0]
+        if self.row_axis in self.signal.sizes:
+            raise UserError(
+                "a size of the axis that `window` cuts",
+                location=f"data spec {spec.name}: signal.sizes",
+                value=f"{self.row_axis}: {self.signal.sizes[self.row_axis]}",
+                hint=f"Give `window: {{axis: {self.row_axis}, length: {self.signal.sizes[self.row_axis]}, pad: true}}` instead.",
+            )
         self.max_sample_bytes = max_sample_bytes
 
     def describe(self, file: h5py.File, path: Path, record: str) -> Recording:
@@ -113,7 +121,8 @@ class RecordingReader:
         found = Recording(
             path, record, dataset.name, mask, shape, rows, rate_hz, self._length(rows, rate_hz, location), packing
         )
-        size = dataset.size // rows * dataset.dtype.itemsize * found.length
+        fitted = prod(self.lengths(shape)) // rows * max(dataset.size // prod(shape), 1)
+        size = max(dataset.size // rows, fitted) * dataset.dtype.itemsize * found.length
         if size > self.max_sample_bytes:
             raise UserError(
                 f"a sample of {size / 2**30:.2f} GiB",
@@ -241,7 +250,9 @@ class RecordingReader:
             UserError: another length along an axis that is not cut.
         """
         for i, axis in enumerate(self.signal.axes):
-            if found.shape[i] != first.shape[i] and (axis != self.row_axis or self.window is None):
+            if self.lengths(found.shape)[i] != self.lengths(first.shape)[i] and (
+                axis != self.row_axis or self.window is None
+            ):
                 raise UserError(
                     f"recordings of different length along {axis!r}",
                     location=f"{found.file}:{found.dataset}",
@@ -249,7 +260,9 @@ class RecordingReader:
                     expected=f"{first.shape}, as in {first.file.name}:{first.dataset}",
                     hint="Give a `window` (with `pad: true` for short ones)."
                     if axis == self.row_axis
-                    else "Convert them to one size, or use one data spec for each.",
+                    else f"State a size to crop and pad them to, such as `sizes: {{{axis}: {first.shape[i]}}}` under `signal`."
+                    if axis != CHANNEL
+                    else "Use one data spec for each number of channels.",
                 )
 
     def block(self, dataset: h5py.Dataset, recording: Recording, size: int) -> int:
@@ -318,7 +331,18 @@ class RecordingReader:
                 shape[1 + self.axes.index(self.row_axis)] = -1
                 mask = mask.reshape(shape)
             valid = valid & mask
+        for name, size in self.signal.sizes.items():
+            signal, valid = _fit(signal, valid, self.axes.index(name), size)
         return signal, valid
+
+    def lengths(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Lengths of the stored axes after cropping and padding."""
+        return tuple(self.signal.sizes.get(axis, n) for axis, n in zip(self.signal.axes, shape, strict=True))
+
+    def measured_part(self, recording: Recording) -> tuple[slice, ...]:
+        """The part of (*axes) that is no padding."""
+        stored = dict(zip(self.signal.axes, recording.shape, strict=True))
+        return tuple(slice(stored[axis]) if axis in self.signal.sizes else slice(None) for axis in self.axes)
 
     def rows_of(
         self, raw: NDArray[Any], mask: NDArray[np.bool_] | None, start: int, stop: int
@@ -352,7 +376,7 @@ class RecordingReader:
         signal, first = self.signal, used[0]
         rates = {recording.rate_hz for recording in used}
         rate_hz = rates.pop() if len(rates) == 1 else None
-        lengths = dict(zip(signal.axes, first.shape, strict=True))
+        lengths = dict(zip(signal.axes, self.lengths(first.shape), strict=True))
         lengths[self.row_axis] = Counter(recording.length for recording in used).most_common(1)[0][0]
         axes = []
         for name in self.axes:
@@ -370,3 +394,23 @@ class RecordingReader:
         count = lengths.get(CHANNEL, 1)
         names = tuple(signal.channels) or (tuple(str(i) for i in range(count)) if count > 1 else ("",))
         return SignalInfo(names, tuple(axes), signal.unit, signal.complex in ("keep", "pairs"), rate_hz)
+
+
+def _fit(
+    signal: NDArray[Any], valid: NDArray[np.bool_], axis: int, size: int
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Windows cropped or padded to a size along one axis.
+
+    Args:
+        signal: (window, channels, *axes).
+        valid: (window, *axes).
+        axis: position among the axes.
+        size: wanted length.
+    """
+    before = (slice(None),) * (1 + axis)
+    signal, valid = signal[(slice(None), *before, slice(size))], valid[(*before, slice(size))]
+    if short := size - valid.shape[1 + axis]:
+        widths = [(0, short if i == 1 + axis else 0) for i in range(valid.ndim)]
+        signal = np.pad(signal, [widths[0], (0, 0), *widths[1:]], constant_values=np.nan)
+        valid = np.pad(valid, widths, constant_values=False)
+    return signal, valid

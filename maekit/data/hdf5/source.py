@@ -197,7 +197,7 @@ class HDF5Windows:
         if self.objects is None and keys["label"]:
             del keys["label"]["objects"]
         for part in (keys["signal"], keys["label"], *keys.get("auxiliary", {}).values()):
-            for name, default in (("missing", []), ("scale", None), ("offset", 0.0)):
+            for name, default in (("missing", []), ("scale", None), ("offset", 0.0), ("sizes", {})):
                 if part and name in part and part[name] == default:
                     del part[name]
         for step in keys["signal"]["steps"].values():
@@ -279,6 +279,7 @@ class HDF5Windows:
         for start in range(0, recording.rows, step):
             stop = min(start + step, recording.rows)
             _, valid = self.reader.read(file, recording, start, stop)
+            valid = valid[self.reader.measured_part(recording)]
             shares[start:stop] = 1 - np.moveaxis(valid, axis, 0).reshape(stop - start, -1).mean(1)
         return np.concatenate([[0.0], np.cumsum(shares)])
 
