@@ -85,13 +85,14 @@ def test_a_unit_with_another_prefix_is_refused(tmp_path: Path) -> None:
     for unit in ("µV", "volts", "Microvolt"):
         with pytest.raises(UserError, match=f"unit that differs.*`unit: {unit}`"):
             source(tmp_path, VALUES, {"units": unit})
-    for unit, signal in [
+    alike: list[tuple[str, dict[str, Any]]] = [
         ("mV", {}),
         ("millivolts", {}),
         ("counts", {}),
         ("uV", {"unit": "uV"}),
         ("V", {"scale": 1000}),
-    ]:
+    ]
+    for unit, signal in alike:
         source(tmp_path, VALUES, {"units": unit}, signal).close()
 
 
