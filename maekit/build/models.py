@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from maekit import plugins
+from maekit.build.memory import check_transformer
 from maekit.build.tokenizers import make_tokenizer
 from maekit.config.options import construct
 from maekit.config.schema import Choice, Size
@@ -35,13 +36,15 @@ def make_autoencoder(experiment: Experiment) -> MaskedAutoencoder:
         ("model", "masking"),
         patchifier,
     )
+    decoder = size(model.decoder)
+    check_transformer(decoder, loaded.locate("model", "decoder"))
     target, encoder = make_target(experiment), make_encoder(experiment, mask_token=model.encoder_mask_tokens)
     try:
         kind: type[MaskedAutoencoder] = JointAutoencoder if isinstance(encoder, JointEncoder) else MaskedAutoencoder
         return kind(
             patchifier,
             encoder=encoder,
-            decoder=size(model.decoder),
+            decoder=decoder,
             masking=masking,
             mask_ratio=model.mask_ratio,
             target=target,
@@ -79,6 +82,7 @@ def make_encoder(experiment: Experiment, *, mask_token: bool = False) -> Backbon
         arguments["auxiliary"] = {name: adapter.patchifier for name, adapter in experiment.auxiliary.items()}
     if issubclass(kind, Encoder):
         arguments["config"] = size(model.encoder, model.drop_path)
+        check_transformer(arguments["config"], loaded.locate("model", "encoder"))
     if issubclass(kind, Encoder) and not experiment.auxiliary:
         arguments["mask_token"] = mask_token
     encoder: Backbone = construct(

@@ -32,6 +32,11 @@ class TransformerConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
 
+    @property
+    def parameters(self) -> int:
+        """Number of weights of the blocks: four square products of attention, and two of the MLP."""
+        return self.depth * round(self.width**2 * (4 + 2 * self.mlp_ratio))
+
     def drop_path_rates(self) -> list[float]:
         """Stochastic depth rate of each block, from 0 to `drop_path`."""
         return [self.drop_path * i / max(self.depth - 1, 1) for i in range(self.depth)]

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from maekit.build import training_stats
 from maekit.build.experiment import SKIPPED
+from maekit.build.memory import check_training
 from maekit.build.prepare import (
     identity,
     prepare_training,
@@ -99,6 +100,7 @@ def _train(
                     hint="Give the run another name with `--set name=...`, or move the folder away.",
                 )
             experiment, task = prepare_training(loaded, start, run.folder)
+            check_training(experiment, task, process.device.type)
             agreed = identity(experiment, experiment.source.fingerprint(), start)
             training = experiment.some_samples("train", augment=True)
             save_run_metadata(run, experiment, process, start)
