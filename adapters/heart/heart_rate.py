@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +95,8 @@ class HeartRateAdapter(Adapter):
         if info.rate_hz and seconds > info.axes[0].length / info.rate_hz + 1 / info.rate_hz:
             window = info.axes[0].length / info.rate_hz
             raise ValueError(f"window_s {seconds:g} is longer than the window of the data, {window:g} s")
+        if not isfinite(seconds * rate):
+            raise ValueError(f"window_s {seconds:g} at {rate:g} Hz has no end")
         points = round(seconds * rate)
         patch = round(patch_s * rate)
         if abs(patch - patch_s * rate) > 1e-6 or patch < 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,8 @@ def _nominal_lengths(loaded: LoadedRecipe) -> dict[str, int]:
     window = loaded.recipe.data.window or spec.window
     if window is None or window.seconds is None or not isinstance(rate, int | float) or isinstance(rate, bool):
         return {}
-    return {TIME: round(window.seconds * rate)}
+    points = window.seconds * rate
+    return {TIME: round(points)} if isfinite(points) else {}
 
 
 def _run_front(experiment: Experiment) -> None:

@@ -33,7 +33,7 @@ def open_zip(path: Path) -> zipfile.ZipFile:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         raise UserError(f"not a sound zip archive ({error})", location=str(path), hint="Copy it again.") from error
     for name in archive.namelist():
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):

@@ -140,8 +140,9 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
         decimal = self._layout.decimal
         cells = values.tolist()
         wrong = next((i for i, cell in enumerate(cells) if not is_number(cell, decimal)), None)
-        if wrong is None:  # integers beyond 64 bits
-            return np.array([float(cell or "nan") for cell in cells])
+        if wrong is None:  # integers beyond 64 bits, digits of other scripts
+            point = (lambda cell: cell.replace(",", ".")) if decimal == "," else str
+            return np.array([np.nan if cell.strip() in BLANK_CELLS else float(point(cell)) for cell in cells])
         number, line = self.line(wrong)
         raise UserError(
             "a cell that is no number",

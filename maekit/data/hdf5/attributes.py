@@ -15,7 +15,7 @@ import numpy as np
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import h5py
     from numpy.typing import NDArray
@@ -180,7 +180,7 @@ def check_axes(signal: Signal, dataset: h5py.Dataset, location: str) -> None:
             hint="Add `convert: {streams: {NAME: {files: '*.mat', key: NAME}}}` to the data spec, let `files` be '*.h5' "
             "with `records: '/*'`, and run `maekit data convert`.",
         )
-    names = [_axis_name(dataset.dims[i]) for i in range(min(dataset.ndim, len(signal.axes)))]
+    names = _axis_names(dataset)[: len(signal.axes)]
     stated = [axis.lower() for axis in signal.axes]
     for name, axis in zip(names, stated, strict=False):
         if name != axis and name in stated:
@@ -228,10 +228,19 @@ def _numbers(value: Any, location: str) -> tuple[float, ...]:
     return tuple(float(number) for number in numbers)
 
 
-def _axis_name(dimension: Any) -> str:
-    """Name of an axis by its label, or by its dimension scale; empty if there is none."""
-    names: Sequence[str] = [dimension.label] if dimension.label else [key for key in dimension.keys() if key]  # noqa: SIM118
-    return names[0].rsplit("/", 1)[-1].lower() if names else ""
+def _axis_names(dataset: h5py.Dataset) -> list[str]:
+    """Name of each axis by its label, or by its dimension scale; empty where there is none.
+
+    Read from the attributes: the HDF5 library's own functions crash on damaged lists of scales.
+    """
+    names = [""] * dataset.ndim
+    for i, label in enumerate(np.ravel(dataset.attrs.get("DIMENSION_LABELS", []))[: dataset.ndim]):
+        names[i] = label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label or "")
+    scales = dataset.attrs.get("DIMENSION_LIST", [])
+    for i, references in enumerate(scales[: dataset.ndim]):
+        if not names[i] and len(references) and references[0]:
+            names[i] = str(dataset.file[references[0]].name)
+    return [name.rsplit("/", 1)[-1].lower() for name in names]
 
 
 _PREFIXED = re.compile(r"(?P<prefix>[numckMG]?)(?P<base>V|A|T|Pa|W|Hz|g|m|s|rad|m/s|m/s2|m/s\^2)")

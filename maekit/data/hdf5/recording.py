@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -141,10 +141,11 @@ class RecordingReader:
             return window.length
         assert window.seconds is not None
         assert rate_hz is not None
-        length = round(window.seconds * rate_hz)
+        points = window.seconds * rate_hz
+        length = round(points) if isfinite(points) else 0
         if length < 2:
             raise UserError(
-                "a window of less than two points",
+                "a window of less than two points" if isfinite(points) else "a window without end",
                 location=location,
                 value=f"{window.seconds:g} s at {rate_hz:g} Hz",
                 hint="Give a longer window, or check that `rate_hz` is in hertz.",
@@ -158,7 +159,7 @@ class RecordingReader:
             if window is None or window.pad:
                 yield 0, length
             return
-        last, hop = recording.rows - length, self._hop(recording)
+        last, hop = recording.rows - length, min(self._hop(recording), float(recording.rows))
         # Each start is rounded by itself, so that a hop of a fraction of a point does not drift.
         for i in range(int((last + 0.5) / hop) + 1):
             if (start := int(i * hop + 0.5)) <= last:
