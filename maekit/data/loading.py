@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from maekit.data.sample import Sample
+from maekit.data.seeding import sample_rngs
 from maekit.data.skipped import Skipped
 from maekit.errors import UnreadableError, UserError
 
@@ -135,7 +136,7 @@ class Samples(Dataset[dict[str, Any]]):
     def _items(self, keys: Sequence[Key]) -> list[dict[str, Any]]:
         """Samples that are read and prepared together; each has the random numbers that it has alone."""
         drawn = self._read(keys)
-        rngs = [sample_rng(self.seed, key.epoch, index) for key, (index, _) in zip(keys, drawn, strict=True)]
+        rngs = self._rngs(keys, [index for index, _ in drawn])
         noise = [rng.random(self.patches, dtype=np.float32) for rng in rngs]
         samples, varied = [sample for _, sample in drawn], [False] * len(keys)
         if self.augmentations is not None and self.augmentations.varies_samples:
@@ -170,6 +171,12 @@ class Samples(Dataset[dict[str, Any]]):
             item[f"{name}.signal"], item[f"{name}.valid"] = signal, valid
             item[f"{name}.noise"] = rng.random(patches, dtype=np.float32)
         return item
+
+    def _rngs(self, keys: Sequence[Key], indices: Sequence[int]) -> list[Generator]:
+        """The generator of each sample; a batch may reach into the next epoch."""
+        if len(epochs := {key.epoch for key in keys}) == 1:
+            return sample_rngs(self.seed, epochs.pop(), indices)
+        return [sample_rngs(self.seed, key.epoch, [index])[0] for key, index in zip(keys, indices, strict=True)]
 
     def _missing(self, name: str) -> Prepared:
         """In place of a signal that a recording lacks: nothing of it is valid."""
@@ -228,13 +235,6 @@ class Samples(Dataset[dict[str, Any]]):
                 self.skipped.note(error)
                 last = error
         raise last or IndexError(position)
-
-
-def sample_rng(seed: int, epoch: int, index: int) -> Generator:
-    """The generator `numpy.random.default_rng((seed, epoch, index))`, in half the time if the numbers have 32 bits."""
-    if max(seed, epoch, index) < 2**32:
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(np.array((seed, epoch, index), np.uint32))))  # type: ignore[arg-type]
-    return np.random.default_rng((seed, epoch, index))
 
 
 def _copied(signal: Prepared | None) -> Prepared | None:

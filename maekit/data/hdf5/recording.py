@@ -187,7 +187,7 @@ class RecordingReader:
     def sample(
         self,
         signal: NDArray[Any],
-        valid: NDArray[np.bool_],
+        valid: NDArray[np.bool_] | None,
         recording: Recording,
         start: int,
         location: str = "",
@@ -200,7 +200,7 @@ class RecordingReader:
 
         Args:
             signal: as `read` gives it, `recording.length` rows or fewer.
-            valid: as `read` gives it, of the same rows.
+            valid: as `read` gives it, of the same rows; None where all of it was measured.
             recording: that the window is of.
             start: first row of the window.
             location: how messages name the file; by default its path.
@@ -209,18 +209,19 @@ class RecordingReader:
             auxiliary: its other signals.
         """
         axis = self.axes.index(self.row_axis)
-        if short := recording.length - valid.shape[axis]:
-            widths = [(0, short if i == axis else 0) for i in range(valid.ndim)]
+        if short := recording.length - signal.shape[axis + 1]:
+            widths = [(0, short if i == axis else 0) for i in range(len(self.axes))]
+            valid = np.pad(np.ones(signal.shape[1:], bool) if valid is None else valid, widths, constant_values=False)
             if signal.dtype.kind == "f" or signal.dtype.kind == "c":
                 signal = np.pad(signal, [(0, 0), *widths], constant_values=np.nan)
-            valid = np.pad(valid, widths, constant_values=False)
         if self._drops_axis():
-            signal, valid = np.take(signal, 0, axis + 1), np.asarray(np.take(valid, 0, axis))
+            signal = np.take(signal, 0, axis + 1)
+            valid = None if valid is None else np.asarray(np.take(valid, 0, axis))
         timed = self.row_axis == TIME and recording.rate_hz is not None
         where = f"{start / recording.rate_hz:g}s" if timed and recording.rate_hz else str(start)
         return Sample(
             signal=np.ascontiguousarray(signal),
-            valid=None if valid.all() else np.ascontiguousarray(valid),
+            valid=None if valid is None or valid.all() else np.ascontiguousarray(valid),
             label=label,
             group=group,
             location=f"{location or recording.file}:{recording.record}@{where}",
@@ -295,7 +296,7 @@ class RecordingReader:
             mask = None
             if recording.mask is not None:
                 source = file[recording.mask]
-                before = self._mask_row_axis(source.ndim)
+                before = self.mask_row_axis(source.ndim)
                 mask = np.asarray(source[(slice(None),) * before + (slice(start, stop),)]) != 0
         except (OSError, RuntimeError, ValueError, TypeError, MemoryError) as error:  # h5py raises any of them
             raise UnreadableError(
@@ -351,10 +352,10 @@ class RecordingReader:
         """Some rows of what `load` gave."""
         rows = (slice(start, stop),)
         if mask is not None:
-            mask = mask[(slice(None),) * self._mask_row_axis(mask.ndim) + rows]
+            mask = mask[(slice(None),) * self.mask_row_axis(mask.ndim) + rows]
         return raw[(slice(None),) * self.stored_row_axis + rows], mask
 
-    def _mask_row_axis(self, axes: int) -> int:
+    def mask_row_axis(self, axes: int) -> int:
         """Position of the windowed axis in a mask of so many axes: of its rows alone, of the signal's, or of those but the channels'."""
         if axes == 1:
             return 0

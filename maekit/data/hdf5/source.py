@@ -125,9 +125,7 @@ class HDF5Windows:
         index = operator.index(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        recording, start, stop = self._window(index)
-        signal, valid = self.reader.read(self._open(recording.file), recording, start, stop)
-        return self._sample(index, signal, valid)
+        return self.read_batch([index])[0]
 
     def read_batch(self, indices: Sequence[int]) -> list[Sample]:
         """Read samples together: windows of a recording that touch or overlap at once, values of windows of one form at once.
@@ -140,7 +138,7 @@ class HDF5Windows:
         """
         windows = [self._window(index) for index in indices]
         values = read_windows(self.reader, self._open, windows)
-        return [self._sample(index, *parts) for index, parts in zip(indices, values, strict=True)]
+        return [self._sample(i, *window, *parts) for i, window, parts in zip(indices, windows, values, strict=True)]
 
     def _window(self, index: int) -> tuple[Recording, int, int]:
         """Recording, first row and row after the last of a sample."""
@@ -148,8 +146,15 @@ class HDF5Windows:
         recording = self.recordings[number]
         return recording, start, min(start + recording.length, recording.rows)
 
-    def _sample(self, index: int, signal: NDArray[Any], valid: NDArray[np.bool_]) -> Sample:
-        recording, start, stop = self._window(index)
+    def _sample(
+        self,
+        index: int,
+        recording: Recording,
+        start: int,
+        stop: int,
+        signal: NDArray[Any],
+        valid: NDArray[np.bool_] | None,
+    ) -> Sample:
         if recording.file not in self._names:
             self._names[recording.file] = recording.file.relative_to(self.root).as_posix()
         location = self._names[recording.file]
