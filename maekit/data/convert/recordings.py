@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from maekit.data.convert.cells import BLANK_CELLS
 from maekit.data.convert.clock import read_times, to_stamps
 from maekit.data.convert.content import NUMERIC
 from maekit.data.convert.labels import LabelRows, Track, make_track, read_label_rows
 from maekit.data.convert.stream_values import find_transformation, label_column, read_offsets, read_values, transform
-from maekit.data.convert.table_layout import BLANK_CELLS
 from maekit.data.convert.time_line import TimedRecording, complete
 from maekit.data.convert.timing import Timed, check_rows, put_on_grid
 from maekit.errors import UserError, nearest

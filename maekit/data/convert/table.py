@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maekit.data.convert.cells import BLANK_CELLS, has_thousands, is_number
 from maekit.data.convert.content import FileContent, NoRowsError
 from maekit.data.convert.first_rows import read_first_rows
-from maekit.data.convert.table_layout import BLANK_CELLS, COMMENT_MARKS, TableOptions, find_layout, is_number
-from maekit.data.convert.text_lines import count_cells, lines, split_cells, to_utf8
+from maekit.data.convert.table_layout import TableOptions, find_layout
+from maekit.data.convert.table_rows import TEXT_BETWEEN, end_of_text, sound_rows
+from maekit.data.convert.text_lines import count_cells, split_cells, to_utf8
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from maekit.data.convert.first_rows import read_first_rows
-from maekit.data.convert.table_layout import Layout
+    from maekit.data.convert.table_layout import Layout
 
 _ROWS_AT_ONCE = 1 << 15
 _PLAIN_NUMBER = re.compile(
     r"[+-]?(?:(?:0|[1-9][0-9]*)[.]?[0-9]*|[.][0-9]+|[0-9]+[eE][+-][0-9]+|[0-9]+[.][0-9]*[eE][+-]?[0-9]+)"
 )
+_DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -76,17 +78,24 @@ def read_table(content: bytes, location: str, options: TableOptions) -> TableCon
             "a delimiter beyond ASCII", location=location, value=options.delimiter, expected="one such as ; or |"
         )
     content = to_utf8(content, location, options.encoding)
-    if not _end_of_text(content, b"\0 \n"):
+    if not end_of_text(content, b"\0 \n"):
         raise NoRowsError("an empty file", location=location, expected="rows of numbers")
     layout = find_layout(content, location, options)
     named = [name for name in layout.names if name]
     if duplicate := next((name for i, name in enumerate(named) if name in named[:i]), None):
         raise UserError(
-            "two columns of one name", location=location, value=duplicate, hint="Rename one of them in the file."
+            "two columns of one name",
+            location=location,
+            value=duplicate,
+            hint=f"Rename one of them in the file, or leave the names out with `skip: {layout.first}` and number the columns from 0.",
         )
     layout, stated = read_first_rows(content, layout, location, options)
-    content, rows, findings = _sound_rows(content, layout, location, options)
-    attributes: dict[str, Any] = {"resolution_bits": layout.head.resolution_bits, "findings": findings}
+    content, rows, findings = sound_rows(content, layout, location, options)
+    attributes: dict[str, Any] = {
+        "resolution_bits": layout.head.resolution_bits,
+        "findings": findings,
+        "units": layout.units,
+    }
     return TableContent(
         location,
         _Columns(content, rows, layout, location),
@@ -144,12 +153,14 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
             point = (lambda cell: cell.replace(",", ".")) if decimal == "," else str
             return np.array([np.nan if cell.strip() in BLANK_CELLS else float(point(cell)) for cell in cells])
         number, line = self.line(wrong)
+        row = split_cells(line, self._layout.delimiter)
+        cell = row[self._position(name)]
         raise UserError(
             "a cell that is no number",
             location=f"{self._location}:{number}",
-            value=split_cells(line, self._layout.delimiter)[self._position(name)],
+            value=cell,
             expected=f"a number or nothing in column {name!r}",
-            hint='A unit or a date? Change the file or name another column. A decimal comma: `decimal: ","`.',
+            hint=_hint_of_cell(cell, row, decimal),
         )
 
     def line(self, row: int) -> tuple[int, str]:
@@ -253,6 +264,18 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
         )
 
 
+def _hint_of_cell(cell: str, row: list[str], decimal: str) -> str:
+    """What is to be done about a cell that is no number."""
+    hints = []
+    if decimal == "." and _DECIMAL_COMMA.fullmatch(cell):
+        hints.append('A decimal comma? State `decimal: ","`.')
+    if has_thousands(cell, decimal):
+        hints.append("Marks between thousands? Write the numbers without them.")
+    if not any(is_number(other, decimal) for other in row if other):
+        hints.append(TEXT_BETWEEN)
+    return " ".join(hints) or "A unit or a date? Change the file or name another column."
+
+
 def _insert(column: NDArray[Any], start: int, values: NDArray[Any]) -> NDArray[Any]:
     """A column with some more rows, in 32 bits as long as they hold all of its numbers."""
     if values.dtype == np.int64 and values.size and values.min() >= -(2**31) and values.max() < 2**31:
@@ -272,109 +295,3 @@ def _exact() -> dict[str, str]:
 
     major, minor = pandas.__version__.split(".")[:2]
     return {} if (int(major), int(minor)) >= (3, 1) else {"float_precision": "round_trip"}
-
-
-def _sound_rows(content: bytes, layout: Layout, location: str, options: TableOptions) -> tuple[bytes, int, list[str]]:
-    """The text without the lines that the options leave out, the number of its rows, and what was found.
-
-    Raises:
-        UserError: a row of another length, which pandas would fill with missing values, or NUL bytes, with the line.
-    """
-    width, number, end = len(layout.names), layout.first, _end_of_text(content, b" \n")
-    comment = options.comment.encode() if options.comment else None
-    footer = _footer(content)
-    nuls, torn_end = b"\0" in content, options.torn is not None and not content.endswith(b"\n")
-    left_out: list[tuple[int, int]] = []
-    rows = 0
-    torn: list[int] = []
-    for block in count_cells(content, layout.delimiter, layout.offset):
-        doubtful = (block.cells > 0) & (block.cells != width)
-        if nuls or comment or torn_end:
-            doubtful |= block.cells > 0
-        for row in np.flatnonzero(doubtful).tolist():
-            start, stop = int(block.starts[row]), int(block.stops[row])
-            line, last = content[start:stop], stop >= end
-            if start >= footer or (comment and line.lstrip().startswith(comment)):
-                left_out.append((start, stop))
-                continue
-            cut = b"\0" in line or block.cells[row] < width or (last and torn_end)
-            if not cut and block.cells[row] == width:
-                continue
-            if not (cut and (options.torn == "any" or (options.torn == "last" and last))):
-                raise _unsound(content, location, number + row + 1, line, int(block.cells[row]), width, last, options)
-            left_out.append((start, stop))
-            torn.append(number + row + 1)
-        number, rows = number + len(block.cells), rows + int(np.count_nonzero(block.cells))
-    if rows == len(left_out) and not options.may_be_empty:
-        raise UserError("no rows that are whole", location=location, expected="rows of numbers")
-    findings = []
-    if torn:
-        shown = ", ".join(map(str, torn[:5])) + (" ..." if len(torn) > 5 else "")
-        findings = [f"{len(torn)} torn line{'s' * (len(torn) > 1)} left out of {location}: line {shown}"]
-    return _without(content, left_out), rows - len(left_out), findings
-
-
-def _footer(content: bytes) -> int:
-    """Offset of the comment lines below the last row."""
-    end = _end_of_text(content, b" \n")
-    while end:
-        start = content.rfind(b"\n", 0, end) + 1
-        if not content[start:end].lstrip().startswith(tuple(mark.encode() for mark in COMMENT_MARKS)):
-            break
-        end = _end_of_text(content[:start], b" \n")
-    return end
-
-
-def _end_of_text(content: bytes, blanks: bytes) -> int:
-    """Length without blanks at the end."""
-    end = len(content)
-    while end and content[end - 1] in blanks:
-        end -= 1
-    return end
-
-
-def _without(content: bytes, spans: list[tuple[int, int]]) -> bytes:
-    """Bytes without some spans; the newlines after them stay, so that line numbers do."""
-    if not spans:
-        return content
-    kept, start = [], 0
-    for first, last in spans:
-        kept.append(content[start:first])
-        start = last
-    return b"".join([*kept, content[start:]])
-
-
-def _unsound(
-    content: bytes, location: str, number: int, line: bytes, cells: int, width: int, last: bool, options: TableOptions
-) -> UserError:
-    """The error for a line that is no row of the table."""
-    where, skip = f"{location}:{number}", "State `torn: skip` to leave it out."
-    if b"\0" in line:
-        problem = "NUL bytes, as in a file whose end was never written" if last else "NUL bytes in a row"
-        count = content.count(b"\0")
-        hint = skip if last else "State `torn: skip`, with `time`, to leave out such lines."
-        return UserError(problem, location=where, value=f"{count} of {len(content)} bytes", expected="text", hint=hint)
-    if last and cells < width:
-        return UserError(
-            "a torn last line",
-            location=where,
-            value=line[:40].decode(errors="replace"),
-            expected=f"{width} cells, as the first row has",
-            hint=f"The file was cut off while it was written, it seems. {skip}",
-        )
-    hint = "Give `delimiter` if it was taken for another one."
-    mark = line.lstrip()[:1].decode(errors="replace")
-    if mark in ("#", "%", ";", "/"):
-        hint = f'State `comment: "{mark}"` to leave out such lines.'
-    elif cells < width and options.torn == "last":
-        hint = "Lines that are torn between others are left out with `time`, by which what follows keeps its place; correct the file otherwise."
-    elif cells < width:
-        hint += " A torn line? State `torn: skip`, with `time`, to leave out such lines."
-    text = next(lines(line), (0, ""))[1]
-    return UserError(
-        "a row of another length",
-        location=where,
-        value=f"{cells} cells: {text[:60]}",
-        expected=f"{width}, as the first row has",
-        hint=hint,
-    )

@@ -6,27 +6,28 @@ What could be read in two ways is refused, with the option that decides it.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
+from maekit.data.convert.cells import BLANK_CELLS, is_number, is_unit, is_value
 from maekit.data.convert.comment_head import CommentHead, read_comments
 from maekit.data.convert.content import NoRowsError
+from maekit.data.convert.table_names import has_numbers_as_names, last_block, name_columns
 from maekit.data.convert.text_lines import BLANKS, lines, offset_of_line, split_cells
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-BLANK_CELLS = ("", "NA", "N/A", "null", "None", "nan", "NaN", "NAN", "-nan")
-"""Cells that count as missing."""
+    from collections.abc import Mapping, Sequence
 
 _HEAD_LINES = 200
+_LEAST_COUNT = 3
+"""Numbers that rise from each to the next from which on they may be an index or a clock."""
 COMMENT_MARKS = ("#", "%")
 """What comments begin with where nothing is stated."""
 _DELIMITERS = ("\t", ";", ",", "|")
-_MOMENT = re.compile(r"\d{1,4}[-/.:]\d{1,2}[-/.:]\d{1,4}\b.*")
-_INTEGER = re.compile(r"0|[1-9][0-9]*")
+_COMPLEX = re.compile(r"\(?[-+.\deE]+[-+][.\deE+-]+[ij]\)?|\(?[-+.\deE]+[ij]\)?")
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Layout:
         offset: bytes before the first row of values.
         names: names of the columns; empty for a counter of rows without a name.
         head: what comments say; its names, if any, are those of the columns.
+        units: of the columns by name, from a row below the names.
     """
 
     delimiter: str
@@ -75,6 +77,7 @@ class Layout:
     offset: int
     names: Sequence[str]
     head: CommentHead
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
 def find_layout(content: bytes, location: str, options: TableOptions) -> Layout:
@@ -102,22 +105,42 @@ def find_layout(content: bytes, location: str, options: TableOptions) -> Layout:
     texts = [line for _, line in head]
     delimiter = BLANKS if delimiter == " " else delimiter or _find_delimiter(texts, options.decimal)
     rows = [split_cells(line, delimiter) for line in texts]
-    width = len(rows[-2] if len(rows) > 2 else rows[-1])  # the last line may be torn
+    widths = Counter(len(row) for row in rows[len(rows) // 2 :] if any(row)) or {len(rows[-1]): 1}
+    width = max(widths, key=lambda cells: (widths[cells], cells))  # single lines may be torn, and are narrower then
     known = read_comments(comments, delimiter, [row for row in rows if len(row) == width])
     above = _rows_above(rows, width, options, location, named=bool(known.names))
-    if above == len(rows) and not (options.may_be_empty and rows):
+    if above == len(rows) and not (
+        options.may_be_empty and all(2 * sum(map(is_unit, row)) > len(row) for row in rows[1:])
+    ):
         raise NoRowsError(
             "a header and no rows",
             location=location,
             expected="rows of numbers",
-            hint="Is it a table of text? State `header: true` if its first row has the names.",
+            hint=_hint_without_rows(content, rows, location, options),
         )
     first = head[above][0] - 1 if above < len(rows) else head[-1][0]
-    block = _last_block(head, above)
-    names = known.names if known.names and not above else _names(rows[block:], above - block, location)
-    if names is not known.names:
-        known = CommentHead(rate_hz=known.rate_hz)
-    return Layout(delimiter, options.decimal, first, offset_of_line(content, first), names, known)
+    if known.names and not above:
+        return Layout(delimiter, options.decimal, first, offset_of_line(content, first), known.names, known)
+    block = last_block([number for number, _ in head], above)
+    names, units = name_columns(rows[block:above], rows[above:], width, location)
+    known = CommentHead(rate_hz=known.rate_hz)
+    return Layout(delimiter, options.decimal, first, offset_of_line(content, first), names, known, units)
+
+
+def _hint_without_rows(content: bytes, rows: Sequence[Sequence[str]], location: str, options: TableOptions) -> str:
+    """What would make a table readable in which no row of numbers was found."""
+    if options.decimal == ".":
+        try:
+            find_layout(content, location, replace(options, decimal=",", may_be_empty=False))
+        except UserError:
+            pass
+        else:
+            return 'Decimal commas? State `decimal: ","`.'
+    if any(_COMPLEX.fullmatch(cell) for cell in rows[-1]):
+        return "Complex numbers as text? Write their real and imaginary parts as columns, and state `complex: pairs` for the signal."
+    return (
+        "Is it a table of text? State `header: true` if its first row has the names, `header: false` if there are none."
+    )
 
 
 def _find_delimiter(texts: Sequence[str], decimal: str) -> str:
@@ -125,8 +148,8 @@ def _find_delimiter(texts: Sequence[str], decimal: str) -> str:
     body = texts[len(texts) // 2 :] if len(texts) > 3 else texts[-2:]
     body = body[:-1] if len(body) > 2 else body
     for delimiter in _DELIMITERS:
-        if delimiter == "," and decimal == ",":
-            continue
+        if delimiter == "," and decimal == "," and not all('"' in line for line in body):
+            continue  # in quotes, decimal commas are none between cells
         counts = {len(split_cells(line, delimiter)) for line in body}
         if len(counts) == 1 and counts.pop() > 1:
             return delimiter
@@ -144,95 +167,35 @@ def _rows_above(rows: Sequence[Sequence[str]], width: int, options: TableOptions
     numeric = [
         i
         for i in range(width)
-        if 2 * sum(_is_value(row[i], decimal) and row[i] not in BLANK_CELLS for row in below) >= max(1, len(below))
+        if 2 * sum(is_value(row[i], decimal) and row[i] not in BLANK_CELLS for row in below) >= max(1, len(below))
     ]
+    counts_up = 0 in numeric and _counts_up([row[0] for row in below], decimal)
 
     def is_above(row: Sequence[str]) -> bool:
+        if not any(row):
+            return True  # delimiters alone
         if len(row) != width:
-            return len(row) < width or not any(is_number(cell, decimal) for cell in row if cell)
+            starts_with_text = 0 in numeric and not is_value(row[0], decimal)
+            return len(row) < width or starts_with_text or not any(is_number(cell, decimal) for cell in row if cell)
+        if row[0] == "" and counts_up and all(cell.replace(".0", "").isdigit() for cell in row if cell):
+            return True  # names or numbers of rows beside an index or clock, which no row of values lacks
         if not numeric or not below:
             return not any(is_number(cell, decimal) for cell in row if cell not in BLANK_CELLS)
-        return any(row[i] not in BLANK_CELLS and not _is_value(row[i], decimal) for i in numeric)
+        return any(row[i] not in BLANK_CELLS and not is_value(row[i], decimal) for i in numeric)
 
     above = next((i for i, row in enumerate(rows) if not is_above(row)), len(rows))
-    if above == 0 and not named and _has_numbers_as_names(rows[0], below, location):
+    if above == 0 and not named and has_numbers_as_names(rows[0], below, location):
         return 1
     return above
 
 
-def _has_numbers_as_names(first: Sequence[str], below: Sequence[Sequence[str]], location: str) -> bool:
-    """Whether the first row is a row of names that are numbers, as data frames have without names of their own.
-
-    Raises:
-        UserError: it could be names or values.
-    """
-    counter = first[0] == ""
-    names = list(first[1:] if counter else first)
-    if not names or not below or not all(_INTEGER.fullmatch(name) for name in names):
-        return False
-    counted = names == [str(i) for i in range(len(names))]
-    if counted and counter:
-        return True
-    steps = {int(later) - int(earlier) for earlier, later in pairwise(names)}
-    regular = counted or (len(names) > 2 and len(steps) == 1 and steps.pop() > 0)
-    integers_below = any(_INTEGER.fullmatch(cell.lstrip("-")) for row in below for cell in row[int(counter) :])
-    if not regular or (integers_below and not (counted and len(names) > 2)):
-        return False
-    if counted and len(names) > 1 and not integers_below:
-        return True
-    raise UserError(
-        "a first row that could be names or values",
-        location=location,
-        value=", ".join(first),
-        hint="State `header: true` or `header: false` in the data spec.",
+def _counts_up(cells: Sequence[str], decimal: str) -> bool:
+    """Whether the last cells are numbers that rise from each to the next, as an index or a clock."""
+    numbers: list[float] = []
+    for cell in reversed(cells):
+        if cell in BLANK_CELLS or not is_number(cell, decimal):
+            break
+        numbers.append(float(cell.replace(",", ".") if decimal == "," else cell))
+    return len(numbers) >= max(_LEAST_COUNT, len(cells) / 2) and all(
+        later > earlier for later, earlier in pairwise(numbers)
     )
-
-
-def _last_block(head: Sequence[tuple[int, str]], above: int) -> int:
-    """Index of the first of the rows directly above the values: those after the last blank line between the rows above."""
-    gaps = [i for i in range(1, above) if head[i][0] > head[i - 1][0] + 1]
-    return gaps[-1] if gaps else 0
-
-
-def _names(rows: Sequence[Sequence[str]], above: int, location: str) -> list[str]:
-    """Names of the columns: from the first full row above the values; otherwise numbers.
-
-    Raises:
-        UserError: one name less than there are columns, and no way to tell which has none.
-    """
-    below = rows[above:]
-    width = len(below[0] if below else rows[-1])
-    full = [row for row in rows[:above] if len(row) == width]
-    if full:
-        return list(next((row for row in full if len({name for name in row if name}) > 1), full[0]))
-    short = next((row for row in rows[:above] if len(row) == width - 1 > 0), None)
-    if short is not None:
-        complete = [row for row in below if len(row) == width]
-        if all(row[-1] == "" for row in complete):  # rows that end with a delimiter
-            return [*short, ""]
-        if all(row[0] == str(i) for i, row in enumerate(complete, 1)):  # R's row numbers
-            return ["", *short]
-        raise UserError(
-            "one name less than there are columns",
-            location=location,
-            value=", ".join(short),
-            expected=f"{width} names",
-            hint="Name the missing one in the file.",
-        )
-    return [str(i) for i in range(width)]
-
-
-def _is_value(cell: str, decimal: str) -> bool:
-    """Whether a cell is a number, a date, a time of day, or blank."""
-    return is_number(cell, decimal) or _MOMENT.fullmatch(cell.strip('"[]')) is not None
-
-
-def is_number(cell: str, decimal: str) -> bool:
-    """Whether a cell is a number, or blank."""
-    if cell.strip() in BLANK_CELLS:
-        return True
-    try:
-        float(cell.replace(",", ".") if decimal == "," else cell)
-    except ValueError:
-        return False
-    return True

@@ -18,6 +18,18 @@ BLANKS = r"\s+"
 """The delimiter of columns that are separated by runs of blanks."""
 
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_OTHER_FILES = {
+    b"\x1f\x8b": ("a file packed with gzip", "Give it the ending `.csv.gz`, or unpack it."),
+    b"PK\x03\x04": (
+        "a zip archive or a workbook",
+        "Unpack it, or save the sheet as CSV from the program that made it.",
+    ),
+    b"\xd0\xcf\x11\xe0": ("a workbook", "Save the sheet as CSV from the program that made it."),
+    b"\x89HDF": ("an HDF5 file", "State `format: hdf5` (MATLAB's v7.3: `format: mat`)."),
+    b"MATLAB 5": ("a MAT file", "State `format: mat`."),
+    b"%PDF": ("a PDF", "Export the table as CSV."),
+}
+"""What other files begin with that are given as text."""
 _NEWLINE, _QUOTE = ord("\n"), ord('"')
 _BLOCK_BYTES = 1 << 20
 
@@ -40,8 +52,11 @@ def to_utf8(content: bytes, location: str, encoding: str | None) -> bytes:
     """Text in UTF-8 with the line ends of Unix.
 
     Raises:
-        UserError: an unknown encoding, or text that is not in it.
+        UserError: an unknown encoding, text that is not in it, or no text but a file of another kind.
     """
+    for mark, (kind, hint) in _OTHER_FILES.items():
+        if content.startswith(mark):
+            raise UserError(f"{kind} instead of text", location=location, value=content[:8], hint=hint)
     stated = encoding or next((name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark)), "utf-8")
     if encoding is None and (wide := _wide_encoding(content)) is not None and stated == "utf-8":
         raise UserError(
@@ -94,10 +109,10 @@ def offset_of_line(content: bytes, skip: int) -> int:
 
 def split_cells(line: str, delimiter: str) -> list[str]:
     """The cells of a line, without blanks around them."""
-    if delimiter == BLANKS:
-        return line.split()
     if '"' not in line:
-        return [cell.strip() for cell in line.split(delimiter)]
+        return line.split() if delimiter == BLANKS else [cell.strip() for cell in line.split(delimiter)]
+    if delimiter == BLANKS:
+        line, delimiter = line.strip().replace("\t", " "), " "
     return [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))]
 
 
@@ -127,10 +142,10 @@ def _count_block(content: bytes, block: NDArray[np.uint8], delimiter: str, offse
     else:
         cells = _sums(block == ord(delimiter), starts, ends) + 1
         cells[_sums(~blank, starts, ends) == 0] = 0
-        if (block == _QUOTE).any():
-            for row in np.flatnonzero(_sums(block == _QUOTE, starts, ends)).tolist():
-                line = content[offset + starts[row] : offset + ends[row]].decode(errors="replace")
-                cells[row] = len(split_cells(line, delimiter))
+    if (block == _QUOTE).any():
+        for row in np.flatnonzero(_sums(block == _QUOTE, starts, ends)).tolist():
+            line = content[offset + starts[row] : offset + ends[row]].decode(errors="replace")
+            cells[row] = len(split_cells(line, delimiter))
     return LineCounts(starts + offset, ends + offset, cells)
 
 

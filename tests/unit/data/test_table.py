@@ -221,3 +221,79 @@ def test_a_quote_that_does_not_end_is_an_error_of_the_file() -> None:
 def test_fewer_rows_than_first_rows_names() -> None:
     with pytest.raises(UserError, match="fewer rows"):
         read_table(b"1544027337.0\n", "file.csv", TableOptions(first_rows=("start", "rate_hz")))
+
+
+@pytest.mark.parametrize(
+    ("content", "names", "first"),
+    [
+        ("Id;7\nDay;29/01/2020\nt;x\nms;mV\n" + "1;2\n" * 9, ["t", "x"], [1, 2]),  # facts and units around the names
+        ("sig,ecg,ecg\naxis,I,II\ntime,,\n1,2,3\n4,5,6\n", ["axis", "I", "II"], [1, 2, 3]),  # of several rows of names
+        ("t\tx\n\t3\n1\t2\n2\t4\n3\t6\n", ["t", "x"], [1, 2]),  # numbers of rows
+        (",0.0,1.0\n0,5.5,6.5\n1,7.5,8.5\n2,7.5,8.5\n", ["0.0", "1.0"], [5.5, 6.5]),
+        ('"t" "x"\n"1" 0.5 6\n"2" 1 7\n', ["t", "x"], [0.5, 6]),  # R's row numbers in quotes, between blanks
+        ("Starting\nready ok\n1,2\n3,4\n", ["0", "1"], [1, 2]),  # messages of a device
+        ("Kind\t1\t\nSize 2\t3\t\nt\tx\ty\n" + "1\t2\n" * 9, ["0", "1"], [1, 2]),  # longer rows above
+        ("t,x\n1,2\n3,4\n,\n,\n", ["t", "x"], [1, 2]),  # empty rows of a sheet
+        ("t,x\n1,2\n3,#N/A\n5,--\n6,<NA>\n", ["t", "x"], [1, 2]),
+    ],
+)
+def test_heads_and_ends_as_programs_write_them(content: str, names: list[str], first: list[float]) -> None:
+    table = read_table(content.encode(), "file.csv", LOOK)
+    assert list(table.arrays) == names
+    assert [float(table.numbers(name)[0]) for name in names] == first
+    assert all(np.isfinite(table.numbers(names[0])))
+
+
+def test_units_are_read_from_their_row() -> None:
+    table = read_table(b"t;x;y\nRAW;CAL;CAL\nms;mV;no_units\n1;2;3\n", "file.csv", LOOK)
+    assert table.attributes["units"] == {"t": "ms", "x": "mV", "y": "no_units"}
+
+
+@pytest.mark.parametrize("content", [b"t;p\n0,5;1.000\n1,5;1.001\n", b"t;p\n0,5;1.000,5\n", b"t;p\n0,5;1_000\n"])
+def test_marks_between_thousands_are_not_taken_for_decimal_marks(content: bytes) -> None:
+    with pytest.raises(UserError, match="no number"):
+        read_table(content, "file.csv", TableOptions(decimal=",")).numbers("p")
+
+
+def test_decimal_commas_are_offered_and_read() -> None:
+    for content in (b"t;x\n0,5;1,5\n1,5;2,5\n", b't,x\n"0,5","1,5"\n"1,5","2,5"\n'):
+        with pytest.raises(UserError, match='decimal: ","'):
+            read_table(content, "file.csv", LOOK)
+        assert read_table(content, "file.csv", TableOptions(decimal=",")).numbers("x").tolist() == [1.5, 2.5]
+    with pytest.raises(UserError, match="2 names, 4 columns"):
+        read_table(b"t,x\n0,5,1,5\n1,5,2,5\n", "file.csv", LOOK)
+
+
+def test_a_head_again_between_the_rows_is_named_and_left_out_where_this_is_stated() -> None:
+    content = b"t,x\n1,2\n3,4\nt,x\n5,6\n"
+    with pytest.raises(UserError, match=r"file\.csv:4: .*torn: skip"):
+        read_table(content, "file.csv", LOOK)
+    table = read_table(content, "file.csv", TableOptions(torn="any"))
+    assert table.numbers("t").tolist() == [1, 3, 5]
+    assert "of the head" in table.attributes["findings"][0]
+
+
+def test_most_lines_are_never_torn() -> None:
+    with pytest.raises(UserError, match="another length"):
+        read_table(b"a,b,c\n1,2,3\n4,5,6\n7,8,9\n" + b"1,2\n" * 500, "file.csv", TableOptions(torn="any"))
+
+
+def test_two_columns_of_one_name_can_be_read_by_number() -> None:
+    content = b"# made\nt,x,t,x\n1,2,3,4\n5,6,7,8\n"
+    with pytest.raises(UserError, match="`skip: 2`"):
+        read_table(content, "file.csv", LOOK)
+    assert read_table(content, "file.csv", TableOptions(skip=2)).numbers(3).tolist() == [4, 8]
+
+
+@pytest.mark.parametrize(("content", "kind"), [(b"\x1f\x8b\x08\0", "gzip"), (b"PK\x03\x04", "workbook")])
+def test_other_files_with_the_name_of_a_table_are_named(content: bytes, kind: str) -> None:
+    with pytest.raises(UserError, match=kind):
+        read_table(content, "file.csv", LOOK)
+
+
+def test_a_table_of_dates_alone_has_rows() -> None:
+    options = TableOptions(may_be_empty=True)
+    for cell in ("2020-09-13T14:26:40", "05-Mar-2021", "20210305T101500"):
+        assert len(read_table(f"t\n{cell}\n{cell}\n".encode(), "file.csv", options).arrays["t"]) == 2
+    with pytest.raises(UserError, match="header: true"):
+        read_table(b"t\nyesterday\ntoday\n", "file.csv", options)
