@@ -15,7 +15,7 @@ from maekit.config.data_spec import OBJECT_CLASS, DataSpec
 from maekit.config.split_spec import Folds
 from maekit.data.check.duplicates import duplicate_problems, same_files
 from maekit.data.check.problems import Problem, abbreviate, by_severity
-from maekit.data.check.sentinels import Sentinel, describe_sentinel, find_sentinels
+from maekit.data.check.sentinels import Sentinel, describe_sentinel, find_sentinels, plain
 from maekit.data.check.values import value_problems
 from maekit.data.hdf5.attributes import describe_packing
 from maekit.data.hdf5.auxiliary import AuxiliarySignals
@@ -130,8 +130,8 @@ def _sentinel_problem(sentinel: Sentinel, name: str, section: str) -> Problem:
         "error",
         "numbers that probably mean that nothing was measured",
         name,
-        f"{sentinel.value:g}, {sentinel.repeats} times",
-        f"Write `missing: [{sentinel.value:g}]` under `{section}` if so.",
+        f"{plain(sentinel.value)}, {sentinel.repeats} times",
+        f"Write `missing: [{plain(sentinel.value)}]` under `{section}` if so.",
     )
 
 

@@ -71,6 +71,17 @@ def find_sentinels(values: NDArray[Any]) -> list[Sentinel]:
     return sentinels
 
 
+def plain(value: float) -> str:
+    """A number of float32 in the fewest digits that tell it from others, as YAML reads it again."""
+    single = np.float32(value)
+    if not np.isclose(float(single), value, rtol=1e-6):
+        return repr(value)
+    if abs(value) < 1e15 and float(value).is_integer():
+        return str(int(value))
+    text = str(single)
+    return text if "e" not in text or "." in text else text.replace("e", ".0e")
+
+
 def describe_sentinel(sentinel: Sentinel, name: str, section: str) -> str:
     """A line for `data check`.
 
@@ -80,7 +91,7 @@ def describe_sentinel(sentinel: Sentinel, name: str, section: str) -> str:
         section: part of the data spec whose key `missing` would name it.
     """
     return (
-        f"  {name}: the value {sentinel.value:g} occurs {sentinel.repeats} times, far from the others "
+        f"  {name}: the value {plain(sentinel.value)} occurs {sentinel.repeats} times, far from the others "
         f"({sentinel.low:.4g} to {sentinel.high:.4g}); if it means that nothing was measured, write "
-        f"`missing: [{sentinel.value:g}]` under `{section}`"
+        f"`missing: [{plain(sentinel.value)}]` under `{section}`"
     )

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 _TOLERANCE_S = 1.0
 """How far after the last sample an event may be, as those that were found with a little more of it."""
 
+_FAR_TOO_LONG = 50
+"""Lengths of the signal from which on labels are probably in another unit."""
+_MANY_EVENTS = 10
+_FIRST_SHARE = 0.01
+"""Share of a recording in whose beginning many events are too close together to be believed."""
+
 
 def align(track: Track, signal: Timed) -> Timed:
     """Labels on the grid of a signal, missing where none holds; or times of events, in seconds after its first value.
@@ -41,6 +47,7 @@ def align(track: Track, signal: Timed) -> Timed:
     if track.values is None:
         return _events(track, np.sort(times), length, signal.rate_hz)
     holds, values = _spans(track, times, shift) if track.ends_s is not None else _holding(track, times)
+    _check_label_unit(track, times, length, signal.rate_hz)
     return _on_grid(track, times, holds, values, signal)
 
 
@@ -111,7 +118,7 @@ def _time_of_rows(times: NDArray[np.float64], signal: Timed) -> NDArray[np.float
 
 def _events(track: Track, times: NDArray[np.float64], length: float, rate_hz: float) -> Timed:
     outside = (times < -_TOLERANCE_S) | (times > length + _TOLERANCE_S)
-    findings = {}
+    findings: list[str] = []
     if outside.any():
         inside = times[~outside]
         dated = track.stamps.zero in ("utc", "local", "midnight")
@@ -124,11 +131,48 @@ def _events(track: Track, times: NDArray[np.float64], length: float, rate_hz: fl
                 expected=f"0 to {length:.6g} s after the first value of the signal",
                 hint=_event_hint(track, times, length, rate_hz),
             )
-        findings = {
-            "findings": [f"{int(outside.sum())} of {len(times)} events lie outside of the recording and are left out"]
-        }
+        findings.append(f"{int(outside.sum())} of {len(times)} events lie outside of the recording and are left out")
         times = inside
-    return Timed(times, None, attributes=findings)
+    moments, counts = np.unique(times, return_counts=True)
+    if len(moments) > 1 and counts.min() > 1:
+        findings.append(f"{len(times) - len(moments)} of {len(times)} events were written twice and are left out")
+        times = moments
+    if len(times) >= _MANY_EVENTS and times[-1] < _FIRST_SHARE * length:
+        findings.append(
+            f"all {len(times)} events lie in the first {times[-1]:.3g} of {length:.6g} s: is their unit right?"
+        )
+    return Timed(times, None, attributes={"findings": findings} if findings else {})
+
+
+def _check_label_unit(track: Track, times: NDArray[np.float64], length: float, rate_hz: float) -> None:
+    """Refuse labels of no stated unit that would last far longer than the signal, where another unit fits.
+
+    Raises:
+        UserError: see above.
+    """
+    if track.rule.time_unit is not None or track.stamps.zero != "number" or not track.stated:
+        return
+    last = float(times.max()) if len(times) else 0.0
+    fitting = _fitting_unit(float(times.min()), last, length, rate_hz) if last > _FAR_TOO_LONG * length else None
+    if fitting is not None:
+        raise UserError(
+            "labels of a time far longer than that of the signal",
+            location=track.location,
+            value=f"labels from {times.min():.6g} to {last:.6g} s",
+            expected=f"most within 0 to {length:.6g} s after its first value",
+            hint=_hint_of_unit(fitting, rate_hz) + " State `time_unit: s` if they are seconds.",
+        )
+
+
+def _fitting_unit(first: float, last: float, length: float, rate_hz: float) -> str | None:
+    """The unit in which times, taken for seconds, would fill a recording; None where there is none."""
+    units = {"samples": 1 / rate_hz, **{name: float(seconds) for name, seconds in SECONDS.items()}}
+    return next((u for u, s in units.items() if first >= 0 and length / 4 < last * s <= length + _TOLERANCE_S), None)
+
+
+def _hint_of_unit(unit: str, rate_hz: float) -> str:
+    rate = f"` with `rate_hz: {rate_hz:g}" if unit == "samples" else ""
+    return f"`time_unit: {unit}{rate}` would fit."
 
 
 def _event_hint(track: Track, times: NDArray[np.float64], length: float, rate_hz: float) -> str:
@@ -137,13 +181,9 @@ def _event_hint(track: Track, times: NDArray[np.float64], length: float, rate_hz
     if rule.intervals is not None and not track.stated:
         return "Correct `interval_unit` or `start`; where they are events of a longer recording, state `outside: drop`."
     if rule.time_unit is None and track.stamps.zero == "number":
-        units = {"samples": 1 / rate_hz, **{name: float(seconds) for name, seconds in SECONDS.items()}}
-        fitting = next(
-            (u for u, s in units.items() if times[0] >= 0 and length / 4 < times[-1] * s <= length + _TOLERANCE_S), None
-        )
+        fitting = _fitting_unit(float(times[0]), float(times[-1]), length, rate_hz)
     if fitting is not None:
-        rate = f"` with `rate_hz: {rate_hz:g}" if fitting == "samples" else ""
-        return f"`time_unit: {fitting}{rate}` would fit."
+        return _hint_of_unit(fitting, rate_hz)
     if rule.start is None and 0 < times[-1] - times[0] <= length + _TOLERANCE_S:
         return "Do they count from the start of the recording, or from another moment? State `start`."
     return "Correct `time_unit` or `rate_hz`; where they are events of a longer recording, state `outside: drop`."

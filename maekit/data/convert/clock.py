@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maekit.data.convert.cells import BLANK_CELLS
 from maekit.data.convert.dates import Zero, parse_dates
+from maekit.data.convert.stamp_forms import check_seconds, check_unit
 from maekit.data.convert.time_units import SECONDS, WALL_CLOCK
 from maekit.data.convert.timing import PAUSE
 from maekit.errors import UserError
@@ -29,6 +31,8 @@ _PERIODS = [seconds * scale for seconds in (60, 3600, 86_400, 604_800) for scale
 _COUNTERS = [*(2**bits for bits in range(4, 33)), *(10**digits for digits in range(2, 10)), *_PERIODS]
 """Lengths of counters that are recognised."""
 _DECIMALS = 10**9
+_TICKS = (6 * 10**17, 7 * 10**17)
+"""Ticks of 100 ns since the year 1, in the years 1902 to 2219."""
 _PAUSE_AT_WRAP = 20
 """Usual steps that a counter may take across a wrap to be recognised."""
 
@@ -71,7 +75,13 @@ class Stamps:
     unit: str
 
 
-def read_times(rule: Stream, content: FileContent, column: str | int | list[str | int], rate_hz: float | None) -> Times:
+def read_times(
+    rule: Stream,
+    content: FileContent,
+    column: str | int | list[str | int],
+    rate_hz: float | None,
+    stop: int | None = None,
+) -> Times:
     """A column of time stamps, or two of date and time of day.
 
     Args:
@@ -79,17 +89,20 @@ def read_times(rule: Stream, content: FileContent, column: str | int | list[str 
         content: of the file.
         column: name of the column or key, or the names of two.
         rate_hz: samples in a second, for `time_unit: samples`.
+        stop: row before which to stop.
 
     Raises:
-        UserError: no such column, neither numbers nor dates, dates with a unit, or samples without a rate.
+        UserError: no such column, a unit that the file names and the data spec does not, neither numbers nor dates, dates with a unit, or samples without a rate.
     """
     location = f"{content.location}:{column}"
     if isinstance(column, list):
         texts = [
-            " ".join(map(str, cells)) for cells in zip(*(content.pick(name).ravel() for name in column), strict=True)
+            " ".join(map(str, cells))
+            for cells in zip(*(content.pick(name).ravel()[:stop] for name in column), strict=True)
         ]
         return _dates(rule, content, texts)
     values = content.pick(column).ravel() if rule.time_format is not None else content.native(column).ravel()
+    values = values[:stop]
     if values.dtype.kind in "mM":
         missing = np.isnat(values)
         if missing.any():
@@ -109,10 +122,12 @@ def read_times(rule: Stream, content: FileContent, column: str | int | list[str 
             value=str(values.dtype),
             expected="numbers, or dates as text",
         )
+    if rule.time_unit is None:
+        check_unit(str(column), content.attributes.get("units", {}), location)
     name = rule.time_unit or "s"
     values = _whole(values)
     if name != "samples" and _is_coarse(values):
-        exact = _exact_decimals(content.pick(column))
+        exact = _exact_decimals(content.pick(column)[:stop])
         if exact is not None:
             return Times(exact, SECONDS[name] / _DECIMALS, name, "number")
     if name == "samples":
@@ -132,16 +147,34 @@ def _dates(rule: Stream, content: FileContent, texts: list[str]) -> Times:
     return Times(dates.nanoseconds, SECONDS["ns"], "ns", dates.zero)
 
 
+def rows_with_times(content: FileContent, column: str | int | list[str | int]) -> int:
+    """Number of rows up to the last one that has a time stamp: columns of several rates are filled up with blanks."""
+    names = column if isinstance(column, list) else [column]
+    columns = [content.native(name).ravel() for name in names]
+    there = [
+        ~np.isnan(cells)
+        if cells.dtype.kind == "f"
+        else ~np.isin(cells, BLANK_CELLS)
+        if cells.dtype.kind == "U"
+        else np.ones(len(cells), dtype=np.bool_)
+        for cells in columns
+    ]
+    rows = np.flatnonzero(np.logical_or.reduce(there))
+    return int(rows[-1]) + 1 if len(rows) else 0
+
+
 def to_stamps(times: Times, rule: Stream, location: str) -> Stamps:
     """Stamps of one recording in seconds after the first row.
 
     Midnights and, where stated, wraps of a counter are undone, and batches spread.
 
     Raises:
-        UserError: the stamps would lie past the year 2100 in their unit; a counter wraps, or batches share stamps, and the data spec
+        UserError: the stamps would lie past the year 2100 in their unit, or are days or digits of a time of day; a counter wraps, or batches share stamps, and the data spec
             does not say so.
     """
     values = times.values
+    if times.zero == "number" and rule.time_unit is None and times.unit == 1:
+        check_seconds(values, location)
     if times.zero == "midnight":
         values = _after_midnights(values, int(DAY / times.unit))
     if rule.wraps is not None:
@@ -275,7 +308,9 @@ def _check_year(start: Fraction, first: float, unit: str, location: str) -> None
     fitting = [name for name in ("ms", "us", "ns") if WALL_CLOCK[0] <= Fraction(first) * SECONDS[name] <= WALL_CLOCK[1]]
     year = 1970 + int(start / Fraction(31_556_952))
     hint = "Is this a date without separators? State `time_format`."
-    if fitting:
+    if _TICKS[0] <= first <= _TICKS[1]:
+        hint = "Ticks of 100 ns? State `time_unit: samples`, `rate_hz: 10000000`, and `resample_hz`, the rate of the device."
+    elif fitting:
         date = np.datetime64(int(Fraction(first) * SECONDS[fitting[0]]), "s")
         hint = f"`time_unit: {fitting[0]}` would make it {date}."
     raise UserError(
@@ -342,7 +377,7 @@ def _check_equal_stamps(
             value=f"{int(sizes.min())} to {int(sizes.max())} rows a stamp, {rate:.6g} rows a second",
             expected="a time of its own for each row",
             hint="State `batches: last` (each stamp is the time of the last row of its batch, as it arrived) or `batches: first` to "
-            "spread them evenly, with `rate_hz` of the device.",
+            "spread them evenly, with `rate_hz` of the device. Rows that were written twice? Remove them.",
         )
     row = int(firsts[np.argmax(sizes > 1)])
     raise UserError(

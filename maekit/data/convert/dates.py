@@ -22,6 +22,11 @@ _DAY_OR_MONTH_FIRST = re.compile(
     r"(\d{1,2})([-/.])(\d{1,2})[-/.](\d{4}|\d{2})(?:(,? |T)(\d{1,2}:\d{2})(:\d{2})?([.,]\d+)?( ?[AaPp][Mm])?)?"
 )
 _TIME_OF_DAY = re.compile(r"\d{1,3}:\d{2}:\d{2}([.,]\d+)?|\d{1,4}:\d{2}[.,]\d+")
+_DURATION = re.compile(
+    r"[-+]?\d+ days?,?( [-+]?\d{1,2}:\d{2}:\d{2}([.]\d+)?)?|\d+([.]\d+)? ?(s|secs?|seconds?|ms|us|µs|ns|min|minutes?|h|hr|hours?)"
+)
+_ELAPSED = re.compile(r"(%H:)?%M:%S([.]%f)?|%H:%M")
+"""Formats of times of day that also tell times of more than a day or an hour."""
 _TWELVE_HOURS = re.compile(r"\d{1,2}:\d{2}(:\d{2})?([.]\d+)? ?[AaPp][Mm]")
 _ZONE = r"[T _]\d{1,2}[\d:.,]* ?(?:Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
 _MONTH_NAMES = (
@@ -61,11 +66,14 @@ def parse_dates(
     """
     from pandas import Series
 
-    texts = Series(cells, dtype=object).str.strip().str.strip('"[]')
+    texts = Series(cells, dtype=object).str.strip().str.strip("\"'[]")
     blank = (texts == "").to_numpy()
     if blank.any():
         raise UserError(
-            "a time stamp is missing", location=locate(int(np.argmax(blank))), expected="a time in every row"
+            "a time stamp is missing",
+            location=locate(int(np.argmax(blank))),
+            expected="a time in every row",
+            hint="If the device's clock is steady and no row was left out, leave `time` out and state `rate_hz`.",
         )
     dates = _parse_texts(texts, time_format, locate)
     return dates if zone is None else _in_zone(dates, zone, locate)
@@ -80,6 +88,8 @@ def _parse_texts(texts: Any, time_format: str | None, locate: Callable[[int], st
     if _TIME_OF_DAY.fullmatch(first):
         whole = texts.str.replace(",", ".", regex=False)
         return Dates(_durations("0:" + whole if first.count(":") == 1 else whole, locate), "midnight")
+    if _DURATION.fullmatch(first):
+        return Dates(_durations(texts.str.replace(",", "", regex=False), locate), "number")
     if _TWELVE_HOURS.fullmatch(first):
         seconds = ":%S" * (first.count(":") == 2)
         fraction = ".%f" * ("." in first)
@@ -133,6 +143,9 @@ def _of_format(texts: Any, time_format: str, locate: Callable[[int], str]) -> Da
             without = re.sub(r"[.,]%f", "", time_format)
             other = without if without != time_format else time_format.replace("%S", "%S.%f")
             times = np.where(np.isnat(times), _parse(texts, other, utc=zoned), times)
+        if np.isnat(times).any() and _ELAPSED.fullmatch(time_format):  # past 59 minutes or 23 hours
+            whole = texts + ":00" if time_format == "%H:%M" else texts if "%H" in time_format else "0:" + texts
+            return Dates(_durations(whole, locate), "midnight")
     except (ValueError, re.error) as error:
         raise UserError(
             f"not a format of times ({str(error).splitlines()[0]})",

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.data.convert.clock import DAY, Stamps, read_times, to_stamps
+from maekit.data.convert.cells import BLANK_CELLS
+from maekit.data.convert.clock import DAY, Stamps, read_times, rows_with_times, to_stamps
+from maekit.data.convert.stamp_forms import check_unit
 from maekit.data.convert.time_units import SECONDS
 from maekit.data.hdf5.values import mark_missing
 from maekit.errors import UserError
@@ -126,18 +128,33 @@ def read_label_rows(rule: Stream, content: FileContent, column: str | int | None
     if rule.labels == "events":
         intervals = None
         if rule.intervals is not None:
+            if "interval_unit" not in rule.model_fields_set:
+                units = content.attributes.get("units", {})
+                check_unit(str(rule.intervals), units, f"{content.location}:{rule.intervals}", "interval_unit")
             intervals = content.numbers(rule.intervals).ravel().astype(np.float64) * float(SECONDS[rule.interval_unit])
         source = rule.time if rule.time is not None or intervals is not None else column
-        return LabelRows(None if source is None else read_times(rule, content, source, rate_hz), intervals=intervals)
+        stop = None if source is None or intervals is not None else rows_with_times(content, source) or None
+        return LabelRows(
+            None if source is None else read_times(rule, content, source, rate_hz, stop), intervals=intervals
+        )
     assert column is not None
-    times = None if rule.time is None else read_times(rule, content, rule.time, rate_hz)
-    ends = None if rule.end is None else read_times(rule, content, rule.end, rate_hz)
-    values = content.native(column).ravel()
+    values, stop = content.native(column).ravel(), None
+    if rule.time is not None and not rule.by and rule.offsets is None:
+        rows = rows_with_times(content, rule.time)
+        stop = rows if rows and _is_blank(values[rows:]) else None
+    times = None if rule.time is None else read_times(rule, content, rule.time, rate_hz, stop)
+    ends = None if rule.end is None else read_times(rule, content, rule.end, rate_hz, stop)
     if values.dtype.kind in "OSU":
         values = np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values.tolist()])
     else:
         values = mark_missing(content.numbers(column).ravel().astype(np.float64), rule.missing)
-    return LabelRows(times, values, ends)
+    return LabelRows(times, values[:stop], ends)
+
+
+def _is_blank(values: NDArray[Any]) -> bool:
+    """Whether there is nothing in some cells of a column."""
+    blank = np.isnan(values) if values.dtype.kind == "f" else np.isin(values, BLANK_CELLS)
+    return bool(blank.all()) and values.dtype.kind in "fU"
 
 
 def make_track(rule: Stream, rows: LabelRows, rate_hz: float | None, start_s: Fraction | None, location: str) -> Track:
@@ -193,6 +210,7 @@ def make_track(rule: Stream, rows: LabelRows, rate_hz: float | None, start_s: Fr
             location=location,
             value=f"row {int(np.argmax(wrong))}",
             expected="`end` after `time`",
+            hint="If the column holds durations, leave `labels: spans` and `end` out: each value then holds until the next one, or for `hold_s`.",
         )
     return Track(rule, location, stamps, stated=True, ends_s=ends_s, values=rows.values)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from maekit.data.convert.cells import BLANK_CELLS
-from maekit.data.convert.clock import read_times, to_stamps
+from maekit.data.convert.clock import read_times, rows_with_times, to_stamps
 from maekit.data.convert.content import NUMERIC
 from maekit.data.convert.labels import LabelRows, Track, make_track, read_label_rows
 from maekit.data.convert.stream_values import find_transformation, label_column, read_offsets, read_values, transform
@@ -121,10 +121,20 @@ def _parts(rule: Stream, content: FileContent, function: Transformation | None) 
         )
     stamps = None
     if rule.time is not None:
-        stamps = read_times(rule, content, rule.time, rule.rate_hz)
+        stop = None
+        if rule.offsets is None and not rule.by and function is None:
+            stop = _without_padding(values, rows_with_times(content, rule.time))
+            values = values[:stop]
+        stamps = read_times(rule, content, rule.time, rule.rate_hz, stop)
         if rule.offsets is not None or rule.by:
             check_rows(stamps.values, len(values), content.location)
     yield from _split_parts(rule, content, values, stamps, function)
+
+
+def _without_padding(values: NDArray[Any], rows: int) -> int | None:
+    """The number of rows that have a time stamp, if there is nothing but missing values below them; None otherwise."""
+    below = values[rows:]
+    return rows if rows and below.dtype.kind in "fc" and len(below) and np.isnan(below).all() else None
 
 
 def _split_parts(

@@ -73,7 +73,9 @@ def name_columns(
         names = next((row for row in reversed(full) if _may_be_names(row)), None)
         names = names or next((row for row in full if len({name for name in row if name}) > 1), full[0])
         units = next((row for row in reversed(full[full.index(names) + 1 :]) if any(map(is_unit, row))), None)
-        return list(names), {name: unit for name, unit in zip(names, units or (), strict=False) if name and unit}
+        return list(names), {
+            name: unit.strip("'\"[]() ") for name, unit in zip(names, units or (), strict=False) if name and unit
+        }
     rows = [row for row in below if len(row) == width]
     short = list(above[-1]) if above and not any(is_number(cell, ".") for cell in above[-1]) else []
     while len(above) > 1 and len(above[-2]) == len(short) and sum(map(is_unit, short)) * 2 > len(short):

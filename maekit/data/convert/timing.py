@@ -141,6 +141,8 @@ def _check_rate(
         return
     fitting = unit_of_rate(unit, measured, rate_hz)
     hint = f"`time_unit: {fitting}` would fit." if fitting else "Is `time_unit` right? Correct the rate otherwise."
+    if unit == "samples" and measured < rate_hz:
+        hint = f"A row for each {rate_hz / measured:.6g} samples? State `resample_hz: {measured:.6g}` beside `rate_hz`."
     raise UserError(
         "time stamps that do not keep the stated rate",
         location=location,
@@ -180,6 +182,7 @@ def check_stamps(stamps: NDArray[np.float64], location: str) -> None:
             location=location,
             value=f"row {int(np.argmin(np.isfinite(stamps)))}",
             expected="a time in every row",
+            hint="If the device's clock is steady and no row was left out, leave `time` out and state `rate_hz`.",
         )
     if (back := np.diff(stamps) < 0).any():
         row = int(np.argmax(back)) + 1

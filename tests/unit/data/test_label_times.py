@@ -298,3 +298,45 @@ def test_stamps_in_a_unit_that_leaves_no_window_are_refused(tmp_path: Path) -> N
         write(
             tmp_path, "hr\n60\n", "columns: [hr], rate_hz: 1, start: 0", signal="time: t", times=range(0, 10_000, 100)
         )
+
+
+def test_labels_in_another_unit_than_seconds_are_refused_and_the_hint_places_them(tmp_path: Path) -> None:
+    labels = "t,hr\n" + "".join(f"{1000 * i},{60 + i}\n" for i in range(10))
+    with pytest.raises(UserError, match="time_unit: ms"):
+        write(tmp_path, labels, "columns: [hr], time: t", signal="time: t")
+    found = write(tmp_path, labels, "columns: [hr], time: t, time_unit: ms", signal="time: t")
+    assert np.array_equal(found.y, 60 + np.arange(100) // 10)
+
+
+def test_intervals_named_in_milliseconds_are_not_taken_for_seconds(tmp_path: Path) -> None:
+    rr = "RR (ms)\n" + "800\n" * 12
+    with pytest.raises(UserError, match="interval_unit: ms"):
+        write(tmp_path, rr, 'intervals: "RR (ms)", start: 0', "{path: y, events: true, reduce: count}", "time: t")
+    found = write(
+        tmp_path,
+        rr,
+        'intervals: "RR (ms)", interval_unit: ms, start: 0',
+        "{path: y, events: true, reduce: count}",
+        "time: t",
+    )
+    assert np.allclose(found.y, 0.8 * np.arange(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept", "finding"),
+    [
+        ([i / 2 for i in range(18) for _ in range(2)], 18, "written twice"),
+        ([i / 2000 for i in range(18)], 18, "is their unit right"),
+    ],
+)
+def test_what_is_odd_about_events_is_told(rows: list[float], kept: int, finding: str, tmp_path: Path) -> None:
+    text = "b\n" + "".join(f"{row}\n" for row in rows)
+    found = write(tmp_path, text, "columns: [b]", "{path: y, events: true, reduce: count}", "time: t")
+    assert len(found.y) == kept
+    assert finding in found.findings[0]
+
+
+def test_dates_of_events_are_never_no_events(tmp_path: Path) -> None:
+    events = "b\n" + "".join(f"2024-03-01T12:00:0{i}\n" for i in range(9))
+    with pytest.raises(UserError, match="cannot be compared"):
+        write(tmp_path, events, "columns: [b]", "{path: y, events: true, reduce: count}", "time: t")
