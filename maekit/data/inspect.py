@@ -68,7 +68,7 @@ def _content(content: FileContent, kind: str, indent: str) -> Iterator[str]:
         f", {content.rate_hz:g} Hz" if content.rate_hz else ""
     )
     for finding in content.attributes.get("findings", ()):
-        yield f"{indent}  {escape_text(finding)}; state `torn: skip` to convert it so"
+        yield f"{indent}  {escape_text(finding)}" + ("; state `torn: skip` to convert it so" if kind == "csv" else "")
     if isinstance(content.document, list | dict):
         entries = (
             ", ".join(map(escape_text, list(content.document)[:MOST_CHILDREN]))
@@ -76,9 +76,11 @@ def _content(content: FileContent, kind: str, indent: str) -> Iterator[str]:
             else ""
         )
         yield f"{indent}  {len(content.document)} entries" + (f": {entries}" if entries else "")
+    rates = content.attributes.get("rates", {})
     for name in content.arrays:
         try:
-            yield f"{indent}  {escape_text(name)}  {_facts(content.numbers_or_text(name))}"
+            rate = f", {rates[name]:g} Hz" if name in rates else ""
+            yield f"{indent}  {escape_text(name)}  {_facts(content.numbers_or_text(name))}{rate}"
         except UserError as error:
             yield f"{indent}  {escape_text(name)}  REFUSED: {escape_text(error.problem)}"
 
@@ -120,6 +122,8 @@ def _dataset(data: h5py.Dataset) -> str:
     if data.shape is None:
         return f"empty {data.dtype}, without a value"
     text = f"{data.shape} {data.dtype}"
+    if (base := h5py.check_vlen_dtype(data.dtype)) is not None and h5py.check_string_dtype(data.dtype) is None:
+        return f"{data.shape} arrays of {base} of variable length"
     if MATLAB_CLASS in data.attrs and data.ndim > 1:
         text = f"{data.shape[::-1]} {data.dtype}, axes in MATLAB's order (reversed in HDF5),"
     try:

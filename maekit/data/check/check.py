@@ -17,8 +17,8 @@ from maekit.data.check.duplicates import duplicate_problems, same_files
 from maekit.data.check.problems import Problem, abbreviate, by_severity
 from maekit.data.check.sentinels import Sentinel, describe_sentinel, find_sentinels, plain
 from maekit.data.check.values import value_problems
-from maekit.data.hdf5.attributes import describe_packing
 from maekit.data.hdf5.auxiliary import AuxiliarySignals
+from maekit.data.hdf5.packing import describe_packing
 from maekit.data.hdf5.safety import BLOCK_LIMIT, open_hdf5
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.images.folder import ImageFolderSource, describe_passed_over

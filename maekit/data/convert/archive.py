@@ -1,13 +1,16 @@
-"""Zip archives and gzipped files, within limits of size and inside their folder."""
+"""Zip archives and packed files, within limits of size and inside their folder."""
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import shutil
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from maekit.errors import UserError
 from maekit.files import described_errors, partial_path, remove
@@ -22,6 +25,8 @@ HARMLESS_BYTES = 256 << 20
 """Up to this size any compression ratio is accepted; above it, at most `MAX_RATIO`."""
 
 MAX_RATIO = 500
+PACKED: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+"""Endings of packed files, and what opens them."""
 _BLOCK = 16 << 20
 
 
@@ -77,23 +82,23 @@ def check_members(archive: zipfile.ZipFile, location: str, names: Sequence[str])
 
 
 def read_limited(path: Path) -> bytes:
-    """The bytes of a file, unpacked if it is gzipped.
+    """The bytes of a file, unpacked if its ending is one of `PACKED`.
 
     Raises:
-        UserError: it is damaged, or gzipped and over the limits of size and compression ratio.
+        UserError: it is damaged, or packed and over the limits of size and compression ratio.
     """
     packed = path.stat().st_size
     try:
-        if path.suffix != ".gz":
+        if path.suffix not in PACKED:
             return path.read_bytes()
         blocks, size = [], 0
-        with gzip.open(path) as file:
+        with PACKED[path.suffix](path) as file:
             while block := file.read(_BLOCK):
                 size += len(block)
                 _check_size(size, packed, str(path))
                 blocks.append(block)
         return b"".join(blocks)
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(
             f"cannot be read ({error})", location=str(path), hint="Is it cut off? Copy it again."
         ) from error

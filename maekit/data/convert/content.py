@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maekit.data.convert.lists import VALUES, WAY_ON
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -56,12 +57,13 @@ class FileContent:
             UserError: there is no such array (the message names the nearest), or it would have to be unpickled.
         """
         if str(name) not in self.arrays:
+            listed = f"{name}{VALUES}" in self.arrays
             raise UserError(
-                "no such column or key",
+                "arrays of different length under one name" if listed else "no such column or key",
                 location=self.location,
                 value=name,
                 expected="one of " + ", ".join(self.arrays),
-                hint=nearest(str(name), self.arrays),
+                hint=WAY_ON.format(name=name) if listed else nearest(str(name), self.arrays),
             )
         try:
             values = self.arrays[str(name)]

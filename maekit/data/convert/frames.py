@@ -16,7 +16,14 @@ import numpy as np
 
 from maekit.data.convert.content import NUMERIC, NoRowsError
 from maekit.data.convert.sources import FRAME
-from maekit.data.convert.stream_values import Transformed, find_transformation, read_offsets, read_values, transform
+from maekit.data.convert.stream_values import (
+    Transformed,
+    find_transformation,
+    read_offsets,
+    read_values,
+    stated_attributes,
+    transform,
+)
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -128,13 +135,22 @@ def _add_files(
 
 
 def _read_files(rule: Stream, sources: Sequence[SourceFile], function: Transformation | None) -> Transformed:
+    content = None
     try:
-        values = _join_files(rule, sources)
+        content = sources[0].read()
+        values = _join_files(rule, content, sources)
     except NoRowsError:
         if function is None:
             raise
         values = np.zeros((0, max(1, len(rule.columns))), dtype=np.float32)
-    return transform(values, function, sources[0].location)
+    return _with_stated(transform(values, function, sources[0].location), rule, content)
+
+
+def _with_stated(result: Transformed, rule: Stream, content: FileContent | None) -> Transformed:
+    """A result with what its file states of the values, unless it is a table of objects."""
+    if content is None or COLUMNS in result.attributes:
+        return result
+    return result._replace(attributes=stated_attributes(rule, content) | result.attributes)
 
 
 def _name_objects(values: NDArray[Any], columns: Sequence[str]) -> tuple[Any, dict[str, Any], list[str]]:
@@ -150,11 +166,11 @@ def _name_objects(values: NDArray[Any], columns: Sequence[str]) -> tuple[Any, di
     return table, {COLUMNS: list(columns)}, []
 
 
-def _join_files(rule: Stream, sources: Sequence[SourceFile]) -> Any:
+def _join_files(rule: Stream, first: FileContent, sources: Sequence[SourceFile]) -> Any:
     """The values of a file; with `several`, those of its files, stacked."""
     if not rule.several:
-        return read_values(rule, sources[0].read())
-    parts = [read_values(rule, source.read()) for source in sources]
+        return read_values(rule, first)
+    parts = [read_values(rule, first), *(read_values(rule, source.read()) for source in sources[1:])]
     if not all(isinstance(part, np.ndarray) for part in parts):
         return parts
     for part, source in zip(parts, sources, strict=True):
@@ -236,7 +252,14 @@ def _grouped_rows(
             )
         piece = values[index] if edges is None else values[edges[index] : edges[index + 1]]
         location = f"{content.location}:{index}"
-        yield name, number, _Row(location, partial(transform, piece, function, location)), own | source.attributes
+        row = partial(_piece, piece, function, location, rule, content)
+        yield name, number, _Row(location, row), own | source.attributes
+
+
+def _piece(
+    values: Any, function: Transformation | None, location: str, rule: Stream, content: FileContent
+) -> Transformed:
+    return _with_stated(transform(values, function, location), rule, content)
 
 
 def _check_lengths(content: FileContent, count: int, columns: Mapping[str, NDArray[Any]]) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from maekit.data.hdf5.attributes import MATLAB_CLASS, read_packing
+from maekit.data.convert.lists import arrays_of_list
+from maekit.data.hdf5.attributes import MATLAB_CLASS, stated_rate, stated_unit
 from maekit.data.hdf5.examine import examine_content
+from maekit.data.hdf5.packing import defined_packing, undefined_factors
 from maekit.data.hdf5.safety import check_storage, damage_as_error, dataset_names
 from maekit.data.hdf5.values import pair_fields, to_native
 from maekit.errors import UserError
@@ -27,8 +29,10 @@ _SIGNATURE_OFFSETS = (0, 512)
 class DatasetMapping(Mapping[str, "NDArray[Any]"]):
     """The datasets of an HDF5 file by path, read on access; links are not followed.
 
-    Pairs of real and imaginary fields become complex numbers. MATLAB stores arrays column by column, so HDF5 sees their
-    axes reversed; a dataset that MATLAB wrote is given with the axes in MATLAB's order, and vectors with one axis.
+    Pairs of real and imaginary fields become complex numbers; other fields of a compound are `table.field`. Arrays of variable
+    length, MATLAB's cell arrays and its arrays of structs are lists of arrays; see `arrays_of_list`. MATLAB stores arrays
+    column by column, so HDF5 sees their axes reversed; a dataset that MATLAB wrote is given with the axes in MATLAB's order,
+    and vectors with one axis.
 
     Args:
         content: bytes of the file.
@@ -39,31 +43,37 @@ class DatasetMapping(Mapping[str, "NDArray[Any]"]):
     """
 
     def __init__(self, content: bytes, location: str) -> None:
+        if content[:3] == b"CDF":
+            raise UserError(
+                "a netCDF file of the classic format, which is not HDF5",
+                location=location,
+                expected="netCDF 4",
+                hint="`nccopy -k nc4 OLD NEW` makes one of it.",
+            )
         examine_content(content, location)
         self._file, self._location = h5py.File(io.BytesIO(content), "r"), location
-        with damage_as_error(location):
-            names = dataset_names(self._file, limit=MAX_DATASETS)
-        # Cells of cell arrays and the like, which MATLAB keeps under names of its own.
         self._names: dict[str, tuple[str, str | None]] = {}
+        self._lists: dict[str, dict[str, NDArray[Any]]] = {}
         with damage_as_error(location):
-            for name in names:
+            for name in dataset_names(self._file, limit=MAX_DATASETS):
+                # Cells of cell arrays and the like, which MATLAB keeps under names of its own.
                 if not name.startswith("#"):
-                    self._names |= _fields(self._file[name], name)
+                    self._names |= self._names_in(self._file[name], name)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         location = f"{self._location}:{name}"
         path, field = self._names.get(name, (name, None))
         with damage_as_error(location):
+            if path in self._lists:
+                return self._lists[path][name]
             dataset = self._file[path]
             check_storage(dataset, location)
             values = np.asarray(dataset[()] if field is None else dataset.fields(field)[()])
-            if h5py.check_vlen_dtype(dataset.dtype) is not None:
-                values = _of_equal_length(values, location)
         if pair_fields(values.dtype):
             values = to_native(values, "pairs", location)
-        elif values.dtype.kind in "iuf":
-            values = read_packing(dataset, location).apply(values)
-        return _from_matlab(values, dataset.attrs[MATLAB_CLASS]) if MATLAB_CLASS in dataset.attrs else values
+        if values.dtype.kind in "iufc":
+            values = defined_packing(dataset, location).apply(values)
+        return _from_matlab(values, dataset)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -74,35 +84,54 @@ class DatasetMapping(Mapping[str, "NDArray[Any]"]):
     def __contains__(self, name: object) -> bool:
         return name in self._names
 
+    def stated(self, *, dotted: bool = False) -> dict[str, Any]:
+        """What attributes state of datasets, by their names: `rates` in hertz, `units`, and `factors` of no convention.
 
-def _fields(dataset: h5py.Dataset, name: str) -> dict[str, tuple[str, str | None]]:
-    """The names that a dataset is known by: its own, or one for each field of a compound (`table.field`)."""
-    try:
-        dtype = dataset.dtype
-    except TypeError:  # of a type that NumPy has not
+        Args:
+            dotted: names are with dots for slashes.
+        """
+        rates: dict[str, float] = {}
+        units: dict[str, str] = {}
+        factors: dict[str, dict[str, Any]] = {}
+        with damage_as_error(self._location):
+            for name, (path, _) in self._names.items():
+                dataset, shown = self._file[path], name.replace("/", ".") if dotted else name
+                if (rate := stated_rate(dataset)) is not None:
+                    rates[shown] = rate[1]
+                if (unit := stated_unit(dataset)) is not None:
+                    units[shown] = unit
+                if undefined := undefined_factors(dataset):
+                    factors[shown] = undefined
+        return {"rates": rates, "units": units, "factors": factors}
+
+    def _names_in(self, dataset: h5py.Dataset, name: str) -> dict[str, tuple[str, str | None]]:
+        """The names that a dataset is known by: its own, one for each field of a compound, or those of a list of arrays."""
+        try:
+            dtype = dataset.dtype
+        except TypeError:  # of a type that NumPy has not
+            return {name: (name, None)}
+        if dtype.names is not None and not pair_fields(dtype):
+            return {f"{name}.{field}": (name, field) for field in dtype.names}
+        vlen = h5py.check_vlen_dtype(dtype) is not None and h5py.check_string_dtype(dtype) is None
+        if dataset.size and dataset.size <= MAX_DATASETS and (vlen or h5py.check_ref_dtype(dtype) is h5py.Reference):
+            check_storage(dataset, f"{self._location}:{name}")
+            if lists := arrays_of_list(name, self._parts(dataset)):
+                self._lists[name] = lists
+                return dict.fromkeys(lists, (name, None))
         return {name: (name, None)}
-    if dtype.names is None or pair_fields(dtype):
-        return {name: (name, None)}
-    return {f"{name}.{field}": (name, field) for field in dtype.names}
 
-
-def _of_equal_length(values: NDArray[Any], location: str) -> NDArray[Any]:
-    """Arrays of variable length as one array with a further axis.
-
-    Raises:
-        UserError: their lengths differ.
-    """
-    lengths = sorted({len(row) for row in values.flat})
-    if len(lengths) != 1:
-        raise UserError(
-            "arrays of different length in one dataset",
-            location=location,
-            value=f"{values.size} arrays of {lengths[0]} to {lengths[-1]} values" if lengths else "none",
-            expected="arrays of equal length, or one recording for each",
-            hint="Write each of them as a dataset in a group of its own, with h5py: "
-            "`for i, x in enumerate(old[NAME]): new[f'r{i}/{NAME}'] = x`; then set `records: '/*'`.",
-        )
-    return np.stack(list(values.flat)).reshape(*values.shape, lengths[0])
+    def _parts(self, dataset: h5py.Dataset) -> list[NDArray[Any]]:
+        """The arrays of a dataset of variable length, or those that references lead to."""
+        items = np.ravel(dataset[()]).tolist()
+        if h5py.check_vlen_dtype(dataset.dtype):
+            return [np.asarray(item) for item in items]
+        parts = []
+        for item in items:
+            target: Any = self._file[item] if item else None
+            if not isinstance(target, h5py.Dataset) or target.dtype.kind not in "biuf":
+                return []
+            parts.append(_from_matlab(np.asarray(target[()]), target))
+        return parts
 
 
 def is_hdf5(content: bytes) -> bool:
@@ -110,9 +139,13 @@ def is_hdf5(content: bytes) -> bool:
     return any(content[at : at + len(SIGNATURE)] == SIGNATURE for at in _SIGNATURE_OFFSETS)
 
 
-def _from_matlab(values: NDArray[Any], kind: object) -> NDArray[Any]:
-    """Axes in MATLAB's order; a row of characters, which are stored as 16-bit codes, as text."""
-    values = drop_vector_axis(values.T)
+def _from_matlab(values: NDArray[Any], dataset: h5py.Dataset) -> NDArray[Any]:
+    """What MATLAB wrote with its axes in order; empty arrays, which are stored as their shape; characters, stored as codes, as text."""
+    if MATLAB_CLASS not in dataset.attrs:
+        return values
+    if dataset.attrs.get("MATLAB_empty"):
+        return np.zeros(tuple(values.ravel().tolist()), dtype=np.float64)
+    kind, values = dataset.attrs[MATLAB_CLASS], drop_vector_axis(values.T)
     if kind in (b"char", "char") and values.ndim == 1:
         return np.array("".join(map(chr, values.tolist())))
     return values

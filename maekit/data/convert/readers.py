@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.data.convert.archive import check_members, read_limited
+from maekit.data.convert.archive import PACKED, check_members, read_limited
 from maekit.data.convert.content import FileContent, damaged
 from maekit.data.convert.hdf5_content import DatasetMapping
 from maekit.data.convert.mat import read_mat
@@ -25,6 +27,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
+_FFMPEG = "`ffmpeg -i FILE FILE.wav` makes WAV of it."
+_UNPACK = "Unpack it, and name what was in it."
+_WAY_ON = {
+    **dict.fromkeys((".flac", ".aif", ".aiff", ".aifc", ".mp3", ".ogg", ".opus", ".m4a", ".wma"), _FFMPEG),
+    **dict.fromkeys((".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar"), _UNPACK),
+    ".zip": "Name its members with `member`, such as `member: '*.csv'`.",
+    **dict.fromkeys((".xls", ".xlsx", ".ods"), "Save the sheet as CSV."),
+    **dict.fromkeys((".parquet", ".feather"), "`pandas.read_parquet(FILE).to_csv(NEW)` makes CSV of it."),
+    **dict.fromkeys((".edf", ".bdf", ".gdf"), "Read it with MNE or pyEDFlib, and write its signals to NPY or CSV."),
+    SIGMF_META: f"Name the samples beside it: `*{SIGMF_DATA}`.",
+    ".zarr": "Write its arrays to NPY or HDF5.",
+}
+"""How to go on from files that are not read, by ending."""
 _KIND_OF_SUFFIX = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -34,7 +51,7 @@ _KIND_OF_SUFFIX = {
     ".mat": "mat",
     ".wav": "wav",
     ".h5": "hdf5",
-    ".hdf5": "hdf5",
+    **dict.fromkeys((".hdf5", ".he5", ".hdf", ".nc", ".nc4", ".nwb", ".snirf"), "hdf5"),
     ".png": "png",
     ".jpg": "jpg",
     ".jpeg": "jpg",
@@ -48,7 +65,7 @@ _KIND_OF_SUFFIX = {
 
 
 def read(path: Path, kind: str | None = None, options: TableOptions | None = None) -> FileContent:
-    """Read a file, gzipped or not.
+    """Read a file, packed (gzip, bzip2, xz) or not.
 
     Args:
         path: the file.
@@ -67,8 +84,8 @@ def read(path: Path, kind: str | None = None, options: TableOptions | None = Non
         return read_record(path)
     if path.suffix == SIGMF_DATA or raw_type(kind) is not None:
         check_no_header(path)
-        return parse(read_limited(path), str(path), kind) if path.suffix == ".gz" else read_raw(path, stated)
-    if kind == "npy" and path.suffix != ".gz":
+        return parse(read_limited(path), str(path), kind) if path.suffix in PACKED else read_raw(path, stated)
+    if kind == "npy" and path.suffix not in PACKED:
         return _map_npy(path)
     return parse(read_limited(path), str(path), kind, options)
 
@@ -97,9 +114,12 @@ def kind_of(name: str, location: str) -> str:
     Raises:
         UserError: the ending is not known.
     """
-    plain = name.lower().removesuffix(".gz")
+    lower = name.lower()
+    way_on = next((hint for suffix, hint in _WAY_ON.items() if lower.endswith(suffix)), None)
+    for packed in PACKED:
+        lower = lower.removesuffix(packed)
     for suffix, kind in _KIND_OF_SUFFIX.items():
-        if plain.endswith(suffix):
+        if lower.endswith(suffix) and way_on is None:
             return kind
     raise UserError(
         "a format that is not read",
@@ -107,30 +127,76 @@ def kind_of(name: str, location: str) -> str:
         value=name,
         expected="CSV (.csv, .csv.gz), NPY, NPZ, MAT, WAV, HDF5, WFDB (.hea), SigMF, raw complex numbers (.cfile, .cs8, .cs16, "
         ".cu8), PNG, JPEG, JSON or a pickle",
-        hint="State `format` in the data spec where the name does not tell.",
+        hint=way_on or "State `format` in the data spec where the name does not tell.",
     )
 
 
 def _map_npy(path: Path) -> FileContent:
     """The array of an NPY file, mapped into memory: captures may be larger than that."""
     try:
-        return FileContent(str(path), {"data": np.load(path, mmap_mode="r", allow_pickle=False)})
+        return FileContent(str(path), _fields("data", np.load(path, mmap_mode="r", allow_pickle=False)))
     except Exception as error:  # the header is parsed as Python, whose tokenizer has exceptions of its own
         raise damaged(error, str(path), "NPY") from error
 
 
 def _read_npy(content: bytes, location: str) -> FileContent:
-    return FileContent(location, {"data": np.load(io.BytesIO(content), allow_pickle=False)})
+    return FileContent(location, _fields("data", np.load(io.BytesIO(content), allow_pickle=False)))
 
 
 def _read_npz(content: bytes, location: str) -> FileContent:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         check_members(archive, location, [info.filename for info in archive.infolist()])
-    return FileContent(location, np.load(io.BytesIO(content), allow_pickle=False))
+    return FileContent(location, _Fields(np.load(io.BytesIO(content), allow_pickle=False)))
+
+
+class _Fields(Mapping[str, "NDArray[Any]"]):
+    """The arrays of an NPZ, read on access, and the fields of structured ones as `name.field`."""
+
+    def __init__(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self._arrays, self._names = arrays, dict.fromkeys(arrays, "")
+        for name, dtype in _structured(arrays).items():
+            del self._names[name]
+            self._names |= {f"{name}.{field}": field for field in dtype}
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        field = self._names.get(name, "")
+        return self._arrays[name.removesuffix(f".{field}")][field] if field else self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+
+def _structured(archive: Any) -> dict[str, tuple[str, ...]]:
+    """Names of the fields of the structured arrays in an NPZ, from their headers; damaged members are left for later."""
+    found = {}
+    for name in archive.files:
+        member = name if name in archive.zip.namelist() else f"{name}.npy"
+        with suppress(Exception), archive.zip.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
+            dtype = read_header(stream)[2]
+            if dtype.names:
+                found[name] = dtype.names
+    return found
+
+
+def _fields(name: str, values: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """An array under its name, or the fields of a structured one as `name.field`."""
+    names = values.dtype.names
+    return {name: values} if names is None else {f"{name}.{field}": values[field] for field in names}
 
 
 def _read_hdf5(content: bytes, location: str) -> FileContent:
-    return FileContent(location, DatasetMapping(content, location))
+    arrays = DatasetMapping(content, location)
+    return FileContent(location, arrays, attributes=arrays.stated())
 
 
 def _read_pixels(content: bytes, location: str) -> FileContent:

@@ -12,9 +12,19 @@ from maekit.data.convert.cells import BLANK_CELLS
 from maekit.data.convert.clock import read_times, rows_with_times, to_stamps
 from maekit.data.convert.content import NUMERIC
 from maekit.data.convert.labels import LabelRows, Track, make_track, read_label_rows
-from maekit.data.convert.stream_values import find_transformation, label_column, read_offsets, read_values, transform
+from maekit.data.convert.stream_values import (
+    array_names,
+    find_transformation,
+    label_column,
+    read_offsets,
+    read_values,
+    stated_attributes,
+    transform,
+)
 from maekit.data.convert.time_line import TimedRecording, complete
 from maekit.data.convert.timing import Timed, check_rows, put_on_grid
+from maekit.data.hdf5.attributes import RATES, rates_agree
+from maekit.data.hdf5.packing import plain_name
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -151,15 +161,43 @@ def _split_parts(
 
 
 def _rate(rule: Stream, content: FileContent) -> float | None:
-    if content.rate_hz is not None and rule.rate_hz not in (None, content.rate_hz):
+    """The rate that a stream or its file states.
+
+    Raises:
+        UserError: they state different ones.
+    """
+    stated = content.rate_hz
+    if stated is None and rule.time is None and rule.labels is None and content.arrays:
+        rates: Mapping[str, float] = content.attributes.get("rates", {})
+        found = {rates[name] for name in map(str, array_names(rule, content)) if name in rates}
+        stated = found.pop() if len(found) == 1 else None
+        if stated is not None and rule.rate_hz is not None and rates_agree(stated, rule.rate_hz):
+            stated = rule.rate_hz
+    if stated is not None and rule.rate_hz not in (None, stated):
         raise UserError(
             "a rate other than the stated one",
             location=content.location,
-            value=content.rate_hz,
+            value=stated,
             expected=f"{rule.rate_hz:g} Hz",
             hint="Leave `rate_hz` out: the file states it.",
         )
-    return rule.rate_hz or content.rate_hz
+    return rule.rate_hz or stated
+
+
+def _single_rates(content: FileContent, rate_hz: float | None) -> tuple[dict[str, float], list[str]]:
+    """Single numbers in a file that are called a sampling rate: attributes of a dataset without one, and findings where they differ."""
+    attributes, findings = {}, []
+    for name in content.arrays:
+        if plain_name(name.rpartition(".")[2].rpartition("/")[2]) not in RATES:
+            continue
+        value = content.pick(name)
+        if value.size != 1 or value.dtype.kind not in "iuf" or not value.item() > 0:
+            continue
+        if rate_hz is None:
+            attributes["sampling_rate"] = float(value.item())
+        elif not rates_agree(value.item(), rate_hz):
+            findings.append(f"the file says that {name} is {value.item():g}; {rate_hz:g} Hz is taken, as stated")
+    return attributes, findings
 
 
 def _ragged_parts(
@@ -255,12 +293,11 @@ def _on_grid(
     _check_missing(stream.values, rule.max_missing, location)
     if content.full_scale is not None and function is None:
         stream.attributes["full_scale"] = content.full_scale
-    units: Mapping[str, str] = content.attributes.get("units", {})
-    if used := {units[name] for name in map(str, rule.columns or [rule.key or ""]) if name in units}:
-        stream.attributes["unit"] = ", ".join(sorted(used))
-    bits: Mapping[str, int] = content.attributes.get("resolution_bits", {})
-    if resolution := [bits[name] for name in map(str, rule.columns or [rule.key or ""]) if name in bits]:
-        stream.attributes["resolution_bits"] = resolution
+    stream.attributes |= stated_attributes(rule, content)
+    if stamps is None:
+        rate_attributes, rate_findings = _single_rates(content, stream.rate_hz)
+        stream.attributes |= rate_attributes
+        findings = [*findings, *rate_findings]
     stream.attributes |= attributes
     if all_findings := [*content.attributes.get("findings", ()), *findings]:
         stream.attributes["findings"] = all_findings

@@ -181,10 +181,15 @@ def _find_files(
             continue
         archive = archives.enter_context(open_zip(path))
         for name in fnmatch.filter(archive.namelist(), rule.member):
-            if not name.endswith("/"):
+            if not name.endswith("/") and not _is_hidden(name):
                 location = f"{path}!{name}"
                 kind = rule.format or readers.kind_of(name, location)
                 yield name, location, partial(_read_member, archive, name, location, kind, options)
+
+
+def _is_hidden(member: str) -> bool:
+    """Whether a member is a leftover of another program: a hidden file, or what macOS adds to archives."""
+    return member.startswith("__MACOSX/") or any(part.startswith(".") for part in member.split("/"))
 
 
 def _table_options(rule: Stream) -> TableOptions:

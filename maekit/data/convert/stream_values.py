@@ -41,7 +41,7 @@ def read_values(rule: Stream, content: FileContent) -> Any:
     """
     if not content.arrays and not rule.columns and rule.key is None:
         return content.document
-    names = rule.columns or [rule.key or _only_array(rule, content)]
+    names = array_names(rule, content)
     columns = [_in_single_precision(mark_missing(content.numbers(name), rule.missing)) for name in names]
     shapes = {str(name): column.shape for name, column in zip(names, columns, strict=True)}
     if not all(shapes.values()):
@@ -62,6 +62,47 @@ def read_values(rule: Stream, content: FileContent) -> Any:
         )
     values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
     return values if rule.rearrange is None else _rearrange(values, rule.rearrange, content.location)
+
+
+def array_names(rule: Stream, content: FileContent) -> list[str | int]:
+    """The arrays of a file that a stream's values are taken from.
+
+    Raises:
+        UserError: a file has several and the stream names none.
+    """
+    return [*rule.columns] or [rule.key or _only_array(rule, content)]
+
+
+def stated_attributes(rule: Stream, content: FileContent) -> dict[str, Any]:
+    """What the file states of the values of a stream, for attributes of its dataset.
+
+    Besides the unit and the resolution, these are factors that no convention defines: the data spec decides on them when the
+    dataset is read.
+
+    Raises:
+        UserError: columns side by side, of which the file states different factors.
+    """
+    if not content.arrays:
+        return {}
+    names = [str(name) for name in array_names(rule, content)]
+    attributes: dict[str, Any] = {}
+    units: Mapping[str, str] = content.attributes.get("units", {})
+    if used := {units[name] for name in names if name in units}:
+        attributes["unit"] = ", ".join(sorted(used))
+    bits: Mapping[str, int] = content.attributes.get("resolution_bits", {})
+    if resolution := [bits[name] for name in names if name in bits]:
+        attributes["resolution_bits"] = resolution
+    factors: Mapping[str, Mapping[str, Any]] = content.attributes.get("factors", {})
+    stated = [factors.get(name, {}) for name in names]
+    if any(str(other) != str(stated[0]) for other in stated):
+        raise UserError(
+            "columns of different factors side by side",
+            location=content.location,
+            value="; ".join(f"{name}: {found}" for name, found in zip(names, stated, strict=True)),
+            expected="the same attributes of each",
+            hint="Make a stream of each.",
+        )
+    return attributes | dict(stated[0])
 
 
 def _in_single_precision(values: NDArray[Any]) -> NDArray[Any]:

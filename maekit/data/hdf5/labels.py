@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from maekit.config.data_spec import BUILT_IN_REDUCERS
-from maekit.data.hdf5.attributes import read_packing
+from maekit.data.hdf5.packing import read_packing
 from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
 from maekit.data.hdf5.values import mark_missing
 from maekit.errors import UserError, nearest

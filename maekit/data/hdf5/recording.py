@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from maekit.config.data_spec import CHANNEL, TIME, Attribute, DataSpec, Window, check_window
-from maekit.data.hdf5.attributes import NOT_PACKED, Packing, check_axes, check_rate, check_unit, read_packing
+from maekit.data.hdf5.attributes import check_axes, check_rate, check_unit
 from maekit.data.hdf5.labels import read_rate
+from maekit.data.hdf5.packing import NOT_PACKED, Packing, read_packing
 from maekit.data.hdf5.read_cost import check_read_cost, check_window_count
 from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
 from maekit.data.hdf5.values import channels_first, check_values, mark_missing, to_native
@@ -320,8 +321,11 @@ class RecordingReader:
             (window, channels, *axes) values, and (window, *axes) which of them were measured.
         """
         axes, location, packing = self.signal.axes, f"{recording.file}:{recording.dataset}", recording.packing
+        raw = packing.as_stored(raw)
         missing = packing.missing_values(raw) if packing.marks_missing else None
         values = mark_missing(to_native(raw, self.signal.complex, location), self.signal.missing)
+        if missing is not None and missing.ndim > values.ndim:  # I and Q on a last axis
+            missing = np.asarray(missing.any(-1))
         values = packing.unpack(values, missing)
         signal = channels_first(values, axes)
         valid = np.isfinite(signal).all(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from maekit.config.data_spec import CHANNEL
@@ -12,7 +13,6 @@ from maekit.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import h5py
     from numpy.typing import NDArray
 
     from maekit.config.data_spec import Signal
@@ -65,13 +65,7 @@ def check_values(dataset: h5py.Dataset, signal: Signal, location: str) -> None:
                 hint="Write `complex: keep`.",
             )
     elif dtype.kind not in "biuf":
-        raise UserError(
-            "values that are not numbers",
-            location=location,
-            value=str(dtype),
-            expected="integers, floats or complex numbers",
-            hint="Correct `signal.path`, or store the numbers themselves.",
-        )
+        raise _not_numbers(dataset, location)
     elif rule == "pairs":
         if dataset.ndim != named + 1 or dataset.shape[-1] != 2:
             raise UserError(
@@ -96,6 +90,29 @@ def check_values(dataset: h5py.Dataset, signal: Signal, location: str) -> None:
             expected=f"({', '.join(signal.axes)})",
             hint="Name every axis of the dataset in `signal.axes`, in order.",
         )
+
+
+def _not_numbers(dataset: h5py.Dataset, location: str) -> UserError:
+    """The error for values of another type, with the way on for arrays of variable length."""
+    if h5py.check_vlen_dtype(dataset.dtype) is not None and h5py.check_string_dtype(dataset.dtype) is None:
+        key = location.rpartition(":")[2].strip("/")
+        return UserError(
+            "arrays of variable length",
+            location=location,
+            value=f"{dataset.size} arrays",
+            expected="one array of numbers",
+            hint="Convert the file: `convert: {streams: {NAME: {files: '*.h5', key: "
+            + f"{key}.values, offsets: {key}.offsets"
+            + "}}}` in the data spec makes a recording of each, and `key: "
+            + f"{key}` alone, where they are of equal length, one array of them all.",
+        )
+    return UserError(
+        "values that are not numbers",
+        location=location,
+        value=str(dataset.dtype),
+        expected="integers, floats or complex numbers",
+        hint="Correct `signal.path`, or store the numbers themselves.",
+    )
 
 
 def to_native(raw: NDArray[Any], rule: str | None, location: str) -> NDArray[Any]:

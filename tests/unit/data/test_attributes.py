@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from maekit.config.data_spec import load_spec
+from maekit.data.convert.convert import convert
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.errors import UserError
 
@@ -124,3 +125,89 @@ def opened(folder: Path, write: Callable[[h5py.File], None]) -> Callable[[str], 
         return HDF5Windows(load_spec(folder / "spec.yaml"), folder)
 
     return read
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes", "meant"),
+    [
+        (np.array([-1, 5, -2] * 100, np.int16), {"_Unsigned": "true"}, [65535, 5, 65534]),
+        (np.array([-1, 5, -2] * 100, np.int16), {"_Unsigned": "true", "_FillValue": np.int16(-1)}, [np.nan, 5, 65534]),
+        (np.array([241, 5, 7] * 100, np.uint8), {"missing_value": -9999.0}, [241, 5, 7]),
+        (np.array([5000, 5001, 7] * 100, np.int16), {"scale_factor": 0.001, "valid_max": 5.0}, [5, np.nan, 0.007]),
+        (np.array([5, 6, 7] * 100, np.int16), {"scale_factor": [0.5, 0.5]}, [2.5, 3, 3.5]),
+    ],
+)
+def test_signs_fills_and_limits_are_those_of_the_conventions(
+    data: Any, attributes: dict[str, Any], meant: list[float], tmp_path: Path
+) -> None:
+    sample, expected = source(tmp_path, data, attributes)[0], np.resize(meant, 100)
+    measured = np.isfinite(expected)
+    assert np.array_equal(np.ones(100, bool) if sample.valid is None else sample.valid, measured)
+    assert np.allclose(sample.signal[0][measured], expected[measured])
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message", "mend"),
+    [
+        ({"Gain": 0.5}, r"may be a factor.*`scale: 0\.5`", {"scale": 0.5}),
+        ({"uV_per_bit": 0.195}, r"may be a factor", {"scale": 1}),
+        ({"offset": 512}, r"may be an offset.*`scale: 1` and `offset: 512`", {"scale": 1, "offset": 512}),
+        (
+            {"physical_min": -5.0, "physicalMaximum": 5.0, "digital_min": 0, "digital_max": 1000},
+            r"`scale: 0\.01` and `offset: -5`",
+            {"scale": 0.01, "offset": -5},
+        ),
+        ({"scale_factor": [0.1, 0.2]}, "for each channel", {"scale": 2}),
+    ],
+)
+def test_what_no_convention_defines_is_decided_by_the_spec_directly_and_after_conversion(
+    attributes: dict[str, Any], message: str, mend: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        source(tmp_path, STORED, attributes)
+    expected = STORED[:100] * float(mend["scale"]) + mend.get("offset", 0)
+    assert np.allclose(source(tmp_path, STORED, attributes, mend)[0].signal[0], expected, atol=1e-5)
+    if "scale_factor" in attributes:
+        return
+    assert np.allclose(converted(tmp_path, mend)[0].signal[0], expected, atol=1e-5)
+    with pytest.raises(UserError, match=message):
+        converted(tmp_path, {})
+
+
+def converted(folder: Path, signal: dict[str, Any], stream: dict[str, Any] | None = None) -> HDF5Windows:
+    """`a.h5` through conversion."""
+    text = {
+        "name": "converted",
+        "files": "*.h5",
+        "records": "/*",
+        "signal": {"path": "x", "axes": ["time"], "rate_hz": 50, **signal},
+        "window": {"axis": "time", "length": 100},
+        "convert": {"streams": {"x": {"files": "a.h5", "key": "x", **(stream or {})}}},
+    }
+    (folder / "converted.yaml").write_text(yaml.safe_dump(text))
+    spec = load_spec(folder / "converted.yaml")
+    convert(spec, folder, folder / "out", overwrite=True)
+    return HDF5Windows(spec, folder / "out")
+
+
+def test_rates_and_units_of_a_file_survive_conversion(tmp_path: Path) -> None:
+    source(tmp_path, VALUES, {"SamplingRate": 50.0, "units": "uV"}, {"unit": "uV"}).close()
+    with pytest.raises(UserError, match="other than the stated"):
+        converted(tmp_path, {}, {"rate_hz": 100})
+    with pytest.raises(UserError, match="unit that differs"):
+        converted(tmp_path, {"unit": "mV"})
+    assert converted(tmp_path, {"unit": "uV", "rate_hz": {"attribute": "rate_hz"}}).info.rate_hz == 50
+
+
+def test_arrays_of_different_length_become_a_recording_each(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("x", (2,), dtype=h5py.vlen_dtype(np.float32))
+        data[0], data[1] = np.arange(150), np.arange(230)
+    (tmp_path / "direct.yaml").write_text("{name: a, files: '*.h5', signal: {path: x, axes: [time], rate_hz: 50}}")
+    with pytest.raises(UserError, match=r"variable length.*key: x\.values, offsets: x\.offsets"):
+        HDF5Windows(load_spec(tmp_path / "direct.yaml"), tmp_path)
+    with pytest.raises(UserError, match=r"`key: x\.values` with `offsets: x\.offsets`"):
+        converted(tmp_path, {})
+    windows = converted(tmp_path, {}, {"key": "x.values", "offsets": "x.offsets"})
+    assert [recording.rows for recording in windows.recordings] == [150, 230]
+    assert windows[2].signal[0, 0] == 100

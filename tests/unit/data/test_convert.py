@@ -173,7 +173,7 @@ def test_a_field_of_a_compound_and_arrays_of_equal_length_are_read(tmp_path: Pat
     content = readers.read(tmp_path / "f.h5")
     assert np.array_equal(content.numbers("df/table.values"), rows["values"])
     assert np.array_equal(content.numbers("even"), [[0] * 4, [1] * 4])
-    with pytest.raises(UserError, match=r"arrays of different length.*a group of its own"):
+    with pytest.raises(UserError, match=r"arrays of different length.*`key: uneven.values`"):
         content.numbers("uneven")
 
 

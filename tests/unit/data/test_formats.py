@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
+import lzma
 import zipfile
 from pathlib import Path
 
@@ -52,8 +55,6 @@ def converted(folder: Path, stream: str, name: str, content: bytes) -> HDF5Windo
 
 
 def npy(values: object) -> bytes:
-    import io
-
     buffer = io.BytesIO()
     np.save(buffer, values)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -137,6 +138,33 @@ def test_bad_sources_leave_nothing_behind(stream: str, name: str, content: bytes
     with pytest.raises(UserError, match=message):
         converted(tmp_path, stream, name, content)
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_packed_files_are_read_and_leftovers_in_archives_are_not(tmp_path: Path) -> None:
+    content = npy(np.arange(30.0))
+    packed = {".gz": gzip.compress(content), ".bz2": bz2.compress(content), ".xz": lzma.compress(content)}
+    for ending, data in packed.items():
+        windows = converted(make(tmp_path / ending), "{files: '*.npy*', rate_hz: 10}", f"a.npy{ending}", data)
+        assert windows[0].signal[0].tolist() == list(range(30))
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.npy", content)
+        file.writestr("__MACOSX/._a.npy", b"leftover")
+    stream = "{files: '*.zip', member: '*.npy', rate_hz: 10}"
+    assert len(converted(make(tmp_path / "zip"), stream, "all.zip", archive.getvalue())) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("a.flac", "ffmpeg"), ("a.tar.gz", "Unpack"), ("a.zip", "member"), ("a.xlsx", "CSV")]
+)
+def test_formats_that_are_not_read_name_a_way_on(name: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"not read.*{hint}"):
+        converted(tmp_path, "{files: 'a.*', rate_hz: 10}", name, b"anything")
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def test_conversion_never_overwrites_and_zip_stays_inside(tmp_path: Path) -> None:

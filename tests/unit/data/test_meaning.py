@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,16 @@ def test_sounds_of_any_depth_have_one_scale(bits: int) -> None:
     assert np.abs(values / 32768 - tone).max() <= 2.0 ** -min(bits, 17) + 1e-9
     assert content.full_scale == 32768
     assert content.rate_hz == 8000
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF000])
+def test_sounds_that_were_written_into_a_pipe_are_read_to_their_end(size: int) -> None:
+    content = bytearray(sound(0.5 * np.sin(np.arange(800) / 7), 16))
+    content[40:44] = size.to_bytes(4, "little")
+    assert readers.parse(bytes(content), "a.wav", "wav").numbers("data").shape == (800,)
+    content[20:22] = (7).to_bytes(2, "little")
+    with pytest.raises(UserError, match=r"coded samples; got 'mu-law'.*ffmpeg"):
+        readers.parse(bytes(content), "a.wav", "wav")
 
 
 def test_floats_and_integers_in_one_data_set_are_refused(tmp_path: Path) -> None:
@@ -279,6 +290,24 @@ def test_a_wfdb_record_is_read_by_its_header(tmp_path: Path) -> None:
     with h5py.File(convert(spec, tmp_path / "rec", tmp_path / "out")) as file:
         assert np.abs(file["ecg"][()] - signal[:, 0]).max() < 0.01
         assert dict(file["ecg"].attrs) == {"rate_hz": 360.0, "start_s": 0.0, "unit": "mV"}
+
+
+def test_signals_of_a_wfdb_record_keep_their_own_rates_and_segments_that_are_missing(tmp_path: Path) -> None:
+    wfdb = pytest.importorskip("wfdb")
+    fast, slow = np.sin(np.arange(400) / 9), np.cos(np.arange(100) / 9)
+    names = {"units": ["mV", "mV"], "sig_name": ["ecg", "ppg"], "fmt": ["16", "16"], "write_dir": str(tmp_path)}
+    wfdb.wrsamp("s1", fs=100, e_p_signal=[fast, slow], samps_per_frame=[4, 1], **names)
+    (tmp_path / "m.hea").write_text("m/3 2 100 250\ns1 100\n~ 50\ns1 100\n")
+    for header, gap in (("s1.hea", 0), ("m.hea", 50)):
+        content = readers.read(tmp_path / header)
+        assert content.rate_hz is None
+        assert content.attributes["rates"] == {"ecg": 400, "ppg": 100}
+        values = content.numbers("ecg")
+        assert np.abs(values[:400] - fast).max() < 0.01
+        assert int(np.isnan(values).sum()) == 4 * gap
+    assert len(values) == 1000
+    (tmp_path / "s1.hea").write_text(re.sub(r"x4 \S+", "x4 0/mV", (tmp_path / "s1.hea").read_text()))
+    assert "no gain of ecg" in readers.read(tmp_path / "s1.hea").attributes["findings"][0]
 
 
 def test_a_filter_that_is_not_installed_is_pointed_to_by_the_extra_that_has_it(
