@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import NDArray
 
-    from maekit.data.hdf5.attributes import Packing
+    from maekit.data.hdf5.packing import Packing
     from maekit.data.hdf5.recording import Recording, RecordingReader
 
 STACKED_BYTES = 1 << 20
