@@ -15,7 +15,7 @@ from maekit.config.data_spec import OBJECT_CLASS, DataSpec
 from maekit.config.split_spec import Folds
 from maekit.data.check.duplicates import duplicate_problems, same_files
 from maekit.data.check.problems import Problem, abbreviate, by_severity
-from maekit.data.check.sentinels import Sentinel, describe_sentinel, find_sentinels, plain
+from maekit.data.check.sentinels import CODES, Sentinel, describe_sentinel, find_sentinels, plain
 from maekit.data.check.values import value_problems
 from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.packing import describe_packing
@@ -207,7 +207,13 @@ def _labels(spec: DataSpec, source: Source, problems: list[Problem]) -> Iterator
         values = np.asarray(source.labels, dtype=np.float64)
         unit = f" {spec.label.unit}" if spec.label and spec.label.unit else ""
         yield f"labels: {values.min():.4g} to {values.max():.4g}, median {np.median(values):.4g}{unit}"
-        for sentinel in find_sentinels(values):
+        found = find_sentinels(values)
+        if isinstance(source, HDF5Windows):  # where windows are means over such numbers, too
+            changes = [source.label_changes(recording) for recording in source.recordings]
+            known = {sentinel.value for sentinel in found}
+            codes = [one for one in find_sentinels(np.concatenate([[], *changes])) if one.value in CODES]
+            found += [code for code in codes if code.value not in known]
+        for sentinel in found:
             problems.append(_sentinel_problem(sentinel, "labels", "label"))
             yield describe_sentinel(sentinel, "labels", "label")
         if len(values) > 1 and values.min() == values.max():

@@ -24,6 +24,8 @@ _RAIL_RATIO = 4.0
 """Values at a rail over values just inside of it: few signals dwell at their extremes, and clipped ones do nowhere else."""
 _NEAR_RAIL = 0.02
 """Width of "just inside", as a share of the range."""
+_WORD_BITS = (16, 24)
+"""Sizes of integers whose sign is often mistaken."""
 _HEAD_SHARE = 0.1
 _MIN_HEAD_ROWS = 4
 _MAX_HEAD_ROWS = 1 << 16
@@ -50,6 +52,7 @@ class ChannelLevels:
         self.low, self.high = Rail(np.inf), Rail(-np.inf)
         self.count = 0
         self.rest_low, self.rest_high = np.inf, -np.inf
+        self.below_middle, self.above_middle = -np.inf, np.inf
         self._head: list[NDArray[Any]] = []
 
     def add(self, values: NDArray[Any], valid: NDArray[np.bool_], first: int) -> None:
@@ -92,6 +95,32 @@ class ChannelLevels:
     def may_be_clipped(self) -> bool:
         """Whether enough values lie at a rail for a second pass."""
         return not self.constant and any(rail.at >= max(CLIPPED_SHARE * self.count, 3) for rail in self._rails())
+
+    @property
+    def word_bits(self) -> int | None:
+        """Size of an integer, signed or not, whose range the values nearly fill; None if there is none."""
+        low, high = self.low.value, self.high.value
+        for bits in _WORD_BITS:
+            size = 2.0**bits
+            if -size / 2 <= low <= high < size and high - low > 0.75 * size and (low >= 0 or high < size / 2):
+                return bits
+        return None
+
+    def add_middle(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> None:
+        """In a second pass, find the values next to the middle of the range of an integer."""
+        assert self.word_bits is not None
+        middle = 0.0 if self.low.value < 0 else 2.0 ** (self.word_bits - 1)
+        measured = values[valid]
+        self.below_middle = max(self.below_middle, float(measured.max(initial=-np.inf, where=measured < middle)))
+        self.above_middle = min(self.above_middle, float(measured.min(initial=np.inf, where=measured >= middle)))
+
+    @property
+    def wrapped(self) -> bool:
+        """After the second pass, whether all values lie near the two ends of the range of an integer, as with a wrong sign."""
+        bits = self.word_bits
+        if bits is None or self.below_middle == self.low.value or self.above_middle == self.high.value:
+            return False  # a single number at one end means that there is no value
+        return self.above_middle - self.below_middle > 0.5 * 2.0**bits
 
     def clipped_share(self) -> float:
         """Share of the values at rails where the signal was cut off, after the second pass."""
@@ -149,6 +178,17 @@ def level_problems(
         if level.constant:
             yield Problem("warning", "constant channels", place, f"{level.low.value:g} throughout")
             continue
+        if level.wrapped:
+            size = f"{2 ** (level.word_bits or 0)}"
+            yield Problem(
+                "error",
+                "integers whose sign was mistaken, so that values jump from one end of their range to the other",
+                place,
+                f"{level.low.value:g} to {level.high.value:g}, and nothing from {level.below_middle:g} to {level.above_middle:g}",
+                f"Add {size} to what is below 0 before converting, or read raw numbers as unsigned (`ru16_le`)."
+                if level.low.value < 0
+                else f"Subtract {size} from the upper values before converting, or read raw numbers as signed (`ri16_le`).",
+            )
         if share := level.clipped_share():
             rails = " and ".join(
                 f"{rail.value:g}" for rail in (level.low, level.high) if rail.at > _RAIL_RATIO * rail.near

@@ -82,7 +82,7 @@ def _groups(source: HDF5Windows) -> list[str]:
 
 
 def _measure(source: HDF5Windows, file: h5py.File, recording: Recording, sketch: Sketch) -> dict[str, ChannelLevels]:
-    """Levels of each channel, in two passes where values lie at a rail; the first pass fills the sketch."""
+    """Levels of each channel, in two passes where values lie at a rail or fill the range of an integer; the first pass fills the sketch."""
     levels: dict[str, ChannelLevels] = {}
     for first, signal, valid in _blocks(source, file, recording):
         sketch.add(np.moveaxis(signal, 0, 1).reshape(signal.shape[1], -1), np.asarray(valid.all(1)))
@@ -93,11 +93,18 @@ def _measure(source: HDF5Windows, file: h5py.File, recording: Recording, sketch:
             levels = {name: ChannelLevels(recording.rows) for name in channels}
         for level, values in zip(levels.values(), signal, strict=True):
             level.add(values, valid, first)
-    suspects = [(number, level) for number, level in enumerate(levels.values()) if level.may_be_clipped]
+    suspects = [
+        (number, level)
+        for number, level in enumerate(levels.values())
+        if level.may_be_clipped or level.word_bits is not None
+    ]
     if suspects:
         for _, signal, valid in _blocks(source, file, recording):
             for number, level in suspects:
-                level.add_near(signal[number], valid)
+                if level.may_be_clipped:
+                    level.add_near(signal[number], valid)
+                if level.word_bits is not None:
+                    level.add_middle(signal[number], valid)
     return levels
 
 

@@ -152,18 +152,7 @@ class LabelReader:
         Raises:
             UserError: labels missing, too few, of unknown classes, or no numbers.
         """
-        label = self.label
-        if label.attribute is not None:
-            location = f"{record.file.filename}:{record.name}@{label.attribute}"
-            raw = np.asarray(read_attribute(label.attribute, dataset, record, "Correct `label` in the data spec."))
-            raw = raw.reshape(()) if raw.size == 1 else raw
-            if raw.ndim:
-                raise UserError("an attribute that is no single label", location=location, value=raw.tolist())
-        else:
-            raw, location = _read_small(label.path or "", record)
-            if not raw.size and not label.events:  # a recording without any event is one thing, without labels another
-                raise UserError("an empty dataset of labels", location=location, value=raw.shape)
-        values = self._numbers(raw, location)
+        label, (values, location) = self.label, self.read_all(dataset, record)
         if label.events:
             return self._from_events(values, windows, rate_hz, location)
         if values.ndim == 0:
@@ -186,6 +175,25 @@ class LabelReader:
             seconds = (stop - start) / rate_hz if rate_hz else nan
             labels[i] = self._one(values[max(start - shift, 0) : max(min(stop, rows) - shift, 0)], seconds)
         return labels
+
+    def read_all(self, dataset: h5py.Dataset, record: h5py.Group) -> tuple[NDArray[np.float64], str]:
+        """The values of a recording as they are stored, one or one a row, or the times of events; and their place.
+
+        Raises:
+            UserError: labels missing, of unknown classes, or no numbers.
+        """
+        label = self.label
+        if label.attribute is not None:
+            location = f"{record.file.filename}:{record.name}@{label.attribute}"
+            raw = np.asarray(read_attribute(label.attribute, dataset, record, "Correct `label` in the data spec."))
+            raw = raw.reshape(()) if raw.size == 1 else raw
+            if raw.ndim:
+                raise UserError("an attribute that is no single label", location=location, value=raw.tolist())
+        else:
+            raw, location = _read_small(label.path or "", record)
+            if not raw.size and not label.events:  # a recording without any event is one thing, without labels another
+                raise UserError("an empty dataset of labels", location=location, value=raw.shape)
+        return self._numbers(raw, location), location
 
     def _from_events(
         self, times: NDArray[np.float64], windows: Sequence[tuple[int, int]], rate_hz: float | None, location: str

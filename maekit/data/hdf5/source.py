@@ -211,6 +211,15 @@ class HDF5Windows:
         spec = json.dumps(keys, separators=(",", ":"), ensure_ascii=False)
         return spec + (self.window.model_dump_json() if self.window else "whole")
 
+    def label_changes(self, recording: Recording) -> NDArray[np.float64]:
+        """Labels of one recording before they are reduced to windows, without repetitions; empty where they are no numbers a row."""
+        if not isinstance(self._labels, LabelReader) or self.classes or self._labels.label.events:
+            return np.empty(0)
+        file = self._open(recording.file).file
+        values, _ = self._labels.read_all(file[recording.dataset], file[recording.record])
+        values = values.reshape(-1)
+        return values[np.diff(values, prepend=np.nan) != 0] if len(values) == recording.rows > 1 else np.empty(0)
+
     def close(self) -> None:
         """Close every file this process holds."""
         while self._handles:

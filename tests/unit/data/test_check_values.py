@@ -138,3 +138,37 @@ def test_pictures_on_two_sides(tmp_path: Path) -> None:
 def test_problems_of_one_kind_share_a_line() -> None:
     lines = by_severity([Problem("note", "b", "x"), *(Problem("error", "a", f"r{i}") for i in range(10))])
     assert lines == ["error a: r0, r1, r2, r3, r4, r5, r6, r7 and 2 more.", "note b: x."]
+
+
+@pytest.mark.parametrize(("middle", "size"), [(32768, 2**16), (0, -(2**16)), (2**23, 2**24)])
+def test_integers_with_the_wrong_sign_are_named(middle: int, size: int, tmp_path: Path) -> None:
+    values = middle + (1000 * np.sin(np.arange(ROWS) / 9)).round()
+    read = (
+        np.where(values >= size / 2, values - size, values) if size > 0 else np.where(values < 0, values - size, values)
+    )
+    found = run(tmp_path, lambda file: replace(file, read.astype(np.float32)))
+    assert any("sign was mistaken" in problem.text and "p3" in problem.location for problem in found)
+    whole = (np.linspace(-1, 1, ROWS) * 32_000).astype(np.float32)
+    assert not any("sign" in problem.text for problem in run(tmp_path, lambda file: replace(file, whole)))
+
+
+def test_a_code_among_labels_is_named_although_windows_are_means(tmp_path: Path) -> None:
+    labels = np.repeat(60.0 + np.arange(ROWS // RATE), RATE)
+    labels[labels % 9 == 0] = 0
+
+    def change(file: h5py.File) -> None:
+        replace(file, labels, "y")
+
+    found = run(tmp_path, change)
+    assert any(problem.hint == "Write `missing: [0]` under `label` if so." for problem in found)
+
+
+@pytest.mark.parametrize("value", [-8388608.0, 3.4028235e38, 12345.678])
+def test_the_number_of_a_hint_is_exact(value: float, tmp_path: Path) -> None:
+    values = noise(3)
+    values[::40] = value
+    hint = next(p.hint for p in run(tmp_path, lambda file: replace(file, values)) if "`missing: [" in p.hint)
+    found = float(hint.partition("[")[2].partition("]")[0])
+    assert np.float32(found) == np.float32(value)
+    signal = {"path": "x", "axes": ["time"], "rate_hz": RATE, "missing": [found]}
+    assert not any("missing: [" in p.hint for p in run(tmp_path, lambda file: replace(file, values), signal=signal))
