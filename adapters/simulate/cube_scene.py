@@ -80,7 +80,7 @@ def simulate_cubes(
             record = file.create_group(f"drive_{drive:03d}")
             record.attrs.update({"drive": f"drive{drive:03d}", "frame_rate_hz": 1 / frame_interval_s, **asdict(radar)})
             cubes = receiver_cubes(radar, present, times, rng, receivers=receivers)
-            record.create_dataset("adc", data=cubes, chunks=(1, *cubes.shape[1:]))
+            record.create_dataset("adc", data=cubes)
             record.create_dataset("objects", data=objects).attrs["columns"] = COLUMNS
             record.create_dataset("label", data=objects[np.arange(frames), dominant, -1].astype(np.int64))
     spec = folder / "simulated_cubes.yaml"

@@ -163,7 +163,7 @@ def simulate_scenes(
             maps = range_doppler_map(torch.from_numpy(adc_cubes(radar, present, times.astype(np.float64), rng)))
             record = file.create_group(f"drive_{drive:03d}")
             record.attrs.update({"drive": f"drive{drive:03d}", "frame_interval_s": frame_interval_s, **asdict(radar)})
-            record.create_dataset("map", data=maps.numpy(), chunks=(1, *maps.shape[1:]))
+            record.create_dataset("map", data=maps.numpy())
             record.create_dataset("label", data=boxes[np.arange(frames), dominant, 2].astype(np.int64))
             record.create_dataset("boxes", data=boxes.astype(np.float32)).attrs["columns"] = BOX_COLUMNS
     spec = folder / "simulated_scenes.yaml"

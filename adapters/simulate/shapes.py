@@ -40,7 +40,7 @@ def simulate_shapes(folder: Path, *, pictures: int = 400, painters: int = 8, siz
         )
         values[i] = (255 * np.clip(colour + texture + 0.03 * rng.standard_normal(x.shape), 0, 1)).astype(np.uint8)
     with replacing_hdf5(folder / "shapes.h5") as file:
-        file.create_dataset("pictures", data=values, chunks=(1, 3, size, size))
+        file.create_dataset("pictures", data=values)
         file.create_dataset("label", data=label)
         file.create_dataset("painter", data=np.array([f"painter{p}" for p in painter], dtype="S"))
     spec = folder / "simulated_shapes.yaml"

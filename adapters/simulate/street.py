@@ -164,7 +164,7 @@ def _record(
     cubes = np.empty((min(BLOCK, frames), receivers, radar.chirps, radar.samples), dtype=np.complex64)
 
     def dataset(name: str, shape: tuple[int, ...], kind: type) -> h5py.Dataset:
-        return record.create_dataset(name, (frames, *shape), kind, chunks=(1, *shape), compression="lzf", shuffle=True)
+        return record.create_dataset(name, (frames, *shape), kind)
 
     azimuth_maps = dataset("range_azimuth", (radar.samples, len(sines)), np.float32)
     doppler_maps = dataset("range_doppler", (radar.samples, radar.chirps), np.float32)
@@ -184,7 +184,7 @@ def _record(
     if camera is not None:
         record.attrs["field_of_view_deg"] = camera.field_deg
         record.attrs["camera_above_ground_m"] = camera.above_ground_m
-        record.create_dataset("depth", data=semantic_depth(look(street, camera)), compression="gzip")
+        record.create_dataset("depth", data=semantic_depth(look(street, camera)))
         pictures = dataset("image", (camera.height, camera.width, 3), np.uint8)
         fine = look(street, camera.finer(FINER))
         for frame, time in enumerate(times_s):

@@ -47,32 +47,44 @@ def data_convert(
 
 @data_app.command("pack")
 def data_pack(
-    spec: Annotated[str, typer.Argument(help="A data spec of pictures in folders: a YAML file, or a name.")],
-    root: Annotated[Path, typer.Option(help="Folder with the pictures.")],
+    spec: Annotated[str, typer.Argument(help="A data spec: a YAML file, or the name of one that comes with maekit.")],
+    root: Annotated[Path, typer.Option(help="Folder with the files.")],
     to: Annotated[Path, typer.Option("--to", help="New folder for the pack.")],
     form: Annotated[
-        str, typer.Option(help="files: as they are; uint8: pixels, larger, without decoding in training.")
-    ] = "files",
-    size: Annotated[int, typer.Option(min=1, help="Pixels that the shorter side is scaled down to, for uint8.")] = 256,
-    shards: Annotated[int | None, typer.Option(help="How many HDF5 files; by default one for each GiB.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read and decode.")] = 8,
+        str | None,
+        typer.Option(
+            help="Of pictures; files (default): as they are; uint8: pixels, larger, without decoding in training."
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(min=1, help="Pixels that the shorter side is scaled down to, for uint8 (256).")
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(help="How many HDF5 files for pictures; by default one for each GiB.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read and decode pictures (8).")] = None,
 ) -> None:
-    """Many small files to a few large ones, for `--set data.root=PACK`; stopped, the same command goes on."""
+    """Recordings in one piece each, many small pictures in a few large files: read fast with `--set data.root=PACK`; stopped, the same command goes on."""
     from maekit.config.data_spec import load_spec
+    from maekit.data.hdf5.pack import pack_recordings
     from maekit.data.images.pack import pack
 
-    if form not in ("files", "uint8"):
+    found = load_spec(spec)
+    options = {"form": form, "size": size, "shards": shards, "workers": workers}
+    given = {name: value for name, value in options.items() if value is not None}
+    if found.kind != "image_folder":
+        if given:
+            raise UserError(
+                "an option of pictures, and the data spec is of recordings",
+                location=f"--{next(iter(given))}",
+                hint="Leave it out.",
+            )
+        packed = pack_recordings(found, root, to, tell=tell)
+        show(f"packed: {packed.files} files, {packed.bytes / 2**20:.1f} MiB in {packed.folder}")
+        return
+    if form not in ("files", "uint8", None):
         raise UserError("no such form", location="--form", value=form, expected="files or uint8")
-    done = pack(
-        load_spec(spec),
-        root,
-        to,
-        form=form,  # type: ignore[arg-type]
-        size=size,
-        shards=shards,
-        workers=workers,
-        tell=tell,
-    )
+    done = pack(found, root, to, tell=tell, **given)  # type: ignore[arg-type]
     if done.unreadable:
         tell(f"{len(done.unreadable)} could not be read, {done.unreadable[0]} first; pack.json lists them")
     show(f"packed: {done.samples} pictures in {done.folder}")
@@ -103,7 +115,7 @@ def data_check(
 
     reducers = {k: v for name in plugins.names("adapters") for k, v in plugins.find("adapters", name).reducers.items()}
     problems: list[Problem] = []
-    for line in check(load_spec(spec), root, reducers, problems):
+    for line in check(load_spec(spec), root, reducers, problems, typed=spec):
         show(line)
     if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(2)

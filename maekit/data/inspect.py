@@ -16,12 +16,17 @@ from maekit.data.convert.content import NUMERIC, FileContent
 from maekit.data.convert.table_layout import TableOptions
 from maekit.data.hdf5.attributes import MATLAB_CLASS
 from maekit.data.hdf5.objects import COLUMNS
+from maekit.data.hdf5.read_cost import decoded_bytes, is_slow
 from maekit.data.hdf5.safety import check_storage, damage_as_error, load_filters, open_hdf5
 from maekit.errors import UserError
 
 MOST_CHILDREN = 12
 MOST_BYTES = 256 << 20
 BLOCK_BYTES = 16 << 20
+SMALL_BYTES = 64 << 10
+"""Datasets below this size are read as fast however they are laid out."""
+WINDOW_BYTES = 4000
+"""Bytes of a window of 1,000 float32, where rows are smaller."""
 
 
 def inspect(path: Path) -> Iterator[str]:
@@ -141,7 +146,25 @@ def _dataset(data: h5py.Dataset) -> str:
     found = _Range()
     for start in range(0, rows, block):
         found.add(data[start : min(start + block, rows)])
-    return f"{text}{found}" + (f" (of the first {rows} of {len(data)} rows)" if rows < len(data) else "")
+    scope = f" (of the first {rows} of {len(data)} rows)" if rows < len(data) else ""
+    return f"{text}{found}{scope}{_layout(data)}"
+
+
+def _layout(data: h5py.Dataset) -> str:
+    """Chunks and compression of a dataset that is not small, and what reading a window of about `WINDOW_BYTES` along its longest axis costs."""
+    if data.size * data.dtype.itemsize < SMALL_BYTES:
+        return ""
+    if data.chunks is None:
+        return "; contiguous"
+    properties = data.id.get_create_plist()
+    filters = [properties.get_filter(i)[3].decode(errors="replace") for i in range(properties.get_nfilters())]
+    text = f"; chunks {data.chunks}, {escape_text(' '.join(filters)) or 'not compressed'}"
+    axis = int(np.argmax(data.shape))
+    rows = max(WINDOW_BYTES * data.shape[axis] // (data.size * data.dtype.itemsize), 1)
+    decoded, window = decoded_bytes(data, axis, rows)
+    named = f"{rows:,} rows along axis {axis}" if rows > 1 else f"one row along axis {axis}"
+    slow = ": slow to read, `maekit data pack` rewrites it" if is_slow(decoded, window) else ""
+    return f"{text}, {named} ({window / 1e3:.4g} kB) decodes {decoded / 1e3:.4g} kB{slow}"
 
 
 def _objects(data: h5py.Dataset, indent: str) -> Iterator[str]:

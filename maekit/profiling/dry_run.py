@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from maekit.build.prepare import prepare_training
+from maekit.data.hdf5.read_cost import is_slow, pack_command
+from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.loading import to_device
 from maekit.profiling import memory_estimate
 from maekit.profiling.device_limits import device_name, peak_memory
@@ -78,6 +80,7 @@ def dry_run(
         facts = [
             ("data", _data(experiment)),
             ("split", ", ".join(f"{side} {len(experiment.split[side]):,}" for side in ("train", "validation", "test"))),
+            *_slow_reading(experiment, loaded),
             ("sample", _sample(experiment, examples)),
             ("steps", _steps(workload)),
             ("batch", batch_fact(workload)),
@@ -134,6 +137,26 @@ def _data(experiment: Experiment) -> str:
         f"({experiment.spec.name}, {experiment.recipe.data.root})"
         + "".join(f"; {number:,} left out: {reason}" for reason, number in dropped.items())
     )
+
+
+def _slow_reading(experiment: Experiment, loaded: LoadedRecipe) -> Facts:
+    """Recordings whose chunks make windows slow to read, and the command that mends it; nothing where there are none."""
+    source, data = experiment.source, loaded.recipe.data
+    if not isinstance(source, HDF5Windows):
+        return []
+    slow = [(cost, i) for i, cost in enumerate(source.costs) if is_slow(*cost)]
+    if not slow:
+        return []
+    (decoded, window), i = max(slow)
+    beside = loaded.path.parent / data.spec
+    spec = str(beside) if beside.is_file() else data.spec
+    return [
+        (
+            "slow reading",
+            f"{len(slow)} of {len(source.costs)} recordings have compressed chunks of which {size(decoded)} are decoded for a window of "
+            f"{size(window)} ({source.recordings[i].file.name}); mend: {pack_command(spec, source.root)}",
+        )
+    ]
 
 
 def _sample(experiment: Experiment, examples: Batch) -> str:

@@ -40,6 +40,8 @@ def check(
     root: Path,
     reducers: Mapping[str, Callable[[Any, float], float]],
     problems: list[Problem] | None = None,
+    *,
+    typed: str = "",
 ) -> Iterator[str]:
     """Yield lines that report what the files hold, then a line for each kind of problem, worst first.
 
@@ -50,6 +52,7 @@ def check(
         root: the folder with the files.
         reducers: the label reducers of all adapters, since a data spec does not name its adapter.
         problems: list that all problems are added to.
+        typed: the data spec as a person named it, for commands; by default its name.
 
     Raises:
         UserError: nothing can be read as the spec says.
@@ -84,7 +87,7 @@ def check(
         problems.append(Problem("error", error.problem, error.location, hint=error.hint))
     sides = {str(group): side for side, indices in split.items() for group in np.unique(source.groups[indices])}
     if isinstance(source, HDF5Windows):
-        problems += value_problems(source, sides)
+        problems += value_problems(source, sides, typed or spec.name)
     elif isinstance(source, ImageFolderSource):
         problems += _file_problems(source, sides, folds=isinstance(spec.split, Folds))
     yield from by_severity(problems)

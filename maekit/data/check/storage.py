@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maekit.data.check.problems import Problem, abbreviate
-from maekit.data.hdf5.read_cost import DECODED_NOTE, WASTE_RATIO
+from maekit.data.hdf5.read_cost import is_slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,18 +66,19 @@ def rate_problems(rates: Sequence[float | None], names: Sequence[str]) -> Iterat
     )
 
 
-def cost_problems(costs: Mapping[str, tuple[int, int]]) -> Iterator[Problem]:
+def cost_problems(costs: Mapping[str, tuple[int, int]], mend: str) -> Iterator[Problem]:
     """A note on recordings whose windows are slow to read.
 
     Args:
         costs: bytes decoded for a window and bytes of it, by recording.
+        mend: the command that rewrites the files.
     """
     for name, (decoded, window) in costs.items():
-        if decoded > DECODED_NOTE and decoded > WASTE_RATIO * window:
+        if is_slow(decoded, window):
             yield Problem(
                 "note",
-                "large compressed chunks, which make windows slow to read",
+                "compressed chunks that make windows slow to read",
                 name,
-                f"{decoded / 2**20:.0f} MiB decoded for a window of {window / 2**20:.2g} MiB",
-                "`h5repack -l DATASET:CHUNK=ROWS OLD NEW` rewrites them.",
+                f"{decoded / 2**20:.3g} MiB decoded for a window of {window / 2**20:.3g} MiB",
+                f"`{mend}` rewrites them.",
             )

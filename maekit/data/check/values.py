@@ -13,7 +13,7 @@ from maekit.data.check.duplicates import Sketch, duplicate_problems, same_signal
 from maekit.data.check.levels import ChannelLevels, level_problems
 from maekit.data.check.problems import Problem
 from maekit.data.check.storage import cost_problems, rate_problems, type_problems
-from maekit.data.hdf5.read_cost import decoded_bytes
+from maekit.data.hdf5.read_cost import pack_command
 from maekit.data.hdf5.safety import damage_as_error, open_hdf5
 from maekit.errors import UserError
 
@@ -30,24 +30,21 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 4 << 20
 
 
-def value_problems(source: HDF5Windows, sides: Mapping[str, str]) -> Iterator[Problem]:
+def value_problems(source: HDF5Windows, sides: Mapping[str, str], spec: str) -> Iterator[Problem]:
     """Problems of the recordings' values, and of recordings beside each other.
 
     Args:
         source: of windows.
         sides: of the split, by group.
+        spec: the data spec as a person types it, for commands.
     """
     names, types, peaks, sketches = [], [], [], []
-    costs: dict[str, tuple[int, int]] = {}
     for recording in source.recordings:
         name = recording_name(source, recording)
         sketch, peak, stored = Sketch(), 0.0, ""
         try:
             with open_hdf5(recording.file) as file, damage_as_error(str(recording.file)):
-                data = file[recording.dataset]
-                stored = str(data.dtype)
-                stored_axis = source.reader.signal.axes.index(source.reader.row_axis)
-                costs[name] = decoded_bytes(data, stored_axis, recording.length)
+                stored = str(file[recording.dataset].dtype)
                 levels = _measure(source, file, recording, sketch)
                 peak = max((max(abs(level.low.value), abs(level.high.value)) for level in levels.values()), default=0.0)
                 rate_hz = recording.rate_hz if source.reader.row_axis == TIME else None
@@ -61,7 +58,7 @@ def value_problems(source: HDF5Windows, sides: Mapping[str, str]) -> Iterator[Pr
         sketches.append(sketch.hashes)
     yield from type_problems(types, peaks, names)
     yield from rate_problems([recording.rate_hz for recording in source.recordings], names)
-    yield from cost_problems(costs)
+    yield from cost_problems(dict(zip(names, source.costs, strict=True)), pack_command(spec, source.root))
     folds = isinstance(source.spec.split, Folds)
     yield from duplicate_problems(same_signals(sketches), names, _groups(source), sides, folds=folds)
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 Derivation = Callable[[Any, float], Any]
 """(values, rate in Hz) to event times in seconds."""
 
-_COMPRESSED_VALUES = 4096
-
 
 def convert(
     spec: DataSpec,
@@ -230,8 +228,7 @@ def _create_group(file: h5py.File, name: str, spec: DataSpec) -> h5py.Group:
 
 def _write_recording(group: h5py.Group, recording: TimedRecording, name: str) -> None:
     for stream, part in recording.streams.items():
-        large = part.values.size > _COMPRESSED_VALUES
-        data = group.create_dataset(stream, data=part.values, compression="gzip" if large else None, shuffle=large)
+        data = group.create_dataset(stream, data=part.values)
         if part.rate_hz is not None:
             data.attrs["rate_hz"] = part.rate_hz
             data.attrs["start_s"] = recording.start_of(part)

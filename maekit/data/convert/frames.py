@@ -41,7 +41,6 @@ COLUMNS = "columns"
 """Attribute from a transformation that makes its result a table of objects, of any number of rows in each frame."""
 
 BLOCK = "block"
-_CHUNK_VALUES = 4096
 _MAX_NAMED = 5
 
 
@@ -363,10 +362,7 @@ def _write_frame(group: h5py.Group, stream: str, at: int, count: int, values: An
     """Write one frame into the dataset of a stream, which the first frame creates."""
     _check_numbers(values, location, stream)
     if stream not in group:
-        rows = min(count, max(1, _CHUNK_VALUES // max(1, values.size)))
-        group.create_dataset(
-            stream, (count, *values.shape), values.dtype, chunks=(rows, *values.shape), compression="gzip", shuffle=True
-        )
+        group.create_dataset(stream, (count, *values.shape), values.dtype)
     data = group[stream]
     if values.shape != data.shape[1:]:
         raise UserError(
@@ -406,7 +402,7 @@ def _write_tables(group: h5py.Group, stream: str, tables: Sequence[NDArray[np.fl
     """Write (frame, object, column), with rows of NaN where a frame has fewer objects."""
     count = max([1, *map(len, tables)])
     padded = [np.pad(table, ((0, count - len(table)), (0, 0)), constant_values=np.nan) for table in tables]
-    group.create_dataset(stream, data=np.stack(padded), compression="gzip", shuffle=True)
+    group.create_dataset(stream, data=np.stack(padded))
 
 
 def _write_metadata(

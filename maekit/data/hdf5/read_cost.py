@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from math import prod
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maekit.errors import UserError
@@ -12,8 +14,8 @@ if TYPE_CHECKING:
 
 DECODED_LIMIT = 64 << 20
 """Bytes to decode for one window, above which it is refused if most of them are not the window's."""
-DECODED_NOTE = 8 << 20
-"""Bytes to decode for one window, above which `data check` says so."""
+DECODED_NOTE = 256 << 10
+"""Bytes to decode for one window, a millisecond or more, above which `data check` and a dry run say so."""
 WASTE_RATIO = 16
 """Bytes decoded over bytes of the window that are tolerated."""
 MAX_WINDOWS = 1 << 24
@@ -39,22 +41,45 @@ def decoded_bytes(dataset: h5py.Dataset, axis: int, rows: int) -> tuple[int, int
     return size * prod(padded), window
 
 
-def check_read_cost(dataset: h5py.Dataset, axis: int, rows: int, location: str) -> None:
+def is_slow(decoded: int, window: int) -> bool:
+    """Whether reading a window decodes so much more than the window holds that it takes many times as long."""
+    return decoded > DECODED_NOTE and decoded > WASTE_RATIO * window
+
+
+def pack_command(spec: str, root: str | Path) -> str:
+    """The command that rewrites the files of a data spec so that windows are read as fast as the disk allows."""
+    folder = Path(root).resolve()
+    words = [
+        "maekit",
+        "data",
+        "pack",
+        spec,
+        "--root",
+        str(root),
+        "--to",
+        str(folder.with_name(f"{folder.name}-packed")),
+    ]
+    return shlex.join(words)
+
+
+def check_read_cost(dataset: h5py.Dataset, axis: int, rows: int, location: str) -> tuple[int, int]:
     """Refuse windows for which far more is decoded than they hold.
 
+    Returns:
+        Bytes decoded for a window, and bytes of it.
+
     Raises:
-        UserError: with the bytes, and the chunks to rewrite the dataset with.
+        UserError: with the bytes, and the mend.
     """
     decoded, window = decoded_bytes(dataset, axis, rows)
     if decoded <= DECODED_LIMIT or decoded <= WASTE_RATIO * window:
-        return
-    chunks = "x".join(str(min(rows, length) if i == axis else length) for i, length in enumerate(dataset.shape))
+        return decoded, window
     raise UserError(
         f"each window of {window:,} bytes decodes {decoded / 2**20:,.0f} MiB of compressed chunks",
         location=location,
         value=dataset.chunks,
         expected=f"at most {DECODED_LIMIT >> 20} MiB a window, or chunks of about one window",
-        hint=f"Rewrite the file with smaller chunks: `h5repack -l {dataset.name}:CHUNK={chunks} OLD NEW`, or give a longer `window`.",
+        hint="Rewrite the files with `maekit data pack SPEC --root FOLDER --to NEW`, or give a longer `window`.",
     )
 
 

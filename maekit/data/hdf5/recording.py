@@ -166,15 +166,19 @@ class RecordingReader:
             if (start := int(i * hop + 0.5)) <= last:
                 yield start, start + length
 
-    def check_cost(self, dataset: h5py.Dataset, recording: Recording) -> None:
+    def check_cost(self, dataset: h5py.Dataset, recording: Recording) -> tuple[int, int]:
         """Refuse a recording whose windows cannot be indexed, or read one by one in reasonable time.
+
+        Returns:
+            Bytes that are decoded for a window, and bytes of it.
 
         Raises:
             UserError: with the number of windows, or the bytes that each of them decodes.
         """
         location = f"{recording.file}:{recording.dataset}"
-        check_read_cost(dataset, self.signal.axes.index(self.row_axis), recording.length, location)
+        cost = check_read_cost(dataset, self.stored_row_axis, recording.length, location)
         check_window_count(int(max(recording.rows - recording.length, 0) / self._hop(recording)) + 1, location)
+        return cost
 
     def _hop(self, recording: Recording) -> float:
         """Rows from one window to the next, one or more."""

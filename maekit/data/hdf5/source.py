@@ -69,6 +69,7 @@ class HDF5Windows:
     Attributes:
         info, groups, labels, classes, objects, auxiliary: see `Source`.
         recordings: what was found.
+        costs: bytes that are decoded for a window of each recording, and bytes of the window.
         dropped: how many windows (or short recordings) were left out, by reason.
 
     Raises:
@@ -100,6 +101,7 @@ class HDF5Windows:
         self._pid = os.getpid()
         self.dropped: dict[str, int] = Counter()
         self.recordings: list[Recording] = []
+        self.costs: list[tuple[int, int]] = []
         self._rows: list[tuple[int, int]] = []
         groups: list[str] = []
         labels: list[Any] = []
@@ -245,7 +247,7 @@ class HDF5Windows:
         recording = self.reader.describe(file, path, record)
         if self.recordings:
             self.reader.check_alike(recording, self.recordings[0])
-        self.reader.check_cost(file[recording.dataset], recording)
+        cost = self.reader.check_cost(file[recording.dataset], recording)
         windows = list(self.reader.windows(recording))
         if not windows:
             self.dropped[TOO_SHORT] += 1
@@ -278,6 +280,7 @@ class HDF5Windows:
             groups.append(str(names[start] if len(names) > 1 else names[0]))
             labels.append(value)
         self.recordings.append(recording)
+        self.costs.append(cost)
 
     def _may_be_missing(self, recording: Recording, dataset: h5py.Dataset) -> bool:
         return bool(self.reader.signal.missing) or recording.packing.marks_missing or may_be_missing(dataset)

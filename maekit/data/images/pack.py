@@ -113,7 +113,7 @@ def _open_source(spec: DataSpec, root: Path, target: Path) -> ImageFolderSource:
             "only folders of pictures are packed",
             location=spec.name,
             value=f"kind: {spec.kind}",
-            hint="HDF5 recordings are read as they are.",
+            hint="`maekit data pack` packs recordings, too.",
         )
     if (root / MANIFEST).exists():
         raise UserError("a pack already", location=str(root), hint="Point data.root at it.")

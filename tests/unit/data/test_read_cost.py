@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from maekit.config.data_spec import DataSpec
+from maekit.data.hdf5.pack import pack_recordings
 from maekit.data.hdf5.read_cost import decoded_bytes
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.errors import UserError
@@ -25,13 +26,13 @@ def write(path: Path, rows: int, chunk: int, compression: str | None) -> None:
         file.create_dataset("x", data=np.zeros(rows, np.float32), chunks=(chunk,), compression=compression)
 
 
-def test_one_large_compressed_chunk_is_refused_and_the_chunks_that_the_hint_names_are_read(tmp_path: Path) -> None:
+def test_one_large_compressed_chunk_is_refused_and_its_pack_is_read(tmp_path: Path) -> None:
     write(tmp_path / "f.h5", 1 << 25, 1 << 25, "gzip")
-    with pytest.raises(UserError, match=r"decodes 128 MiB.*/x:CHUNK=500 ") as caught:
+    with pytest.raises(UserError, match=r"decodes 128 MiB.*`maekit data pack ") as caught:
         HDF5Windows(spec(seconds=10), tmp_path)
     assert "f.h5:/x" in str(caught.value)
-    write(tmp_path / "f.h5", 1 << 20, 500, "gzip")
-    assert len(HDF5Windows(spec(seconds=10), tmp_path)) == 2097
+    pack_recordings(spec(seconds=10), tmp_path, tmp_path.with_name("packed"))
+    assert len(HDF5Windows(spec(seconds=10), tmp_path.with_name("packed"))) == (1 << 25) // 500
 
 
 def test_large_chunks_without_a_filter_are_read_in_parts(tmp_path: Path) -> None:

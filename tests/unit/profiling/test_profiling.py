@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import torch
 
 from maekit.build.prepare import random_task
 from maekit.cli.console import read_lengths
+from maekit.config.data_spec import load_spec
 from maekit.config.load import load_recipe
+from maekit.data.hdf5.pack import pack_recordings
 from maekit.errors import UserError
 from maekit.profiling.bench import bench, table
 from maekit.profiling.dry_run import dry_run
@@ -103,3 +106,22 @@ def test_lengths_of_axes() -> None:
     for wrong in ("time", "=5", "time=0", "time=x"):
         with pytest.raises(UserError, match="not a length of an axis"):
             read_lengths([wrong])
+
+
+def test_dry_run_names_recordings_that_are_slow_to_read(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow() -> str | None:
+        facts = dict(dry_run(load_recipe(tiny), None, runs=tmp_path / "runs", device="meta").facts)
+        return facts.get("slow reading")
+
+    assert slow() is None
+    monkeypatch.setattr("maekit.data.hdf5.read_cost.DECODED_NOTE", 0)
+    monkeypatch.setattr("maekit.data.hdf5.read_cost.WASTE_RATIO", 0)
+    told = slow()
+    assert told is not None
+    command = shlex.split(told.partition("mend: ")[2])
+    assert command[:3] == ["maekit", "data", "pack"]
+    folder = Path(command[command.index("--to") + 1])
+    pack_recordings(load_spec(command[3]), Path(command[command.index("--root") + 1]), folder)
+    assert list(folder.rglob("*.h5"))
