@@ -81,7 +81,8 @@ class Stream(_Strict):
             a frame each, the pattern is that of one frame.
         missing: numbers that mean "no value" and become NaN.
         time: column or key of the time stamps: numbers in `time_unit`, ISO 8601 dates with or without a zone, dates that
-            begin with the year or name the month, or times of day, also past midnight. A list of two: date and time of day.
+            begin with the year or name the month, or times of day, also past midnight. A list of two: date and time of day, or
+            seconds and the rest in `time_unit`.
         time_unit: unit of the numbers, by default s; `samples` counts rows of a device at `rate_hz`.
         time_format: form of the stamps as of strptime, such as `%d/%m/%Y %H:%M:%S.%f`, for other text.
         time_zone: of dates that state none, by name (`Europe/Paris`) or as hours from UTC (`+02:00`).

@@ -6,15 +6,14 @@ their nanoseconds; the moment of the first row is kept as an exact fraction.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from maekit.data.convert.cells import BLANK_CELLS
-from maekit.data.convert.dates import Zero, parse_dates
-from maekit.data.convert.stamp_forms import check_seconds, check_unit
+from maekit.data.convert.dates import Zero
+from maekit.data.convert.stamp_forms import check_seconds
 from maekit.data.convert.time_units import SECONDS, WALL_CLOCK
 from maekit.data.convert.timing import PAUSE
 from maekit.errors import UserError
@@ -23,39 +22,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.config.conversion import Stream
-    from maekit.data.convert.content import FileContent
 
 DAY = Fraction(86400)
 
 _PERIODS = [seconds * scale for seconds in (60, 3600, 86_400, 604_800) for scale in (1, 10**3, 10**6)]
 _COUNTERS = [*(2**bits for bits in range(4, 33)), *(10**digits for digits in range(2, 10)), *_PERIODS]
 """Lengths of counters that are recognised."""
-_DECIMALS = 10**9
 _TICKS = (6 * 10**17, 7 * 10**17)
 """Ticks of 100 ns since the year 1, in the years 1902 to 2219."""
 _PAUSE_AT_WRAP = 20
 """Usual steps that a counter may take across a wrap to be recognised."""
-
-
-@dataclass(frozen=True)
-class Times:
-    """Time stamps as a file has them.
-
-    Args:
-        values: (rows,) whole numbers or float64, NaN where one is missing.
-        unit: seconds of one.
-        name: of the unit, as in `time_unit`.
-        zero: what they count from.
-    """
-
-    values: NDArray[Any]
-    unit: Fraction
-    name: str
-    zero: Zero
-
-    def of_rows(self, rows: slice | NDArray[np.intp]) -> Times:
-        """The stamps of some rows."""
-        return replace(self, values=self.values[rows])
 
 
 @dataclass(frozen=True)
@@ -73,94 +49,6 @@ class Stamps:
     start: Fraction
     zero: Zero
     unit: str
-
-
-def read_times(
-    rule: Stream,
-    content: FileContent,
-    column: str | int | list[str | int],
-    rate_hz: float | None,
-    stop: int | None = None,
-) -> Times:
-    """A column of time stamps, or two of date and time of day.
-
-    Args:
-        rule: states `time_unit` or `time_format`.
-        content: of the file.
-        column: name of the column or key, or the names of two.
-        rate_hz: samples in a second, for `time_unit: samples`.
-        stop: row before which to stop.
-
-    Raises:
-        UserError: no such column, a unit that the file names and the data spec does not, neither numbers nor dates, dates with a unit, or samples without a rate.
-    """
-    location = f"{content.location}:{column}"
-    if isinstance(column, list):
-        texts = [
-            " ".join(map(str, cells))
-            for cells in zip(*(content.pick(name).ravel()[:stop] for name in column), strict=True)
-        ]
-        return _dates(rule, content, texts)
-    values = content.pick(column).ravel() if rule.time_format is not None else content.native(column).ravel()
-    values = values[:stop]
-    if values.dtype.kind in "mM":
-        missing = np.isnat(values)
-        if missing.any():
-            raise UserError("a time stamp is missing", location=location, value=f"row {int(np.argmax(missing))}")
-        _check_no_unit(rule, location, str(values.dtype))
-        kind = f"{values.dtype.kind}8[ns]"
-        return Times(
-            values.astype(kind).astype(np.int64), SECONDS["ns"], "ns", "utc" if values.dtype.kind == "M" else "number"
-        )
-    if values.dtype.kind in "OSU" and values.size:
-        texts = [cell.decode("utf-8", "replace") if isinstance(cell, bytes) else str(cell) for cell in values.tolist()]
-        return _dates(rule, content, texts)
-    if values.dtype.kind not in "biuf":
-        raise UserError(
-            "time stamps that are no numbers",
-            location=location,
-            value=str(values.dtype),
-            expected="numbers, or dates as text",
-        )
-    if rule.time_unit is None:
-        check_unit(str(column), content.attributes.get("units", {}), location)
-    name = rule.time_unit or "s"
-    values = _whole(values)
-    if name != "samples" and _is_coarse(values):
-        exact = _exact_decimals(content.pick(column)[:stop])
-        if exact is not None:
-            return Times(exact, SECONDS[name] / _DECIMALS, name, "number")
-    if name == "samples":
-        if rate_hz is None:
-            raise UserError(
-                "time stamps in samples, and no rate",
-                location=location,
-                expected="`rate_hz`: how many of these samples make a second",
-            )
-        return Times(values, 1 / Fraction(rate_hz), name, "row")
-    return Times(values, SECONDS[name], name, "number")
-
-
-def _dates(rule: Stream, content: FileContent, texts: list[str]) -> Times:
-    _check_no_unit(rule, content.location, texts[0])
-    dates = parse_dates(texts, rule.time_format, content.locate, rule.time_zone)
-    return Times(dates.nanoseconds, SECONDS["ns"], "ns", dates.zero)
-
-
-def rows_with_times(content: FileContent, column: str | int | list[str | int]) -> int:
-    """Number of rows up to the last one that has a time stamp: columns of several rates are filled up with blanks."""
-    names = column if isinstance(column, list) else [column]
-    columns = [content.native(name).ravel() for name in names]
-    there = [
-        ~np.isnan(cells)
-        if cells.dtype.kind == "f"
-        else ~np.isin(cells, BLANK_CELLS)
-        if cells.dtype.kind == "U"
-        else np.ones(len(cells), dtype=np.bool_)
-        for cells in columns
-    ]
-    rows = np.flatnonzero(np.logical_or.reduce(there))
-    return int(rows[-1]) + 1 if len(rows) else 0
 
 
 def to_stamps(times: Times, rule: Stream, location: str) -> Stamps:
@@ -227,45 +115,6 @@ def recognise_counter(values: NDArray[Any]) -> float | None:
         if across.min() >= 0 and across.max() <= min(longest, length / 10):
             fitting[length] = abs(float(np.median(across)) - usual)
     return min(fitting, key=lambda length: (fitting[length], length)) if fitting else None
-
-
-def _check_no_unit(rule: Stream, location: str, value: str) -> None:
-    if rule.time_unit is not None:
-        raise UserError(
-            "dates with a `time_unit`",
-            location=location,
-            value=value,
-            expected=f"numbers in {rule.time_unit}",
-            hint="Leave `time_unit` out: it is for numbers.",
-        )
-
-
-def _whole(values: NDArray[Any]) -> NDArray[Any]:
-    """Whole numbers as int64, others as float64."""
-    if values.dtype.kind == "f" or (values.dtype == np.uint64 and values.size and values.max() >= 2**63):
-        return values.astype(np.float64, copy=False)
-    return values.astype(np.int64)
-
-
-def _is_coarse(values: NDArray[Any]) -> bool:
-    """Whether the steps between numbers are so small that float64 rounds them by more than a thousandth."""
-    if values.dtype.kind != "f" or len(values) < 2 or not np.isfinite(values[0]):
-        return False
-    step = float(np.median(np.abs(np.diff(values[:1000]))))
-    return float(np.spacing(abs(values[0]))) > 1e-3 * step
-
-
-def _exact_decimals(cells: NDArray[Any]) -> NDArray[np.int64] | None:
-    """Decimals of text as whole numbers of billionths; None if some have another form."""
-    if cells.dtype.kind != "U":
-        return None
-    parts = [cell.replace(",", ".").partition(".") for cell in cells.tolist()]
-    if not all(
-        whole.isdigit() and int(whole) < 2**33 and len(rest) <= 9 and (not rest or rest.isdigit())
-        for whole, _, rest in parts
-    ):
-        return None
-    return np.array([int(whole) * _DECIMALS + int(rest.ljust(9, "0")) for whole, _, rest in parts], dtype=np.int64)
 
 
 def _after_midnights(values: NDArray[np.int64], day: int) -> NDArray[np.int64]:

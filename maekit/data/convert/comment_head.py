@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from maekit.data.convert.text_lines import split_cells
 
 if TYPE_CHECKING:
@@ -19,9 +21,13 @@ if TYPE_CHECKING:
 _MARKS = "#%;/*! \t"
 _NAMES = re.compile(r"(?:labels?|columns?|names|channels?|fields|header)\s*(?::=|[:=])\s*(.+)", re.IGNORECASE)
 _RATE = re.compile(
-    r"(?:sampl\w*[ _-]?(?:rate|freq\w*)|\bfs\b)\s*(?:[\[(]\s*(?P<before>k?hz)\s*[\])])?\s*(?::=|[:=])?\s*(?P<rate>\d+(?:[.]\d*)?)\s*(?P<after>k?hz)?",
+    r"(?:sampl\w*[ _-]?(?:rate|freq\w*)|\bfs\b)\s*(?:[\[(]\s*(?P<before>[kM]?Hz)\s*[\])])?\s*(?::=|[:=])?\s*"
+    r"(?P<rate>\d+(?:[.]\d*)?(?:e[+-]?\d+)?)(?![\d-])(?![.,]\d)\s*(?P<after>[^\s,;)\]]*)",
     re.IGNORECASE,
 )
+_HERTZ = {"khz": 1000, "mhz": 10**6, "hz": 1, "": 1}
+_OTHER_UNIT = re.compile(r".*(?:/|hz$|min|hour|sec).*|[munµ]?s|h|d")
+"""What follows a number that is a period, or a rate in another unit than hertz."""
 _JSON_NAMES = ("column", "columns", "names", "labels", "fields", "channels")
 _JSON_RATE = re.compile(r"(?:sampl\w*[ _-]?(?:rate|freq\w*)|fs|rate_hz)", re.IGNORECASE)
 
@@ -79,9 +85,13 @@ def _json_rates(device: Mapping[str, Any]) -> Iterator[float]:
 
 
 def _text_rates(text: str) -> Iterator[float]:
-    if (match := _RATE.search(text)) and float(match["rate"]) > 0:
-        unit = (match["before"] or match["after"] or "").lower()
-        yield float(match["rate"]) * (1000 if unit == "khz" else 1)
+    if not (match := _RATE.search(text)) or not 0 < float(match["rate"]) < np.inf:
+        return
+    unit = match["before"] or match["after"].rstrip(".:") or ""
+    if unit.lower() in _HERTZ and not unit.startswith("mH"):
+        yield float(match["rate"]) * _HERTZ[unit.lower()]
+    elif not _OTHER_UNIT.fullmatch(unit.lower()):
+        yield float(match["rate"])
 
 
 def _json_names(

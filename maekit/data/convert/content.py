@@ -56,6 +56,14 @@ class FileContent:
         Raises:
             UserError: there is no such array (the message names the nearest), or it would have to be unpickled.
         """
+        if not self.arrays and self.document is not None:
+            raise UserError(
+                "a document, which has no arrays or columns",
+                location=self.location,
+                value=name,
+                expected="CSV or another format of arrays",
+                hint="Write its numbers as CSV, a row for each moment, or read it with `through`, a function of an adapter.",
+            )
         if str(name) not in self.arrays:
             listed = f"{name}{VALUES}" in self.arrays
             raise UserError(

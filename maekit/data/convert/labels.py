@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.data.convert.cells import BLANK_CELLS
-from maekit.data.convert.clock import DAY, Stamps, read_times, rows_with_times, to_stamps
+from maekit.data.convert.clock import DAY, Stamps, to_stamps
 from maekit.data.convert.stamp_forms import check_unit
+from maekit.data.convert.stamps import read_times, rows_with_times
 from maekit.data.convert.time_units import SECONDS
 from maekit.data.hdf5.values import mark_missing
 from maekit.errors import UserError
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 
     from maekit.config.conversion import Stream
     from maekit.config.data_spec import DataSpec
-    from maekit.data.convert.clock import Times
     from maekit.data.convert.content import FileContent
+    from maekit.data.convert.stamps import Times
 
 
 _LATE = 2

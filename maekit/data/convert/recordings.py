@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from maekit.data.convert.cells import BLANK_CELLS
-from maekit.data.convert.clock import read_times, rows_with_times, to_stamps
+from maekit.data.convert.clock import to_stamps
 from maekit.data.convert.content import NUMERIC
 from maekit.data.convert.labels import LabelRows, Track, make_track, read_label_rows
+from maekit.data.convert.stamps import read_times, rows_with_times
 from maekit.data.convert.stream_values import (
     array_names,
     find_transformation,
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.config.conversion import Conversion, Stream
-    from maekit.data.convert.clock import Times
     from maekit.data.convert.content import FileContent
     from maekit.data.convert.sources import Files
+    from maekit.data.convert.stamps import Times
     from maekit.data.convert.stream_values import Transformation, Transformations
 
 
@@ -161,10 +162,10 @@ def _split_parts(
 
 
 def _rate(rule: Stream, content: FileContent) -> float | None:
-    """The rate that a stream or its file states.
+    """The rate that a stream, which stamps are held against if there are any, or its file states.
 
     Raises:
-        UserError: they state different ones.
+        UserError: they state different ones, and there are no stamps.
     """
     stated = content.rate_hz
     if stated is None and rule.time is None and rule.labels is None and content.arrays:
@@ -173,7 +174,7 @@ def _rate(rule: Stream, content: FileContent) -> float | None:
         stated = found.pop() if len(found) == 1 else None
         if stated is not None and rule.rate_hz is not None and rates_agree(stated, rule.rate_hz):
             stated = rule.rate_hz
-    if stated is not None and rule.rate_hz not in (None, stated):
+    if stated is not None and rule.rate_hz not in (None, stated) and rule.time is None:
         raise UserError(
             "a rate other than the stated one",
             location=content.location,

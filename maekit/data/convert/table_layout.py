@@ -172,8 +172,8 @@ def _rows_above(rows: Sequence[Sequence[str]], width: int, options: TableOptions
     counts_up = 0 in numeric and _counts_up([row[0] for row in below], decimal)
 
     def is_above(row: Sequence[str]) -> bool:
-        if not any(row):
-            return True  # delimiters alone
+        if not any(cell.strip("-=:+") for cell in row):
+            return True  # delimiters or lines alone
         if len(row) != width:
             starts_with_text = 0 in numeric and not is_value(row[0], decimal)
             return len(row) < width or starts_with_text or not any(is_number(cell, decimal) for cell in row if cell)

@@ -13,9 +13,10 @@ import pytest
 
 from maekit.config.conversion import Stream
 from maekit.config.data_spec import load_spec
-from maekit.data.convert.clock import Stamps, read_times, to_stamps
+from maekit.data.convert.clock import Stamps, to_stamps
 from maekit.data.convert.content import FileContent
 from maekit.data.convert.convert import convert
+from maekit.data.convert.stamps import read_times
 from maekit.data.convert.table import read_table
 from maekit.data.convert.table_layout import TableOptions
 from maekit.data.convert.timing import check_stamps

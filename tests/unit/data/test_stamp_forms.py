@@ -116,3 +116,22 @@ def test_every_nth_sample_of_a_counter(tmp_path: Path) -> None:
     rate, values = converted(tmp_path, times, f"{stream}, resample_hz: 100")
     assert rate == 100
     assert np.allclose(values[:190], np.arange(190) + 0.5, atol=0.02)
+
+
+def test_seconds_and_their_fraction_in_two_columns(tmp_path: Path) -> None:
+    times = [f"{1_600_000_000 + i // 10},{i % 10 * 100_000_000}" for i in range(60)]
+    with pytest.raises(UserError, match="two columns of numbers") as error:
+        converted(tmp_path, times, "time: [sec, nsec]", "sec,nsec,x")
+    assert "`time_unit`" in error.value.hint
+    rate, values = converted(tmp_path, times, "time: [sec, nsec], time_unit: ns", "sec,nsec,x")
+    assert (rate, len(values)) == (10, 60)
+    with pytest.raises(UserError, match="beyond one"):
+        converted(tmp_path, times, "time: [sec, nsec], time_unit: ms", "sec,nsec,x")
+
+
+def test_a_stated_rate_that_stamps_confirm_stands_above_a_comment(tmp_path: Path) -> None:
+    times = [f"{i / 10:.1f}" for i in range(60)]
+    head = "# Sample Rate = 250 Hz\nt,x"
+    with pytest.raises(UserError, match="do not keep the stated rate"):
+        converted(tmp_path, times, "time: t", head)
+    assert converted(tmp_path, times, "time: t, rate_hz: 10", head)[0] == 10

@@ -297,3 +297,31 @@ def test_a_table_of_dates_alone_has_rows() -> None:
         assert len(read_table(f"t\n{cell}\n{cell}\n".encode(), "file.csv", options).arrays["t"]) == 2
     with pytest.raises(UserError, match="header: true"):
         read_table(b"t\nyesterday\ntoday\n", "file.csv", options)
+
+
+@pytest.mark.parametrize(
+    ("comment", "rate_hz"),
+    [
+        ("sampling rate: 250 Hz, 16 bit", 250),
+        ("sample rate 1e3", 1000),
+        ("fs=0.5kHz", 500),
+        ("sampling rate: 1 MHz", 1e6),
+        ("Sampling Rate: 1,000 Hz", None),
+        ("sample rate: 60 samples/min", None),
+        ("sampling rate: 10 ms", None),
+        ("sampling frequency: 1000,5 Hz", None),
+        ("sample rate 2020-01-05", None),
+    ],
+)
+def test_a_rate_in_a_comment_is_read_whole_or_asked_for(comment: str, rate_hz: float | None) -> None:
+    assert read_table(f"# {comment}\nx\n1.5\n2.5\n".encode(), "file.csv", LOOK).rate_hz == rate_hz
+
+
+def test_points_in_one_column_and_decimal_commas_in_another() -> None:
+    table = read_table(b"t;x\n0.5;1,5\n1.5;2,5\n", "file.csv", TableOptions(decimal=","))
+    assert [table.numbers(name).tolist() for name in ("t", "x")] == [[0.5, 1.5], [1.5, 2.5]]
+
+
+def test_a_line_below_names_is_no_row() -> None:
+    table = read_table(b"| t | x |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n", "file.csv", LOOK)
+    assert table.numbers("x").tolist() == [2, 4]
