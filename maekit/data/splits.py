@@ -25,10 +25,13 @@ SIDES = ("train", "validation", "test")
 
 SIDE_OF_GROUP = {
     "train": "train",
+    "training": "train",
     "validation": "validation",
     "valid": "validation",
     "val": "validation",
+    "dev": "validation",
     "test": "test",
+    "testing": "test",
 }
 """The side of a group with one of these names, where a data set has no other groups and its spec states no split."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 COMPLETE_FILE = "a complete, undamaged file"
+_CLASS_TOKEN = "cls_token"
 REFUSED = re.compile(r"(?:GLOBAL|Unsupported(?! global)) ([\w.]+(?: \d+)?)")
 """What torch's restricted unpickler names when it refuses a file."""
 
@@ -114,6 +115,7 @@ def _select_weights(content: Any, file: Path, key: str | None) -> dict[str, Tens
     """
     if isinstance(content, dict):
         sets = {name: _tensors(value) for name, value in content.items() if isinstance(value, dict) and _tensors(value)}
+        sets |= _nested(content)
         if key is not None and key not in sets:
             networks = [below(weights, f"{key}.").weights for weights in (*sets.values(), _tensors(content))]
             matches = [weights for weights in networks if weights]
@@ -143,6 +145,17 @@ def _select_weights(content: Any, file: Path, key: str | None) -> dict[str, Tens
         value=type(content).__name__,
         expected="a mapping from names to tensors, at the top level or under a name such as `model`",
     )
+
+
+def _nested(content: dict[Any, Any]) -> dict[str, dict[str, Tensor]]:
+    """Sets of weights of a transformer one level further down, such as `ema.module`, by both names; not the state of an optimizer."""
+    return {
+        f"{outer}.{inner}": _tensors(value)
+        for outer, part in content.items()
+        if isinstance(part, dict)
+        for inner, value in part.items()
+        if isinstance(value, dict) and any(name.endswith(_CLASS_TOKEN) for name in _tensors(value))
+    }
 
 
 def _tensors(content: dict[Any, Any]) -> dict[str, Tensor]:

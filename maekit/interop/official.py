@@ -6,8 +6,10 @@ so on. A fine-tuned model has `fc_norm` and `head`, a linear probe `head.0` (Bat
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+import torch
 from einops import rearrange
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ DECODER = {
 }
 ENCODER = ("cls_token", "pos_embed", "patch_embed", "blocks", "norm")
 HEAD = {"fc_norm": "norm", "head.0": "norm", "head.1": "head", "head": "head"}
+SEPARATE = re.compile(r"(blocks\.\d+\.attn\.)([qkv])(?:_proj)?\.(weight|bias)")
+"""Queries, keys and values as layers of their own, as some variants of timm's blocks have them."""
 PROJECTION = "encoder.patch_embed.proj.weight"
 
 
@@ -36,14 +40,30 @@ def recognise(weights: Weights) -> bool:
 
 
 def read(weights: Weights) -> Weights:
-    """Translate to maekit's names: `encoder.*`, `decoder.*`, `norm.*`, `head.*`. Unknown names stay as they are."""
+    """Translate to maekit's names: `encoder.*`, `decoder.*`, `norm.*`, `head.*`. Unknown names stay as they are.
+
+    Queries, keys and values in layers of their own are joined.
+    """
     translated = {}
-    for name, value in weights.items():
+    for name, value in _join_qkv(weights).items():
         own_name = replace_stem(name, DECODER | HEAD)
         if own_name is None:
             own_name = f"encoder.{name}" if name.split(".")[0] in ENCODER else name
         translated[own_name] = to_linear(value) if own_name == PROJECTION else value
     return translated
+
+
+def _join_qkv(weights: Weights) -> Weights:
+    """Weights whose queries, keys and values are one layer; where one of three is missing, they stay as they are."""
+    parts: dict[str, dict[str, str]] = {}
+    for name in weights:
+        if match := SEPARATE.fullmatch(name):
+            parts.setdefault(f"{match[1]}qkv.{match[3]}", {})[match[2]] = name
+    joined = dict(weights)
+    for name, own in parts.items():
+        if set(own) == set("qkv"):
+            joined[name] = torch.cat([joined.pop(own[letter]) for letter in "qkv"])
+    return joined
 
 
 def write(weights: Weights, channels: int, patch: tuple[int, int]) -> Weights:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 Layout = Literal["auto", "official", "timm", "huggingface"]
 _OWN_PROJECTIONS = ("encoder.patch_embed.proj.weight", "model.encoder.patch_embed.proj.weight")
 """Embedding of patches in maekit's own weights: a linear layer, where others have a convolution of four axes."""
+_ENCODER = re.compile(r"^(model\.)?(encoder\.(patch_embed|blocks)\.|norm_pre\.)")
 READERS = {"official": official, "timm": official, "huggingface": huggingface}
 
 
@@ -248,6 +250,9 @@ def _complete(own: Weights, weights: Weights, file: Path, partial: bool) -> Mism
         UserError: shapes differ, or weights are missing or unexpected without `partial`.
     """
     mismatch = compare_weights(own, weights)
+    if partial:
+        _check_encoder(own, mismatch, file)
+    _check_finite(weights, file)
     if mismatch.of_another_shape or (any(mismatch) and not partial):
         raise UserError(
             f"weights that do not fit; {mismatch.describe(own)}",
@@ -259,6 +264,42 @@ def _complete(own: Weights, weights: Weights, file: Path, partial: bool) -> Mism
         del weights[name]
     weights |= {name: own[name] for name in mismatch.missing}
     return mismatch
+
+
+def _check_encoder(own: Weights, mismatch: Mismatch, file: Path) -> None:
+    """Refuse an encoder that would compute something else without the weights that do not fit, whatever may be left out.
+
+    Raises:
+        UserError: patches or blocks have more weights than the recipe's, or fewer.
+    """
+    missing = [name for name in mismatch.missing if _ENCODER.search(name)]
+    unexpected = [name for name in mismatch.unexpected if _ENCODER.search(name)]
+    if not (missing or unexpected) or mismatch.of_another_shape:
+        return
+    raise UserError(
+        "an encoder of another architecture; " + Mismatch(missing, unexpected, []).describe(own),
+        location=str(file),
+        expected="the encoder of this recipe, whole",
+        hint="Set `model.encoder.depth` to its number of blocks if only that differs. Blocks with further parts (LayerScale, norms "
+        "of queries and keys, gated MLPs) are not read; --partial leaves out what is beside the encoder only.",
+    )
+
+
+def _check_finite(weights: Weights, file: Path) -> None:
+    """Refuse weights that are not finite.
+
+    Raises:
+        UserError: there are such.
+    """
+    wrong = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
+    if wrong:
+        raise UserError(
+            "weights that are not finite",
+            location=str(file),
+            value=summarise_names(wrong),
+            expected="numbers",
+            hint="The training that wrote it had diverged: take an earlier checkpoint.",
+        )
 
 
 def _sha256(file: Path) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from maekit.config.data_spec import OBJECT_CLASS, DataSpec
 from maekit.config.split_spec import Folds
 from maekit.data.check.duplicates import duplicate_problems, same_files
+from maekit.data.check.pictures import DEEP_MODES, picture_problems
 from maekit.data.check.problems import Problem, abbreviate, by_severity
 from maekit.data.check.sentinels import CODES, Sentinel, describe_sentinel, find_sentinels, plain
 from maekit.data.check.values import value_problems
@@ -69,7 +70,7 @@ def check(
         yield from _recordings(source, problems)
     else:
         assert isinstance(source, ImageFolderSource | PackedFolder)
-        yield from _image_folder(source)
+        yield from _image_folder(source, problems)
     counts = Counter(source.groups.tolist())
     shown = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())[:MAX_GROUPS])
     yield f"{len(counts)} groups: {shown}" + (" ..." if len(counts) > MAX_GROUPS else "")
@@ -138,7 +139,7 @@ def _sentinel_problem(sentinel: Sentinel, name: str, section: str) -> Problem:
     )
 
 
-def _image_folder(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
+def _image_folder(source: ImageFolderSource | PackedFolder, problems: list[Problem]) -> Iterator[str]:
     """Number of files, those that are passed over, sizes and colour modes, and the shape of a sample."""
     if isinstance(source, PackedFolder):
         yield from source.verify()
@@ -146,7 +147,15 @@ def _image_folder(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
     if isinstance(source, ImageFolderSource) and source.passed_over:
         yield f"  {describe_passed_over(source.passed_over)}"
     examined = _examined(source)
-    heights, widths = np.array([source[i].signal.shape[1:] for i in examined]).T  # decodes them all
+    shapes, peaks, headers = [], [255], {}
+    for i in examined:
+        sample, header = source[i], source.header(i)
+        shapes.append(sample.signal.shape[1:])
+        if header is not None:
+            headers[sample.location] = header
+            if header.mode in DEEP_MODES:
+                peaks.append(int(sample.signal.max()))
+    heights, widths = np.array(shapes).T
     sizes = Counter(zip(heights.tolist(), widths.tolist(), strict=True))
     if len(sizes) == 1:
         yield f"size: {heights[0]} x {widths[0]} pixels (height x width) in all {len(examined)} examined"
@@ -155,7 +164,17 @@ def _image_folder(source: ImageFolderSource | PackedFolder) -> Iterator[str]:
             f"sizes: {len(sizes)} in {len(examined)} files examined; height {heights.min()} to {heights.max()}, "
             f"width {widths.min()} to {widths.max()} pixels, median {np.median(heights):g} x {np.median(widths):g}"
         )
-    modes = Counter(header.mode for i in examined if (header := source.header(i)) is not None)
+    modes = Counter(header.mode for header in headers.values())
+    problems += picture_problems(headers, max(peaks[1:], default=255))
+    if source.classes is not None and len(source.classes) == 1:
+        problems.append(
+            Problem(
+                "warning",
+                "one class, from which no classifier learns",
+                source.classes[0],
+                hint="Is its folder that of the pictures? Then name it as `folder`. Labels in a table are joined by `table`.",
+            )
+        )
     yield "stored as: " + ", ".join(f"{mode} {count}" for mode, count in modes.most_common())
     names = ", ".join(source.info.channels)
     yield f"a sample: ({len(source.info.channels)}, height, width), channels {names}, 8 bits"

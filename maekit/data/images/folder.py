@@ -29,7 +29,9 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
     *(".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
-SIDES = ("train", "validation", "valid", "val", "test")
+SIDES = ("train", "training", "validation", "valid", "val", "dev", "test", "testing")
+_MACOS = "__MACOSX"
+"""What macOS adds to archives."""
 _NESTED = "folder inside a class folder"
 
 
@@ -54,8 +56,7 @@ class Listing(NamedTuple):
 class ImageFolderSource:
     """A `Source` of pictures of any size as uint8 (channels, height, width).
 
-    The layout is `root/SIDE/CLASS/picture.jpg`, where the sides (train, validation, valid, val, test, in any
-    capitalisation) become the groups that splits name, in lower case; or `root/CLASS/picture.jpg` with the one group
+    The layout is `root/SIDE/CLASS/picture.jpg`, where the sides (`SIDES`, in any capitalisation) become the groups that splits name, in lower case; or `root/CLASS/picture.jpg` with the one group
     `all`; or pictures without class folders, which have no labels. Hidden files are ignored. Other files and folders
     that are not read are counted in `passed_over` and logged as a warning. `decode_picture` converts pictures to the
     `channels` of the spec.
@@ -165,7 +166,8 @@ def list_folder(root: Path) -> Listing:
                     "a class folder without pictures" if classes else "no picture",
                     location=str(location / name),
                     expected="files ending in " + ", ".join(SUFFIXES),
-                    hint=describe_passed_over(passed_over) + "." if passed_over else "",
+                    hint=(describe_passed_over(passed_over) + ". " if passed_over else "")
+                    + ("Remove the folder if it is no class." if classes else ""),
                 )
             folder = PurePosixPath(sides[side], name).as_posix()
             names += pictures if folder == "." else [f"{folder}/{file}" for file in pictures]
@@ -189,7 +191,7 @@ def _sides(root: Path, passed_over: Counter[str]) -> dict[str, str]:
     folders: dict[str, str] = {}
     others: list[str] = []
     for path in sorted(root.iterdir()):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or path.name == _MACOS:
             continue
         side = path.name.lower()
         if side not in SIDES or not path.is_dir():
@@ -220,7 +222,7 @@ def _entries(folder: Path, passed_over: Counter[str]) -> tuple[list[str], list[s
     folders, pictures = [], []
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or entry.name == _MACOS:
                 continue
             if entry.is_dir():
                 folders.append(entry.name)

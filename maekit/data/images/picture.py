@@ -34,12 +34,26 @@ AS_ARRAYS = (
 """The way on for pictures of measured values, which are signals."""
 
 
+_ORIENTATION = 0x0112
+"""EXIF's tag."""
+
+
 class Header(NamedTuple):
-    """What the header of an encoded picture states: Pillow's mode (`RGB`, `L`, `I;16`, ...) and the size in pixels."""
+    """What the header of an encoded picture states.
+
+    Attributes:
+        mode: Pillow's, such as `RGB`, `L` or `I;16`.
+        height: in pixels.
+        width: in pixels.
+        frames: pictures in the file: of an animation, or pages.
+        orientation: of EXIF; 1 is upright.
+    """
 
     mode: str
     height: int
     width: int
+    frames: int = 1
+    orientation: int = 1
 
 
 def picture_info(channels: Channels = 3) -> SignalInfo:
@@ -119,7 +133,8 @@ def decode_header(content: bytes) -> Header | None:
     """Mode and size that an encoded picture states, without decoding it; None for one whose header cannot be read."""
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            return Header(picture.mode, picture.height, picture.width)
+            upright, frames = picture.getexif().get(_ORIENTATION, 1), getattr(picture, "n_frames", 1)
+            return Header(picture.mode, picture.height, picture.width, int(frames), int(upright))
     except Exception:  # `decode_picture` reports what is wrong
         return None
 

@@ -313,3 +313,24 @@ def test_imagenet_lies_as_its_spec_says(tmp_path: Path) -> None:
     lines = list(check(spec, tmp_path, {}))
     assert "labels: n01440764 6, n01443537 6" in lines
     assert "split: train 6, validation 6, test 0 (no group on two sides)" in lines
+
+
+def test_check_names_what_is_not_read_of_pictures(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        folder = tmp_path / "training" / name
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((8, 9), 4095, np.uint16)).save(folder / "deep.png")
+    (tmp_path / "__MACOSX").mkdir()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 9)).save(folder / "turned.jpg", exif=exif)
+    first, second = Image.new("L", (8, 9), 1), Image.new("L", (8, 9), 200)
+    first.save(folder / "moving.gif", save_all=True, append_images=[second])
+    lines = list(check(SPEC, tmp_path, {}))
+    assert "1 groups: training 4" in lines
+    for text, name in (
+        ("several frames", "moving.gif"),
+        ("EXIF orientation", "turned.jpg"),
+        ("become dark", "16 of 255"),
+    ):
+        assert [line for line in lines if line.startswith("warning") and text in line and name in line]

@@ -101,3 +101,53 @@ def test_encoders_of_another_kind_are_named_as_such(
     with pytest.raises(UserError, match=reason) as raised:
         _import(recipes, {"model": {name: torch.zeros(4, 3, 2, 2) for name in names}}, "refused", partial=True)
     assert "maekit's own" not in str(raised.value)
+
+
+def test_an_encoder_of_another_architecture_is_refused_whatever_may_be_left_out(
+    recipes: Path,  # noqa: F811
+    official: dict[str, torch.Tensor],
+) -> None:
+    token = {"module." + name if i % 2 else name: value for i, (name, value) in enumerate(official.items())}
+    for i, content in enumerate(
+        (
+            official | {"blocks.0.ls1.gamma": torch.zeros(48)},
+            {name: value for name, value in official.items() if not name.startswith("blocks.1.")},
+            official | {"norm_pre.weight": torch.ones(48)},
+            token,
+        )
+    ):
+        with pytest.raises(
+            UserError, match=r"another architecture; (missing|unexpected): \S*(blocks|norm_pre|patch_embed)"
+        ):
+            _import(recipes, {"model": content}, f"refused{i}", partial=True)
+    official["norm.weight"] = official["norm.weight"] * torch.nan
+    with pytest.raises(UserError, match=r"not finite.*norm\.weight"):
+        _import(recipes, {"model": official}, "diverged")
+
+
+def test_separate_queries_keys_and_values_are_joined(
+    recipes: Path,  # noqa: F811
+    official: dict[str, torch.Tensor],
+) -> None:
+    _import(recipes, {"model": official}, "plain")
+    separate = {}
+    for name, value in official.items():
+        if name.startswith("blocks.") and ".qkv." in name:
+            separate |= {name.replace("qkv", letter): part for letter, part in zip("qkv", value.chunk(3), strict=True)}
+        else:
+            separate[name] = value
+    _import(recipes, {"model": separate}, "separate")
+    plain, joined = read_weights(recipes / "plain"), read_weights(recipes / "separate")
+    assert all(torch.equal(plain[name], joined[name]) for name in plain)
+
+
+def test_weights_that_stand_one_level_further_down_are_a_set_too(
+    recipes: Path,  # noqa: F811
+    official: dict[str, torch.Tensor],
+) -> None:
+    average = {name: value + 1 for name, value in official.items()}
+    content = {"state_dict": official, "ema": {"decay": 0.99, "module": average}}
+    with pytest.raises(UserError, match=r"several sets of weights; got 'state_dict, ema\.module'"):
+        _import(recipes, content, "refused")
+    _import(recipes, content, "average", key="ema.module")
+    assert torch.equal(read_weights(recipes / "average")["model.encoder.cls_token"], average["cls_token"])
