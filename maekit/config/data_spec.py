@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, PositiveInt, field_validator, model_validator
 
-from maekit.config.conversion import Conversion
+from maekit.config.conversion import Conversion, LabelTable
 from maekit.config.split_spec import STRICT, AnySplit, Name
 from maekit.config.unions import MAPPING, NUMBER, by_kind
 from maekit.config.validate import validate
@@ -288,6 +288,8 @@ class DataSpec(Strict):
         files: glob of the HDF5 files below the root folder.
         folder: of pictures: where they lie below the root folder.
         channels: of pictures: 3 for RGB, 1 for gray.
+        table: of pictures in folders that are no classes: a table with a row for each, whose attribute `label` is the class, and
+            `side`, if there is one, the side (train, val, ...).
         records: pattern of the groups of an HDF5 file that are recordings each, such as `/*`; by default the file is one recording.
         signal: the dataset that holds the measurement.
         auxiliary: other signals of the same recordings, by name: cut along the window's axis with the signal, or taken whole where
@@ -309,6 +311,7 @@ class DataSpec(Strict):
     files: Name | None = None
     folder: Name | None = None
     channels: Literal[1, 3] | None = None
+    table: LabelTable | None = None
     records: Name | None = None
     signal: Signal | None = None
     auxiliary: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Signal] = {}
@@ -342,7 +345,13 @@ class DataSpec(Strict):
             ]
             if extra:
                 raise ValueError(f"a folder of class folders has no {', '.join(f'`{key}`' for key in extra)}")
+            if self.table is not None and not {"label"} <= set(self.table.attributes) <= {"label", "side"}:
+                raise ValueError(
+                    "the attributes of pictures in `table` are `label`, and `side` where a column states it"
+                )
             return self
+        if self.table is not None:
+            raise ValueError("`table` goes with `kind: image_folder`; that of recordings is `convert.table`")
         if self.folder is not None:
             raise ValueError("`folder` goes with `kind: image_folder`; HDF5 files are named by `files`")
         if self.channels is not None:

@@ -166,15 +166,6 @@ def _image_folder(source: ImageFolderSource | PackedFolder, problems: list[Probl
         )
     modes = Counter(header.mode for header in headers.values())
     problems += picture_problems(headers, max(peaks[1:], default=255))
-    if source.classes is not None and len(source.classes) == 1:
-        problems.append(
-            Problem(
-                "warning",
-                "one class, from which no classifier learns",
-                source.classes[0],
-                hint="Is its folder that of the pictures? Then name it as `folder`. Labels in a table are joined by `table`.",
-            )
-        )
     yield "stored as: " + ", ".join(f"{mode} {count}" for mode, count in modes.most_common())
     names = ", ".join(source.info.channels)
     yield f"a sample: ({len(source.info.channels)}, height, width), channels {names}, 8 bits"
@@ -182,6 +173,11 @@ def _image_folder(source: ImageFolderSource | PackedFolder, problems: list[Probl
         yield "  all of them are gray; `channels: 1` in the data spec keeps one channel instead of three equal ones"
     if source.channels == 1 and set(modes) - GRAY_MODES:
         yield "  some of them have colour, which becomes luma (`channels: 1`)"
+    if source.classes is not None and len(source.classes) == 1:
+        yield (
+            f"  one class, {source.classes[0]}, from which no classifier learns; if that is the folder of all pictures, name it as "
+            "`folder`, and a table with their labels as `table`"
+        )
 
 
 def _examined(source: Source) -> list[int]:

@@ -1,7 +1,8 @@
-"""The same signal under two names: sketches of content that recordings share though they are cut, stored or named differently.
+"""The same signal under two names: sketches of content that recordings share though they are cut, stored, named or scaled differently.
 
 The sketch of a recording is the smallest hashes of short stretches of its values ("bottom-k", Broder 1997): a copy shares them wherever it
-begins or ends, in constant memory.
+begins or ends, in constant memory. A second sketch is of the order of values only (ordinal patterns, Bandt and Pompe 2002), which another
+unit, offset or type of numbers does not change.
 """
 
 from __future__ import annotations
@@ -31,15 +32,23 @@ _MIN_SHARE = 0.5
 """Shared hashes, of those that both sketches could hold, from which on two recordings are the same."""
 _MAX_HOLDERS = 64
 """Recordings with a hash beyond which it tells nothing."""
+_LAGS = (1, 2, 3, 5, 8, 13)
+"""Rows between values that are compared for the order of values."""
 _MAX_ROWS = 1 << 22
 """Rows of a recording that are hashed."""
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Sketch:
-    """The smallest hashes of a recording's stretches."""
+    """The smallest hashes of a recording's stretches.
 
-    def __init__(self) -> None:
+    Args:
+        scaled: hash which of two values is larger, in place of the values.
+    """
+
+    def __init__(self, *, scaled: bool = False) -> None:
+        self._scaled = scaled
+        self._before: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._smallest = np.zeros(0, dtype=np.uint64)
         self._tail: tuple[NDArray[Any], NDArray[Any]] | None = None
         self._rows = 0
@@ -56,6 +65,13 @@ class Sketch:
         self._rows += len(signal)
         parts = np.ascontiguousarray(signal).view(np.float32) + np.float32(0)  # -0 becomes 0
         bits = parts.reshape(len(signal), -1).view(np.uint32)
+        if self._scaled and bits.shape[1] > _STRETCH:
+            values = bits.view(np.float32)
+            bits = _orders(values[:, 1:], values[:, :-1]).astype(np.uint32)
+        elif self._scaled:
+            bits, valid = self._compared(bits.view(np.float32), valid)
+            if not len(bits):
+                return
         if bits.shape[1] > _STRETCH:
             hashes = [_digest(row) for row, good in zip(bits, valid, strict=True) if good and (row != row[0]).any()]
             self._keep(np.array(hashes, dtype=np.uint64))
@@ -67,6 +83,19 @@ class Sketch:
         self._tail = rows[-_STRETCH + 1 :], valid[-_STRETCH + 1 :]
         if (count := len(rows) - _STRETCH + 1) > 0:
             self._keep(self._stretches(rows, valid, count))
+
+    def _compared(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
+        """(rows, values) how each value compares with later ones, and whether all of these were measured; rows that wait are kept."""
+        if self._before is not None:
+            values, valid = np.concatenate([self._before[0], values]), np.concatenate([self._before[1], valid])
+        reach = max(_LAGS)
+        self._before, count = (values[-reach:], valid[-reach:]), max(len(values) - reach, 0)
+        codes = np.zeros((count, values.shape[1]), dtype=np.uint32)
+        measured = valid[:count].copy()
+        for lag in _LAGS:
+            codes = codes * np.uint32(3) + _orders(values[lag : lag + count], values[:count])
+            measured &= valid[lag : lag + count]
+        return codes, measured
 
     @property
     def hashes(self) -> NDArray[np.uint64]:
@@ -119,29 +148,34 @@ def duplicate_problems(
     sides: Mapping[str, str],
     *,
     folds: bool,
+    scaled: bool = False,
 ) -> Iterator[Problem]:
-    """A problem for each pair: an error where it is on two sides of the split.
+    """A problem for each pair: where it is on two sides of the split an error, or a warning if only the order of values is the same.
 
     Args:
         pairs: of recordings.
         names: of the recordings.
         groups: of the recordings.
         sides: of the groups; a group without a side takes no part.
+        scaled: whether the pairs share the order of values only.
         folds: whether the split is a cross-validation, in which two groups are on two sides in some fold.
     """
+    other_scale = " on another scale" if scaled else ""
     for one, other in pairs:
         first, second = sides.get(groups[one], ""), sides.get(groups[other], "")
         if (first != second or (folds and groups[one] != groups[other])) and first and second:
             how = f"{first} and {second}" if first != second else "of two groups, which some fold parts"
             yield Problem(
-                "error",
-                "the same signal on two sides of the split",
+                "warning" if scaled else "error",
+                f"the same signal{other_scale} on two sides of the split",
                 f"{names[one]} and {names[other]}",
                 how,
                 "Leave one of them out, or give both the same group: what is tested on must not have been trained on.",
             )
         else:
-            yield Problem("note", "the same signal under two names", f"{names[one]} and {names[other]}", first)
+            yield Problem(
+                "note", f"the same signal{other_scale} under two names", f"{names[one]} and {names[other]}", first
+            )
 
 
 def same_files(count: int, size: Callable[[int], int], read: Callable[[int], bytes]) -> list[tuple[int, int]]:
@@ -162,6 +196,11 @@ def same_files(count: int, size: Callable[[int], int], read: Callable[[int], byt
         if (earlier := first.setdefault(digest, i)) != i:
             pairs.append((earlier, i))
     return pairs
+
+
+def _orders(later: NDArray[Any], earlier: NDArray[Any]) -> NDArray[np.uint8]:
+    """Elementwise 0 for equal or missing values, 1 where the later one is larger, 2 where it is smaller."""
+    return (later > earlier).astype(np.uint8) + np.uint8(2) * (later < earlier)
 
 
 _MAX = np.uint64(2**64 - 1)

@@ -18,7 +18,7 @@ from maekit.data.hdf5.safety import damage_as_error, open_hdf5
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     import h5py
@@ -38,14 +38,14 @@ def value_problems(source: HDF5Windows, sides: Mapping[str, str], spec: str) -> 
         sides: of the split, by group.
         spec: the data spec as a person types it, for commands.
     """
-    names, types, peaks, sketches = [], [], [], []
+    names, types, peaks, sketches, scaled_sketches = [], [], [], [], []
     for recording in source.recordings:
         name = recording_name(source, recording)
-        sketch, peak, stored = Sketch(), 0.0, ""
+        sketch, scaled, peak, stored = Sketch(), Sketch(scaled=True), 0.0, ""
         try:
             with open_hdf5(recording.file) as file, damage_as_error(str(recording.file)):
                 stored = str(file[recording.dataset].dtype)
-                levels = _measure(source, file, recording, sketch)
+                levels = _measure(source, file, recording, (sketch, scaled))
                 peak = max((max(abs(level.low.value), abs(level.high.value)) for level in levels.values()), default=0.0)
                 rate_hz = recording.rate_hz if source.reader.row_axis == TIME else None
                 yield from level_problems(levels, name, rate_hz, one_axis=len(source.reader.axes) == 1)
@@ -56,11 +56,15 @@ def value_problems(source: HDF5Windows, sides: Mapping[str, str], spec: str) -> 
         types.append(stored)
         peaks.append(peak)
         sketches.append(sketch.hashes)
+        scaled_sketches.append(scaled.hashes)
     yield from type_problems(types, peaks, names)
     yield from rate_problems([recording.rate_hz for recording in source.recordings], names)
     yield from cost_problems(dict(zip(names, source.costs, strict=True)), pack_command(spec, source.root))
     folds = isinstance(source.spec.split, Folds)
-    yield from duplicate_problems(same_signals(sketches), names, _groups(source), sides, folds=folds)
+    same = same_signals(sketches)
+    yield from duplicate_problems(same, names, _groups(source), sides, folds=folds)
+    alike = [pair for pair in same_signals(scaled_sketches) if pair not in set(same)]
+    yield from duplicate_problems(alike, names, _groups(source), sides, folds=folds, scaled=True)
 
 
 def recording_name(source: HDF5Windows, recording: Recording) -> str:
@@ -78,11 +82,15 @@ def _groups(source: HDF5Windows) -> list[str]:
     return groups
 
 
-def _measure(source: HDF5Windows, file: h5py.File, recording: Recording, sketch: Sketch) -> dict[str, ChannelLevels]:
-    """Levels of each channel, in two passes where values lie at a rail or fill the range of an integer; the first pass fills the sketch."""
+def _measure(
+    source: HDF5Windows, file: h5py.File, recording: Recording, sketches: Sequence[Sketch]
+) -> dict[str, ChannelLevels]:
+    """Levels of each channel, in two passes where values lie at a rail or fill the range of an integer; the first pass fills the sketches."""
     levels: dict[str, ChannelLevels] = {}
     for first, signal, valid in _blocks(source, file, recording):
-        sketch.add(np.moveaxis(signal, 0, 1).reshape(signal.shape[1], -1), np.asarray(valid.all(1)))
+        rows = np.moveaxis(signal, 0, 1).reshape(signal.shape[1], -1)
+        for sketch in sketches:
+            sketch.add(rows, np.asarray(valid.all(1)))
         if np.iscomplexobj(signal):
             continue
         if not levels:

@@ -109,6 +109,7 @@ def _match_rows(names: list[str], paths: Mapping[str, Iterable[str]], location: 
                 location=location,
                 value=f"{name} (rows {row_of[record] + 1} and {row + 1})",
                 expected=f"one row for {record}",
+                hint="Several objects or several people who labelled it? Keep one row for each file.",
             )
         rows[row], row_of[record] = record, row
     if unknown:

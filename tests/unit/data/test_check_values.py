@@ -65,6 +65,11 @@ def clip(file: h5py.File) -> None:
 CHANGES: dict[str, tuple[Callable[[h5py.File], None], str, str]] = {
     "copy": (lambda file: replace(file, noise(0)), "error", "same signal on two sides"),
     "cut copy": (lambda file: replace(file, noise(0)[700:2500]), "error", "same signal on two sides"),
+    "copy in another unit": (
+        lambda file: replace(file, noise(0)[300:2700] * 1000 + 7),
+        "warning",
+        "same signal on another scale on two sides",
+    ),
     "copy of another type": (lambda file: replace(file, noise(0).astype(">f8")), "error", "same signal on two sides"),
     "constant": (lambda file: replace(file, np.full(ROWS, 7, np.float32)), "error", "constant recordings"),
     "clipped": (clip, "warning", "clipped values"),

@@ -334,3 +334,23 @@ def test_check_names_what_is_not_read_of_pictures(tmp_path: Path) -> None:
         ("become dark", "16 of 255"),
     ):
         assert [line for line in lines if line.startswith("warning") and text in line and name in line]
+
+
+def test_classes_of_pictures_stand_in_a_table(tmp_path: Path) -> None:
+    rows = ["image,grade,part"]
+    for i, (folder, name) in enumerate(((".", "a"), ("deep/er", "b"), ("deep", "c"))):
+        (tmp_path / "pictures" / folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4 + i, 8), (i, i, i)).save(tmp_path / "pictures" / folder / f"{name}.png")
+        rows.append(f"{name}.png,{(10, 2, 10)[i]},{('train', 'Val', 'train')[i]}")
+    table = {"file": "labels.csv", "name": "image", "attributes": {"label": "grade", "side": "part"}}
+    spec = DataSpec.model_validate({"name": "t", "kind": "image_folder", "folder": "pictures", "table": table})
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    source = ImageFolderSource(spec, tmp_path)
+    assert source.classes == ("2", "10")
+    found = {Path(source[i].location).name: (source[i].label, source[i].group) for i in range(3)}
+    assert found == {"a.png": (1, "train"), "b.png": (0, "val"), "c.png": (1, "train")}
+    (tmp_path / "labels.csv").write_text("\n".join(rows[:-1]) + "\n")
+    with pytest.raises(UserError, match=r"1 of 3 pictures have no label.*deep/c\.png"):
+        ImageFolderSource(spec, tmp_path)
+    with pytest.raises(ValueError, match="`label`"):
+        DataSpec.model_validate({**spec.model_dump(), "table": {**table, "attributes": {"grade": "grade"}}})
