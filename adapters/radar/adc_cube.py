@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from maekit.adapter import Adapter, Detector, Front
 from maekit.adapters.radar.clutter import Clutter, remove_clutter
@@ -46,7 +45,7 @@ class CubeFront(Front):
         patchifier: of (channel, *map axes).
         view: kind of the map.
         cube_axes: number of axes of a cube: 2 (chirp, sample) or 3 (receiver, chirp, sample).
-        clutter: method of clutter removal. Chirps that a canceller consumes are zero-padded, so that the Doppler axis stays.
+        clutter: method of clutter removal.
         window: over range, and over Doppler.
         sines: of the azimuths of range-azimuth maps.
         options: further options of `range_azimuth_map`.
@@ -83,13 +82,13 @@ class CubeFront(Front):
             signal = torch.where(valid[:, None], signal, torch.zeros((), dtype=signal.dtype, device=signal.device))
         # Not in float16 or bfloat16, whatever the model runs in: decibels need the range.
         with torch.autocast(signal.device.type, enabled=False):
-            adc = remove_clutter(signal, self.clutter)
             if self.view == "range_azimuth":
+                adc = remove_clutter(signal, self.clutter)
                 maps = range_azimuth_map(adc, sines=self.sines, window=self.window, **self.options)
             else:
-                adc = pad(adc, (0, 0, 0, signal.shape[-2] - adc.shape[-2]))
-                maps = range_doppler_map(adc, window=self.window, average_receivers=self.cube_axes == 3)
-            maps = maps.clamp(min=self.floor_db)
+                averaged = self.cube_axes == 3
+                maps = range_doppler_map(signal, window=self.window, average_receivers=averaged, clutter=self.clutter)
+            maps = maps.clamp_(min=self.floor_db)
         if valid is None:
             return maps, None
         whole = valid.flatten(-self.cube_axes).all(-1)

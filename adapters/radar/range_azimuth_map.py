@@ -99,8 +99,10 @@ def directions(sines: Float[Tensor, " azimuth"], receivers: int, spacing: float)
 
 def _covariance(profiles: Complex[Tensor, "map receiver chirp range"]) -> Complex[Tensor, "map range receiver other"]:
     """Covariance of the receivers over the chirps; double precision, because single precision limits the dynamic range to 70 dB."""
-    snapshots = rearrange(profiles.to(torch.complex128), "map receiver chirp range -> map range receiver chirp")
-    return snapshots @ snapshots.mH / snapshots.shape[-1]
+    # Rearranged in memory before they double in size.
+    snapshots = rearrange(profiles, "map receiver chirp range -> map range receiver chirp").contiguous()
+    doubled = snapshots.to(torch.complex128)
+    return doubled @ doubled.mH / doubled.shape[-1]
 
 
 def _quadratic(

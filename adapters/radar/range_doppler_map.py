@@ -7,16 +7,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange, reduce
+from einops import rearrange
 from jaxtyping import Complex, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maekit.adapters.radar.spectra import Window, decibels, in_blocks, on_device, power, scaled_window
+from maekit.adapters.radar.clutter import Clutter, remove_clutter
+from maekit.adapters.radar.spectra import Window, decibels, in_blocks, on_device, scaled_window, squared_parts
 
 
 def range_doppler_map(
-    adc: Complex[Tensor, "*batch chirp sample"], *, window: Window = "hann", average_receivers: bool = False
+    adc: Complex[Tensor, "*batch chirp sample"],
+    *,
+    window: Window = "hann",
+    average_receivers: bool = False,
+    clutter: Clutter = "none",
 ) -> Float[Tensor, "*maps range doppler"]:
     """ADC cubes to range-Doppler maps (Richards, Scheer & Holm, Principles of Modern Radar, 2010, chapter 17).
 
@@ -29,12 +34,14 @@ def range_doppler_map(
         window: over both axes.
         average_receivers: average the power over the axis before `chirp` (non-coherent integration over receivers: mean powers of
             target and noise stay, the variance of noise decreases).
+        clutter: removed first, see `remove_clutter`; chirps that a canceller consumes are zero-padded, so that the Doppler axis
+            stays.
 
     Returns:
         Power in dB re 1 W, at least -300; without the axis of receivers where they are averaged.
 
     Raises:
-        ValueError: an unknown window, or no axis of receivers.
+        ValueError: an unknown window or method, or no axis of receivers.
     """
     *batch, chirps, samples = adc.shape
     if average_receivers and not batch:
@@ -43,8 +50,11 @@ def range_doppler_map(
     windows = on_device(_windows(window, chirps, samples, adc.dtype == torch.complex64), adc)
 
     def decibel_map(cubes: Complex[Tensor, "map receiver chirp sample"]) -> Float[Tensor, "map chirp sample"]:
-        found = power(torch.fft.fft2(cubes * windows))
-        return decibels(found[:, 0] if receivers == 1 else reduce(found, "map receiver ... -> map ...", "mean"))
+        left = remove_clutter(cubes, clutter)
+        parts = squared_parts(torch.fft.fft2(left * windows[: left.shape[-2]], s=(chirps, samples)))
+        # Averaged before both parts are added, since that reads the spectra along memory.
+        mean = parts[:, 0] if receivers == 1 else parts.mean(1)
+        return decibels(mean[..., 0] + mean[..., 1])
 
     maps = in_blocks(decibel_map, adc.reshape(-1, receivers, chirps, samples))
     return rearrange(maps.view(*batch, chirps, samples), "... doppler range -> ... range doppler")

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Complex, Float
+from jaxtyping import Complex, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -50,10 +50,10 @@ def on_device(values: NDArray[np.generic], like: Complex[Tensor, "..."]) -> Comp
     return torch.from_numpy(values).to(like)
 
 
-def power(spectrum: Complex[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
-    """Squared magnitude, without the square root of `abs`."""
-    squares = spectrum.real * spectrum.real
-    return squares.addcmul_(spectrum.imag, spectrum.imag)
+def squared_parts(spectrum: Complex[Tensor, "*axes"]) -> Float[Tensor, "*axes part"]:
+    """Squares of the real and of the imaginary part, which add to the power; in place of the spectrum where no gradient needs it."""
+    parts = torch.view_as_real(spectrum)
+    return parts.square() if parts.requires_grad else parts.square_()
 
 
 def decibels(watts: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
@@ -61,9 +61,17 @@ def decibels(watts: Float[Tensor, "*axes"]) -> Float[Tensor, "*axes"]:
     return watts.clamp_(min=LOWEST_W).log10_().mul_(10)
 
 
-def in_blocks(step: Callable[[Tensor], Tensor], cubes: Complex[Tensor, "cube *axes"]) -> Float[Tensor, "cube *mapped"]:
-    """Apply a function to many cubes; on the CPU in blocks whose intermediate results stay in the cache."""
+def in_blocks(
+    step: Callable[[Tensor], Tensor], cubes: Shaped[Tensor, "cube *axes"], *, size: int | None = None
+) -> Float[Tensor, "cube *mapped"]:
+    """Apply a function to many cubes; on the CPU in blocks whose intermediate results stay in the cache.
+
+    Args:
+        step: from some cubes to what becomes of them.
+        cubes: all of them.
+        size: complex values that a cube becomes in between; by default as many as it has.
+    """
     if cubes.device.type != "cpu" or len(cubes) < 2:
         return step(cubes)
-    at_once = max(1, BLOCK * torch.get_num_threads() // cubes[0].numel())
+    at_once = max(1, BLOCK * torch.get_num_threads() // (size or cubes[0].numel()))
     return step(cubes) if at_once >= len(cubes) else torch.cat([step(block) for block in torch.split(cubes, at_once)])

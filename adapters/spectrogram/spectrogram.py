@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from maekit.adapter import Adapter, Front
 from maekit.adapters.radar.fmcw import SPEED_OF_LIGHT
+from maekit.adapters.radar.spectra import in_blocks, squared_parts
 from maekit.adapters.simulate.micro_doppler import simulate_micro_doppler
 from maekit.core.patchify import GridPatchifier
 
@@ -60,37 +62,59 @@ class SpectrogramFront(Front):
             signal = torch.where(valid[:, None], signal, torch.zeros((), dtype=signal.dtype, device=signal.device))
         # Not float16 or bfloat16, whatever the model runs in: decibels need the range.
         with torch.autocast(signal.device.type, enabled=False):
-            spectrum = torch.stft(
-                rearrange(signal, "batch channel time -> (batch channel) time"),
-                self.n_fft,
-                self.hop,
-                window=self.window,
-                center=False,
-                onesided=not self.two_sided,
-                return_complex=True,
-            )
-            amplitude = spectrum.abs() / self.window.sum()
-            amplitude = rearrange(amplitude, "(batch channel) bin frame -> batch channel bin frame", batch=len(signal))
-            amplitude = amplitude[..., : self.frames]
-            if self.two_sided:
-                amplitude = amplitude.roll(self.n_fft // 2, dims=2)
-            else:  # a real tone has half of its amplitude at the negative frequency; a constant has no such half
-                amplitude = torch.cat([amplitude[:, :, :1], 2 * amplitude[:, :, 1 : self.n_fft // 2]], dim=2)
+            level = None if self.reference is not None else _largest(signal)
+            # Of the order of one before squares are taken, since those of volts may be too small for float32.
+            scaled = signal if level is None else signal / level
+            step = partial(self._power, window=self._scaled_window())
+            power = in_blocks(step, scaled, size=self.frames * self.n_fft * signal.shape[1]).transpose(2, 3)
             whole = None if valid is None else valid.unfold(1, self.n_fft, self.hop).all(-1)[:, : self.frames]
             # Divided before the logarithm, so that the floor holds for volts as for ADC counts.
-            ratio = amplitude / self._zero(amplitude, whole)
-            decibel = 20 * torch.log10(ratio.clamp(min=10 ** (self.floor_db / 20)))
+            ratio = power if level is None else power / self._zero(power, whole)
+            decibel = ratio.clamp_(min=10 ** (self.floor_db / 10)).log10_().mul_(10)
         if whole is None:
             return decibel, None
         return decibel, repeat(whole, "batch frame -> batch bin frame", bin=decibel.shape[2])
 
-    def _zero(self, amplitude: Tensor, whole: Tensor | None) -> Tensor | float:
-        """Amplitude of 0 dB; of a silent sample the smallest number, which puts all of it at the floor."""
-        if self.reference is not None:
-            return self.reference
+    def _scaled_window(self) -> Float[Tensor, " sample"]:
+        """Window that gives a tone its amplitude over that of 0 dB, and zero frequency the middle bin of complex signals."""
+        if not self.two_sided:  # a real tone has half of its amplitude at the negative frequency
+            return self.window * (2 / (self.window.sum() * (self.reference or 1.0)))
+        signs = 1 - 2 * (torch.arange(self.n_fft, device=self.window.device) % 2)
+        return self.window * signs / (self.window.sum() * (self.reference or 1.0))
+
+    def _power(
+        self, signal: Shaped[Tensor, "batch channel time"], *, window: Float[Tensor, " sample"]
+    ) -> Float[Tensor, "batch channel frame bin"]:
+        """Squared amplitude in each bin of each frame, in the order that `torch.stft` has in memory."""
+        spectrum = torch.stft(
+            rearrange(signal, "batch channel time -> (batch channel) time"),
+            self.n_fft,
+            self.hop,
+            window=window,
+            center=False,
+            onesided=not self.two_sided,
+            return_complex=True,
+        )
+        bins = self.n_fft if self.two_sided else self.n_fft // 2
+        parts = squared_parts(spectrum.transpose(1, 2)[:, : self.frames, :bins])
+        power = parts[..., 0] + parts[..., 1]
+        if not self.two_sided:  # a constant has no half at a negative frequency
+            power[..., 0] *= 0.25
+        return rearrange(power, "(batch channel) frame bin -> batch channel frame bin", batch=len(signal))
+
+    def _zero(self, power: Tensor, whole: Tensor | None) -> Tensor:
+        """Power of 0 dB, the largest of each sample; of a silent one the smallest number, which puts all of it at the floor."""
+        frames = power.amax(dim=2)
         if whole is not None:
-            amplitude = torch.where(whole[:, None, None], amplitude, 0.0)
-        return amplitude.amax(dim=(1, 2, 3), keepdim=True).clamp(min=torch.finfo(amplitude.dtype).tiny)
+            frames = torch.where(whole[:, None], frames, 0.0)
+        return frames.amax(dim=(1, 2))[:, None, None, None].clamp(min=torch.finfo(power.dtype).tiny)
+
+
+def _largest(signal: Shaped[Tensor, "batch channel time"]) -> Float[Tensor, "batch one one"]:
+    """Largest absolute value of each sample's real and imaginary parts; one of a silent sample."""
+    parts = torch.view_as_real(signal) if signal.is_complex() else signal
+    level = parts.flatten(1).abs().amax(1)[:, None, None]
+    return torch.where(level > 0, level, 1.0)
 
 
 class SpectrogramAdapter(Adapter):
@@ -128,8 +152,8 @@ class SpectrogramAdapter(Adapter):
             raise ValueError(f"n_fft {n_fft} must be even and hop {hop} at least 1")
         if reference != "sample" and not (isinstance(reference, int | float) and reference > 0):
             raise ValueError(f"reference {reference!r} is neither 'sample' nor a positive amplitude")
-        if min(patch) < 1 or floor_db >= 0:
-            raise ValueError(f"patch {tuple(patch)} must be positive and floor_db {floor_db:g} negative")
+        if min(patch) < 1 or not -300 <= floor_db < 0:
+            raise ValueError(f"patch {tuple(patch)} must be positive and floor_db {floor_db:g} negative, -300 at least")
         length = info.axes[0].length
         frames = (length - n_fft) // hop + 1
         frames -= frames % patch[1]

@@ -1,15 +1,14 @@
-"""How long does a range-Doppler map take, beside the bare FFTs that it must do?
+"""How long do maps take, beside the bare FFTs that they must do?
 
-    python tests/benchmarks/maps.py [--chirps 128] [--samples 256] [--receivers 8] [--frames 8] [--rounds 41] [--threads 1]
+    python tests/benchmarks/maps.py [--rounds 41]
 
-In one process, taken in turn, so that whatever else the machine does meets all alike:
+All contenders take turns in one process on one thread, so that whatever else the machine does meets all alike, and the time
+is the thread's own on the processor. Each ratio is the median, round by round, of a contender's time over its limit's:
 
-- `fft, fft`: torch.fft.fft over the samples, then over the chirps, of the same complex64 tensor;
-- `fft2`: both axes in one call, which torch does faster;
-- `map`: windows, both FFTs, power and decibels of every receiver; `mean map`: the receivers' mean power, in decibels;
-- `azimuth` and `capon`: range-azimuth maps with 64 azimuths, for their own sake: they have other FFTs to do.
-
-Printed: the median time of each and the median, round by round, of its time over both bare ones.
+- range-Doppler maps of 8 frames of 8 receivers, 128 chirps and 256 samples (windows, clutter removal, FFTs, power, decibels)
+  over one `torch.fft.fft2` of the same cubes, by receiver and with the receivers' mean power, which a cube's adapter makes;
+- range-azimuth maps over the same, for their own sake: they have other transforms to do;
+- what the spectrogram's front does with 32 signals of 16,000 samples over `torch.stft` of them.
 """
 
 from __future__ import annotations
@@ -17,47 +16,103 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from maekit.adapters.radar.range_azimuth_map import fft_sines, range_azimuth_map
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
+from maekit.adapters.spectrogram.spectrogram import SpectrogramAdapter
+from maekit.data.sample import Axis, SignalInfo
+from maekit.training.device import keep_freed_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+WARM_UP = 2
+
+
+class Row(NamedTuple):
+    """A line of the table: what was measured, how much, and how that compares with its limit.
+
+    Attributes:
+        name: of the work.
+        value: median.
+        unit: of value and limit.
+        limit: median of what bounds it, measured in the same rounds.
+        ratio: median of value over limit, round by round.
+    """
+
+    name: str
+    value: float
+    unit: str
+    limit: float
+    ratio: float
+
+
+def rows(rounds: int = 41) -> list[Row]:
+    """Measure every map beside its limit, on one thread."""
+    torch.set_num_threads(1)
+    keep_freed_memory(torch.device("cpu"))  # as in every run
+    works = _radar() | _spectrogram(is_complex=False) | _spectrogram(is_complex=True)
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+    with torch.inference_mode():
+        for turn in range(rounds + WARM_UP):
+            for name, (run, limit) in works.items():
+                pair = _seconds(run), _seconds(limit)
+                if turn >= WARM_UP:
+                    times[name].append(pair)
+    found = []
+    for name, pairs in times.items():
+        mine, its = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
+        found.append(Row(name, mine, "ms", its, statistics.median(one / other for one, other in pairs)))
+    return found
+
+
+Pair = tuple["Callable[[], object]", "Callable[[], object]"]
+
+
+def _radar() -> dict[str, Pair]:
+    adc, sines = torch.randn(8, 8, 128, 256, dtype=torch.complex64), fft_sines(64)
+    works: dict[str, Callable[[], object]] = {
+        "range-Doppler maps, each receiver": lambda: range_doppler_map(adc),
+        "range-Doppler maps, mean of receivers": lambda: range_doppler_map(adc, average_receivers=True),
+        "range-Doppler maps, mean, without clutter": lambda: range_doppler_map(
+            adc, average_receivers=True, clutter="mean"
+        ),
+        "range-azimuth maps": lambda: range_azimuth_map(adc, sines=sines),
+        "range-azimuth maps, Capon": lambda: range_azimuth_map(adc, sines=sines, method="capon"),
+    }
+    return {name: (run, lambda: torch.fft.fft2(adc)) for name, run in works.items()}
+
+
+def _spectrogram(*, is_complex: bool) -> dict[str, Pair]:
+    info = SignalInfo(("",), (Axis("time", 16_000),), "V", is_complex, 16_000.0)
+    front = SpectrogramAdapter(info, n_fft=256, hop=64).make_front()
+    signal = torch.randn(32, 1, 16_000, dtype=torch.complex64 if is_complex else torch.float32)
+    window = torch.hann_window(256)
+
+    def bare() -> object:
+        return torch.stft(
+            signal[:, 0], 256, 64, window=window, center=False, onesided=not is_complex, return_complex=True
+        )
+
+    kind = "complex" if is_complex else "real"
+    return {f"spectrogram of {kind} signals": (lambda: front.transform(signal, None), bare)}
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    began = time.thread_time()
+    run()
+    return time.thread_time() - began
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    sizes = {"chirps": 128, "samples": 256, "receivers": 8, "frames": 8, "rounds": 41, "threads": 1}
-    for name, number in sizes.items():
-        parser.add_argument(f"--{name}", type=int, default=number)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    adc = torch.randn(options.frames, options.receivers, options.chirps, options.samples, dtype=torch.complex64)
-    sines = fft_sines(64)
-    contenders = {
-        "fft, fft": lambda: torch.fft.fft(torch.fft.fft(adc), dim=-2),
-        "fft2": lambda: torch.fft.fft2(adc),
-        "map": lambda: range_doppler_map(adc),
-        "mean map": lambda: range_doppler_map(adc, average_receivers=True),
-        "azimuth": lambda: range_azimuth_map(adc, sines=sines),
-        "capon": lambda: range_azimuth_map(adc, sines=sines, method="capon"),
-    }
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(options.rounds + 2):
-        for name, run in contenders.items():
-            began = time.perf_counter()
-            run()
-            if turn >= 2:
-                times[name].append(time.perf_counter() - began)
-    print(f"{tuple(adc.shape)} complex64, {options.threads} threads, torch {torch.__version__}")
-    for name, seconds in times.items():
-        ratios = [
-            statistics.median(mine / its for mine, its in zip(seconds, times[bare], strict=True))
-            for bare in ("fft, fft", "fft2")
-        ]
-        print(
-            f"  {name:9} {1000 * statistics.median(seconds):7.2f} ms  {ratios[0]:5.2f} x fft, fft  {ratios[1]:5.2f} x fft2"
-        )
+    parser.add_argument("--rounds", type=int, default=41)
+    for row in rows(parser.parse_args().rounds):
+        print(f"{row.name:44} {row.value:8.2f} {row.unit}  limit {row.limit:7.2f}  {row.ratio:5.2f}")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_a_tone_has_its_level_in_its_bin(complex_: bool, bin_: int, level: float
     assert values[0, row].numpy() == pytest.approx(20 * np.log10(level / 2.0), abs=0.01)
 
 
-@pytest.mark.parametrize("level", [1e-9, 1.0, 3e4])
+@pytest.mark.parametrize("level", [1e-25, 1e-9, 1.0, 3e4])
 @pytest.mark.parametrize("complex_", [False, True])
 def test_relative_levels_do_not_depend_on_the_unit(level: float, complex_: bool) -> None:
     x = tone(1000.0, complex_=complex_) + 1e-3 * tone(2500.0, complex_=complex_)
