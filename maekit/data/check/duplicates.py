@@ -32,7 +32,7 @@ _MIN_SHARE = 0.5
 """Shared hashes, of those that both sketches could hold, from which on two recordings are the same."""
 _MAX_HOLDERS = 64
 """Recordings with a hash beyond which it tells nothing."""
-_LAGS = (1, 2, 3, 5, 8, 13)
+_LAGS = (1, 5)
 """Rows between values that are compared for the order of values."""
 _MAX_ROWS = 1 << 22
 """Rows of a recording that are hashed."""
@@ -67,7 +67,7 @@ class Sketch:
         bits = parts.reshape(len(signal), -1).view(np.uint32)
         if self._scaled and bits.shape[1] > _STRETCH:
             values = bits.view(np.float32)
-            bits = _orders(values[:, 1:], values[:, :-1]).astype(np.uint32)
+            bits = _orders(values[:, 1:], values[:, :-1])
         elif self._scaled:
             bits, valid = self._compared(bits.view(np.float32), valid)
             if not len(bits):
@@ -93,7 +93,7 @@ class Sketch:
         codes = np.zeros((count, values.shape[1]), dtype=np.uint32)
         measured = valid[:count].copy()
         for lag in _LAGS:
-            codes = codes * np.uint32(3) + _orders(values[lag : lag + count], values[:count])
+            codes = codes * np.uint32(2) + _orders(values[lag : lag + count], values[:count])
             measured &= valid[lag : lag + count]
         return codes, measured
 
@@ -198,9 +198,9 @@ def same_files(count: int, size: Callable[[int], int], read: Callable[[int], byt
     return pairs
 
 
-def _orders(later: NDArray[Any], earlier: NDArray[Any]) -> NDArray[np.uint8]:
-    """Elementwise 0 for equal or missing values, 1 where the later one is larger, 2 where it is smaller."""
-    return (later > earlier).astype(np.uint8) + np.uint8(2) * (later < earlier)
+def _orders(later: NDArray[Any], earlier: NDArray[Any]) -> NDArray[np.uint32]:
+    """Elementwise 1 where the later value is larger, otherwise 0; two values only, since rounding makes some equal."""
+    return (later > earlier).astype(np.uint32)
 
 
 _MAX = np.uint64(2**64 - 1)

@@ -10,11 +10,11 @@ import h5py
 import numpy as np
 
 from maekit.data.convert.lists import arrays_of_list
-from maekit.data.hdf5.attributes import MATLAB_CLASS, stated_rate, stated_unit
+from maekit.data.hdf5.attributes import MATLAB_CLASS, axis_names, stated_rate, stated_unit
 from maekit.data.hdf5.examine import examine_content
 from maekit.data.hdf5.packing import defined_packing, undefined_factors
 from maekit.data.hdf5.safety import check_storage, damage_as_error, dataset_names
-from maekit.data.hdf5.values import pair_fields, to_native
+from maekit.data.hdf5.values import names_of_enum, pair_fields, to_native
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class DatasetMapping(Mapping[str, "NDArray[Any]"]):
             dataset = self._file[path]
             check_storage(dataset, location)
             values = np.asarray(dataset[()] if field is None else dataset.fields(field)[()])
+        if field is None and h5py.check_enum_dtype(dataset.dtype):
+            return names_of_enum(values, dataset.dtype)
         if pair_fields(values.dtype):
             values = to_native(values, "pairs", location)
         if values.dtype.kind in "iufc":
@@ -85,7 +87,7 @@ class DatasetMapping(Mapping[str, "NDArray[Any]"]):
         return name in self._names
 
     def stated(self, *, dotted: bool = False) -> dict[str, Any]:
-        """What attributes state of datasets, by their names: `rates` in hertz, `units`, and `factors` of no convention.
+        """What attributes state of datasets, by their names: `rates` in hertz, `units`, `factors` of no convention, and names of `axes`.
 
         Args:
             dotted: names are with dots for slashes.
@@ -93,6 +95,7 @@ class DatasetMapping(Mapping[str, "NDArray[Any]"]):
         rates: dict[str, float] = {}
         units: dict[str, str] = {}
         factors: dict[str, dict[str, Any]] = {}
+        axes: dict[str, list[str]] = {}
         with damage_as_error(self._location):
             for name, (path, _) in self._names.items():
                 dataset, shown = self._file[path], name.replace("/", ".") if dotted else name
@@ -100,9 +103,11 @@ class DatasetMapping(Mapping[str, "NDArray[Any]"]):
                     rates[shown] = rate[1]
                 if (unit := stated_unit(dataset)) is not None:
                     units[shown] = unit
+                if MATLAB_CLASS not in dataset.attrs and any(labels := axis_names(dataset)):
+                    axes[shown] = labels
                 if undefined := undefined_factors(dataset):
                     factors[shown] = undefined
-        return {"rates": rates, "units": units, "factors": factors}
+        return {"rates": rates, "units": units, "factors": factors, "axes": axes}
 
     def _names_in(self, dataset: h5py.Dataset, name: str) -> dict[str, tuple[str, str | None]]:
         """The names that a dataset is known by: its own, one for each field of a compound, or those of a list of arrays."""

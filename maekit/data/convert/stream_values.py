@@ -77,7 +77,7 @@ def stated_attributes(rule: Stream, content: FileContent) -> dict[str, Any]:
     """What the file states of the values of a stream, for attributes of its dataset.
 
     Besides the unit and the resolution, these are factors that no convention defines: the data spec decides on them when the
-    dataset is read.
+    dataset is read, and on the names of axes, which it compares.
 
     Raises:
         UserError: columns side by side, of which the file states different factors.
@@ -102,6 +102,9 @@ def stated_attributes(rule: Stream, content: FileContent) -> dict[str, Any]:
             expected="the same attributes of each",
             hint="Make a stream of each.",
         )
+    axes: Mapping[str, list[str]] = content.attributes.get("axes", {})
+    if len(names) == 1 and names[0] in axes and rule.rearrange is None and rule.through is None:
+        attributes["DIMENSION_LABELS"] = axes[names[0]]
     return attributes | dict(stated[0])
 
 

@@ -114,7 +114,7 @@ def check_axes(signal: Signal, dataset: h5py.Dataset, location: str) -> None:
             hint="Add `convert: {streams: {NAME: {files: '*.mat', key: NAME}}}` to the data spec, let `files` be '*.h5' "
             "with `records: '/*'`, and run `maekit data convert`.",
         )
-    names = _axis_names(dataset)[: len(signal.axes)]
+    names = axis_names(dataset)[: len(signal.axes)]
     stated = [axis.lower() for axis in signal.axes]
     for name, axis in zip(names, stated, strict=False):
         if name != axis and name in stated:
@@ -141,7 +141,7 @@ def _one_number(value: Any) -> float | None:
     return float(number.item()) if positive else None
 
 
-def _axis_names(dataset: h5py.Dataset) -> list[str]:
+def axis_names(dataset: h5py.Dataset) -> list[str]:
     """Name of each axis by its label, or by its dimension scale; empty where there is none.
 
     Read from the attributes: the HDF5 library's own functions crash on damaged lists of scales.

@@ -13,7 +13,7 @@ import numpy as np
 from maekit.config.data_spec import BUILT_IN_REDUCERS
 from maekit.data.hdf5.packing import read_packing
 from maekit.data.hdf5.safety import BLOCK_LIMIT, check_storage, find_dataset
-from maekit.data.hdf5.values import mark_missing
+from maekit.data.hdf5.values import mark_missing, names_of_enum
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -272,6 +272,8 @@ def _read_small(path: str, record: h5py.Group) -> tuple[NDArray[Any], str]:
         raise UserError(
             f"damaged values ({error})", location=location, hint="Copy or convert the recording again."
         ) from None
+    if h5py.check_enum_dtype(dataset.dtype):
+        return names_of_enum(values, dataset.dtype), location
     return read_packing(dataset, location).apply(values) if values.dtype.kind in "iuf" else values, location
 
 

@@ -102,6 +102,7 @@ class HDF5Windows:
         self.dropped: dict[str, int] = Counter()
         self.recordings: list[Recording] = []
         self.costs: list[tuple[int, int]] = []
+        self._short_shape: tuple[int, ...] = ()
         self._rows: list[tuple[int, int]] = []
         groups: list[str] = []
         labels: list[Any] = []
@@ -114,7 +115,12 @@ class HDF5Windows:
             raise refused.pop(0)
         self.groups = np.array(groups, dtype=np.str_)
         self.classes = self._labels.classes if self._labels else None
-        self.labels = self._checked_labels(labels)
+        try:
+            self.labels = self._checked_labels(labels)
+        except UserError:
+            if refused:  # what is wrong with one recording may be why the others are of one class
+                raise refused.pop(0) from None
+            raise
         info = self.reader.info([self.recordings[number] for number, _ in self._rows])
         self.info = replace(info, objects=self.objects or ())
         self.auxiliary = self._auxiliary.infos(sorted({number for number, _ in self._rows}))
@@ -251,6 +257,7 @@ class HDF5Windows:
         windows = list(self.reader.windows(recording))
         if not windows:
             self.dropped[TOO_SHORT] += 1
+            self._short_shape = recording.shape
             return
         dataset, group = file[recording.dataset], file[record]
         names = read_groups(self.spec.group, dataset, group, recording.rows)
@@ -300,6 +307,14 @@ class HDF5Windows:
             shares[start:stop] = 1 - np.moveaxis(valid, axis, 0).reshape(stop - start, -1).mean(1)
         return np.concatenate([[0.0], np.cumsum(shares)])
 
+    def _other_order(self) -> str:
+        """A hint where another axis is far longer than the one that is cut, as in (channel, time) that is called (time, channel)."""
+        axes, axis = self.reader.signal.axes, self.reader.stored_row_axis
+        if not self._short_shape or max(self._short_shape) <= 10 * self._short_shape[axis]:
+            return ""
+        stored = ", ".join(f"{name} {length}" for name, length in zip(axes, self._short_shape, strict=True))
+        return f" Or do `signal.axes` stand in another order in the file? By the data spec: {stored}."
+
     def _checked_labels(self, labels: list[Any]) -> NDArray[np.generic] | None:
         """Labels as the `Source` protocol has them, once it is sure that there is something to learn from."""
         location = f"{self.root / (self.spec.files or '')}:{self.reader.signal.path}"
@@ -308,7 +323,7 @@ class HDF5Windows:
             asked = {k: v for k, v in self.window.model_dump().items() if v is not None} if self.window else None
             mends = {
                 MISSING: "Raise `missing_budget`, or look at the recording with `maekit data inspect`.",
-                TOO_SHORT: "Give a shorter window, or `pad: true`.",
+                TOO_SHORT: "Give a shorter window, or `pad: true`." + self._other_order(),
                 NO_LABEL: "Check `label` in the data spec, its `offset_s` and `reduce`.",
                 TWO_GROUPS: "Give a shorter window, or correct `group`.",
             }

@@ -154,6 +154,12 @@ def to_native(raw: NDArray[Any], rule: str | None, location: str) -> NDArray[Any
         ) from None
 
 
+def names_of_enum(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[np.str_]:
+    """The names that an enumerated type gives to its numbers, whose order is the file's and not that of a data spec."""
+    name_of = {number: name for name, number in (h5py.check_enum_dtype(dtype) or {}).items()}
+    return np.array([name_of.get(number, str(number)) for number in values.ravel().tolist()]).reshape(values.shape)
+
+
 def mark_missing(values: NDArray[Any], missing: Sequence[float]) -> NDArray[Any]:
     """Values with NaN where they equal a number that means "no value"; integers become floats.
 

@@ -211,3 +211,34 @@ def test_arrays_of_different_length_become_a_recording_each(tmp_path: Path) -> N
     windows = converted(tmp_path, {}, {"key": "x.values", "offsets": "x.offsets"})
     assert [recording.rows for recording in windows.recordings] == [150, 230]
     assert windows[2].signal[0, 0] == 100
+
+
+def test_names_of_axes_and_of_enumerated_labels_survive_conversion(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.zeros((100, 100)) + np.arange(100)
+        for i, name in enumerate(("channel", "time")):
+            file["x"].dims[i].label = name
+        kinds = h5py.enum_dtype({"run": 0, "rest": 1}, basetype="i1")
+        file.create_dataset("y", data=np.repeat([0, 1], 50).astype("i1"), dtype=kinds)
+    text: dict[str, Any] = {
+        "name": "named",
+        "files": "*.h5",
+        "signal": {"path": "x", "axes": ["channel", "time"], "rate_hz": 50},
+        "label": {"path": "y", "classes": ["rest", "run"]},
+        "window": {"axis": "time", "length": 50},
+    }
+    (tmp_path / "direct.yaml").write_text(yaml.safe_dump(text))
+    windows = HDF5Windows(load_spec(tmp_path / "direct.yaml"), tmp_path)
+    assert windows.labels is not None
+    assert windows.labels.tolist() == [1, 0]
+    windows.close()
+    with pytest.raises(UserError, match=r"another order than the file names them.*\(channel, time\)"):
+        converted(tmp_path, {"axes": ["time", "channel"]})
+    turned = converted(tmp_path, {"axes": ["time", "channel"]}, {"rearrange": "channel time -> time channel"})
+    assert turned.info.shape == (100, 100)
+
+
+def test_a_recording_that_is_cut_along_its_short_axis_is_said_to_be(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 2000)))
+    with pytest.raises(UserError, match=r"another order.*time 3, channel 2000"):
+        converted(tmp_path, {"axes": ["time", "channel"]}, {"files": "a.npy", "key": "data"})

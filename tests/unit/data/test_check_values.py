@@ -70,6 +70,11 @@ CHANGES: dict[str, tuple[Callable[[h5py.File], None], str, str]] = {
         "warning",
         "same signal on another scale on two sides",
     ),
+    "copy of 16 bits": (
+        lambda file: replace(file, np.round(noise(0) * 200).astype(np.int16)),
+        "warning",
+        "same signal on another scale on two sides",
+    ),
     "copy of another type": (lambda file: replace(file, noise(0).astype(">f8")), "error", "same signal on two sides"),
     "constant": (lambda file: replace(file, np.full(ROWS, 7, np.float32)), "error", "constant recordings"),
     "clipped": (clip, "warning", "clipped values"),
