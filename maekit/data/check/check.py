@@ -22,7 +22,8 @@ from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.packing import describe_packing
 from maekit.data.hdf5.safety import BLOCK_LIMIT, open_hdf5
 from maekit.data.hdf5.source import HDF5Windows
-from maekit.data.images.folder import ImageFolderSource, describe_passed_over
+from maekit.data.images.folder import ImageFolderSource
+from maekit.data.images.listing import describe_passed_over
 from maekit.data.images.packed import PackedFolder, open_folder
 from maekit.data.sample import SignalInfo, Source
 from maekit.data.splits import resolve_split

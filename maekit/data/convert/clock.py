@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from maekit.config.conversion import Stream
+    from maekit.data.convert.stamps import Times
 
 DAY = Fraction(86400)
 

@@ -130,7 +130,7 @@ def test_separate_queries_keys_and_values_are_joined(
     official: dict[str, torch.Tensor],
 ) -> None:
     _import(recipes, {"model": official}, "plain")
-    separate = {}
+    separate: dict[str, torch.Tensor] = {}
     for name, value in official.items():
         if name.startswith("blocks.") and ".qkv." in name:
             separate |= {name.replace("qkv", letter): part for letter, part in zip("qkv", value.chunk(3), strict=True)}
