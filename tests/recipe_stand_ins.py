@@ -24,9 +24,9 @@ from maekit.tasks.task import Task
 SAMPLES = 4
 
 
-def stand_in_task(name: str, folder: Path) -> tuple[Task, Batch]:
+def stand_in_task(name: str, folder: Path, *overrides: str) -> tuple[Task, Batch]:
     """The task of a recipe, and a training batch of stand-ins, which are written to `folder`."""
-    loaded = load_recipe(name, shrunk(name))
+    loaded = load_recipe(name, [*shrunk(name), *overrides])
     source = stand_in(loaded.recipe, folder)
     adapters = make_adapters(loaded, source.info, source.auxiliary)
     split = splits.resolve_split(source.groups, Split(), name)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from fake_gpu import fake_copies
 from recipe_stand_ins import stand_in_task
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -37,21 +38,6 @@ class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
             lines = [f for f in traceback.extract_stack() if "/maekit/" in f.filename or "/adapters/" in f.filename]
             self.lines.add(f"{lines[-1].filename}:{lines[-1].lineno} {lines[-1].line}" if lines else str(function))
         return result
-
-
-def fake_copies(mode: FakeTensorMode, task: Task, batch: Batch) -> tuple[Task, Batch]:
-    """The task and the batch as fake tensors on a GPU. What a task does not register stays on the CPU, as with `.to`."""
-
-    def move(tensor: Tensor) -> Tensor:
-        return mode.from_tensor(tensor).to("cuda")
-
-    overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
-    try:
-        task._apply(move)  # type: ignore[no-untyped-call]
-    finally:
-        torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
-    return task, {name: move(tensor) for name, tensor in batch.items()}
 
 
 def train_and_evaluate(task: Task, batch: Batch) -> None:
