@@ -21,6 +21,7 @@ hh:mm:ss.mmm hz khz v mv uv µv μv nv a ma ua µa g mg m/s^2 m/s2 m/(s^2) m/s²
 c f k pa kpa hpa mbar bar mmhg cmh2o % pct bpm brpm ohm ohms kohm kohms mohm ω kω ut µt gauss n nm kg ml l lpm l/min l/s db px m
 cm mm count counts lsb adu au a.u. arb raw cal no_units unitless none
 """
+_TYPES = "double float float32 float64 int int32 int64 integer string datetime duration numeric"
 _THOUSANDS = {mark: re.compile(rf"[-+]?[1-9]\d{{0,2}}(?:[{mark}]\d{{3}})+(?:[.,]\d*)?") for mark in (".", ",")}
 """Numbers by the mark between their thousands."""
 _AMOUNT = re.compile(r"[-+]?\d+(?:[.,]\d+)?\s*[^\d\s]{1,8}")
@@ -51,8 +52,13 @@ def has_thousands(cell: str, decimal: str) -> bool:
 
 
 def is_unit(cell: str) -> bool:
-    """Whether a cell is the name of a unit, also in brackets, or an amount with one, such as 10.000 V."""
-    return plain_unit(cell) in _UNITS.split() or _AMOUNT.fullmatch(cell) is not None
+    """Whether a cell is the name of a unit, also in brackets, of a type, or an amount with a unit, such as 10.000 V."""
+    return is_type(cell) or plain_unit(cell) in _UNITS.split() or _AMOUNT.fullmatch(cell) is not None
+
+
+def is_type(cell: str) -> bool:
+    """Whether a cell is the name of a type of numbers or text."""
+    return plain_unit(cell) in _TYPES.split()
 
 
 def plain_unit(cell: str) -> str:

@@ -23,6 +23,7 @@ _WORDS = {
     "min": ("min", "mins", "minute", "minutes"),
     "h": ("h", "hour", "hours"),
     "d": ("d", "day", "days"),
+    "samples": ("sample", "samples", "frame", "frames"),
 }
 """How programs name units of time, by `time_unit`."""
 _DAY_NUMBERS = ((20_000, 80_000, -25_569), (690_000, 770_000, -719_529))
@@ -35,8 +36,9 @@ _ROLLOVER = 40
 
 def stated_unit(column: str, units: Mapping[str, str]) -> str | None:
     """The `time_unit` that a column's name ends with, or that the row of units gives it; None where there is none."""
-    words = [*re.split(r"[\s_.\-()\[\]/:]+", re.sub(r"(?<=[a-z])(?=[A-Z][a-z]?$)", "_", column.rstrip(")] "))), ""]
-    for text in (units.get(column, ""), *(word for word in words[-2:] if word)):
+    words = [*re.split(r"[\s_.\-()\[\]/:]+", re.sub(r"(?<=[a-z])(?=[A-Z][a-z]?$)", "_", column.rstrip("()[] "))), ""]
+    first = words[0] if len(words[0]) > 1 else ""  # ms_since_start
+    for text in (units.get(column, ""), *(word for word in words[-2:] if word), first):
         if (unit := next((unit for unit, names in _WORDS.items() if plain_unit(text) in names), None)) is not None:
             return unit
     return None
@@ -55,7 +57,7 @@ def check_unit(column: str, units: Mapping[str, str], location: str, key: str = 
             location=location,
             value=units.get(column) or column,
             expected=f"`{key}: {unit}`",
-            hint=f"State `{key}: {unit}`, or `{key}: s` if they are seconds nevertheless.",
+            hint=f"State `{key}: {unit}`{' and `rate_hz`' if unit == 'samples' else ''}, or `{key}: s` if they are seconds nevertheless.",
         )
 
 

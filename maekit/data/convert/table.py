@@ -267,9 +267,10 @@ class _Columns(Mapping[str, "NDArray[Any]"]):
 def _hint_of_cell(cell: str, row: list[str], decimal: str) -> str:
     """What is to be done about a cell that is no number."""
     hints = []
-    if decimal == "." and _DECIMAL_COMMA.fullmatch(cell):
+    thousands = has_thousands(cell, decimal)
+    if decimal == "." and _DECIMAL_COMMA.fullmatch(cell) and not (thousands and any("." in other for other in row)):
         hints.append('A decimal comma? State `decimal: ","`.')
-    if has_thousands(cell, decimal):
+    if thousands:
         hints.append("Marks between thousands? Write the numbers without them.")
     if not any(is_number(other, decimal) for other in row if other):
         hints.append(TEXT_BETWEEN)

@@ -179,6 +179,8 @@ def _rows_above(rows: Sequence[Sequence[str]], width: int, options: TableOptions
             return len(row) < width or starts_with_text or not any(is_number(cell, decimal) for cell in row if cell)
         if row[0] == "" and counts_up and all(cell.replace(".0", "").isdigit() for cell in row if cell):
             return True  # names or numbers of rows beside an index or clock, which no row of values lacks
+        if counts_up and row[0] not in BLANK_CELLS and is_number(row[0], decimal):
+            return False
         if not numeric or not below:
             return not any(is_number(cell, decimal) for cell in row if cell not in BLANK_CELLS)
         return any(row[i] not in BLANK_CELLS and not is_value(row[i], decimal) for i in numeric)

@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from maekit.data.convert.cells import is_number, is_unit
+from maekit.data.convert.cells import is_number, is_type, is_unit
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,9 +70,17 @@ def name_columns(
     wider = max((i for i, row in enumerate(above) if len(row) > width), default=-1)
     full = [row for row in above[wider + 1 :] if len(row) == width]
     if full:
-        names = next((row for row in reversed(full) if _may_be_names(row)), None)
+        words = [row for row in full if not any(cell and is_number(cell, ".") for cell in row)] or full
+        names = next((row for row in reversed(words) if _may_be_names(row)), None)
         names = names or next((row for row in full if len({name for name in row if name}) > 1), full[0])
-        units = next((row for row in reversed(full[full.index(names) + 1 :]) if any(map(is_unit, row))), None)
+        units = next(
+            (
+                row
+                for row in reversed(full[full.index(names) + 1 :])
+                if any(map(is_unit, row)) and not any(map(is_type, row))
+            ),
+            None,
+        )
         return list(names), {
             name: unit.strip("'\"[]() ") for name, unit in zip(names, units or (), strict=False) if name and unit
         }

@@ -70,6 +70,8 @@ def test_seconds_with_a_pause_are_no_digits_of_a_time_of_day(times: list[int]) -
         ("timestampMs,x", "ms"),
         ("t[us],x", "us"),
         ("min,x", "min"),
+        ("ms_since_start,x", "ms"),
+        ("Frame,x", "samples"),
         ("t,x\nms,mV", "ms"),
     ],
 )

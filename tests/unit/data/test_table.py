@@ -233,6 +233,7 @@ def test_fewer_rows_than_first_rows_names() -> None:
         ('"t" "x"\n"1" 0.5 6\n"2" 1 7\n', ["t", "x"], [0.5, 6]),  # R's row numbers in quotes, between blanks
         ("Starting\nready ok\n1,2\n3,4\n", ["0", "1"], [1, 2]),  # messages of a device
         ("Kind\t1\t\nSize 2\t3\t\nt\tx\ty\n" + "1\t2\n" * 9, ["0", "1"], [1, 2]),  # longer rows above
+        ("t,x\ndouble,float\n1,2\n3,4\n", ["t", "x"], [1, 2]),
         ("t,x\n1,2\n3,4\n,\n,\n", ["t", "x"], [1, 2]),  # empty rows of a sheet
         ("t,x\n1,2\n3,#N/A\n5,--\n6,<NA>\n", ["t", "x"], [1, 2]),
     ],
@@ -325,3 +326,14 @@ def test_points_in_one_column_and_decimal_commas_in_another() -> None:
 def test_a_line_below_names_is_no_row() -> None:
     table = read_table(b"| t | x |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n", "file.csv", LOOK)
     assert table.numbers("x").tolist() == [2, 4]
+
+
+def test_text_in_the_first_row_of_values_does_not_make_it_a_head() -> None:
+    with pytest.raises(UserError, match=r"file\.csv:2: .*no number"):
+        read_table(b"t,x\n0,init\n1,2\n2,4\n3,6\n", "file.csv", LOOK).numbers("x")
+
+
+def test_marks_between_thousands_beside_points_are_not_offered_as_decimal_commas() -> None:
+    with pytest.raises(UserError, match="thousands") as error:
+        read_table(b't,p\n0.5,"1,000"\n1.5,"1,001"\n', "file.csv", LOOK).numbers("p")
+    assert "decimal:" not in error.value.hint
