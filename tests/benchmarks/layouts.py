@@ -13,22 +13,13 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import h5py
 import numpy as np
+from rows import Row
 
 CHUNK_BYTES = (256 << 10, 1 << 20)
-
-
-class Row(NamedTuple):
-    """One measurement, and how it stands to its limit or peer."""
-
-    name: str
-    value: float
-    unit: str
-    peer: str
-    ratio: float
 
 
 def contents() -> dict[str, tuple[np.ndarray, int]]:
@@ -99,7 +90,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=60)
     options = parser.parse_args()
     for row in rows(options.rounds, options.windows):
-        print(f"{row.name:78} {row.value:9,.0f} {row.unit}  {row.ratio:6.3f} of {row.peer}")
+        print(row)
 
 
 if __name__ == "__main__":

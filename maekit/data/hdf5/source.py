@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -44,6 +45,14 @@ MISSING = "missing share over the budget"
 NO_LABEL = "no label"
 TWO_GROUPS = "window spans two groups"
 TOO_SHORT = "recording shorter than the window"
+
+
+class _Found(NamedTuple):
+    """What indexing has found so far, by recording: rows and groups of samples; and the label of each sample where there are labels."""
+
+    rows: list[NDArray[np.int64]]
+    groups: list[NDArray[np.str_]]
+    labels: list[Any]
 
 
 class HDF5Windows:
@@ -103,27 +112,28 @@ class HDF5Windows:
         self.recordings: list[Recording] = []
         self.costs: list[tuple[int, int]] = []
         self._short_shape: tuple[int, ...] = ()
-        self._rows: list[tuple[int, int]] = []
-        groups: list[str] = []
-        labels: list[Any] = []
+        found = _Found([np.empty((0, 2), np.int64)], [np.empty(0, np.str_)], [])
         for path in find_files(self.root, spec.files or ""):
             with _refusing(refused), open_hdf5(path) as file, damage_as_error(str(path)):
                 for record in find_records(file, spec.records):
                     with _refusing(refused):
-                        self._index(file, path, record, groups, labels)
-        if refused and not labels:
+                        self._index(file, path, record, found)
+        self._rows = np.concatenate(found.rows)
+        """(samples, 2) number of the recording and first row of each sample; 16 bytes each, since there may be millions."""
+        if refused and not len(self._rows):
             raise refused.pop(0)
-        self.groups = np.array(groups, dtype=np.str_)
+        self.groups = np.concatenate(found.groups)
         self.classes = self._labels.classes if self._labels else None
         try:
-            self.labels = self._checked_labels(labels)
+            self.labels = self._checked_labels(found.labels)
         except UserError:
             if refused:  # what is wrong with one recording may be why the others are of one class
                 raise refused.pop(0) from None
             raise
-        info = self.reader.info([self.recordings[number] for number, _ in self._rows])
+        numbers = self._rows[:, 0].tolist()
+        info = self.reader.info([self.recordings[number] for number in numbers])
         self.info = replace(info, objects=self.objects or ())
-        self.auxiliary = self._auxiliary.infos(sorted({number for number, _ in self._rows}))
+        self.auxiliary = self._auxiliary.infos(sorted(set(numbers)))
         self.dropped = dict(self.dropped)
 
     def __len__(self) -> int:
@@ -150,7 +160,7 @@ class HDF5Windows:
 
     def _window(self, index: int) -> tuple[Recording, int, int]:
         """Recording, first row and row after the last of a sample."""
-        number, start = self._rows[index]
+        number, start = self._rows[index].tolist()
         recording = self.recordings[number]
         return recording, start, min(start + recording.length, recording.rows)
 
@@ -169,7 +179,7 @@ class HDF5Windows:
         label = None if self.labels is None else self.labels[index]
         auxiliary = None
         if self.auxiliary:
-            number = self._rows[index][0]
+            number = int(self._rows[index, 0])
             auxiliary = self._auxiliary.samples(self._open(recording.file), number, start, stop, location)
         return self.reader.sample(
             signal,
@@ -187,8 +197,8 @@ class HDF5Windows:
         """(samples, 2): which recording each sample is of, and where it starts there: in seconds, or rows of another axis."""
         timed = self.reader.row_axis == TIME
         rates = np.array([(timed and recording.rate_hz) or 1.0 for recording in self.recordings])
-        found = np.array(self._rows, dtype=np.float64).reshape(-1, 2)
-        return np.stack([found[:, 0], found[:, 1] / rates[found[:, 0].astype(np.int64)]], axis=1)
+        numbers, starts = self._rows.T
+        return np.stack([numbers, starts / rates[numbers]], axis=1)
 
     @property
     def window_s(self) -> float | None:
@@ -249,19 +259,20 @@ class HDF5Windows:
             self._handles[path] = OpenFile(open_hdf5(path))
         return self._handles[path]
 
-    def _index(self, file: h5py.File, path: Path, record: str, groups: list[str], labels: list[Any]) -> None:
+    def _index(self, file: h5py.File, path: Path, record: str, found: _Found) -> None:
         recording = self.reader.describe(file, path, record)
         if self.recordings:
             self.reader.check_alike(recording, self.recordings[0])
         cost = self.reader.check_cost(file[recording.dataset], recording)
-        windows = list(self.reader.windows(recording))
-        if not windows:
+        bounds = np.fromiter(chain.from_iterable(self.reader.windows(recording)), dtype=np.int64).reshape(-1, 2)
+        if not len(bounds):
             self.dropped[TOO_SHORT] += 1
             self._short_shape = recording.shape
             return
         dataset, group = file[recording.dataset], file[record]
         names = read_groups(self.spec.group, dataset, group, recording.rows)
-        values: Any = np.full(len(windows), np.nan)
+        values: Any = np.full(len(bounds), np.nan)
+        windows = [(start, stop) for start, stop in bounds.tolist()] if self._labels is not None else []
         if isinstance(self._labels, ObjectReader):
             tables = self._labels.read(dataset, group, recording.rows, windows)
             values = values if tables is None else tables
@@ -269,23 +280,26 @@ class HDF5Windows:
             values = self._labels.read(dataset, group, recording.rows, windows, recording.rate_hz)
         missing = self._missing(file, recording)
         self._auxiliary.describe(file, path, record, recording.rows)
-        for (start, stop), value in zip(windows, values, strict=True):
-            end = min(stop, recording.rows)
-            if len(names) > 1 and not (names[start:end] == names[start]).all():
-                self.dropped[TWO_GROUPS] += 1
-                continue
-            share = 1 - (end - start) / (stop - start)
-            if missing is not None:
-                share += (missing[end] - missing[start]) / (stop - start)
-            if share > self.spec.missing_budget or share >= 1:
-                self.dropped[MISSING] += 1
-                continue
-            if self._labels is not None and np.ndim(value) == 0 and np.isnan(value):
-                self.dropped[NO_LABEL] += 1
-                continue
-            self._rows.append((len(self.recordings), start))
-            groups.append(str(names[start] if len(names) > 1 else names[0]))
-            labels.append(value)
+        start, end = bounds[:, 0], np.minimum(bounds[:, 1], recording.rows)
+        mixed = np.zeros(len(bounds), dtype=bool)
+        if len(names) > 1:
+            changes = np.concatenate([[0], np.cumsum(names[1:] != names[:-1])])
+            mixed = changes[end - 1] != changes[start]
+        share = 1 - (end - start) / recording.length
+        if missing is not None:
+            share = share + (missing[end] - missing[start]) / recording.length
+        lost = ~mixed & ((share > self.spec.missing_budget) | (share >= 1))
+        unlabelled = np.zeros(len(bounds), dtype=bool)
+        if self._labels is not None and isinstance(values, np.ndarray) and values.ndim == 1:
+            unlabelled = ~mixed & ~lost & np.isnan(values)
+        for reason, which in ((TWO_GROUPS, mixed), (MISSING, lost), (NO_LABEL, unlabelled)):
+            if number := int(which.sum()):
+                self.dropped[reason] += number
+        kept = np.flatnonzero(~(mixed | lost | unlabelled))
+        found.rows.append(np.stack([np.full(len(kept), len(self.recordings)), start[kept]], axis=1))
+        found.groups.append(names[start[kept]] if len(names) > 1 else np.repeat(names, len(kept)))
+        if self._labels is not None:
+            found.labels.extend(values[i] for i in kept)
         self.recordings.append(recording)
         self.costs.append(cost)
 
@@ -318,7 +332,7 @@ class HDF5Windows:
     def _checked_labels(self, labels: list[Any]) -> NDArray[np.generic] | None:
         """Labels as the `Source` protocol has them, once it is sure that there is something to learn from."""
         location = f"{self.root / (self.spec.files or '')}:{self.reader.signal.path}"
-        if not labels:
+        if not len(self._rows):
             counted = ", ".join(f"{count} x {reason}" for reason, count in self.dropped.items())
             asked = {k: v for k, v in self.window.model_dump().items() if v is not None} if self.window else None
             mends = {
