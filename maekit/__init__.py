@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from maekit.api import Predictor as Predictor
     from maekit.api import embed as embed
     from maekit.api import evaluate as evaluate
     from maekit.api import finetune as finetune
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from maekit.api import sweep as sweep
 
 __version__ = "0.1.0"
-__all__ = ["embed", "evaluate", "finetune", "predict", "pretrain", "reconstruct", "study", "sweep"]
+__all__ = ["Predictor", "embed", "evaluate", "finetune", "predict", "pretrain", "reconstruct", "study", "sweep"]
 
 # In a checkout, adapters/, recipes/ and data_specs/ stand beside this package; installed, they lie inside it.
 _checkout = Path(__file__).parent.parent

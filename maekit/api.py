@@ -1,10 +1,11 @@
 """The public functions. The command line calls these and prints what they return."""
 
 from maekit.inference.predict import predict
+from maekit.inference.predictor import Predictor
 from maekit.runs.embed import embed
 from maekit.runs.evaluate import evaluate
 from maekit.runs.reconstruct import reconstruct
 from maekit.runs.train import finetune, pretrain
 from maekit.studies.study import study, sweep
 
-__all__ = ["embed", "evaluate", "finetune", "predict", "pretrain", "reconstruct", "study", "sweep"]
+__all__ = ["Predictor", "embed", "evaluate", "finetune", "predict", "pretrain", "reconstruct", "study", "sweep"]

@@ -70,36 +70,10 @@ class Tracker:
             windows: time in seconds, rising, and the logarithm of each bin's probability from the window alone, up to a
                 constant; None, or not finite, where there is no estimate.
         """
-        waiting: deque[tuple[float, Array, Array]] = deque()  # time, likelihood, forward distribution
-        forward = np.full(len(self.values), 1 / len(self.values))
-        before = last_estimate = -np.inf
+        track = Track(self)
         for time, log_likelihood in windows:
-            while waiting and waiting[0][0] + self.lag_s < time - SAME_TIME_S:
-                yield self._smooth_first(waiting)
-            likelihood = np.ones(len(self.values))
-            if log_likelihood is not None and np.isfinite(log_likelihood).all():
-                new_share = min((time - last_estimate) / self.window_s, 1.0)
-                likelihood = np.exp((log_likelihood - np.max(log_likelihood)) * new_share)
-                last_estimate = time
-            if np.isfinite(before):
-                forward = forward @ self._move(time - before)
-            forward = likelihood * forward
-            forward /= forward.sum()
-            waiting.append((time, likelihood, forward))
-            before = time
-        while waiting:
-            yield self._smooth_first(waiting)
-
-    def _smooth_first(self, waiting: deque[tuple[float, Array, Array]]) -> NDArray[np.float64]:
-        """Remove the first waiting window; gives its distribution given all that wait."""
-        backward, following = np.ones(len(self.values)), None
-        for time, likelihood, _ in reversed(waiting):
-            if following is not None:
-                backward = self._move(following[0] - time) @ (following[1] * backward)
-                backward /= backward.sum()
-            following = time, likelihood
-        probability = waiting.popleft()[2] * backward
-        return np.asarray(probability / probability.sum())
+            yield from track.push(time, log_likelihood)
+        yield from track.finish()
 
     def _move(self, step_s: float) -> NDArray[np.float64]:
         """(from, to) transition probabilities in so many seconds."""
@@ -119,6 +93,59 @@ class Tracker:
             rates[inside, inside + to] += rate[inside]
         np.fill_diagonal(rates, 0.0)
         return rates - np.diag(rates.sum(axis=1))
+
+
+class Track:
+    """One recording that a tracker follows window by window; the memory is that of the windows within the lag.
+
+    Args:
+        tracker: with its lag.
+    """
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self._waiting: deque[tuple[float, Array, Array]] = deque()  # time, likelihood, forward distribution
+        self._forward = np.full(len(tracker.values), 1 / len(tracker.values))
+        self._before = self._last_estimate = -np.inf
+
+    def push(self, time: float, log_likelihood: Array | None) -> list[NDArray[np.float64]]:
+        """Take the next window; gives the distributions of windows that wait for none any more, in order.
+
+        Args:
+            time: in seconds, rising.
+            log_likelihood: see `Tracker.follow`.
+        """
+        ready = []
+        while self._waiting and self._waiting[0][0] + self.tracker.lag_s < time - SAME_TIME_S:
+            ready.append(self._smooth_first())
+        likelihood = np.ones(len(self.tracker.values))
+        if log_likelihood is not None and np.isfinite(log_likelihood).all():
+            new_share = min((time - self._last_estimate) / self.tracker.window_s, 1.0)
+            likelihood = np.exp((log_likelihood - np.max(log_likelihood)) * new_share)
+            self._last_estimate = time
+        forward = self._forward
+        if np.isfinite(self._before):
+            forward = forward @ self.tracker._move(time - self._before)
+        forward = likelihood * forward
+        self._forward = forward / forward.sum()
+        self._waiting.append((time, likelihood, self._forward))
+        self._before = time
+        return ready
+
+    def finish(self) -> list[NDArray[np.float64]]:
+        """The distributions of the windows that still wait."""
+        return [self._smooth_first() for _ in range(len(self._waiting))]
+
+    def _smooth_first(self) -> NDArray[np.float64]:
+        """Remove the first waiting window; gives its distribution given all that wait."""
+        backward, following = np.ones(len(self.tracker.values)), None
+        for time, likelihood, _ in reversed(self._waiting):
+            if following is not None:
+                backward = self.tracker._move(following[0] - time) @ (following[1] * backward)
+                backward /= backward.sum()
+            following = time, likelihood
+        probability = self._waiting.popleft()[2] * backward
+        return np.asarray(probability / probability.sum())
 
 
 def check_lag(seconds: float) -> None:

@@ -6,40 +6,33 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maekit.build import training_stats
-from maekit.build.open_run import open_run
-from maekit.build.parts import label_kind_of, task_names
 from maekit.config.data_spec import load_spec
 from maekit.data.hdf5.digest import recording_digest
 from maekit.data.hdf5.safety import damage_as_error, open_hdf5
 from maekit.data.stream import stream
 from maekit.errors import UserError
 from maekit.inference.foreign_file import as_hdf5
+from maekit.inference.predicting_run import make_output, open_predicting
 from maekit.inference.recording import (
     RecordedAuxiliary,
     batched,
     describe_recording,
     find_record,
-    reason_against,
-    run_model,
+    rows_of,
     weights_digest,
     with_hop,
 )
 from maekit.inference.writers import UnfinishedFile, check_place
-from maekit.tasks.label_kinds.recording_output import OpenRecording, PredictOptions, TrainedRun
+from maekit.tasks.label_kinds.recording_output import OpenRecording, PredictOptions
 from maekit.training.distributed import init_distributed
 from maekit.training.stopping import StoppedError, deferred_signals
 
 if TYPE_CHECKING:
-    import torch
-
-    from maekit.build.experiment import Experiment
-    from maekit.data.sample import Sample
     from maekit.tasks.label_kinds.recording_output import RecordingOutput
-    from maekit.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -135,11 +128,11 @@ def predict(
     Raises:
         UserError: no such run, one that predicts nothing, a recording that is not as the spec says or does not fit.
     """
-    experiment, task, stats = _open(run, overrides)
+    opened_run = open_predicting(run, overrides, gate=gate)
+    experiment, task, stats = opened_run.experiment, opened_run.task, opened_run.stats
     layout = load_spec(spec) if spec else experiment.spec
-    trained = TrainedRun(run, task, experiment.adapter, stats.label_dynamics)
     options = PredictOptions(smoothing, track_s, uncertain_above, score_threshold, tuple(pictures), frame)
-    output = _output(experiment, trained, options)
+    output = make_output(opened_run, options)
     with (
         as_hdf5(file, layout) as readable,
         open_hdf5(readable) as opened,
@@ -150,7 +143,9 @@ def predict(
         recording, reader, clock = describe_recording(
             experiment, layout, opened, file, path, same_axes=output.needs_same_axes
         )
-        reader = with_hop(reader, recording, clock, layout, hop_s or output.default_hop_s, asked=hop_s is not None)
+        reader = with_hop(
+            reader, recording, clock.rate_hz, layout, hop_s or output.default_hop_s, asked=hop_s is not None
+        )
         name = path.strip("/").replace("/", "_")
         to = to or Path(f"{file.stem}{f'_{name}' if name else ''}_predicted.csv")
         paths = output.picture_paths(to)
@@ -174,9 +169,11 @@ def predict(
         task.to(process.device).eval()
         started, count = time.perf_counter(), 0
         windows = stream(reader, opened, recording)
-        limits = stats if gate else None
         with deferred_signals() as caught, UnfinishedFile(to, output, facts) as unfinished:
-            rows = _rows(experiment, task, windows, auxiliary, limits, output, process.device)
+            rows = chain.from_iterable(
+                rows_of(opened_run, batch, auxiliary, output, process.device)
+                for batch in batched(windows, output.window_batch)
+            )
             for batch in batched(output.process(rows), output.window_batch):
                 unfinished.add(batch)
                 output.add(batch)
@@ -188,69 +185,6 @@ def predict(
         took = time.perf_counter() - started
         recorded = None if clock.rate_hz is None else recording.rows / clock.rate_hz
         return PredictResult(to, output.draw(), output, count, auxiliary.lacking, recorded, took, side)
-
-
-def _rows(
-    experiment: Experiment,
-    task: Task,
-    windows: Iterator[tuple[int, Sample]],
-    auxiliary: RecordedAuxiliary,
-    limits: training_stats.TrainingStats | None,
-    output: RecordingOutput[Any],
-    device: torch.device,
-) -> Iterator[Any]:
-    """The row of each window, in order; the model sees windows in batches."""
-    for batch in batched(windows, output.window_batch):
-        reasons = [reason_against(experiment, sample, limits) for _, sample in batch]
-        usable = [window for window, reason in zip(batch, reasons, strict=True) if not reason]
-        predictions: Iterator[Any] = iter(())
-        if usable:
-            predictions = iter(output.predictions(run_model(experiment, task, usable, auxiliary, device)))
-        for (start, sample), reason in zip(batch, reasons, strict=True):
-            yield output.row(start, sample, None if reason else next(predictions), reason)
-
-
-def _open(run: Path, overrides: Sequence[str]) -> tuple[Experiment, Task, training_stats.TrainingStats]:
-    """A run of a task with labels, with its training statistics; its data are read only where those are not there."""
-    stats = training_stats.read(run)
-    infos = (stats.signal, stats.auxiliary) if stats else (None, None)
-    experiment, task = open_run(run, overrides=overrides, data=stats is None, info=infos[0], auxiliary=infos[1])
-    if not task.needs_labels:
-        raise UserError(
-            "a run that predicts no labels",
-            location=str(run),
-            value=f"task {experiment.recipe.task.name}",
-            expected="a run of " + " or ".join(task_names(labels=True)),
-            hint="`maekit finetune` makes one.",
-        )
-    if experiment.spec.kind != "hdf5":
-        raise UserError(
-            "a run on single files, which do not follow each other in time",
-            location=str(run),
-            value=f"kind {experiment.spec.kind}",
-            expected="a run on HDF5 recordings",
-        )
-    if stats is None:
-        stats = training_stats.measure(experiment)
-        training_stats.write(run, stats)
-    return experiment, task, stats
-
-
-def _output(experiment: Experiment, run: TrainedRun, options: PredictOptions) -> RecordingOutput[Any]:
-    """What the label kind makes of predictions along a recording.
-
-    Raises:
-        UserError: labels that are not predicted along recordings, or options that mean nothing for them.
-    """
-    kind = label_kind_of(experiment)
-    output = kind.make_recording_output(run, options)
-    if output is None:
-        raise UserError(
-            f"{kind.name} are not predicted along recordings",
-            location=str(run.folder),
-            value=f"task {experiment.recipe.task.name}",
-        )
-    return output
 
 
 def _check_places(

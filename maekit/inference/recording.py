@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from maekit.build.training_stats import TrainingStats
     from maekit.config.data_spec import DataSpec
     from maekit.data.sample import SignalInfo
+    from maekit.inference.predicting_run import PredictingRun
+    from maekit.tasks.label_kinds.recording_output import RecordingOutput
     from maekit.tasks.task import Task
 
 T = TypeVar("T")
@@ -108,14 +110,20 @@ def describe_recording(
 
 
 def with_hop(
-    reader: RecordingReader, recording: Recording, clock: Clock, layout: DataSpec, hop_s: float | None, *, asked: bool
+    reader: RecordingReader,
+    recording: Recording,
+    rate_hz: float | None,
+    layout: DataSpec,
+    hop_s: float | None,
+    *,
+    asked: bool,
 ) -> RecordingReader:
     """A reader of the same windows at another distance.
 
     Args:
         reader: of windows like those of training.
         recording: that they are of.
-        clock: of the recording.
+        rate_hz: rows in a second, if that is known.
         layout: data spec of the recording.
         hop_s: seconds from window to window; None: a window at every row.
         asked: whether a person gave the seconds.
@@ -126,7 +134,7 @@ def with_hop(
     window = reader.window
     if window is None:
         return reader
-    if hop_s is not None and clock.rate_hz is None:
+    if hop_s is not None and rate_hz is None:
         raise UserError(
             "seconds between windows, of a recording whose rate is not known",
             location="--hop" if asked else f"{recording.file}:{recording.record}",
@@ -136,7 +144,7 @@ def with_hop(
         )
     if hop_s is not None and window.seconds is not None:
         return RecordingReader(layout, window.model_copy(update={"hop_seconds": hop_s}))
-    hop = 1 if hop_s is None else max(round(hop_s * (clock.rate_hz or 1)), 1)
+    hop = 1 if hop_s is None else max(round(hop_s * (rate_hz or 1)), 1)
     return RecordingReader(layout, Window(axis=window.axis, length=recording.length, hop=hop, pad=window.pad))
 
 
@@ -217,6 +225,30 @@ def reason_against(experiment: Experiment, sample: Sample, stats: TrainingStats 
     return stats.shortcomings(experiment.adapter.quality(sample)) if stats is not None else ""
 
 
+class AuxiliaryOfWindows(Protocol):
+    """Auxiliary signals beside the windows of a recording."""
+
+    def prepared(self, start: int) -> Mapping[str, tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+        """Signal and validity of each in the window that begins at a row."""
+
+
+class NoAuxiliary:
+    """No auxiliary signals: those of the run are all invalid, as in training where a recording lacks them.
+
+    Args:
+        experiment: of the run.
+        infos: what the run was trained on, by name.
+    """
+
+    def __init__(self, experiment: Experiment, infos: Mapping[str, SignalInfo]) -> None:
+        self.blank = {name: blank(infos[name], adapter) for name, adapter in experiment.auxiliary.items()}
+
+    def prepared(self, start: int) -> Mapping[str, tuple[NDArray[Any], NDArray[np.bool_] | None]]:
+        """See `AuxiliaryOfWindows.prepared`."""
+        del start
+        return self.blank
+
+
 class RecordedAuxiliary:
     """Auxiliary signals of a run along one recording; those that it lacks are all invalid, as in training.
 
@@ -272,7 +304,7 @@ def run_model(
     experiment: Experiment,
     task: Task,
     windows: Sequence[tuple[int, Sample]],
-    auxiliary: RecordedAuxiliary,
+    auxiliary: AuxiliaryOfWindows,
     device: torch.device,
 ) -> dict[str, NDArray[Any]]:
     """What `Task.eval_step` gives of some windows.
@@ -295,6 +327,31 @@ def run_model(
     with torch.inference_mode():
         rows = task.eval_step(to_device(collate(items), device))
     return {name: values.cpu().numpy() for name, values in rows.items()}
+
+
+def rows_of(
+    run: PredictingRun,
+    windows: Sequence[tuple[int, Sample]],
+    auxiliary: AuxiliaryOfWindows,
+    output: RecordingOutput[Any],
+    device: torch.device,
+) -> Iterator[Any]:
+    """The row of each window, in order; the model sees those together of which something can be predicted.
+
+    Args:
+        run: that predicts.
+        windows: first row and sample of each.
+        auxiliary: of the recording.
+        output: makes the rows.
+        device: of the task.
+    """
+    reasons = [reason_against(run.experiment, sample, run.limits) for _, sample in windows]
+    usable = [window for window, reason in zip(windows, reasons, strict=True) if not reason]
+    predictions: Iterator[Any] = iter(())
+    if usable:
+        predictions = iter(output.predictions(run_model(run.experiment, run.task, usable, auxiliary, device)))
+    for (start, sample), reason in zip(windows, reasons, strict=True):
+        yield output.row(start, sample, None if reason else next(predictions), reason)
 
 
 def weights_digest(task: Task) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from math import isfinite, prod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -21,7 +23,6 @@ from maekit.errors import UnreadableError, UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     import h5py
     from numpy.typing import NDArray
@@ -160,11 +161,33 @@ class RecordingReader:
             if window is None or window.pad:
                 yield 0, length
             return
-        last, hop = recording.rows - length, min(self._hop(recording), float(recording.rows))
+        last, hop = recording.rows - length, min(self.hop(recording), float(recording.rows))
         # Each start is rounded by itself, so that a hop of a fraction of a point does not drift.
         for i in range(int((last + 0.5) / hop) + 1):
             if (start := int(i * hop + 0.5)) <= last:
                 yield start, start + length
+
+    def endless(self, shape: Sequence[int], rate_hz: float, location: str) -> Recording:
+        """A recording whose rows are still to come, as packed as the data spec says.
+
+        Args:
+            shape: of the stored axes; that of the windowed one does not count.
+            rate_hz: of the time axis.
+            location: for messages.
+
+        Raises:
+            UserError: a window of less than two points.
+        """
+        lengths = list(shape)
+        lengths[self.stored_row_axis] = sys.maxsize
+        scale, offset = self.signal.scale, self.signal.offset
+        packing = NOT_PACKED if scale is None else Packing(scale, offset)
+        length = self._length(sys.maxsize, rate_hz, location)
+        return Recording(Path(location), "", "", None, tuple(lengths), sys.maxsize, rate_hz, length, packing)
+
+    def start(self, recording: Recording, number: int) -> int:
+        """First row of a window, by its number, of a recording that goes on; see `windows`."""
+        return int(number * self.hop(recording) + 0.5)
 
     def check_cost(self, dataset: h5py.Dataset, recording: Recording) -> tuple[int, int]:
         """Refuse a recording whose windows cannot be indexed, or read one by one in reasonable time.
@@ -177,10 +200,10 @@ class RecordingReader:
         """
         location = f"{recording.file}:{recording.dataset}"
         cost = check_read_cost(dataset, self.stored_row_axis, recording.length, location)
-        check_window_count(int(max(recording.rows - recording.length, 0) / self._hop(recording)) + 1, location)
+        check_window_count(int(max(recording.rows - recording.length, 0) / self.hop(recording)) + 1, location)
         return cost
 
-    def _hop(self, recording: Recording) -> float:
+    def hop(self, recording: Recording) -> float:
         """Rows from one window to the next, one or more."""
         window = self.window
         if window is None:

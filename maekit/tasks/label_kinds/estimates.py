@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from maekit.data.hdf5.recording import Recording, RecordingReader
     from maekit.data.sample import Sample
 
 MOST_DRAWN = 4000
@@ -82,6 +83,7 @@ class EstimateOutput(RecordingOutput[Estimate]):
     """
 
     endings = (".csv", ".json", ".h5", ".hdf5")
+    streams = True
 
     def __init__(
         self,
@@ -103,13 +105,22 @@ class EstimateOutput(RecordingOutput[Estimate]):
             UserError: windows along another axis.
         """
         super().begin(recording, pictures)
-        if recording.reader.row_axis != TIME:
+        self.begin_stream(recording.reader, recording.recording)
+
+    def begin_stream(self, reader: RecordingReader, recording: Recording) -> None:
+        """See `RecordingOutput.begin_stream`.
+
+        Raises:
+            UserError: windows along another axis.
+        """
+        if reader.row_axis != TIME:
             raise UserError(
                 "windows that do not follow each other in time",
-                location=recording.layout.name,
-                value=f"axis {recording.reader.row_axis}",
+                location=reader.spec.name,
+                value=f"axis {reader.row_axis}",
                 expected="a run on windows of the axis `time`",
             )
+        self.length = recording.length
 
     def predictions(self, rows: Mapping[str, NDArray[Any]]) -> Sequence[tuple[float | str, float, Any]]:
         """Of classes: the most probable one, its probability, and no distribution."""
@@ -119,10 +130,9 @@ class EstimateOutput(RecordingOutput[Estimate]):
 
     def row(self, start: int, sample: Sample, prediction: Any, reason: str) -> Estimate:
         """See `RecordingOutput.row`."""
-        del sample
-        recording = self.recording.recording
-        assert recording.rate_hz is not None, "windows are in time"
-        span = start / recording.rate_hz, (start + recording.length) / recording.rate_hz
+        rate_hz = sample.rate_hz
+        assert rate_hz is not None, "windows are in time"
+        span = start / rate_hz, (start + self.length) / rate_hz
         if reason:
             return Estimate(*span, "" if self.classes else nan, nan, reason)
         value, confidence, log_probability = prediction

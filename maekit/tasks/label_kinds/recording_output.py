@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 from maekit.errors import UserError
 
@@ -97,6 +97,54 @@ class OpenRecording:
     title: str
 
 
+class Stage(Protocol[Row]):
+    """A step that rows go through one by one; it may hold some back until later ones have come."""
+
+    def push(self, row: Row) -> Sequence[Row]:
+        """Take the next row; gives those that are ready, in order."""
+
+    def finish(self) -> Sequence[Row]:
+        """Those that were held back, when no more come."""
+
+    def rows_held(self, hop_s: float) -> int:
+        """How many later rows a row waits for, when they are so many seconds apart."""
+
+
+class Stages(Generic[Row]):
+    """Several stages, one after another, as one.
+
+    Args:
+        stages: the first comes first.
+    """
+
+    def __init__(self, stages: Sequence[Stage[Row]]) -> None:
+        self.stages = stages
+
+    def push(self, row: Row) -> list[Row]:
+        """See `Stage.push`."""
+        return self._from(0, [row])
+
+    def finish(self) -> list[Row]:
+        """See `Stage.finish`."""
+        return [row for i, stage in enumerate(self.stages) for row in self._from(i + 1, stage.finish())]
+
+    def rows_held(self, hop_s: float) -> int:
+        """See `Stage.rows_held`."""
+        return sum(stage.rows_held(hop_s) for stage in self.stages)
+
+    def _from(self, first: int, rows: Iterable[Row]) -> list[Row]:
+        for stage in self.stages[first:]:
+            rows = [out for row in rows for out in stage.push(row)]
+        return list(rows)
+
+
+def through(rows: Iterable[Row], stage: Stage[Row]) -> Iterator[Row]:
+    """All rows after a stage, as soon as they are ready."""
+    for row in rows:
+        yield from stage.push(row)
+    yield from stage.finish()
+
+
 class RecordingOutput(ABC, Generic[Row]):
     """Post-processing, writing and drawing of the predictions along one recording.
 
@@ -113,6 +161,7 @@ class RecordingOutput(ABC, Generic[Row]):
         row_noun: what a row is called in messages.
         window_batch: windows that go through the model together.
         default_hop_s: seconds between windows; None: every row.
+        streams: whether rows need no more than the window's position in time, so that samples may be pushed as they come.
         needs_same_axes: whether predictions refer to the coordinates of the sample's axes, which must be those of training.
     """
 
@@ -121,6 +170,7 @@ class RecordingOutput(ABC, Generic[Row]):
     row_noun: ClassVar[str] = "rows"
     window_batch: ClassVar[int] = 64
     default_hop_s: ClassVar[float | None] = 1.0
+    streams: ClassVar[bool] = False
     needs_same_axes: ClassVar[bool] = False
 
     def __init__(self, run: TrainedRun, options: PredictOptions) -> None:
@@ -151,6 +201,14 @@ class RecordingOutput(ABC, Generic[Row]):
         """
         self.recording, self.pictures = recording, pictures
 
+    def begin_stream(self, reader: RecordingReader, recording: Recording) -> None:
+        """Prepare for windows of samples that are pushed, instead of `begin`; only where `streams`.
+
+        Args:
+            reader: of the windows.
+            recording: whose length is not known.
+        """
+
     @abstractmethod
     def predictions(self, rows: Mapping[str, NDArray[Any]]) -> Sequence[Any]:
         """The prediction of each window, from what `Task.eval_step` gives of them."""
@@ -166,9 +224,13 @@ class RecordingOutput(ABC, Generic[Row]):
             reason: why nothing was predicted; empty where something was.
         """
 
-    def process(self, rows: Iterator[Row]) -> Iterator[Row]:
-        """Rows in the order of time, after smoothing and the like. Default: as they are."""
-        return rows
+    def stages(self) -> list[Stage[Row]]:
+        """What rows go through in the order of time, such as smoothing; new ones for each recording. Default: nothing."""
+        return []
+
+    def process(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Rows in the order of time, after all stages."""
+        return through(rows, Stages(self.stages()))
 
     @abstractmethod
     def columns(self) -> list[Column]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from itertools import chain, repeat
-from math import nan
+from math import floor, nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from maekit.errors import UserError
 from maekit.tasks.label_kinds.estimates import Estimate, EstimateOutput
-from maekit.tracking import Tracker, check_lag, median_and_std
+from maekit.tasks.label_kinds.recording_output import through
+from maekit.tracking import SAME_TIME_S, Track, Tracker, check_lag, median_and_std
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from maekit.tasks.label_kinds.recording_output import PredictOptions, TrainedRun
+    from maekit.tasks.label_kinds.recording_output import PredictOptions, Stage, TrainedRun
 
 UNCERTAIN = "uncertain"
 
@@ -79,14 +79,15 @@ class ValueOutput(EstimateOutput):
         log_probability = rows["log_probability"].astype(np.float64)
         return list(zip(values, rows["uncertainty"].tolist(), log_probability, strict=True))
 
-    def process(self, rows: Iterator[Estimate]) -> Iterator[Estimate]:
-        """See `RecordingOutput.process`."""
+    def stages(self) -> list[Stage[Estimate]]:
+        """See `RecordingOutput.stages`."""
+        limit, width = self.options.uncertain_above, self.options.smoothing
+        found: list[Stage[Estimate]] = []
         if self.tracker is not None:
-            rows = tracked(rows, self.tracker)
-        limit = self.options.uncertain_above
+            found.append(Tracked(self.tracker))
         if limit is not None:
-            rows = (without_uncertain(row, limit) for row in rows)
-        return smoothed(rows, self.options.smoothing)
+            found.append(WithoutUncertain(limit))
+        return [*found, Smoothed(width)] if width > 1 else found
 
     def facts(self) -> dict[str, Any]:
         """See `RecordingOutput.facts`."""
@@ -98,35 +99,98 @@ class ValueOutput(EstimateOutput):
         }
 
 
-def smoothed(rows: Iterator[Estimate], width: int) -> Iterator[Estimate]:
-    """Each value replaced by the median of the `width` rows around it; rows without an estimate stay and do not count."""
-    if width == 1:
-        yield from rows
-        return
-    half = width // 2
-    neighbours: deque[Estimate | None] = deque([None] * half, maxlen=width)
-    for row in chain(rows, repeat(None, half)):
-        neighbours.append(row)
-        if len(neighbours) == width and (centre := neighbours[half]) is not None:
-            valid = [float(one.value) for one in neighbours if one is not None and not one.reason]
-            yield centre if centre.reason else replace(centre, value=float(np.median(valid)))
+class Smoothed:
+    """Each value replaced by the median of the `width` rows around it; rows without an estimate stay and do not count.
+
+    Args:
+        width: an odd number.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.half = width // 2
+        self._neighbours: deque[Estimate | None] = deque([None] * width, maxlen=width)
+
+    def push(self, row: Estimate | None) -> list[Estimate]:
+        """See `Stage.push`; None stands for what follows the last row."""
+        self._neighbours.append(row)
+        centre = self._neighbours[self.half]
+        if centre is None or centre.reason:
+            return [] if centre is None else [centre]
+        valid = [float(one.value) for one in self._neighbours if one is not None and not one.reason]
+        return [replace(centre, value=float(np.median(valid)))]
+
+    def finish(self) -> list[Estimate]:
+        """See `Stage.finish`."""
+        return [row for _ in range(self.half) for row in self.push(None)]
+
+    def rows_held(self, hop_s: float) -> int:
+        """See `Stage.rows_held`."""
+        del hop_s
+        return self.half
 
 
-def tracked(rows: Iterator[Estimate], tracker: Tracker) -> Iterator[Estimate]:
-    """Each value and its uncertainty given all windows up to the tracker's lag; rows without an estimate stay."""
-    waiting: deque[Estimate] = deque()
+class Tracked:
+    """Each value and its uncertainty given all windows up to the tracker's lag; rows without an estimate stay.
 
-    def windows() -> Iterator[tuple[float, NDArray[np.float64] | None]]:
-        for row in rows:
-            waiting.append(row)
-            yield row.time_s, row.log_probability
+    Args:
+        tracker: with its lag.
+    """
 
-    for probability in tracker.follow(windows()):
-        row = waiting.popleft()
-        value, std = median_and_std(probability, tracker.values)
-        yield row if row.reason else replace(row, value=value, confidence=std, log_probability=None)
+    def __init__(self, tracker: Tracker) -> None:
+        self.track, self._waiting = Track(tracker), deque[Estimate]()
+
+    def push(self, row: Estimate) -> list[Estimate]:
+        """See `Stage.push`."""
+        self._waiting.append(row)
+        return self._followed(self.track.push(row.time_s, row.log_probability))
+
+    def finish(self) -> list[Estimate]:
+        """See `Stage.finish`."""
+        return self._followed(self.track.finish())
+
+    def rows_held(self, hop_s: float) -> int:
+        """See `Stage.rows_held`."""
+        return floor((self.track.tracker.lag_s + SAME_TIME_S) / hop_s) + 1
+
+    def _followed(self, probabilities: Sequence[NDArray[np.float64]]) -> list[Estimate]:
+        found = []
+        for probability in probabilities:
+            row = self._waiting.popleft()
+            value, std = median_and_std(probability, self.track.tracker.values)
+            found.append(row if row.reason else replace(row, value=value, confidence=std, log_probability=None))
+        return found
 
 
-def without_uncertain(row: Estimate, limit: float) -> Estimate:
-    """The row, without its value where the task itself is too uncertain; the uncertainty stays."""
-    return row if row.reason or row.confidence <= limit else replace(row, value=nan, reason=UNCERTAIN)
+class WithoutUncertain:
+    """Rows without their values where the task itself is too uncertain; the uncertainty stays.
+
+    Args:
+        limit: of the uncertainty, in the unit of the label.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+
+    def push(self, row: Estimate) -> list[Estimate]:
+        """See `Stage.push`."""
+        certain = row.reason or row.confidence <= self.limit
+        return [row if certain else replace(row, value=nan, reason=UNCERTAIN)]
+
+    def finish(self) -> list[Estimate]:
+        """See `Stage.finish`."""
+        return []
+
+    def rows_held(self, hop_s: float) -> int:
+        """See `Stage.rows_held`."""
+        del hop_s
+        return 0
+
+
+def smoothed(rows: Iterable[Estimate], width: int) -> Iterator[Estimate]:
+    """See `Smoothed`."""
+    return through(rows, Smoothed(width))
+
+
+def tracked(rows: Iterable[Estimate], tracker: Tracker) -> Iterator[Estimate]:
+    """See `Tracked`."""
+    return through(rows, Tracked(tracker))
