@@ -23,8 +23,10 @@ _NUMBERS = count()
 _NAME_BYTES = 200
 """Bytes of the target's name that enter the partial name, which may have 255 in all."""
 _HOST = re.sub(r"[^A-Za-z0-9-]", "-", os.uname().nodename)[:30] or "host"
-_PARTIAL = re.compile(rf"\..+\.([A-Za-z0-9-]+)\.(\d+)-\d+{re.escape(UNFINISHED)}", re.DOTALL)
-"""Names that `partial_path` makes; the groups are the host and the process id."""
+_PARTIAL = re.compile(
+    rf"\.(?P<target>[^/]+)\.(?P<host>[A-Za-z0-9-]+)\.(?P<process>\d+)-\d+{re.escape(UNFINISHED)}", re.DOTALL
+)
+"""Names that `partial_path` makes."""
 _ABANDONED_S = 7 * 24 * 3600.0
 """Age at which the partial file of another host is taken for a leftover: its processes cannot be asked for from here."""
 _CLEANED: set[Path] = set()
@@ -100,7 +102,7 @@ def remove_leftovers(folder: Path) -> None:
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _PARTIAL.fullmatch(entry.name)
-            if match is not None and _is_leftover(entry, match[1], int(match[2])):
+            if match is not None and _is_leftover(entry, match["host"], int(match["process"])):
                 with suppress(OSError):
                     remove(Path(entry.path))
 
@@ -166,6 +168,7 @@ def describe(error: OSError, target: Path | None = None, size: int | None = None
         size: bytes that were to be written, where they are known.
     """
     place = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(target or "")
+    place = _PARTIAL.sub(r"\g<target>", place)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         free = _free_bytes(Path(place)) if place else None
         needed = "" if size is None else f"{size:,} bytes to be free"

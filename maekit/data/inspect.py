@@ -13,6 +13,7 @@ from maekit.config.data_spec import OBJECT_CLASS
 from maekit.data.convert import readers
 from maekit.data.convert.archive import open_zip, read_member
 from maekit.data.convert.content import NUMERIC, FileContent
+from maekit.data.convert.file_array import blocks
 from maekit.data.convert.table_layout import TableOptions
 from maekit.data.hdf5.attributes import MATLAB_CLASS
 from maekit.data.hdf5.objects import COLUMNS
@@ -22,7 +23,6 @@ from maekit.errors import UserError
 
 MOST_CHILDREN = 12
 MOST_BYTES = 256 << 20
-BLOCK_BYTES = 16 << 20
 SMALL_BYTES = 64 << 10
 """Datasets below this size are read as fast however they are laid out."""
 WINDOW_BYTES = 4000
@@ -32,7 +32,7 @@ WINDOW_BYTES = 4000
 def inspect(path: Path) -> Iterator[str]:
     """Lines that describe a file.
 
-    Groups of many children show the first twelve. Ranges are taken from the first 256 MiB of a dataset, and say so.
+    Groups of many children show the first twelve. Ranges are taken from the first 256 MiB of an array, and say so.
 
     Raises:
         UserError: missing, damaged, or of a format that is not read.
@@ -139,15 +139,20 @@ def _dataset(data: h5py.Dataset) -> str:
         return text
     if not data.shape:
         return f"{text}  {escape_text(data[()])}"
+    return f"{text}{_range(data)}{_layout(data)}"
+
+
+def _range(data: Any) -> str:
+    """The range of the numbers of a dataset or array, as far as it is looked into."""
     row_bytes = data.dtype.itemsize * data.size // len(data)
     if row_bytes > MOST_BYTES:
-        return f"{text}  (rows of {row_bytes >> 20} MiB, not looked into)"
-    rows, block = min(len(data), MOST_BYTES // row_bytes), max(1, BLOCK_BYTES // row_bytes)
-    found = _Range()
-    for start in range(0, rows, block):
-        found.add(data[start : min(start + block, rows)])
-    scope = f" (of the first {rows} of {len(data)} rows)" if rows < len(data) else ""
-    return f"{text}{found}{scope}{_layout(data)}"
+        return f"  (rows of {row_bytes >> 20} MiB, not looked into)"
+    found, count = _Range(), min(len(data), MOST_BYTES // row_bytes)
+    for rows, values in blocks(data):
+        found.add(values[: count - rows.start])
+        if rows.stop >= count:
+            break
+    return f"{found}" + (f" (of the first {count} of {len(data)} rows)" if count < len(data) else "")
 
 
 def _layout(data: h5py.Dataset) -> str:
@@ -204,9 +209,12 @@ def _facts(values: Any) -> str:
     text = f"{values.shape} {values.dtype}"
     if values.dtype.kind not in NUMERIC or not values.size:
         return text
-    found = _Range()
-    found.add(values)
-    if values.ndim == 1 and values.dtype.kind == "f" and len(values) > 2 and (steps := np.diff(values)).min() >= 0:
+    if not values.ndim:
+        return f"{text}  {escape_text(values[()])}"
+    found = _range(values)
+    if values.ndim > 1 or values.dtype.kind != "f" or not 2 < len(values) <= MOST_BYTES // values.dtype.itemsize:
+        return f"{text}{found}"
+    if (steps := np.diff(values[:])).min() >= 0:
         median = float(np.median(steps))  # time stamps, perhaps: what a data spec needs is their interval
         return f"{text}{found}, rising by {median:.6g} (median; {steps.min():.6g} to {steps.max():.6g})"
     return f"{text}{found}"

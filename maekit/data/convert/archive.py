@@ -134,15 +134,39 @@ def unpack(source: Path, target: Path) -> Path:
                 tops = sorted({member.parts[0] for member in members})
                 for name in tops:
                     _check_nothing_else(target, name, members)
-                for name in tops:
-                    if (target / name).is_dir():
-                        remove(target / name)
-                    (folder / name).replace(target / name)
+                _put_in_place(folder, target, tops)
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                 raise UserError(f"a name is both file and folder ({error})", location=str(source)) from error
             finally:
                 remove(folder)
     return target
+
+
+def _put_in_place(folder: Path, target: Path, names: Sequence[str]) -> None:
+    """Move files and folders from `folder` to `target`; after a failure everything there is as before.
+
+    Raises:
+        OSError: one cannot be replaced.
+    """
+    before = partial_path(target / "before")
+    before.mkdir()
+    done: list[str] = []
+    try:
+        for name in names:
+            done.append(name)
+            if (target / name).exists():
+                (target / name).rename(before / name)
+            (folder / name).rename(target / name)
+    except OSError as error:
+        error.filename = str(target / done[-1])
+        for name in done:
+            if (before / name).exists():
+                if (target / name).exists():
+                    (target / name).rename(folder / name)
+                (before / name).rename(target / name)
+        remove(before)
+        raise
+    remove(before)
 
 
 def _check_nothing_else(target: Path, name: str, members: set[PurePosixPath]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maekit.data.convert.file_array import FileArray
 from maekit.data.convert.lists import VALUES, WAY_ON
 from maekit.errors import UserError, nearest
 
@@ -34,7 +35,7 @@ class FileContent:
         arrays: arrays by name. They are the columns of a table (text, named by the header or numbered from "0"), the
             keys of an NPZ (read on access), the variables of a MAT file (fields of structs as `data.signal`), the paths of
             an HDF5 file's datasets (read on access), or the signals of a WFDB record. The one array of an NPY, WAV,
-            int16, PNG or JPEG file is called "data".
+            int16, PNG or JPEG file is called "data"; those of files of bare numbers and of NPY are a `FileArray`.
         rate_hz: sampling rate, if the format states one.
         start_s: when the first value was taken, in seconds since 1970 in UTC, if the format states it.
         full_scale: the value of full scale, for sounds whose format defines one.
@@ -43,7 +44,7 @@ class FileContent:
     """
 
     location: str
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Mapping[str, NDArray[Any] | FileArray]
     rate_hz: float | None = None
     start_s: Fraction | None = None
     full_scale: float | None = None
@@ -51,7 +52,15 @@ class FileContent:
     document: Any = None
 
     def pick(self, name: str | int) -> NDArray[Any]:
-        """One array by name; a column of a table as text.
+        """One array by name, read whole; a column of a table as text.
+
+        Raises:
+            UserError: see `rows_of_any`.
+        """
+        return np.asarray(self.rows_of_any(name))
+
+    def rows_of_any(self, name: str | int) -> NDArray[Any] | FileArray:
+        """As `pick`; a `FileArray` unread.
 
         Raises:
             UserError: there is no such array (the message names the nearest), or it would have to be unpickled.
@@ -77,7 +86,7 @@ class FileContent:
             values = self.arrays[str(name)]
         except (ValueError, EOFError, OSError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
             raise damaged(error, f"{self.location}:{name}", "NPZ") from error
-        if not isinstance(values, np.ndarray):  # a member of an NPZ that is no NPY
+        if not isinstance(values, np.ndarray | FileArray):  # a member of an NPZ that is no NPY
             raise UserError(
                 "no array",
                 location=f"{self.location}:{name}",
@@ -88,12 +97,20 @@ class FileContent:
         return values
 
     def numbers(self, name: str | int) -> NDArray[Any]:
-        """One array of numbers; a column of a table as float64, with NaN for blank cells.
+        """One array of numbers, read whole; a column of a table as float64, with NaN for blank cells.
+
+        Raises:
+            UserError: see `rows`.
+        """
+        return np.asarray(self.rows(name))
+
+    def rows(self, name: str | int) -> NDArray[Any] | FileArray:
+        """As `numbers`; a `FileArray` unread.
 
         Raises:
             UserError: text or objects; in a table, the message gives the line of the first cell that is not a number.
         """
-        values = self.pick(name)
+        values = self.rows_of_any(name)
         if values.dtype.kind not in NUMERIC:
             raise UserError(
                 "no numbers",
@@ -103,9 +120,9 @@ class FileContent:
             )
         return values
 
-    def numbers_or_text(self, name: str) -> NDArray[Any]:
-        """One array; a column of a table as numbers if all its cells are plain numbers (not `007` or `1e3`)."""
-        return self.pick(name)
+    def numbers_or_text(self, name: str) -> NDArray[Any] | FileArray:
+        """One array, a `FileArray` unread; a column of a table as numbers if all its cells are plain numbers (not `007` or `1e3`)."""
+        return self.rows_of_any(name)
 
     def native(self, name: str | int) -> NDArray[Any]:
         """One array as it is; a column of a table as int64 or float64 where all its cells are numbers, otherwise as text."""

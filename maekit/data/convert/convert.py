@@ -13,6 +13,7 @@ import numpy as np
 from maekit.config.data_spec import TIME
 from maekit.data.convert.agreement import check_label_rows, check_one_value, check_rate, check_window
 from maekit.data.convert.archive import unpack
+from maekit.data.convert.file_array import blocks
 from maekit.data.convert.frames import read_frame_recordings, write_frames
 from maekit.data.convert.join import join_table
 from maekit.data.convert.labels import resolve_labels
@@ -20,7 +21,7 @@ from maekit.data.convert.recordings import read_recordings
 from maekit.data.convert.sources import index_files
 from maekit.data.convert.time_line import TimedRecording
 from maekit.data.convert.timing import Timed
-from maekit.data.hdf5.writing import replacing_hdf5
+from maekit.data.hdf5.writing import Hdf5File, replacing_hdf5
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class _RecordingWriter:
 
     def __init__(
         self,
-        file: h5py.File,
+        file: Hdf5File,
         spec: DataSpec,
         rules: Conversion,
         derivations: Mapping[str, Mapping[str, Derivation]],
@@ -158,7 +159,7 @@ class _RecordingWriter:
             check_one_value(self.spec, self.rules, recording, name)
             _derive(self.rules, recording, self.derivations, name)
             group = _create_group(self.file, name, self.spec)
-            _write_recording(group, recording, name)
+            _write_recording(group, recording, name, self.file.check)
             _check_complex(group, self.spec, name)
 
     def _check_full_scale(self, stream: str, part: Timed, name: str) -> None:
@@ -195,7 +196,9 @@ def _derive(
         if part is None or part.rate_hz is None:
             raise UserError("a derivation needs a stream with a rate", location=location, value=rule.source)
         try:
-            events = functions[rule.function](part.values, part.rate_hz) if len(part.values) else np.zeros(0)
+            events = (
+                functions[rule.function](np.asarray(part.values), part.rate_hz) if len(part.values) else np.zeros(0)
+            )
         except ValueError as error:
             raise UserError(
                 f"{rule.function} cannot use this stream ({error})", location=f"{name}/{rule.source}"
@@ -226,9 +229,13 @@ def _create_group(file: h5py.File, name: str, spec: DataSpec) -> h5py.Group:
     return file
 
 
-def _write_recording(group: h5py.Group, recording: TimedRecording, name: str) -> None:
+def _write_recording(group: h5py.Group, recording: TimedRecording, name: str, check: Callable[[], None]) -> None:
+    """Write a recording a block of rows at a time, with a check for failed writes before each."""
     for stream, part in recording.streams.items():
-        data = group.create_dataset(stream, data=part.values)
+        data = group.create_dataset(stream, part.values.shape, part.values.dtype)
+        for rows, values in blocks(part.values):
+            check()
+            data[rows] = values
         if part.rate_hz is not None:
             data.attrs["rate_hz"] = part.rate_hz
             data.attrs["start_s"] = recording.start_of(part)

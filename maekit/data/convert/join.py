@@ -54,7 +54,9 @@ def join_table(
     options = TableOptions(rule.delimiter, rule.decimal, header, rule.encoding, rule.skip)
     content = readers.read(files[0], "csv", options)
     location = f"{content.location}:{rule.name}"
-    columns = {attribute: content.numbers_or_text(str(column)) for attribute, column in rule.attributes.items()}
+    columns = {
+        attribute: np.asarray(content.numbers_or_text(str(column))) for attribute, column in rule.attributes.items()
+    }
     records = _match_rows([str(name) for name in content.pick(rule.name).tolist()], paths, location)
     missing = {name: "" if values.dtype.kind == "U" else np.nan for name, values in columns.items()}
     columns = {name: _whole(values) for name, values in columns.items()}

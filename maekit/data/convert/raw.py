@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from maekit.data.convert.content import FileContent
+from maekit.data.convert.file_array import FileArray
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def raw_type(name: str) -> RawType | None:
 
 
 def read_raw(path: Path, kind: str | None) -> FileContent:
-    """Map a file of numbers into memory, so that only what is used of it is read.
+    """The samples of a file of numbers, of which only what is used is read.
 
     Args:
         path: the file; its SigMF metadata are read where they stand beside it.
@@ -90,45 +92,52 @@ def read_raw(path: Path, kind: str | None) -> FileContent:
             expected=f"{metadata.type_name}, as in {path.with_suffix(SIGMF_META).name}",
             hint="Leave `format` out: it is read from there.",
         )
-    numbers: NDArray[Any] = np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.zeros(0, np.uint8)
-    return decode_raw(numbers, str(path), name, metadata)
+    channels = metadata.channels if metadata else 1
+    stored, shape = _layout(path.stat().st_size, str(path), name, channels)
+    values = FileArray(path, stored.dtype, shape, decode=partial(_decode, stored=stored, channels=channels))
+    return FileContent(str(path), {"data": values}, rate_hz=metadata.rate_hz if metadata else None)
 
 
-def decode_raw(content: NDArray[np.uint8], location: str, name: str, metadata: Metadata | None = None) -> FileContent:
-    """The samples in the bytes of a file, (sample,) or (sample, channel).
+def decode_raw(content: NDArray[np.uint8], location: str, name: str) -> FileContent:
+    """The samples in the bytes of a file, (sample,).
 
-    Complex numbers of integers become complex64 of the same counts. Unsigned integers lie around the middle of their range,
-    as receivers that write them mean it (127.5 for `cu8`); their middle is subtracted from complex ones.
+    Raises:
+        UserError: see `read_raw`.
+    """
+    stored, shape = _layout(len(content), location, name, 1)
+    return FileContent(location, {"data": _decode(content.view(stored.dtype).reshape(shape), stored, 1)})
 
-    Args:
-        content: (byte,).
-        location: shown in error messages.
-        name: the type.
-        metadata: rate and number of channels, where they are known.
+
+def _layout(size: int, location: str, name: str, channels: int) -> tuple[RawType, tuple[int, ...]]:
+    """The type of the numbers in as many bytes, and their shape (sample, number of a sample).
 
     Raises:
         UserError: no samples, or no whole number of them.
     """
-    stored, channels = raw_type(name), metadata.channels if metadata else 1
+    stored = raw_type(name)
     assert stored is not None, f"the caller checks the name, got {name}"
-    size = stored.sample_bytes * channels
-    if not len(content) or len(content) % size:
-        whole = len(content) // size * size
+    row = stored.sample_bytes * channels
+    if not size or size % row:
         raise UserError(
             f"no whole number of samples of type {name}",
             location=location,
-            value=f"{len(content)} bytes",
-            expected=f"a multiple of {size}",
-            hint=f"Is it of another type? If it is cut off: `head -c {whole} FILE` gives its whole samples."
-            if whole
+            value=f"{size} bytes",
+            expected=f"a multiple of {row}",
+            hint=f"Is it of another type? If it is cut off: `head -c {size // row * row} FILE` gives its whole samples."
+            if size >= row
             else "",
         )
-    values: NDArray[Any] = content.view(stored.dtype)
-    if stored.is_complex:
-        values = _join(values.reshape(-1, 2), stored.dtype)
-    if channels > 1:
-        values = values.reshape(-1, channels)
-    return FileContent(location, {"data": values}, rate_hz=metadata.rate_hz if metadata else None)
+    return stored, (size // row, row // stored.dtype.itemsize)
+
+
+def _decode(numbers: NDArray[Any], stored: RawType, channels: int) -> NDArray[Any]:
+    """(sample, number of a sample) to (sample,) or (sample, channel).
+
+    Complex numbers of integers become complex64 of the same counts. Unsigned integers lie around the middle of their range,
+    as receivers that write them mean it (127.5 for `cu8`); their middle is subtracted from complex ones.
+    """
+    values = _join(numbers.reshape(-1, 2), stored.dtype) if stored.is_complex else numbers
+    return values.reshape(-1, channels) if channels > 1 else values.reshape(-1)
 
 
 def _join(pairs: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

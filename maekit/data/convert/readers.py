@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from maekit.data.convert.archive import PACKED, check_members, read_limited
-from maekit.data.convert.content import FileContent, damaged
+from maekit.data.convert.content import NUMERIC, FileContent, damaged
+from maekit.data.convert.file_array import FileArray
 from maekit.data.convert.hdf5_content import DatasetMapping
 from maekit.data.convert.mat import read_mat
 from maekit.data.convert.raw import SIGMF_DATA, SIGMF_META, TYPE_OF_SUFFIX, decode_raw, raw_type, read_raw
@@ -132,11 +133,14 @@ def kind_of(name: str, location: str) -> str:
 
 
 def _map_npy(path: Path) -> FileContent:
-    """The array of an NPY file, mapped into memory: captures may be larger than that."""
+    """The array of an NPY file, of which only what is used is read: captures may be larger than memory."""
     try:
-        return FileContent(str(path), _fields("data", np.load(path, mmap_mode="r", allow_pickle=False)))
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # the header is parsed as Python, whose tokenizer has exceptions of its own
         raise damaged(error, str(path), "NPY") from error
+    if isinstance(values, np.memmap) and values.ndim and values.flags.c_contiguous and values.dtype.kind in NUMERIC:
+        return FileContent(str(path), {"data": FileArray(path, values.dtype, values.shape, values.offset)})
+    return FileContent(str(path), _fields("data", values))
 
 
 def _read_npy(content: bytes, location: str) -> FileContent:

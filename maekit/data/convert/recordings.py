@@ -11,6 +11,7 @@ import numpy as np
 from maekit.data.convert.cells import BLANK_CELLS
 from maekit.data.convert.clock import to_stamps
 from maekit.data.convert.content import NUMERIC
+from maekit.data.convert.file_array import FileArray, blocks
 from maekit.data.convert.labels import LabelRows, Track, make_track, read_label_rows
 from maekit.data.convert.stamps import read_times, rows_with_times
 from maekit.data.convert.stream_values import (
@@ -18,6 +19,7 @@ from maekit.data.convert.stream_values import (
     find_transformation,
     label_column,
     read_offsets,
+    read_rows,
     read_values,
     stated_attributes,
     transform,
@@ -86,7 +88,7 @@ def read_recordings(
         source = files[name].whole[0]
         content = source.read()
         attributes = {
-            attribute: content.numbers_or_text(key)
+            attribute: np.asarray(content.numbers_or_text(key))
             for attribute, key in rules.attributes.items()
             if key in content.arrays
         }
@@ -122,8 +124,9 @@ def _parts(rule: Stream, content: FileContent, function: Transformation | None) 
         labels = read_label_rows(rule, content, label_column(rule, content))
         yield from _split_parts(rule, content, labels, None, None)
         return
-    values = read_values(rule, content)
-    if not isinstance(values, np.ndarray):
+    by_rows = function is None and rule.time is None and rule.offsets is None and not rule.by
+    values = read_rows(rule, content) if by_rows and rule.resample_hz is None else read_values(rule, content)
+    if not isinstance(values, np.ndarray | FileArray):
         raise UserError(
             "no numbers in time",
             location=content.location,
@@ -278,7 +281,7 @@ def _on_grid(
     if isinstance(values, LabelRows):
         return make_track(rule, values, rate_hz, content.start_s, location)
     result, attributes, findings = transform(values, function, location)
-    if not isinstance(result, np.ndarray):
+    if not isinstance(result, np.ndarray | FileArray):
         raise UserError("no numbers in time", location=location, value=type(result).__name__, expected="an array")
     if stamps is None:
         stream = put_on_grid(result, None, rate_hz, rule.resample_hz, location)
@@ -305,13 +308,15 @@ def _on_grid(
     return stream
 
 
-def _check_missing(values: NDArray[Any], max_missing: float, location: str) -> None:
+def _check_missing(values: NDArray[Any] | FileArray, max_missing: float, location: str) -> None:
     """Refuse a stream that is mostly missing.
 
     Raises:
         UserError: see above.
     """
-    missing = float(np.isnan(values).mean()) if values.dtype.kind in "fc" and values.size else 0.0
+    missing = 0.0
+    if values.dtype.kind in "fc" and values.size:
+        missing = sum(int(np.isnan(rows).sum()) for _, rows in blocks(values)) / values.size
     if missing > max_missing:
         raise UserError(
             "a recording that is mostly missing",

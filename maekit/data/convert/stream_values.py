@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from einops import EinopsError, rearrange
 
+from maekit.data.convert.file_array import FileArray
 from maekit.data.hdf5.values import mark_missing
 from maekit.errors import UserError, nearest
 
@@ -37,12 +38,22 @@ def read_values(rule: Stream, content: FileContent) -> Any:
     """The array (columns side by side; float64 as float32) or document that a stream takes from a file.
 
     Raises:
+        UserError: see `read_rows`.
+    """
+    values = read_rows(rule, content)
+    return np.asarray(values) if isinstance(values, FileArray) else values
+
+
+def read_rows(rule: Stream, content: FileContent) -> Any:
+    """As `read_values`; a `FileArray` where all that is wanted of a file's numbers is made row by row.
+
+    Raises:
         UserError: columns or a key do not exist or hold no numbers, or a file has several and the stream names none.
     """
     if not content.arrays and not rule.columns and rule.key is None:
         return content.document
     names = array_names(rule, content)
-    columns = [_in_single_precision(mark_missing(content.numbers(name), rule.missing)) for name in names]
+    columns = [_prepare(content.rows(name), rule.missing) for name in names]
     shapes = {str(name): column.shape for name, column in zip(names, columns, strict=True)}
     if not all(shapes.values()):
         raise UserError(
@@ -61,7 +72,13 @@ def read_values(rule: Stream, content: FileContent) -> Any:
             hint="Make a stream of each.",
         )
     values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
-    return values if rule.rearrange is None else _rearrange(values, rule.rearrange, content.location)
+    return values if rule.rearrange is None else _rearrange(np.asarray(values), rule.rearrange, content.location)
+
+
+def _prepare(values: NDArray[Any] | FileArray, missing: Sequence[float]) -> NDArray[Any] | FileArray:
+    if isinstance(values, FileArray):
+        return values.map(lambda rows: _in_single_precision(mark_missing(rows, missing)))
+    return _in_single_precision(mark_missing(values, missing))
 
 
 def array_names(rule: Stream, content: FileContent) -> list[str | int]:

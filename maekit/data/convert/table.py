@@ -34,7 +34,7 @@ _DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+(?:[eE][-+]?\d+)?")
 class TableContent(FileContent):
     """A text table; its columns are text or numbers, as they are asked for."""
 
-    def numbers(self, name: str | int) -> NDArray[Any]:
+    def rows(self, name: str | int) -> NDArray[Any]:
         """A column as float64, NaN for blank cells.
 
         Raises:

@@ -15,6 +15,8 @@ from maekit.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from maekit.data.convert.file_array import FileArray
+
 PAUSE = 5
 """Intervals between two stamps from which on rows count as left out between them."""
 
@@ -35,7 +37,7 @@ class Timed:
     """Values on an even grid.
 
     Args:
-        values: (time, ...); NaN where nothing was measured.
+        values: (time, ...); NaN where nothing was measured. A `FileArray` is read when it is written.
         rate_hz: rate of the grid; None without time.
         start_s: time of the first value after `origin`; None without stamps.
         rows: the source row that each value comes from or is nearest to; None if they are the same.
@@ -44,7 +46,7 @@ class Timed:
         zero: what the clock of the stamps counts from.
     """
 
-    values: NDArray[Any]
+    values: NDArray[Any] | FileArray
     rate_hz: float | None
     start_s: float | None = None
     rows: NDArray[np.intp] | None = None
@@ -54,7 +56,7 @@ class Timed:
 
 
 def put_on_grid(
-    values: NDArray[Any],
+    values: NDArray[Any] | FileArray,
     stamps: NDArray[np.float64] | None,
     rate_hz: float | None,
     resample_hz: float | None,
@@ -81,6 +83,7 @@ def put_on_grid(
     if stamps is None:
         if resample_hz is None or resample_hz == rate_hz:
             return Timed(values, rate_hz)
+        values = np.asarray(values)
         if rate_hz is None:
             raise UserError(
                 "nothing to resample by",
@@ -89,6 +92,7 @@ def put_on_grid(
                 hint="Give `rate_hz`, the rate of the file, beside `resample_hz`.",
             )
         return resample_steady(values, rate_hz, resample_hz, location)
+    values = np.asarray(values)
     check_stamps(stamps, location)
     if resample_hz is not None:
         usual = float(np.median(np.diff(stamps)))

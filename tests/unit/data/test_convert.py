@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import stat
@@ -429,6 +430,34 @@ def test_pictures_are_unpacked_wholly_or_not_at_all(tmp_path: Path) -> None:
     assert (target / "train/cat/0.jpg").read_bytes() == b"one"
     assert (target / "notes.txt").read_text() == "mine"
     assert sorted(path.name for path in target.iterdir()) == ["notes.txt", "test", "train"]
+
+
+def test_unpacking_over_a_folder_that_cannot_be_moved_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        for name in ("a/0", "b/0", "c/0"):
+            archive.writestr(name, b"new")
+    target = tmp_path / "target"
+    for name in ("a/0", "b/0"):
+        (target / name).parent.mkdir(parents=True)
+        (target / name).write_bytes(b"old")
+    rename = Path.rename
+
+    def refuse(path: Path, other: Path) -> Path:
+        if path == target / "b":
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path), None, str(other))
+        return rename(path, other)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", refuse)
+        with pytest.raises(UserError, match=rf"^{target}/b: cannot be read or written"):
+            unpack(tmp_path / "p.zip", target)
+    assert {path.read_bytes() for path in target.rglob("0")} == {b"old"}
+    assert sorted(path.name for path in target.iterdir()) == ["a", "b"]
+    unpack(tmp_path / "p.zip", target)
+    assert {path.read_bytes() for path in target.rglob("0")} == {b"new"}
+    assert sorted(path.name for path in target.iterdir()) == ["a", "b", "c"]
 
 
 def test_a_pause_of_a_real_recording_is_missing(real_data: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from maekit.config.data_spec import load_spec
 from maekit.data import inspect as module
 from maekit.data.check.check import check
+from maekit.data.convert import file_array
 from maekit.data.inspect import inspect
 from maekit.errors import UserError
 
@@ -31,7 +32,7 @@ def test_ranges_are_those_of_all_blocks(tmp_path: Path, monkeypatch: pytest.Monk
         file["full"] = np.array([60000, 60000], dtype=np.float16)
         file["scalar"] = 7
         file["none"] = np.full(3, np.nan)
-    monkeypatch.setattr(module, "BLOCK_BYTES", 500)
+    monkeypatch.setattr(file_array, "BLOCK_BYTES", 500)
     text = lines(tmp_path / "a.h5")
     assert (
         f"(1000, 3) float32  {np.nanmin(values):.6g} to 77, mean {np.nanmean(values, dtype=float):.6g}, 25.00% missing"

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from maekit.config.data_spec import load_spec
-from maekit.data.convert import archive
+from maekit.data.convert import archive, file_array
 from maekit.data.convert.convert import convert
+from maekit.data.convert.file_array import FileArray
 from maekit.data.convert.readers import read
+from maekit.data.inspect import inspect
 from maekit.errors import UserError
 
 SPEC = """\
@@ -136,3 +138,44 @@ def test_limits_of_size_are_those_of_packed_files(tmp_path: Path, monkeypatch: p
     write(tmp_path, "a.bin", bytes(4000))
     with h5py.File(run(tmp_path, "{files: '*.bin', format: int16, rate_hz: 50}", rule="")) as file:
         assert file["a/iq"].shape == (2000,)
+
+
+def test_captures_are_converted_and_inspected_a_block_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers, complex_values = stored("<i2")
+    file = write(tmp_path, "a.cs16", numbers.tobytes())
+    whole, lengths, fromfile = list(inspect(file)), [], np.fromfile
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        values = fromfile(*arguments, **options)
+        lengths.append(len(values))
+        return values
+
+    monkeypatch.setattr(np, "fromfile", noted)
+    monkeypatch.setattr(np, "memmap", None)  # what is decoded of a mapped file lies in memory as a whole
+    monkeypatch.setattr(file_array, "BLOCK_BYTES", 64)
+    assert list(inspect(file)) == whole
+    with h5py.File(run(tmp_path, "{files: '*', rate_hz: 50}")) as converted:
+        assert (converted["a/iq"][()] == complex_values.astype(np.complex64)).all()
+    assert sum(lengths) == 3 * numbers.size
+    assert max(lengths) == 16
+
+
+def test_a_long_array_is_converted_a_block_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(600.0).reshape(200, 3)
+    np.save(write(tmp_path, "a.npy", b""), values)
+    monkeypatch.setattr(FileArray, "__array__", None)
+    monkeypatch.setattr(file_array, "BLOCK_BYTES", 64)
+    with h5py.File(run(tmp_path, "{files: '*', rate_hz: 50, missing: [7]}", rule="")) as converted:
+        assert converted["a/iq"].dtype == np.float32
+        np.testing.assert_array_equal(converted["a/iq"], np.where(values == 7, np.nan, values))
+
+
+def test_a_capture_that_becomes_shorter_is_an_error(tmp_path: Path) -> None:
+    numbers, _ = stored("<i2")
+    file = write(tmp_path, "a.cs16", numbers.tobytes())
+    values = read(file).rows("data")
+    file.write_bytes(numbers.tobytes()[:100])
+    with pytest.raises(UserError, match="became shorter"):
+        values[0:200]
