@@ -1,1 +1,1 @@
-"""Kills every verb that writes, at random moments and at system calls: `make torture`, or `PYTHONPATH=tests python -m torture --help`."""
+"""Kills every verb that writes, at random moments and at system calls, and fills its disk: `make torture`, or `PYTHONPATH=tests python -m torture --help`."""

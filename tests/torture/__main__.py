@@ -1,4 +1,4 @@
-"""`make torture`: kills verbs that write, runs them again, and compares with an undisturbed run."""
+"""`make torture`: kills verbs that write and fills their disks, runs them again, and compares with an undisturbed run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fuzz.__main__ import build_corpus, import_everything
 from rich.console import Console
 from rich.table import Table
 
-from torture import kill
+from torture import disk, kill
 from torture.compare import Equality, Tree, read_tree
 from torture.verbs import VERBS, Verb
 
@@ -33,6 +33,8 @@ class Tally:
     at_moments: int = 0
     at_calls: int = 0
     finished_before: int = 0
+    full_disks: int = 0
+    fitted: int = 0
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -61,12 +63,21 @@ class Tortured:
         self.equality = Equality(*trees)
         self._reset()
         self.before = read_tree(work / "out")
+        self.pages = sum(-(-len(part) // disk.PAGE_BYTES) for part in self.equality.reference.values())
         self.calls = kill.count_calls(self.command, work, work.with_suffix(".calls")) if trace else None
 
-    def _reset(self) -> None:
+    def clear(self) -> None:
+        """Remove the work folder."""
+        disk.unmount(self.work / "out")
         shutil.rmtree(self.work, ignore_errors=True)
-        for name in ("out/theirs", "tmp"):
+
+    def _reset(self, *, on_disk: bool = False) -> None:
+        self.clear()
+        for name in ("out", "tmp"):
             (self.work / name).mkdir(parents=True)
+        if on_disk:
+            disk.mount(self.work / "out")
+        (self.work / "out/theirs").mkdir()
         (self.work / "out/theirs/notes.txt").write_text("not yours\n")
         self.verb.prepare(self.corpus, self.work)
 
@@ -82,8 +93,43 @@ class Tortured:
             how, killed = f"after {moment:.3f} s", kill.kill_at_moment(self.command, self.work, moment)
             tally.at_moments += killed
         tally.finished_before += not killed
+        self._run_again(how, self._torn(read_tree(self.work / "out")), tally)
+
+    def try_full_disk(self, rng: random.Random, tally: Tally) -> None:
+        """Run the command on a disk that fills, then again with room, and compare."""
+        self._reset(on_disk=True)
+        out = self.work / "out"
+        if rng.random() < 0.3:
+            spare_bytes, spare_files = disk.MOST_BYTES // 2, rng.randrange(len(self.equality.reference))
+        else:
+            spare_bytes, spare_files = rng.randrange(self.pages) * disk.PAGE_BYTES, disk.MOST_FILES // 2
+        disk.limit(out, spare_bytes, spare_files)
+        how = f"{spare_files} files free" if spare_files < disk.MOST_FILES // 2 else f"{spare_bytes} bytes free"
+        try:
+            code = kill.run(self.command, self.work)
+        except TimeoutError:
+            code = -1
+        disk.lift(out)
+        tally.full_disks, tally.fitted = tally.full_disks + (code != 0), tally.fitted + (code == 0)
+        after = read_tree(out)
+        problems = [f"left on a full disk: {name}" for name in after if "unfinished" in name]
+        if code:
+            problems += self._torn(after) + self._not_an_error(code)
+        elif differing := self.equality.differing(after):
+            problems.append(f"no error, but differs: {', '.join(differing[:4])}")
+        self._run_again(how, problems, tally)
+
+    def _not_an_error(self, code: int) -> list[str]:
+        """What is wrong with how a command ended on a full disk: it prints one paragraph, and its exit code is 2."""
+        lines = (self.work / "tmp" / "traceback-output.txt").read_text(errors="replace").splitlines()
+        errors = [line for line in lines if line.startswith("error ")]
+        if code == 2 and len(errors) == 1 and lines[-1] == errors[0] and not any("Traceback" in line for line in lines):
+            return []
+        return [f"ends with {code} on a full disk: {' | '.join(lines)[-400:]}"]
+
+    def _run_again(self, how: str, problems: list[str], tally: Tally) -> None:
+        """Run the command undisturbed, and compare; what was found before is noted with it."""
         after = read_tree(self.work / "out")
-        problems = self._torn(after)
         try:
             code = kill.run(self.command, self.work)
         except TimeoutError:
@@ -97,18 +143,16 @@ class Tortured:
         tally.problems += [f"{how}: {problem}" for problem in problems]
 
     def _torn(self, after: Tree) -> list[str]:
-        """Files that are neither the old nor the new ones after a kill."""
+        """Files that are neither the old nor the new ones after a fault."""
         problems = [
-            f"removed or changed by a kill: {n}"
-            for n in self.before
-            if n.startswith("theirs") and after.get(n) != self.before[n]
+            f"removed or changed: {n}" for n in self.before if n.startswith("theirs") and after.get(n) != self.before[n]
         ]
         if self.verb.grows:
             return problems
         for name, content in after.items():
             if "unfinished" not in name and content != self.before.get(name) and not self.equality.same(name, content):
-                problems.append(f"torn after a kill: {name}")
-        problems += [f"lost by a kill: {name}" for name in self.before if name not in after]
+                problems.append(f"torn: {name}")
+        problems += [f"lost: {name}" for name in self.before if name not in after]
         return problems
 
 
@@ -118,30 +162,42 @@ def torture(
     folder: Path,
     *,
     kills: int,
+    full_disks: int,
     seconds: float,
     seed: int,
     report: Callable[[str], None],
 ) -> dict[str, Tally]:
-    """Kill verbs in turn until each was killed its share of `kills`, or the time is over."""
+    """Kill verbs and fill their disks in turn until each had its share of `kills` and `full_disks`, or the time is over."""
     end, trace = time.monotonic() + seconds, kill.can_trace()
     report(
         "kills at system calls and at moments"
         if trace
         else "strace is not there or may not attach: kills at moments only"
     )
+    if full_disks and not disk.can_mount():
+        report("file systems may not be mounted: no full disks")
+        full_disks = 0
     tallies: dict[str, Tally] = {}
-    share = -(-kills // len(verbs))
+    share, disk_share = -(-kills // len(verbs)), -(-full_disks // len(verbs))
     for verb in verbs:
         rng, tally = random.Random(f"{seed}:{verb.name}"), tallies.setdefault(verb.name, Tally())
         tortured = Tortured(verb, corpus, folder / "work", trace=trace)
         tally.seconds = tortured.seconds
         turn_end = time.monotonic() + (end - time.monotonic()) / (len(verbs) - len(tallies) + 1)
-        while tally.kills < share and time.monotonic() < turn_end:
-            tortured.try_kill(rng, tally)
-        report(f"{verb.name}: {tally.kills} kills, {len(tally.problems)} problems")
+        try:
+            while True:  # at least once, also on a machine where making the undisturbed results took all the time
+                left = (share - tally.kills, disk_share - tally.full_disks)
+                if max(left) <= 0:
+                    break
+                fault = rng.choice([tortured.try_kill] * (left[0] > 0) + [tortured.try_full_disk] * (left[1] > 0))
+                fault(rng, tally)
+                if time.monotonic() > turn_end:
+                    break
+        finally:
+            tortured.clear()
+        report(f"{verb.name}: {tally.kills} kills, {tally.full_disks} full disks, {len(tally.problems)} problems")
         for problem in tally.problems[:3]:
             report(f"    {problem}")
-    shutil.rmtree(folder / "work", ignore_errors=True)
     return tallies
 
 
@@ -149,6 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 if a kill lost or changed something."""
     parser = argparse.ArgumentParser(prog="torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000, help="over all verbs")
+    parser.add_argument("--full-disks", type=int, default=300, help="over all verbs; needs the right to mount")
     parser.add_argument("--seconds", type=float, default=float(24 * 3600))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--verbs", nargs="+", choices=[verb.name for verb in VERBS], metavar="VERB")
@@ -161,17 +218,34 @@ def main(arguments: list[str] | None = None) -> int:
     verbs = [verb for verb in VERBS if not options.verbs or verb.name in options.verbs]
     console = Console(width=180)
     tallies = torture(
-        verbs, folder / "corpus", folder, kills=options.kills, seconds=options.seconds, seed=options.seed,
+        verbs, folder / "corpus", folder, kills=options.kills, full_disks=options.full_disks, seconds=options.seconds, seed=options.seed,
         report=lambda line: console.print(line, markup=False, highlight=False),
     )  # fmt: skip
     (folder / "tally.json").write_text(json.dumps({name: vars(tally) for name, tally in tallies.items()}, indent=1))
-    table = Table("verb", "seconds undisturbed", "kills at moments", "kills at calls", "finished before", "problems")
+    table = Table(
+        "verb",
+        "seconds undisturbed",
+        "kills at moments",
+        "kills at calls",
+        "finished before",
+        "full disks",
+        "fitted",
+        "problems",
+    )
     for name, tally in tallies.items():
-        numbers = (tally.at_moments, tally.at_calls, tally.finished_before, len(tally.problems))
+        numbers = (
+            tally.at_moments,
+            tally.at_calls,
+            tally.finished_before,
+            tally.full_disks,
+            tally.fitted,
+            len(tally.problems),
+        )
         table.add_row(name, f"{tally.seconds:.2f}", *map(str, numbers))
     console.print(table)
     problems = sum(len(tally.problems) for tally in tallies.values())
-    console.print(f"{sum(tally.kills for tally in tallies.values())} kills, {problems} problems")
+    kills, full = (sum(getattr(tally, name) for tally in tallies.values()) for name in ("kills", "full_disks"))
+    console.print(f"{kills} kills, {full} full disks, {problems} problems")
     return int(problems > 0)
 
 
