@@ -135,6 +135,7 @@ def _parts(rule: Stream, content: FileContent, function: Transformation | None) 
         )
     stamps = None
     if rule.time is not None:
+        assert isinstance(values, np.ndarray), "only streams without stamps are read by rows"
         stop = None
         if rule.offsets is None and not rule.by and function is None:
             stop = _without_padding(values, rows_with_times(content, rule.time))
