@@ -57,6 +57,8 @@ class HeartRateAdapter(Adapter):
     """
 
     reducers: Mapping[str, Reducer] = {"beat_rate_bpm": beats.beat_rate_bpm}  # type: ignore[misc]
+    # No heart that beats is slower or faster, from athletes asleep to arrhythmia of newborns.
+    label_ranges: Mapping[str, tuple[float, float]] = {"bpm": (20.0, 320.0)}  # type: ignore[misc]
     derivations: Mapping[str, Derivation] = {"r_peaks": beats.r_peaks}  # type: ignore[misc]
     transformations: Mapping[str, Transformation] = {  # type: ignore[misc]
         "cube_displacement": cube_displacement,

@@ -62,6 +62,8 @@ class Adapter(Baselines, Geometry, ABC):
     """How prepared values relate to amplitude, for gain and noise; None where they do not."""
     reducers: ClassVar[Mapping[str, Reducer]] = {}
     """Ways to make one label from the values (or event times) in a window, by the name a data spec uses."""
+    label_ranges: ClassVar[Mapping[str, tuple[float, float]]] = {}
+    """Smallest and largest label that can be measured at all, by its unit; `data check` names labels beyond it."""
     derivations: ClassVar[Mapping[str, Derivation]] = {}
     """Signals or events derived once per recording when converting, by name."""
     transformations: ClassVar[Mapping[str, Transformation]] = {}

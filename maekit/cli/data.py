@@ -113,9 +113,11 @@ def data_check(
     from maekit.data.check.check import check
     from maekit.data.check.problems import Problem
 
-    reducers = {k: v for name in plugins.names("adapters") for k, v in plugins.find("adapters", name).reducers.items()}
+    adapters = [plugins.find("adapters", name) for name in plugins.names("adapters")]
+    reducers = {name: reducer for adapter in adapters for name, reducer in adapter.reducers.items()}
+    ranges = {unit: limits for adapter in adapters for unit, limits in adapter.label_ranges.items()}
     problems: list[Problem] = []
-    for line in check(load_spec(spec), root, reducers, problems, typed=spec):
+    for line in check(load_spec(spec), root, reducers, problems, typed=spec, ranges=ranges):
         show(line)
     if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(2)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from maekit.config.data_spec import OBJECT_CLASS, DataSpec
 from maekit.config.split_spec import Folds
 from maekit.data.check.duplicates import duplicate_problems, same_files
+from maekit.data.check.labels import label_problems
 from maekit.data.check.pictures import DEEP_MODES, picture_problems
 from maekit.data.check.problems import Problem, abbreviate, by_severity
 from maekit.data.check.sentinels import CODES, Sentinel, describe_sentinel, find_sentinels, plain
@@ -44,6 +45,7 @@ def check(
     problems: list[Problem] | None = None,
     *,
     typed: str = "",
+    ranges: Mapping[str, tuple[float, float]] | None = None,
 ) -> Iterator[str]:
     """Yield lines that report what the files hold, then a line for each kind of problem, worst first.
 
@@ -55,6 +57,7 @@ def check(
         reducers: the label reducers of all adapters, since a data spec does not name its adapter.
         problems: list that all problems are added to.
         typed: the data spec as a person named it, for commands; by default its name.
+        ranges: smallest and largest label that can be measured at all, by unit, of all adapters.
 
     Raises:
         UserError: nothing can be read as the spec says.
@@ -77,7 +80,7 @@ def check(
     yield f"{len(counts)} groups: {shown}" + (" ..." if len(counts) > MAX_GROUPS else "")
     if isinstance(source, HDF5Windows):
         yield from _auxiliary(spec, source)
-    yield from _labels(spec, source, problems)
+    yield from _labels(spec, source, ranges or {}, problems)
     split: dict[str, NDArray[np.int64]] = {}
     try:
         split = resolve_split(source.groups, spec.split, spec.name)
@@ -214,7 +217,9 @@ def _auxiliary(spec: DataSpec, source: HDF5Windows) -> Iterator[str]:
         yield f"auxiliary signals: {name} {_shape(info)}, {where}"
 
 
-def _labels(spec: DataSpec, source: Source, problems: list[Problem]) -> Iterator[str]:
+def _labels(
+    spec: DataSpec, source: Source, ranges: Mapping[str, tuple[float, float]], problems: list[Problem]
+) -> Iterator[str]:
     if source.labels is None:
         return
     if source.objects is not None:
@@ -235,16 +240,7 @@ def _labels(spec: DataSpec, source: Source, problems: list[Problem]) -> Iterator
         for sentinel in found:
             problems.append(_sentinel_problem(sentinel, "labels", "label"))
             yield describe_sentinel(sentinel, "labels", "label")
-        if len(values) > 1 and values.min() == values.max():
-            hint = "Check `label` in the data spec, and that all recordings are there."
-            problems.append(
-                Problem(
-                    "error",
-                    "labels that are all equal, from which nothing is learned",
-                    f"{values[0]:g}{unit}",
-                    hint=hint,
-                )
-            )
+        problems += label_problems(values, (spec.label.unit if spec.label else "") or "", ranges)
 
 
 def _objects(source: Source, names: Sequence[str]) -> Iterator[str]:

@@ -26,28 +26,29 @@ _GAP = 1.5
 _MAX_BYTES = 256 << 20
 
 
-def clock_problems(record: h5py.Group, recording: Recording, row_axis: str) -> Iterator[Problem]:
+def clock_problems(record: h5py.Group, recording: Recording, row_axis: str, name: str) -> Iterator[Problem]:
     """Problems of the clocks and counters of one recording.
 
     Args:
         record: group of the recording.
         recording: its shape and rate.
         row_axis: axis along which it is cut.
+        name: how messages name the recording.
     """
-    for name in record:
-        plain = name.lower()
+    for key in record:
+        plain = key.lower()
         is_number = plain == row_axis.lower() != TIME or plain in NUMBER_NAMES
         is_clock = plain in CLOCK_NAMES and row_axis == TIME and recording.rate_hz is not None
-        if not (is_number or is_clock) or not isinstance(record.get(name, getlink=True), h5py.HardLink):
+        if not (is_number or is_clock) or not isinstance(record.get(key, getlink=True), h5py.HardLink):
             continue
-        data = record[name]
+        data = record[key]
         if not isinstance(data, h5py.Dataset) or data.shape != (recording.rows,) or data.dtype.kind not in "iuf":
             continue
         if data.name == recording.dataset or data.dtype.itemsize * recording.rows > _MAX_BYTES or recording.rows < 3:
             continue
-        location = f"{recording.file}:{data.name}"
+        location = f"{name}/{key}" if recording.record != "/" else f"{name}:/{key}"
         values = np.asarray(data[()], dtype=np.float64 if data.dtype.kind == "f" else np.int64)
-        yield from _stamps(values, recording.rate_hz or 1.0, location) if is_clock else _numbers(values, location)
+        yield from _stamps(values, recording.rate_hz or 1.0, location) if is_clock else _numbers(values, location, recording.length)
 
 
 def _stamps(stamps: NDArray[Any], rate_hz: float, location: str) -> Iterator[Problem]:
@@ -93,7 +94,7 @@ def _stamps(stamps: NDArray[Any], rate_hz: float, location: str) -> Iterator[Pro
         )
 
 
-def _numbers(numbers: NDArray[Any], location: str) -> Iterator[Problem]:
+def _numbers(numbers: NDArray[Any], location: str, window: int) -> Iterator[Problem]:
     steps = np.diff(numbers)
     if not len(steps):
         return
@@ -111,8 +112,8 @@ def _numbers(numbers: NDArray[Any], location: str) -> Iterator[Problem]:
     if len(gaps):
         lost = int((gaps / usual - 1).sum())
         yield Problem(
-            "warning",
-            "gaps in row numbers, across which windows are cut as if nothing were missing",
+            "warning" if window > 1 else "note",
+            "gaps in row numbers" + (", across which windows are cut as if nothing were missing" if window > 1 else ""),
             location,
             f"{len(gaps)} gaps, {lost} rows lost of {len(numbers) + lost}",
         )

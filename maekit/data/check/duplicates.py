@@ -28,6 +28,8 @@ _MIN_CHANGES = 16
 """Changes of value in a stretch below which it tells nothing."""
 _SKETCH = 256
 _MIN_SHARED = 16
+"""Shared hashes below which two recordings are not the same; of shorter ones, all must be shared."""
+_MIN_HASHES = 3
 _MIN_SHARE = 0.5
 """Shared hashes, of those that both sketches could hold, from which on two recordings are the same."""
 _MAX_HOLDERS = 64
@@ -131,9 +133,9 @@ def same_signals(sketches: Sequence[NDArray[np.uint64]]) -> list[tuple[int, int]
             shared.update(combinations(numbers, 2))
     pairs = []
     for (one, other), count in shared.items():
-        if count < _MIN_SHARED:
-            continue
         first, second = sketches[one], sketches[other]
+        if count < max(min(_MIN_SHARED, len(first), len(second)), _MIN_HASHES):
+            continue
         limit = min(first[-1] if len(first) == _SKETCH else _MAX, second[-1] if len(second) == _SKETCH else _MAX)
         could = min(int((first <= limit).sum()), int((second <= limit).sum()))
         if count >= _MIN_SHARE * could:

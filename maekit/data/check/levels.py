@@ -10,14 +10,14 @@ import numpy as np
 from maekit.data.check.problems import Problem, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
 CLIPPED_SHARE = 0.005
 """Share of the values at the highest or lowest one from which on a recording may be clipped."""
 SEVERE_START = 10.0
-"""Distance of the first samples from the rest, in ranges of the rest, from which on they decide the statistics of a recording."""
+"""Distance of the first samples from the rest, in ranges of the rest of all recordings, from which on they decide the statistics of training."""
 MOSTLY_CLIPPED = 0.25
 """Share from which on training would be wrong."""
 _RAIL_RATIO = 4.0
@@ -33,11 +33,52 @@ _MAX_HEAD_ROWS = 1 << 16
 
 @dataclass
 class Rail:
-    """How many values equal the extreme one, and how many lie near it."""
+    """How many values equal the extreme one, and how many lie near it.
+
+    Attributes:
+        value: the extreme one.
+        at: values that equal it.
+        near: values within `_NEAR_RAIL` of it.
+        step: distance of the next value, which is beyond `_NEAR_RAIL` where few levels are stored.
+        at_step: values that equal the next one.
+    """
 
     value: float
     at: int = 0
     near: int = 0
+    step: float = np.inf
+    at_step: int = 0
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether far more values lie at the rail than just inside of it; zero is the natural end of powers and magnitudes."""
+        return self.value != 0 and self.at > _RAIL_RATIO * max(self.near, self.at_step)
+
+    def add_distances(self, distances: NDArray[Any], width: float) -> None:
+        """Count values just inside by their positive distances from the rail."""
+        self.near += int((distances <= width).sum())
+        if not distances.size or (step := float(distances.min())) > self.step:
+            return
+        if step < self.step:
+            self.step, self.at_step = step, 0
+        self.at_step += int((distances == step).sum())
+
+
+@dataclass(frozen=True)
+class Transient:
+    """First rows of a channel that are far off the rest.
+
+    Attributes:
+        location: the recording.
+        channel: its name.
+        distance: of the farthest value from the range of the rest.
+        detail: that value, the range, and the rows up to the last one that is far off.
+    """
+
+    location: str
+    channel: str
+    distance: float
+    detail: str
 
 
 class ChannelLevels:
@@ -83,8 +124,9 @@ class ChannelLevels:
     def add_near(self, values: NDArray[Any], valid: NDArray[np.bool_]) -> None:
         """In a second pass, count the values just inside of the rails."""
         width = _NEAR_RAIL * (self.high.value - self.low.value)
-        self.low.near += int((valid & (values > self.low.value) & (values <= self.low.value + width)).sum())
-        self.high.near += int((valid & (values < self.high.value) & (values >= self.high.value - width)).sum())
+        measured = values[valid]
+        self.low.add_distances((measured - self.low.value)[measured > self.low.value], width)
+        self.high.add_distances((self.high.value - measured)[measured < self.high.value], width)
 
     @property
     def constant(self) -> bool:
@@ -94,7 +136,7 @@ class ChannelLevels:
     @property
     def may_be_clipped(self) -> bool:
         """Whether enough values lie at a rail for a second pass."""
-        return not self.constant and any(rail.at >= max(CLIPPED_SHARE * self.count, 3) for rail in self._rails())
+        return not self.constant and any(rail.value != 0 and rail.at >= max(CLIPPED_SHARE * self.count, 3) for rail in (self.low, self.high))
 
     @property
     def word_bits(self) -> int | None:
@@ -124,12 +166,12 @@ class ChannelLevels:
 
     def clipped_share(self) -> float:
         """Share of the values at rails where the signal was cut off, after the second pass."""
-        share = sum(rail.at for rail in self._rails() if rail.at > _RAIL_RATIO * rail.near) / max(self.count, 1)
+        share = sum(rail.at for rail in (self.low, self.high) if rail.cut_off) / max(self.count, 1)
         both_ends = (self.low.at + self.high.at) / max(self.count, 1)
         return 0.0 if both_ends > 0.9 or share < CLIPPED_SHARE else share  # two levels and hardly more: a switch
 
-    def transient(self) -> tuple[int, float] | None:
-        """Rows at the beginning up to the last one far off the rest, and the value farthest off; None where none is."""
+    def transient(self, location: str, channel: str, rate_hz: float | None) -> Transient | None:
+        """First rows of which some are farther off the rest than the rest is wide; None where none is."""
         head = np.concatenate(self._head) if self._head else np.zeros(0)
         span = self.rest_high - self.rest_low
         if not np.isfinite(span) or not span > 0 or not len(head):
@@ -137,12 +179,11 @@ class ChannelLevels:
         distance = np.maximum(self.rest_low - head, head - self.rest_high)
         if not (np.nan_to_num(distance, nan=-np.inf) > span).any():
             return None
-        outside = np.flatnonzero(np.nan_to_num(distance, nan=-np.inf) > 0.1 * span)
-        return int(outside[-1]) + 1, float(head[np.nanargmax(distance)])
-
-    def _rails(self) -> list[Rail]:
-        # Zero is the natural end of powers and magnitudes.
-        return [rail for rail in (self.low, self.high) if rail.value != 0]
+        rows = int(np.flatnonzero(np.nan_to_num(distance, nan=-np.inf) > 0.1 * span)[-1]) + 1
+        farthest = int(np.nanargmax(distance))
+        seconds = f", {rows / rate_hz:.3g} s" if rate_hz else ""
+        detail = f"{head[farthest]:.4g} where the rest is {self.rest_low:.4g} to {self.rest_high:.4g}; {rows} rows{seconds}"
+        return Transient(location, channel, float(distance[farthest]), detail)
 
     @staticmethod
     def _extend(rail: Rail, extreme: float, values: NDArray[Any], sign: int) -> None:
@@ -153,14 +194,13 @@ class ChannelLevels:
 
 
 def level_problems(
-    levels: dict[str, ChannelLevels], location: str, rate_hz: float | None, *, one_axis: bool = True
+    levels: Mapping[str, ChannelLevels], location: str, *, one_axis: bool = True
 ) -> Iterator[Problem]:
     """Problems of one recording.
 
     Args:
         levels: of its channels by name, after both passes.
         location: the recording.
-        rate_hz: of its rows.
         one_axis: whether a channel is one number a row; the values of maps are often cut off on purpose.
     """
     constant = [name for name, level in levels.items() if level.constant]
@@ -190,24 +230,33 @@ def level_problems(
                 else f"Subtract {size} from the upper values before converting, or read raw numbers as signed (`ri16_le`).",
             )
         if share := level.clipped_share():
-            rails = " and ".join(
-                f"{rail.value:g}" for rail in (level.low, level.high) if rail.at > _RAIL_RATIO * rail.near
-            )
+            rails = " and ".join(f"{rail.value:g}" for rail in (level.low, level.high) if rail.cut_off)
             severity: Severity = "note" if not one_axis else "error" if share > MOSTLY_CLIPPED else "warning"
             yield Problem(
                 severity,
                 "clipped values",
                 place,
                 f"{share:.1%} at {rails}",
-                "The sensor was driven beyond its range: leave out what is mostly clipped, or name the value in `signal.missing`.",
+                "The sensor was driven beyond its range: leave out what is mostly clipped, or name the value in `signal.missing`."
+                if one_axis
+                else "The sensor, or who stored the values, cut them off there.",
             )
-        if (start := level.transient()) is not None:
-            (rows, value), span = start, level.rest_high - level.rest_low
-            seconds = f", {rows / rate_hz:.3g} s" if rate_hz else ""
-            yield Problem(
-                "error" if max(level.rest_low - value, value - level.rest_high) > SEVERE_START * span else "warning",
-                "first samples far off the rest",
-                place,
-                f"{value:.4g} where the rest is {level.rest_low:.4g} to {level.rest_high:.4g}; {rows} rows{seconds}",
-                "A filter or sensor that settles: cut them off, or mark them in the dataset that `valid` names.",
-            )
+
+
+def start_problems(
+    transients: Sequence[Transient], spans: Mapping[str, float]
+) -> Iterator[Problem]:
+    """Problems of the first rows of recordings: errors where they decide the statistics of training.
+
+    Args:
+        transients: of all recordings.
+        spans: by channel, the range of the values of all recordings after their first rows.
+    """
+    for start in transients:
+        yield Problem(
+            "error" if start.distance > SEVERE_START * spans[start.channel] else "warning",
+            "first samples far off the rest",
+            f"{start.location} channel {start.channel}" if start.channel else start.location,
+            start.detail,
+            "A filter that settles, or a sensor that is put in place: cut them off, or mark them in the dataset that `valid` names.",
+        )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _SCALE_RATIO = 8.0
 """Ratio of the usual magnitudes of two types of numbers from which on they are of different scales."""
+_MAX_RATES = 8
 
 
 def type_problems(types: Sequence[str], peaks: Sequence[float], names: Sequence[str]) -> Iterator[Problem]:
@@ -57,12 +58,20 @@ def rate_problems(rates: Sequence[float | None], names: Sequence[str]) -> Iterat
     if len(of_rate) < 2:
         return
     ranked = sorted(of_rate.items(), key=lambda item: -len(item[1]))
-    counted = "; ".join(f"{rate:g} Hz in {len(some)} ({abbreviate(some[:3])})" for rate, some in ranked[:8])
+    target = min(of_rate)
+    if len(ranked) <= _MAX_RATES:
+        counted = "; ".join(f"{rate:g} Hz in {len(some)} ({abbreviate(some[:3])})" for rate, some in ranked)
+    else:  # clocks of their own rather than settings
+        target = float(f"{np.median([rate for rate in rates if rate is not None]):.3g}")
+        counted = (
+            f"{len(ranked)} rates, {min(of_rate):.4g} Hz ({of_rate[min(of_rate)][0]}) to "
+            f"{max(of_rate):.4g} Hz ({of_rate[max(of_rate)][0]}), half of the recordings near {target:g} Hz or below"
+        )
     yield Problem(
         "warning",
         "recordings of different rates",
-        counted + ("; ..." if len(ranked) > 8 else ""),
-        hint=f"Some adapters resample; for others, convert the files with `resample_hz: {min(of_rate):g}` in `convert.streams`.",
+        counted,
+        hint=f"Some adapters resample; for others, convert the files with `resample_hz: {target:g}` in `convert.streams`.",
     )
 
 

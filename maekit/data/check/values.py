@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ from maekit.config.data_spec import TIME
 from maekit.config.split_spec import Folds
 from maekit.data.check.clocks import clock_problems
 from maekit.data.check.duplicates import Sketch, duplicate_problems, same_signals
-from maekit.data.check.levels import ChannelLevels, level_problems
+from maekit.data.check.levels import ChannelLevels, Transient, level_problems, start_problems
 from maekit.data.check.problems import Problem
 from maekit.data.check.storage import cost_problems, rate_problems, type_problems
 from maekit.data.hdf5.read_cost import pack_command
@@ -39,8 +40,12 @@ def value_problems(source: HDF5Windows, sides: Mapping[str, str], spec: str) -> 
         spec: the data spec as a person types it, for commands.
     """
     names, types, peaks, sketches, scaled_sketches = [], [], [], [], []
-    for recording in source.recordings:
+    starts: dict[bool, list[Transient]] = {True: [], False: []}
+    rest: dict[str, tuple[float, float]] = {}
+    groups = _groups(source)
+    for recording, group in zip(source.recordings, groups, strict=True):
         name = recording_name(source, recording)
+        takes_part = not sides or not group or group in sides
         sketch, scaled, peak, stored = Sketch(), Sketch(scaled=True), 0.0, ""
         try:
             with open_hdf5(recording.file) as file, damage_as_error(str(recording.file)):
@@ -48,29 +53,45 @@ def value_problems(source: HDF5Windows, sides: Mapping[str, str], spec: str) -> 
                 levels = _measure(source, file, recording, (sketch, scaled))
                 peak = max((max(abs(level.low.value), abs(level.high.value)) for level in levels.values()), default=0.0)
                 rate_hz = recording.rate_hz if source.reader.row_axis == TIME else None
-                yield from level_problems(levels, name, rate_hz, one_axis=len(source.reader.axes) == 1)
-                yield from clock_problems(file[recording.record], recording, source.reader.row_axis)
+                found = [
+                    *level_problems(levels, name, one_axis=len(source.reader.axes) == 1),
+                    *clock_problems(file[recording.record], recording, source.reader.row_axis, name),
+                ]
+                for channel, level in levels.items():
+                    if (start := level.transient(name, channel, rate_hz)) is not None:
+                        starts[takes_part].append(start)
+                    low, high = rest.get(channel, (np.inf, -np.inf))
+                    rest[channel] = min(low, level.rest_low), max(high, level.rest_high)
         except UserError as error:
-            yield Problem("error", error.problem, error.location or name, hint=error.hint)
+            found = [Problem("error", error.problem, error.location or name, hint=error.hint)]
+        yield from found if takes_part else map(_of_no_side, found)
         names.append(name)
         types.append(stored)
         peaks.append(peak)
         sketches.append(sketch.hashes)
         scaled_sketches.append(scaled.hashes)
+    spans = {channel: high - low for channel, (low, high) in rest.items()}
+    yield from start_problems(starts[True], spans)
+    yield from map(_of_no_side, start_problems(starts[False], spans))
     yield from type_problems(types, peaks, names)
     yield from rate_problems([recording.rate_hz for recording in source.recordings], names)
     yield from cost_problems(dict(zip(names, source.costs, strict=True)), pack_command(spec, source.root))
     folds = isinstance(source.spec.split, Folds)
     same = same_signals(sketches)
-    yield from duplicate_problems(same, names, _groups(source), sides, folds=folds)
+    yield from duplicate_problems(same, names, groups, sides, folds=folds)
     alike = [pair for pair in same_signals(scaled_sketches) if pair not in set(same)]
-    yield from duplicate_problems(alike, names, _groups(source), sides, folds=folds, scaled=True)
+    yield from duplicate_problems(alike, names, groups, sides, folds=folds, scaled=True)
 
 
 def recording_name(source: HDF5Windows, recording: Recording) -> str:
     """How messages name a recording."""
     file = recording.file.relative_to(source.root).as_posix()
     return f"{file}:{recording.record}" if recording.record != "/" else file
+
+
+def _of_no_side(problem: Problem) -> Problem:
+    """The problem of a recording that no side of the split takes, which can make no training wrong."""
+    return replace(problem, severity="warning") if problem.severity == "error" else problem
 
 
 def _groups(source: HDF5Windows) -> list[str]:

@@ -13,6 +13,8 @@ from PIL import Image
 
 from maekit.config.data_spec import DataSpec
 from maekit.data.check.check import check
+from maekit.data.check.duplicates import Sketch, same_signals
+from maekit.data.check.labels import label_problems
 from maekit.data.check.problems import Problem, by_severity
 
 ROWS, RATE = 3000, 50
@@ -130,6 +132,49 @@ def test_two_groups_with_one_signal_are_parted_by_some_fold(tmp_path: Path) -> N
 def test_a_clean_sine_is_neither_clipped_nor_constant(tmp_path: Path) -> None:
     sine = np.round(127 * np.sin(np.arange(ROWS) / 7.3)).astype(np.float32)
     assert not [problem for problem in run(tmp_path, lambda file: replace(file, sine)) if "clipped" in problem.text]
+
+
+def test_what_takes_no_part_in_the_split_is_no_error(tmp_path: Path) -> None:
+    problems = run(tmp_path, CHANGES["constant"][0], split={"folds": 3, "exclude": ["p3"]})
+    assert [problem.severity for problem in problems] == ["warning"]
+
+
+def test_a_start_within_the_range_of_other_recordings_decides_no_statistics(tmp_path: Path) -> None:
+    quiet = noise(3) * 0.001
+    quiet[:100] += 1
+    problems = run(tmp_path, lambda file: replace(file, quiet))
+    assert [problem.severity for problem in problems if "first samples" in problem.text] == ["warning"]
+
+
+def test_a_sound_of_few_levels_is_not_clipped(tmp_path: Path) -> None:
+    coarse = np.round(noise(3) / np.ptp(noise(3)) * 30).clip(-11, 11) * 256
+    sine = np.round(9 * np.sin(np.arange(ROWS) / 7.3) + np.random.default_rng(0).normal(size=ROWS)) * 256
+    assert [problem for problem in run(tmp_path, lambda file: replace(file, coarse)) if "clipped" in problem.text]
+    assert not [problem for problem in run(tmp_path, lambda file: replace(file, sine)) if "clipped" in problem.text]
+
+
+def test_labels_that_cannot_be_or_that_hardly_change() -> None:
+    def found(values: Any, unit: str) -> list[tuple[str, str]]:
+        problems = label_problems(np.asarray(values, np.float64), unit, {"bpm": (20, 320)})
+        return [(problem.severity, problem.text.split(" (")[0].split(",")[0]) for problem in problems]
+
+    stuck = [5.859] * 95 + [48.0] * 5
+    assert found(stuck, "bpm") == [
+        ("error", "labels beyond what is possible"),
+        ("warning", "labels that are nearly all equal"),
+    ]
+    assert found(stuck, "") == [("warning", "labels that are nearly all equal")]
+    assert found([*range(50, 250), 5], "bpm") == [("warning", "labels beyond what is possible")]
+    assert found(range(50, 150), "bpm") == []
+
+
+def test_short_copies_of_maps_are_found() -> None:
+    def sketch(seed: int) -> Any:
+        hashes = Sketch()
+        hashes.add(np.random.default_rng(seed).normal(size=(10, 64)).astype(np.float32), np.ones(10, bool))
+        return hashes.hashes
+
+    assert same_signals([sketch(0), sketch(1), sketch(0)]) == [(0, 2)]
 
 
 def test_pictures_on_two_sides(tmp_path: Path) -> None:
