@@ -48,7 +48,11 @@ def clock_problems(record: h5py.Group, recording: Recording, row_axis: str, name
             continue
         location = f"{name}/{key}" if recording.record != "/" else f"{name}:/{key}"
         values = np.asarray(data[()], dtype=np.float64 if data.dtype.kind == "f" else np.int64)
-        yield from _stamps(values, recording.rate_hz or 1.0, location) if is_clock else _numbers(values, location, recording.length)
+        yield from (
+            _stamps(values, recording.rate_hz or 1.0, location)
+            if is_clock
+            else _numbers(values, location, recording.length)
+        )
 
 
 def _stamps(stamps: NDArray[Any], rate_hz: float, location: str) -> Iterator[Problem]:

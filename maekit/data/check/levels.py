@@ -136,7 +136,9 @@ class ChannelLevels:
     @property
     def may_be_clipped(self) -> bool:
         """Whether enough values lie at a rail for a second pass."""
-        return not self.constant and any(rail.value != 0 and rail.at >= max(CLIPPED_SHARE * self.count, 3) for rail in (self.low, self.high))
+        return not self.constant and any(
+            rail.value != 0 and rail.at >= max(CLIPPED_SHARE * self.count, 3) for rail in (self.low, self.high)
+        )
 
     @property
     def word_bits(self) -> int | None:
@@ -166,6 +168,8 @@ class ChannelLevels:
 
     def clipped_share(self) -> float:
         """Share of the values at rails where the signal was cut off, after the second pass."""
+        if not self.may_be_clipped:  # no second pass
+            return 0.0
         share = sum(rail.at for rail in (self.low, self.high) if rail.cut_off) / max(self.count, 1)
         both_ends = (self.low.at + self.high.at) / max(self.count, 1)
         return 0.0 if both_ends > 0.9 or share < CLIPPED_SHARE else share  # two levels and hardly more: a switch
@@ -182,7 +186,9 @@ class ChannelLevels:
         rows = int(np.flatnonzero(np.nan_to_num(distance, nan=-np.inf) > 0.1 * span)[-1]) + 1
         farthest = int(np.nanargmax(distance))
         seconds = f", {rows / rate_hz:.3g} s" if rate_hz else ""
-        detail = f"{head[farthest]:.4g} where the rest is {self.rest_low:.4g} to {self.rest_high:.4g}; {rows} rows{seconds}"
+        detail = (
+            f"{head[farthest]:.4g} where the rest is {self.rest_low:.4g} to {self.rest_high:.4g}; {rows} rows{seconds}"
+        )
         return Transient(location, channel, float(distance[farthest]), detail)
 
     @staticmethod
@@ -193,9 +199,7 @@ class ChannelLevels:
             rail.at += int((values == extreme).sum())
 
 
-def level_problems(
-    levels: Mapping[str, ChannelLevels], location: str, *, one_axis: bool = True
-) -> Iterator[Problem]:
+def level_problems(levels: Mapping[str, ChannelLevels], location: str, *, one_axis: bool = True) -> Iterator[Problem]:
     """Problems of one recording.
 
     Args:
@@ -243,9 +247,7 @@ def level_problems(
             )
 
 
-def start_problems(
-    transients: Sequence[Transient], spans: Mapping[str, float]
-) -> Iterator[Problem]:
+def start_problems(transients: Sequence[Transient], spans: Mapping[str, float]) -> Iterator[Problem]:
     """Problems of the first rows of recordings: errors where they decide the statistics of training.
 
     Args:
