@@ -99,6 +99,8 @@ class HeartRateAdapter(Adapter):
             raise ValueError(f"window_s {seconds:g} is longer than the window of the data, {window:g} s")
         if not isfinite(seconds * rate):
             raise ValueError(f"window_s {seconds:g} at {rate:g} Hz has no end")
+        if not isfinite(patch_s * rate):
+            raise ValueError(f"patch_s {patch_s:g} at {rate:g} Hz has no end")
         points = round(seconds * rate)
         patch = round(patch_s * rate)
         if abs(patch - patch_s * rate) > 1e-6 or patch < 1:

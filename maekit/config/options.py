@@ -39,7 +39,7 @@ def construct(
     options = _check_options(parameters, choice.options, choice.name, location)
     try:
         return kind(*arguments, **keywords, **options)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{choice.name}: {error}", location=location()) from error
 
 
@@ -72,7 +72,7 @@ def call_with_settings(
     checked = _check_options(parameters, options, name, lambda *keys: origins[keys])
     try:
         return function(*arguments, **keywords, **checked)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise UserError(f"{name}: {error}", location=" ".join(SET + setting for setting in settings)) from error
 
 

@@ -192,7 +192,16 @@ class Trainer:
                         self.save()
                     if stop and not self.finished:
                         raise interrupted_error(signals, self.step)
-        return self.metrics or next((row for row in reversed(self.run.rows()) if row["kind"] == "validation"), {})
+        return self.metrics or self.logged_metrics()
+
+    def logged_metrics(self) -> dict[str, float]:
+        """The metrics of the last validation as an earlier process logged them."""
+        row = next((row for row in reversed(self.run.rows()) if row["kind"] == "validation"), {})
+        return {name: value for name, value in row.items() if name not in self.position("validation")}
+
+    def position(self, kind: str) -> dict[str, Any]:
+        """What each row of metrics starts with: its kind, and where in the schedule it was logged."""
+        return {"kind": kind, "step": self.step, "epoch": self.step / self.steps_per_epoch}
 
     def train_step(self, micro_batches: Iterator[Batch], *, stop: bool) -> tuple[StepResult, Batch]:
         """Take one step over `gradient_accumulation_steps` micro-batches.
@@ -259,9 +268,7 @@ class Trainer:
         rows = collect_eval_rows(self.task, [batch], self.process, self.stepper.precision)
         self.log(
             {
-                "kind": "train",
-                "step": self.step,
-                "epoch": self.step / self.steps_per_epoch,
+                **self.position("train"),
                 **self.task.compute_metrics(rows),
                 "loss": result.loss,
                 "lr": self.lr,
@@ -282,7 +289,7 @@ class Trainer:
             workers=self.options.workers,
             precision=self.stepper.precision,
         )
-        self.log({"kind": "validation", "step": self.step, "epoch": self.step / self.steps_per_epoch, **self.metrics})
+        self.log({**self.position("validation"), **self.metrics})
 
     def log(self, row: dict[str, Any], *, eta_s: float = 0.0) -> None:
         """Append a row to the metrics and show it to the watcher."""

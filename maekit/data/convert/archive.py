@@ -49,6 +49,15 @@ def open_zip(path: Path) -> zipfile.ZipFile:
                 value=name,
                 hint="Do not trust this archive.",
             )
+        if not name.endswith("/") and not PurePosixPath(name).parts:
+            archive.close()
+            raise UserError(
+                "a member that names no file",
+                location=str(path),
+                value=name,
+                expected="a path inside of the archive",
+                hint="Is it damaged? Copy it again, or unpack it yourself.",
+            )
     return archive
 
 

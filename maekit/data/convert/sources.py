@@ -152,6 +152,15 @@ def _match(pattern: str, path: str, location: str) -> _Match:
     frame = named.pop(FRAME, None)
     parts = [named.pop(key) for key in list(named) if key.startswith("record")]
     record = ("_".join(parts) or match.group(0)).replace("/", "_")
+    if record in ("", "."):
+        raise UserError(
+            "the pattern of recordings gives a name that no recording can have",
+            location=location,
+            value=record,
+            expected=f"a part of {path!r} that names the recording, from {pattern!r}",
+            hint="Let the group `record` of `convert.record` match at least one letter or digit, as "
+            "'(?P<record>[^/]+)[.]' does.",
+        )
     return _Match(record, None if frame is None else _frame_number(frame, location), named)
 
 

@@ -69,6 +69,8 @@ def _only(rates: set[float]) -> float | None:
 
 def _signals(record: Any) -> dict[str, _Signal]:
     """The signals of a record of one segment by name, each at its own rate: a frame holds several samples of some."""
+    if not record.sig_name:
+        raise ValueError("the header names no signal")
     names = [str(name) for name in record.sig_name]
     if len(set(names)) < len(names):
         names = [f"{name}.{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]

@@ -142,17 +142,18 @@ def _one_number(value: Any) -> float | None:
 
 
 def axis_names(dataset: h5py.Dataset) -> list[str]:
-    """Name of each axis by its label, or by its dimension scale; empty where there is none.
+    """Name of each axis by its label, or by its dimension scale; empty where there is none, or neither text nor reference.
 
     Read from the attributes: the HDF5 library's own functions crash on damaged lists of scales.
     """
     names = [""] * dataset.ndim
     for i, label in enumerate(np.ravel(dataset.attrs.get("DIMENSION_LABELS", []))[: dataset.ndim]):
-        names[i] = label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label or "")
-    scales = dataset.attrs.get("DIMENSION_LIST", [])
-    for i, references in enumerate(scales[: dataset.ndim]):
-        if not names[i] and len(references) and references[0]:
-            names[i] = str(dataset.file[references[0]].name)
+        text = label.decode("utf-8", "replace") if isinstance(label, bytes) else label
+        names[i] = text if isinstance(text, str) else ""
+    for i, scales in enumerate(np.ravel(dataset.attrs.get("DIMENSION_LIST", []))[: dataset.ndim]):
+        reference = next(iter(np.ravel(scales)), None)
+        if not names[i] and isinstance(reference, h5py.Reference) and reference:
+            names[i] = dataset.file[reference].name or ""
     return [name.rsplit("/", 1)[-1].lower() for name in names]
 
 

@@ -206,6 +206,7 @@ def test_missing_samples_survive_resampling(rate_hz: float, gap: int) -> None:
     ("options", "message"),
     [
         ({"patch_s": 0.33}, "0.32 or 0.34 is"),
+        ({"patch_s": 1e308}, r"patch_s 1e\+308 at 50 Hz has no end"),
         ({"band_hz": (4.0, 0.7)}, "must rise"),
         ({"band_hz": (0.7, 30.0)}, "half of rate_hz"),
         ({"rate_hz": 2.0, "patch_s": 0.5}, "estimate_band_hz"),

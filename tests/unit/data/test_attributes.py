@@ -114,6 +114,15 @@ def test_axes_are_compared_with_their_names_in_the_file(name_axes: str, tmp_path
     assert read("time channel").info.shape == (100, 50)
 
 
+@pytest.mark.parametrize("scales", [np.int64(7), h5py.Empty("i8"), np.arange(2), np.array([b"a", b"b"])])
+@pytest.mark.parametrize("attribute", ["DIMENSION_LIST", "DIMENSION_LABELS"])
+def test_axes_are_unnamed_where_the_names_are_damaged(attribute: str, scales: Any, tmp_path: Path) -> None:
+    def write(file: h5py.File) -> None:
+        file.create_dataset("x", data=np.zeros((100, 100)) + np.arange(100)).attrs[attribute] = scales
+
+    assert opened(tmp_path, write)("channel time").info.shape == (100, 50)
+
+
 def opened(folder: Path, write: Callable[[h5py.File], None]) -> Callable[[str], HDF5Windows]:
     with h5py.File(folder / "a.h5", "w") as file:
         write(file)

@@ -526,3 +526,17 @@ def test_arrays_that_are_none_and_single_numbers_are_refused(tmp_path: Path) -> 
         run(tmp_path / "2", {"x.npy": npy(3.0)}, "rate_hz: 50")
     with pytest.raises(UserError, match=r"columns of different shapes.*\(30,\).*\(4,\)"):
         run(tmp_path / "3", {"x.npz": npz(a=RAMP, b=RAMP[:4])}, "columns: [a, b], rate_hz: 50")
+
+
+@pytest.mark.parametrize(("pattern", "name"), [("/*", "''"), ("(?P<record>[.])", r"'\.'")])
+def test_a_pattern_that_names_no_recording_is_refused(pattern: str, name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"a\.npy: .*a name that no recording can have.*{name}"):
+        run(tmp_path, {"a.npy": npy(np.zeros(50))}, "rate_hz: 50", pattern=pattern)
+
+
+@pytest.mark.parametrize("name", [".", "./."])
+def test_a_member_that_names_no_file_is_refused(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(name, b"new")
+    with pytest.raises(UserError, match="x.zip: a member that names no file"):
+        unpack(tmp_path / "x.zip", tmp_path / "out")

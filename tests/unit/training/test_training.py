@@ -66,7 +66,10 @@ def test_resume_is_bit_equal(tiny: Path, tmp_path: Path, reference: list[tuple[i
     with pytest.raises(StopError):
         pretrain(tiny, runs=tmp_path, watch=stop)
     assert checkpoint.steps(tmp_path / "tiny/checkpoints") == [5, 6]
-    assert losses(pretrain(tiny, runs=tmp_path).folder) == reference
+    resumed = pretrain(tiny, runs=tmp_path)
+    assert losses(resumed.folder) == reference
+    assert resumed.metrics
+    assert pretrain(tiny, runs=tmp_path).metrics == resumed.metrics
 
 
 def test_workers_and_accumulation_change_nothing(
