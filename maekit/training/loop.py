@@ -196,7 +196,7 @@ class Trainer:
 
     def logged_metrics(self) -> dict[str, float]:
         """The metrics of the last validation as an earlier process logged them."""
-        row = next((row for row in reversed(self.run.rows()) if row["kind"] == "validation"), {})
+        row: dict[str, Any] = next((row for row in reversed(self.run.rows()) if row["kind"] == "validation"), {})
         return {name: value for name, value in row.items() if name not in self.position("validation")}
 
     def position(self, kind: str) -> dict[str, Any]:
