@@ -15,7 +15,6 @@ from maekit.config.data_spec import OBJECT_CLASS, DataSpec
 from maekit.config.split_spec import Folds
 from maekit.data.check.duplicates import duplicate_problems, same_files
 from maekit.data.check.labels import label_problems
-from maekit.data.check.pictures import DEEP_MODES, picture_problems
 from maekit.data.check.problems import Problem, abbreviate, by_severity
 from maekit.data.check.sentinels import CODES, Sentinel, describe_sentinel, find_sentinels, plain
 from maekit.data.check.values import value_problems
@@ -26,6 +25,7 @@ from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.images.folder import ImageFolderSource
 from maekit.data.images.listing import describe_passed_over
 from maekit.data.images.packed import PackedFolder, open_folder
+from maekit.data.images.problems import DEEP_MODES, header_problems
 from maekit.data.sample import SignalInfo, Source
 from maekit.data.splits import resolve_split
 from maekit.errors import UserError
@@ -169,7 +169,7 @@ def _image_folder(source: ImageFolderSource | PackedFolder, problems: list[Probl
             f"width {widths.min()} to {widths.max()} pixels, median {np.median(heights):g} x {np.median(widths):g}"
         )
     modes = Counter(header.mode for header in headers.values())
-    problems += picture_problems(headers, max(peaks[1:], default=255))
+    problems += header_problems(headers, max(peaks[1:], default=255))
     yield "stored as: " + ", ".join(f"{mode} {count}" for mode, count in modes.most_common())
     names = ", ".join(source.info.channels)
     yield f"a sample: ({len(source.info.channels)}, height, width), channels {names}, 8 bits"
@@ -179,7 +179,7 @@ def _image_folder(source: ImageFolderSource | PackedFolder, problems: list[Probl
         yield "  some of them have colour, which becomes luma (`channels: 1`)"
     if source.classes is not None and len(source.classes) == 1:
         yield (
-            f"  one class, {source.classes[0]}, from which no classifier learns; if that is the folder of all pictures, name it as "
+            f"  one class, {source.classes[0]}, from which no classifier learns; if that is the folder of all files, name it as "
             "`folder`, and a table with their labels as `table`"
         )
 

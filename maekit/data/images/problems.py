@@ -16,7 +16,7 @@ _DARK = 64
 """Brightest byte of all pictures of 16 bits up to which they use at most 14 of them, such as those of a camera of 12 bits."""
 
 
-def picture_problems(headers: Mapping[str, Header], deep_peak: int) -> Iterator[Problem]:
+def header_problems(headers: Mapping[str, Header], deep_peak: int) -> Iterator[Problem]:
     """Problems that show in the headers of pictures.
 
     Args:
