@@ -18,15 +18,23 @@ from maekit.cli.console import err
 from maekit.errors import UserError, nearest
 from maekit.escaping import visible
 
-BUG, MISTAKE, INTERRUPTED = 1, 2, 130
+BUG, MISTAKE, INTERRUPTED, CLOSED_PIPE = 1, 2, 130, 141
 
 
 def report_failure(error: Exception) -> int:
     """Print one paragraph about an exception and return the exit code.
 
     Mistakes of the user have code 2, runs that stopped early the code that the exception carries, everything else code 1:
-    it is a bug, whose traceback goes to a file, or with `--verbose` to the terminal.
+    it is a bug, whose traceback goes to a file, or with `--verbose` to the terminal. Where nothing can be printed, since
+    standard error is on a full disk, that is the mistake.
     """
+    try:
+        return _report(error)
+    except OSError:
+        return MISTAKE
+
+
+def _report(error: Exception) -> int:
     if hasattr(error, "format_message"):  # of click, in whichever package typer has it
         return _report_usage(error)
     if isinstance(error, typer.Abort):  # Ctrl-C, for typer before 0.13

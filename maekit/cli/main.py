@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +13,7 @@ import typer
 from maekit import __version__
 from maekit.cli.console import VerbGroup, VisibleFormatter, err, out
 from maekit.cli.data import data_app
-from maekit.cli.failures import report_failure
+from maekit.cli.failures import CLOSED_PIPE, report_failure
 from maekit.cli.machine import bench, doctor
 from maekit.cli.predict import predict
 from maekit.cli.recipe import recipe_app
@@ -21,6 +22,7 @@ from maekit.cli.signals import TerminatedError, exit_on_signals
 from maekit.cli.study import study, sweep
 from maekit.cli.train import demo, finetune, pretrain, probe
 from maekit.cli.weights import export_weights, import_weights
+from maekit.errors import UserError
 
 app = typer.Typer(
     cls=VerbGroup,
@@ -60,6 +62,7 @@ def _global(
     ] = False,
 ) -> None:
     del version  # printed by its callback
+    _check_working_folder()
     handler = logging.StreamHandler()
     handler.setFormatter(VisibleFormatter("%(message)s"))
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
@@ -70,17 +73,36 @@ def _global(
             plugins.load_file(path)
 
 
+def _check_working_folder() -> None:
+    """Refuse a working folder that is gone, in which libraries fail in ways of their own.
+
+    Raises:
+        UserError: see above.
+    """
+    try:
+        os.getcwd()  # noqa: PTH109
+    except OSError as error:
+        raise UserError(
+            f"the working folder cannot be used ({error.strerror})", hint="Was it removed or moved? `cd` to another."
+        ) from error
+
+
 def main() -> None:
     """Entry point.
 
     Exit codes: 0 done, 1 a bug, 2 a mistake that the user can correct, 3 loss or gradients not finite, 4 a comparison that is
-    not met, 130 Ctrl-C, 129 SIGHUP, 143 SIGTERM.
+    not met, 130 Ctrl-C, 129 SIGHUP, 141 whoever read the output has closed it, 143 SIGTERM.
     """
     exit_on_signals()
     try:
         code = app(prog_name="maekit", standalone_mode=False)
     except TerminatedError as error:
         err.print(f"stopped by {error.signal.name}")
+        raise
+    except SystemExit as ended:
+        # rich and typer end with code 1, which is that of a bug.
+        if isinstance(ended.__context__, BrokenPipeError):
+            sys.exit(CLOSED_PIPE)
         raise
     except Exception as error:
         sys.exit(report_failure(error))

@@ -19,6 +19,7 @@ from maekit.runs.reconstruct import pictures as reconstructions
 from maekit.runs.reconstruct import undrawable
 from maekit.tasks.label_kinds.base import ReportSection
 from maekit.tasks.verdict import Verdict
+from maekit.training.device import find_device
 from maekit.training.run import Run
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ def report(run: Path, *, overrides: Sequence[str] = (), device: str | None = Non
         extra: tables to put first.
 
     Raises:
-        UserError: no run there.
+        UserError: no run there, or no such device.
     """
+    find_device(device)  # also where nothing is evaluated
     experiment, task = open_run(run, overrides=overrides)
     rows = Run(run).rows()
     if task.needs_labels:

@@ -113,6 +113,32 @@ def test_a_bug_has_exit_code_1_and_leaves_its_traceback_in_a_file(tmp_path: Path
     assert "in broken" in file.read_text()
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["data", "schema"]])
+def test_output_that_is_not_read_to_its_end_is_no_bug(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "maekit", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_messages_on_a_full_disk_do_not_hide_that_it_was_a_mistake() -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "maekit", "recipe", "show", "nothing"]
+        assert subprocess.run(command, stderr=full, check=False).returncode == 2
+
+
+def test_a_working_folder_that_is_gone_is_an_error(tmp_path: Path) -> None:
+    command = f"cd {tmp_path}; mkdir x; cd x; rmdir ../x; exec {sys.executable} -P -m maekit recipe list"
+    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error the working folder cannot be used (No such file or directory)")
+    assert len(ended.stderr.splitlines()) == 1
+
+
 def test_version() -> None:
     import maekit as package
 
@@ -178,6 +204,8 @@ def test_a_whole_life(tiny: Path, tmp_path: Path) -> None:
         assert file["train/features"].shape == (20, 16)
         assert set(file["test/group"][:]) == {b"p001"}
     assert maekit("embed", base, tmp_path / "features.h5").returncode == 2
+    with pytest.raises(UserError, match="no such device"):
+        report(base, device="cuda:77")
     done = maekit("reconstruct", base, tmp_path / "pictures", "--count", "2", "--statistics", "true")
     assert len(list((tmp_path / "pictures").glob("*.svg"))) == 2, done.stderr
     done = maekit("recipe", "show", tiny)

@@ -181,7 +181,7 @@ def torture(
     share, disk_share = -(-kills // len(verbs)), -(-full_disks // len(verbs))
     for verb in verbs:
         rng, tally = random.Random(f"{seed}:{verb.name}"), tallies.setdefault(verb.name, Tally())
-        tortured = Tortured(verb, corpus, folder / "work", trace=trace)
+        tortured = Tortured(verb, corpus, folder / "work", trace=trace and share > 0)
         tally.seconds = tortured.seconds
         turn_end = time.monotonic() + (end - time.monotonic()) / (len(verbs) - len(tallies) + 1)
         try:
