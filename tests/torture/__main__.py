@@ -63,7 +63,8 @@ class Tortured:
         self.equality = Equality(*trees)
         self._reset()
         self.before = read_tree(work / "out")
-        self.pages = sum(-(-len(part) // disk.PAGE_BYTES) for part in self.equality.reference.values())
+        written = [part for name, part in self.equality.reference.items() if part != self.before.get(name)]
+        self.files, self.pages = len(written), sum(-(-len(part) // disk.PAGE_BYTES) for part in written)
         self.calls = kill.count_calls(self.command, work, work.with_suffix(".calls")) if trace else None
 
     def clear(self) -> None:
@@ -100,7 +101,7 @@ class Tortured:
         self._reset(on_disk=True)
         out = self.work / "out"
         if rng.random() < 0.3:
-            spare_bytes, spare_files = disk.MOST_BYTES // 2, rng.randrange(len(self.equality.reference))
+            spare_bytes, spare_files = disk.MOST_BYTES // 2, rng.randrange(self.files)
         else:
             spare_bytes, spare_files = rng.randrange(self.pages) * disk.PAGE_BYTES, disk.MOST_FILES // 2
         disk.limit(out, spare_bytes, spare_files)

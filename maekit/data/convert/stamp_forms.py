@@ -30,6 +30,7 @@ _DAY_NUMBERS = ((20_000, 80_000, -25_569), (690_000, 770_000, -719_529))
 """Days that spreadsheets and MATLAB count from 1900 and the year 0: the range of our times, and the day of 1970."""
 _FASTEST_HZ = 20_000
 """Rate, in rows a second, above which numbers in the range of days are no seconds."""
+_BLOCK_ROWS = 100_000
 _ROLLOVER = 40
 """By how much digits of minutes and seconds jump more than time does: from 59 to 100."""
 
@@ -69,8 +70,7 @@ def check_seconds(values: NDArray[Any], location: str) -> None:
     """
     if len(values) < 3 or not np.isfinite(values).all():
         return
-    steps = np.diff(values)
-    usual = float(np.median(steps))
+    usual = float(np.median(np.diff(values), overwrite_input=True))
     for low, high, epoch in _DAY_NUMBERS:
         if low <= values[0] <= values.max() <= high and 0 < usual < 1 / _FASTEST_HZ:
             date = np.datetime64(round((float(values[0]) + epoch) * 86_400), "s")
@@ -81,10 +81,10 @@ def check_seconds(values: NDArray[Any], location: str) -> None:
                 expected=f"seconds; these would come at {1 / usual:.3g} Hz",
                 hint=f"`time_unit: d` would make it {date}. State `time_unit: s` if they are seconds.",
             )
-    whole = np.floor(values)
-    minutes, seconds = whole // 100 % 100, whole % 100
-    if values.min() < 0 or values.max() >= 240_000 or minutes.max() > 59 or seconds.max() > 59:
+    if values.min() < 0 or values.max() >= 240_000 or not _are_digits_of_times(values):
         return
+    steps, whole = np.diff(values), np.floor(values)
+    minutes, seconds = whole // 100 % 100, whole % 100
     passed = np.diff(whole // 10_000 * 3600 + minutes * 60 + seconds + (values - whole))
     turns = (steps >= _ROLLOVER) & (steps - passed >= _ROLLOVER - 1)
     uneven = steps.max() > 2 * usual > 0  # as digits, and even as times
@@ -98,3 +98,12 @@ def check_seconds(values: NDArray[Any], location: str) -> None:
             expected="seconds",
             hint=f'State `time_format: "%H%M%S{fraction}"`, or `time_unit: s` if they are seconds.',
         )
+
+
+def _are_digits_of_times(values: NDArray[Any]) -> bool:
+    """Whether all numbers could be HHMMSS; a block of rows at a time, since most are told to be seconds by the first ones."""
+    for start in range(0, len(values), _BLOCK_ROWS):
+        whole = np.floor(values[start : start + _BLOCK_ROWS])
+        if (whole // 100 % 100).max() > 59 or (whole % 100).max() > 59:
+            return False
+    return True

@@ -180,8 +180,8 @@ def rows_with_times(content: FileContent, column: str | int | list[str | int]) -
         else np.ones(len(cells), dtype=np.bool_)
         for cells in columns
     ]
-    rows = np.flatnonzero(np.logical_or.reduce(there))
-    return int(rows[-1]) + 1 if len(rows) else 0
+    timed = np.logical_or.reduce(there)
+    return len(timed) - int(np.argmax(timed[::-1])) if timed.any() else 0
 
 
 def _check_no_unit(rule: Stream, location: str, value: str) -> None:

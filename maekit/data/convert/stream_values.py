@@ -53,8 +53,7 @@ def read_rows(rule: Stream, content: FileContent) -> Any:
     if not content.arrays and not rule.columns and rule.key is None:
         return content.document
     names = array_names(rule, content)
-    columns = [_prepare(content.rows(name), rule.missing) for name in names]
-    shapes = {str(name): column.shape for name, column in zip(names, columns, strict=True)}
+    values, shapes = _side_by_side(rule, content, names)
     if not all(shapes.values()):
         raise UserError(
             "single numbers where recordings are expected",
@@ -71,8 +70,33 @@ def read_rows(rule: Stream, content: FileContent) -> Any:
             expected="one shape, to stand side by side",
             hint="Make a stream of each.",
         )
-    values = columns[0] if len(columns) == 1 else np.stack(columns, axis=-1)
     return values if rule.rearrange is None else _rearrange(np.asarray(values), rule.rearrange, content.location)
+
+
+def _side_by_side(
+    rule: Stream, content: FileContent, names: Sequence[str | int]
+) -> tuple[NDArray[Any] | FileArray, dict[str, tuple[int, ...]]]:
+    """Arrays of a file along a new last axis, if there are several and as far as they have one shape; and the shape of each.
+
+    Each is put in its place as it is read, so that a long table is not in memory once more.
+    """
+    if len(names) == 1:
+        column = _prepare(content.rows(names[0]), rule.missing)
+        return column, {str(names[0]): column.shape}
+    values: NDArray[Any] | None = None
+    shapes: dict[str, tuple[int, ...]] = {}
+    for i, name in enumerate(names):
+        column = mark_missing(content.numbers(name), rule.missing)
+        shapes[str(name)] = column.shape
+        dtype = np.dtype(np.float32) if column.dtype == np.float64 else column.dtype
+        if values is None:
+            values = np.empty((*column.shape, len(names)), dtype)
+        values = values.astype(np.result_type(values.dtype, dtype), copy=False)
+        if column.shape == values.shape[:-1]:
+            values[..., i] = column
+        del column  # before the next one is read
+    assert values is not None, "a stream has at least one array"
+    return values, shapes
 
 
 def _prepare(values: NDArray[Any] | FileArray, missing: Sequence[float]) -> NDArray[Any] | FileArray:
