@@ -32,11 +32,13 @@ class MAEOutput(NamedTuple):
         loss: mean over the removed patches of the batch.
         pred: (batch, patch, target dim).
         mask: (batch, patch) True = removed.
+        latent: (batch, 1 + visible patch, width) what the encoder gives; the class token stands first.
     """
 
     loss: Float[Tensor, ""]
     pred: Float[Tensor, "batch patch out"]
     mask: Bool[Tensor, "batch patch"]
+    latent: Float[Tensor, "batch token width"]
 
 
 class PatchEmbed(nn.Module):
@@ -180,7 +182,8 @@ class MaskedAutoencoder(nn.Module):
         latent = self.encoder.encode(patches, valid, mask)
         pred, predicted = self.decoder(latent, mask, valid, noise)
         errors = self.target.loss(pred, self.target(patches, valid))
-        return MAEOutput(masked_mean(errors, predicted & self.loss_mask(mask.mask, valid)), pred, mask.mask)
+        loss = masked_mean(errors, predicted & self.loss_mask(mask.mask, valid))
+        return MAEOutput(loss, pred, mask.mask, latent)
 
     def loss_mask(
         self, mask: Bool[Tensor, "batch patch"], valid: Bool[Tensor, "batch patch"] | None, target: Target | None = None

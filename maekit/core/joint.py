@@ -185,7 +185,7 @@ class JointAutoencoder(MaskedAutoencoder):
             target = self.target_of(name)
             errors = target.loss(pred, target(part.patches, part.valid))
             loss = masked_mean(errors, self.loss_mask(part.mask.mask, part.valid, target))
-            outputs[name] = MAEOutput(loss, pred, part.mask.mask)
+            outputs[name] = MAEOutput(loss, pred, part.mask.mask, tokens)
         return outputs
 
     def forward(

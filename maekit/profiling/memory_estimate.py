@@ -65,7 +65,7 @@ def product_flops(task: Task, batch: Batch) -> float:
         device = torch.device("cpu")
         fake_task, counter = _fake_copy(task, mode, device).train(), FlopCounterMode(display=False)
         with counter:
-            fake_task(_empty_batch(batch, 2, device)).backward()
+            fake_task(_empty_batch(batch, 2, device)).loss.backward()
     return counter.get_total_flops() / 2
 
 
@@ -99,7 +99,7 @@ def step_memory(task: Task, batch: Batch, samples: int, recipe: Recipe, process:
             optimizer = sum(t.nbytes for t in tree_iter(dict(step.optimizer.state)) if isinstance(t, Tensor))
             loss = torch.zeros((), device=device)
             for _ in range(min(step.gradient_accumulation_steps, 2)):
-                loss += step.forward_backward(_empty_batch(batch, samples, device))
+                loss += step.forward_backward(_empty_batch(batch, samples, device)).loss
             step.optimizer_step(loss)
         gradients = sum(p.nbytes for p in trainable)
     transient = tracker.peak - optimizer

@@ -62,7 +62,7 @@ def time_step(step: TrainStep, batch: Batch, seconds: float) -> StepTiming:
         with torch.no_grad(), step.precision():
             step.task.eval_step(batch)
 
-    step.optimizer_step(step.forward_backward(batch))  # creates the optimizer's state, compiles
+    step.optimizer_step(step.forward_backward(batch).loss)  # creates the optimizer's state, compiles
     forward_backward_s = median_seconds(lambda: step.forward_backward(batch), process, seconds / 2)
     step.optimizer_step(no_loss)
     step.forward_backward(batch)
@@ -99,7 +99,7 @@ def affordable_batch(step: TrainStep, make: Callable[[int], Batch], limit: int, 
         batch = make(number)
         started = time.perf_counter()
         with step.precision():
-            step.module(batch).backward()
+            step.module(batch).loss.backward()
         synchronize(step.process.device)
         elapsed = _mean_over_processes(time.perf_counter() - started, step.process)
         step.optimizer.zero_grad(set_to_none=True)
@@ -183,7 +183,7 @@ def training_use(step: TrainStep, micro_batches: int | None) -> Callable[[Batch]
 
     def use(batch: Batch) -> None:
         last = len(losses) + 1 == micro_batches
-        losses.append(step.forward_backward(to_device(batch, step.process.device), last=last))
+        losses.append(step.forward_backward(to_device(batch, step.process.device), last=last).loss)
         if last:
             step.optimizer_step(torch.stack(losses).sum())
             losses.clear()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maekit.metrics.classification import classification
 from maekit.tasks.label_kinds.classes import ClassLabels
 from maekit.tasks.mixing import Mixing
-from maekit.tasks.task import Batch, EvalRows
+from maekit.tasks.task import Batch, EvalRows, TaskOutput
 from maekit.tasks.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -66,19 +66,27 @@ class Classification(Transfer):
                 smoothing=smoothing,
             )
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Loss of a batch."""
+    def forward(self, batch: Batch) -> TaskOutput:
+        """See `Task.forward`."""
         if self.mixing is None or not self.training:
-            return F.cross_entropy(self.output(batch).float(), batch["label"], label_smoothing=self.smoothing)
+            output = self.output(batch).float()
+            loss = F.cross_entropy(output, batch["label"], label_smoothing=self.smoothing)
+            return TaskOutput(loss, {"output": output.detach()})
         x, measured = self.front(batch["signal"], batch.get("valid"))
         x, measured, target = self.mixing(x, measured, batch["label"])
-        return F.cross_entropy(self.head(self.norm(self.features(x, measured))).float(), target)
+        output = self.head(self.norm(self.features(x, measured))).float()
+        details = {"output": output.detach(), "label": target.argmax(1)}
+        return TaskOutput(F.cross_entropy(output, target), details)
 
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> EvalRows:
         """`output`: logits (batch, classes)."""
-        rows = {"index": batch["index"], "output": self.output(batch).float()}
-        return rows | ({"label": batch["label"]} if "label" in batch else {})
+        return self.train_rows(batch, {"output": self.output(batch).float()})
+
+    def train_rows(self, batch: Batch, details: dict[str, Tensor]) -> EvalRows:
+        """See `Task.train_rows`; the class of a mixture is that of its larger part."""
+        rows = {"index": batch["index"][: len(details["output"])]}
+        return rows | ({"label": batch["label"]} if "label" in batch else {}) | details
 
     def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
         """Loss without smoothing, accuracy, and with more than five classes top-5 accuracy."""

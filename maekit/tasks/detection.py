@@ -21,6 +21,7 @@ from maekit.tasks.confidence import confidence, peaks, sigma_in_cells, suppress
 from maekit.tasks.label_kinds.objects import ObjectLabels, check_per_class, present
 from maekit.tasks.mix import checked_share, overlaid, refuse_auxiliary
 from maekit.tasks.signals import sampled
+from maekit.tasks.task import TaskOutput
 from maekit.tasks.transfer import Transfer
 
 if TYPE_CHECKING:
@@ -186,11 +187,13 @@ class Detection(Transfer):
         x = patchifier.unpatchify(zero_invalid(patchifier.patchify(sample.x), sample.valid))
         return self.skip_channels(rearrange(x, "batch channel ... first second -> batch (channel ...) first second"))
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Loss of a batch."""
+    def forward(self, batch: Batch) -> TaskOutput:
+        """See `Task.forward`."""
         if self.mix and self.training:
             batch = overlaid(batch, self.mix)
-        return self.map_losses(self.maps(batch), batch["label"].float()).mean()
+        maps = self.maps(batch)
+        loss = self.map_losses(maps, batch["label"].float()).mean()
+        return TaskOutput(loss, {"maps": maps.detach(), "label": batch["label"]})
 
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> EvalRows:
@@ -199,10 +202,16 @@ class Detection(Transfer):
         Returns:
             `detections` (batch, detection, column) as `ObjectLabels` reads them; `objects` in the same columns without scores.
         """
-        maps = self.maps(batch)
+        details = {"maps": self.maps(batch)}
+        return self.train_rows(batch, details | ({"label": batch["label"]} if "label" in batch else {}))
+
+    @torch.no_grad()
+    def train_rows(self, batch: Batch, details: dict[str, Tensor]) -> EvalRows:
+        """See `Task.train_rows`; objects of scenes that were laid over each other are those of both."""
+        maps = details["maps"]
         rows: EvalRows = {"index": batch["index"], "detections": self.decode(maps)}
-        if "label" in batch:
-            label = batch["label"].float()
+        if "label" in details:
+            label = details["label"].float()
             rows["objects"] = self.labels.on_plane(label)
             rows["loss"] = self.map_losses(maps, label)
         return rows

@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from maekit.core.joint import JointAutoencoder
+from maekit.core.joint import PRIMARY, JointAutoencoder
 from maekit.core.patchify import zero_invalid
 from maekit.metrics.collapse import effective_rank, embedding_std
 from maekit.tasks.momentum import MomentumContrast, partner_rank
-from maekit.tasks.pretraining import Pretraining
+from maekit.tasks.pretraining import Pretraining, pass_details
 from maekit.tasks.signals import sampled
-from maekit.tasks.task import Batch, EvalRows
+from maekit.tasks.task import Batch, EvalRows, TaskOutput
 
 if TYPE_CHECKING:
-    from maekit.core.autoencoder import MaskedAutoencoder
+    from collections.abc import Mapping
+
+    from maekit.core.autoencoder import MAEOutput, MaskedAutoencoder
+    from maekit.core.joint import SignalBatch
+
+JOINT_PRED = ".pred"
+"""Of a signal called NAME, `NAME.pred` is predicted from all signals."""
+EMBEDDINGS = ("query", "key", "paired")
+"""What `MomentumContrast.embeddings` gives."""
 
 
 class JointPretraining(Pretraining):
@@ -84,34 +92,47 @@ class JointPretraining(Pretraining):
         """Not with a contrast: the momentum encoder needs whole weights in every process."""
         return self.contrast is None
 
-    def forward(self, batch: Batch) -> Tensor:
+    def forward(self, batch: Batch) -> TaskOutput:
         """See `Pretraining.forward`."""
         signals = sampled(batch, self.front, self.fronts)
-        total = torch.zeros((), device=batch["index"].device)
+        total, details = torch.zeros((), device=batch["index"].device), dict[str, Tensor]()
         if self.masked:
-            losses = [out.loss for out in self.model.forward_signals(signals).values()]
-            total = total + self.masked * torch.stack(losses).mean()
+            outputs = self.model.forward_signals(signals)
+            total = total + self.masked * torch.stack([out.loss for out in outputs.values()]).mean()
+            primary = signals[PRIMARY]
+            details = pass_details(primary.x, primary.valid, outputs[PRIMARY]) | _joint_details(signals, outputs)
+            details["embedding"] = outputs[PRIMARY].latent[:, 0].detach()
         if self.contrast is not None:
-            total = total + self.weight * self.contrast(self.model.encoder, signals, batch["index"])
-        return total
+            loss, embeddings = self.contrast(self.model.encoder, signals, batch["index"])
+            total, details = total + self.weight * loss, details | embeddings
+        return TaskOutput(total, details)
 
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> EvalRows:
         """As of `Pretraining`, with the losses of all signals when all are seen, and the two contrasted embeddings."""
-        signals = sampled(batch, self.front, self.fronts)
-        rows: EvalRows = {"index": batch["index"]}
+        signals, details = sampled(batch, self.front, self.fronts), dict[str, Tensor]()
         if self.masked:
-            rows = super().eval_step(batch)
-            for name, out in self.model.forward_signals(signals).items():
-                valid, target = signals[name].valid, self.model.target_of(name)
-                patches = zero_invalid(self.model.encoder.patchifier_of(name).patchify(signals[name].x), valid)
-                scored = self.model.loss_mask(out.mask, valid, target)
-                errors = target.loss(out.pred, target(patches, valid))
-                rows[f"sum.{name or 'own'}"] = torch.where(scored, errors, 0.0).sum(1)
-                rows[f"count.{name or 'own'}"] = scored.sum(1).float()
+            primary = signals[PRIMARY]
+            details = self.eval_details(primary.x, primary.valid, batch["noise"])
+            details |= _joint_details(signals, self.model.forward_signals(signals))
         if self.contrast is not None:
-            rows |= self.contrast.embeddings(self.model.encoder, signals)
-        return rows
+            details |= self.contrast.embeddings(self.model.encoder, signals)
+        return self.train_rows(batch, details)
+
+    @torch.no_grad()
+    def train_rows(self, batch: Batch, details: dict[str, Tensor]) -> EvalRows:
+        """As of `Pretraining`; in training the primary signal too is reconstructed from all."""
+        rows: EvalRows = super().train_rows(batch, details) if self.masked else {"index": batch["index"]}
+        for name in [key.removesuffix(JOINT_PRED) for key in details if key.endswith(JOINT_PRED)]:
+            x, valid, pred, mask = (details.get(f"{name}.{key}") for key in ("x", "valid", "pred", "mask"))
+            assert x is not None and pred is not None and mask is not None  # noqa: PT018
+            target = self.model.target_of(name)
+            patches = zero_invalid(self.model.encoder.patchifier_of(name).patchify(x), valid)
+            scored = self.model.loss_mask(mask, valid, target)
+            errors = target.loss(pred, target(patches, valid))
+            rows[f"sum.{name or 'own'}"] = torch.where(scored, errors, 0.0).sum(1)
+            rows[f"count.{name or 'own'}"] = scored.sum(1).float()
+        return rows | {name: details[name] for name in EMBEDDINGS if name in details}
 
     def compute_metrics(self, rows: EvalRows) -> dict[str, float]:
         """`loss` and the trivial predictors are of the primary signal alone; `together_NAME` is the loss when all are seen.
@@ -127,3 +148,11 @@ class JointPretraining(Pretraining):
             metrics |= partner_rank(query, key, self.contrast.temperature)
             metrics |= {"embedding_std": embedding_std(query).item(), "effective_rank": effective_rank(query).item()}
         return metrics if "loss" in metrics else metrics | {"loss": metrics.get("loss_contrast", float("nan"))}
+
+
+def _joint_details(signals: Mapping[str, SignalBatch], outputs: Mapping[str, MAEOutput]) -> dict[str, Tensor]:
+    return {
+        f"{name}.{key}": value
+        for name, out in outputs.items()
+        for key, value in pass_details(signals[name].x, signals[name].valid, out).items()
+    }

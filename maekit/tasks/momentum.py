@@ -70,8 +70,8 @@ class MomentumContrast(nn.Module):
 
     def forward(
         self, encoder: JointEncoder, signals: Mapping[str, SignalBatch], index: Int[Tensor, " batch"]
-    ) -> Float[Tensor, ""]:
-        """Loss of a batch; in training the slow encoder follows, and the batch's keys are remembered.
+    ) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        """Loss of a batch, and the embeddings that `embeddings` gives, without a graph; in training the slow encoder follows, and the batch's keys are remembered.
 
         Args:
             encoder: that trains.
@@ -80,28 +80,26 @@ class MomentumContrast(nn.Module):
         """
         if self.training:
             self._follow(encoder)
-        queries = [head(one) for head, one in zip(self.heads, self._pooled(encoder, signals), strict=True)]
+        details = self.embeddings(encoder, signals)
         with torch.no_grad():
             keys = torch.stack(
                 [head(one) for head, one in zip(self.slow_heads, self._pooled(self.slow, signals), strict=True)]
             )
             keys = F.normalize(keys.float(), dim=-1)
-        paired = self._paired(signals)
         # A place of the queue that was never filled, and what is the sample itself or next to it, is no negative.
         left_out = (self.indices < 0) | ((self.indices - index[:, None]).abs() <= self.near)
         losses = []
-        for query, other in zip(queries, (1, 0), strict=True):
-            query = F.normalize(query.float(), dim=-1)
+        for query, other in ((details["query"], 1), (details["key"], 0)):
             positive = einsum(query, keys[other], "batch dim, batch dim -> batch")[:, None]
             negative = einsum(query, self.keys[other].clone(), "batch dim, queue dim -> batch queue")
             logits = torch.cat([positive, negative.masked_fill(left_out, LARGEST_LOGIT_LEFT_OUT)], 1) / self.temperature
             loss = F.cross_entropy(
                 logits, torch.zeros(len(query), dtype=torch.long, device=query.device), reduction="none"
             )
-            losses.append(masked_mean(loss, paired))
+            losses.append(masked_mean(loss, details["paired"]))
         if self.training:
-            self._remember(keys, index, paired)
-        return torch.stack(losses).mean()
+            self._remember(keys, index, details["paired"])
+        return torch.stack(losses).mean(), {name: value.detach() for name, value in details.items()}
 
     def embeddings(self, encoder: JointEncoder, signals: Mapping[str, SignalBatch]) -> dict[str, Tensor]:
         """`query` and `key` (batch, dim) of the encoder that trains, and `paired`: whether a sample has both signals."""

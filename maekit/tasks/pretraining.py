@@ -11,13 +11,13 @@ from maekit.core.patchify import zero_invalid
 from maekit.metrics import trivial
 from maekit.metrics.collapse import effective_rank, embedding_std
 from maekit.tasks.mix import checked_share, overlaid, refuse_auxiliary
-from maekit.tasks.task import Batch, EvalRows, Task
+from maekit.tasks.task import Batch, EvalRows, Task, TaskOutput
 from maekit.tasks.verdict import Verdict, pretraining_verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from maekit.core.autoencoder import MaskedAutoencoder
+    from maekit.core.autoencoder import MAEOutput, MaskedAutoencoder
     from maekit.core.encoders.base import Backbone
     from maekit.tasks.parts import Parts
 
@@ -64,35 +64,44 @@ class Pretraining(Task):
         """Refuse `mix`, which would change the sample alone."""
         refuse_auxiliary(self.mix, others)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Loss of a batch."""
+    def forward(self, batch: Batch) -> TaskOutput:
+        """See `Task.forward`."""
         if self.mix and self.training:
             batch = overlaid(batch, self.mix)
         x, valid = self.front(batch["signal"], batch.get("valid"))
-        loss: Tensor = self.model(x, valid=valid, noise=batch["noise"]).loss
-        return loss
+        out = self.model(x, valid=valid, noise=batch["noise"])
+        return TaskOutput(out.loss, {"embedding": out.latent[:, 0].detach(), **pass_details(x, valid, out)})
 
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> EvalRows:
-        """Loss of each sample, of trivial predictors on the same patches, and its embedding.
+        """Loss of each sample, of trivial predictors on the same patches, and its embedding, for which nothing is masked."""
+        x, valid = self.front(batch["signal"], batch.get("valid"))
+        return self.train_rows(batch, self.eval_details(x, valid, batch["noise"]))
+
+    def eval_details(self, x: Tensor, valid: Tensor | None, noise: Tensor) -> dict[str, Tensor]:
+        """The details of an evaluation pass, whose embedding is that of all patches."""
+        out = self.model(x, valid=valid, noise=noise)
+        return {"embedding": self.model.encoder(x, valid)[:, 0], **pass_details(x, valid, out)}
+
+    @torch.no_grad()
+    def train_rows(self, batch: Batch, details: dict[str, Tensor]) -> EvalRows:
+        """See `Task.train_rows`; in training the embedding is that of the visible patches.
 
         The mean patch can be predicted for any target; interpolation only where a target has the shape of a patch.
         """
-        x, valid = self.front(batch["signal"], batch.get("valid"))
-        out = self.model(x, valid=valid, noise=batch["noise"])
+        x, valid, pred, mask = details["x"], details.get("valid"), details["pred"], details["mask"]
         patches = zero_invalid(self.model.patchifier.patchify(x), valid)
         target = self.model.target
         defined = target.loss_mask(valid)
-        visible = ~out.mask if defined is None else ~out.mask & defined
-        truth, scored = target(patches, valid), self.model.loss_mask(out.mask, valid)
-        guesses = {"loss": out.pred, "loss_mean_patch": target.average(truth, visible)}
+        visible = ~mask if defined is None else ~mask & defined
+        truth, scored = target(patches, valid), self.model.loss_mask(mask, valid)
+        guesses = {"loss": pred, "loss_mean_patch": target.average(truth, visible)}
         if truth.shape == patches.shape:
             guesses["loss_interpolation"] = trivial.interpolation(self.model.patchifier, truth, visible)
         losses = {name: target.loss(guess, truth) for name, guess in guesses.items()}
-        tokens = self.model.encoder(x, valid)
         return {
             "index": batch["index"],
-            "embedding": tokens[:, 0].float(),
+            "embedding": details["embedding"].float(),
             "scored": scored.sum(1).float(),
             **{name: torch.where(scored, loss, 0.0).sum(1) for name, loss in losses.items()},
         }
@@ -110,3 +119,9 @@ class Pretraining(Task):
     def blocks(self) -> list[nn.Module]:
         """See `Task.blocks`."""
         return [*self.model.encoder.blocks, *self.model.decoder.blocks]
+
+
+def pass_details(x: Tensor, valid: Tensor | None, out: MAEOutput) -> dict[str, Tensor]:
+    """What `Pretraining.train_rows` needs of a pass of a masked autoencoder; `valid` only where something is invalid."""
+    details = {"x": x, "pred": out.pred.detach(), "mask": out.mask}
+    return details if valid is None else details | {"valid": valid}

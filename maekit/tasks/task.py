@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 from torch import Tensor, nn
 
@@ -25,6 +25,18 @@ Batch: TypeAlias = dict[str, Tensor]
 """As `maekit.data.loading` makes it; of an auxiliary signal `NAME.signal` and so on."""
 EvalRows: TypeAlias = dict[str, Tensor]
 """One entry a sample in every tensor, `index` among them, so that evaluation on many processes counts each once."""
+
+
+class TaskOutput(NamedTuple):
+    """Result of a training pass over a batch.
+
+    Attributes:
+        loss: a scalar to differentiate.
+        details: without a graph: what `Task.train_rows` needs of the pass.
+    """
+
+    loss: Tensor
+    details: dict[str, Tensor]
 
 
 class Task(nn.Module, ABC):
@@ -95,8 +107,20 @@ class Task(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forward(self, batch: Batch) -> Tensor:
-        """Loss of one (micro-)batch, a scalar to differentiate."""
+    def forward(self, batch: Batch) -> TaskOutput:
+        """Training pass over one (micro-)batch."""
+
+    @abstractmethod
+    def train_rows(self, batch: Batch, details: dict[str, Tensor]) -> EvalRows:
+        """What the metrics of a training step need of each sample, computed from the step's own pass.
+
+        Args:
+            batch: that was trained on.
+            details: of its `TaskOutput`.
+
+        Returns:
+            Rows for `compute_metrics`; those of samples that were mixed speak of the mixtures.
+        """
 
     @abstractmethod
     def eval_step(self, batch: Batch) -> EvalRows:

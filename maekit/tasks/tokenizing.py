@@ -11,7 +11,7 @@ from maekit.core.losses import squared_error
 from maekit.core.patchify import zero_invalid
 from maekit.core.targets.base import mean_patch
 from maekit.core.tokenizer import FiniteScalarTokenizer
-from maekit.tasks.task import Batch, EvalRows, Task
+from maekit.tasks.task import Batch, EvalRows, Task, TaskOutput
 from maekit.tasks.verdict import Verdict, pretraining_verdict
 
 if TYPE_CHECKING:
@@ -55,25 +55,28 @@ class Tokenizing(Task):
             text += f" {used:.0f} of {of} codes in use (perplexity {last['perplexity']:.0f})."
         return Verdict(text, good)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Loss of a batch."""
+    def forward(self, batch: Batch) -> TaskOutput:
+        """See `Task.forward`."""
         x, valid = self.front(batch["signal"], batch.get("valid"))
-        loss: Tensor = self.tokenizer(x, valid).loss
-        return loss
+        out = self.tokenizer(x, valid)
+        measured = torch.ones_like(out.codes, dtype=torch.bool) if valid is None else valid
+        return TaskOutput(out.loss, {"x": x, "measured": measured, "pred": out.pred.detach(), "codes": out.codes})
 
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> EvalRows:
         """Squared error of each sample, that of its mean patch, and how often each code stands in it."""
-        x, valid = self.front(batch["signal"], batch.get("valid"))
-        out = self.tokenizer(x, valid)
-        patches = self.tokenizer.patchifier.patchify(x)
-        measured = torch.ones_like(out.codes, dtype=torch.bool) if valid is None else valid
-        patches = zero_invalid(patches, valid)
-        guesses = {"loss": out.pred, "loss_mean_patch": mean_patch(patches, measured)}
+        return self.train_rows(batch, self(batch).details)
+
+    @torch.no_grad()
+    def train_rows(self, batch: Batch, details: dict[str, Tensor]) -> EvalRows:
+        """See `Task.train_rows`."""
+        measured = details["measured"]
+        patches = zero_invalid(self.tokenizer.patchifier.patchify(details["x"]), measured)
+        guesses = {"loss": details["pred"], "loss_mean_patch": mean_patch(patches, measured)}
         return {
             "index": batch["index"],
             "measured": measured.sum(1).float(),
-            "codes": torch.where(measured, out.codes, -1),
+            "codes": torch.where(measured, details["codes"], -1),
             **{name: _squared_error(guess, patches, measured) for name, guess in guesses.items()},
         }
 

@@ -15,7 +15,7 @@ from maekit.core.joint import PRIMARY, JointEncoder, SignalBatch
 from maekit.core.losses import masked_mean
 from maekit.tasks.shared_norm import SharedBatchNorm
 from maekit.tasks.signals import sampled
-from maekit.tasks.task import Batch, EvalRows, Task
+from maekit.tasks.task import Batch, EvalRows, Task, TaskOutput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -205,14 +205,20 @@ class SampleTask(Transfer):
             output: of the head, float32.
         """
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Loss of a batch."""
-        return self.losses(self.output(batch).float(), batch["label"]).mean()
+    def forward(self, batch: Batch) -> TaskOutput:
+        """See `Task.forward`."""
+        output = self.output(batch).float()
+        return TaskOutput(self.losses(output, batch["label"]).mean(), {"output": output.detach()})
 
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> EvalRows:
         """`index` and `predictions`; where the batch has labels also `label` and `loss`."""
-        output = self.output(batch).float()
+        return self.train_rows(batch, {"output": self.output(batch).float()})
+
+    @torch.no_grad()
+    def train_rows(self, batch: Batch, details: dict[str, Tensor]) -> EvalRows:
+        """See `Task.train_rows`; `details` has `output` of the head."""
+        output = details["output"]
         rows = {"index": batch["index"], **self.predictions(output)}
         if "label" in batch:
             rows |= {"label": batch["label"], "loss": self.losses(output, batch["label"])}

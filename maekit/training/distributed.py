@@ -80,7 +80,8 @@ def parallelize(task: Task, process: Process, parallel: Parallel) -> nn.Module:
         for block in task.blocks:
             fully_shard(block)
         fully_shard(task)
-        register_fsdp_forward_method(task, "eval_step")
+        for method in ("eval_step", "train_rows"):
+            register_fsdp_forward_method(task, method)
         return task
     devices = None if process.device.type == "cpu" else [process.device]
     return DistributedDataParallel(task, device_ids=devices, gradient_as_bucket_view=True)

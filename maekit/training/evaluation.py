@@ -14,9 +14,7 @@ from maekit.data.sampler import BatchSampler
 from maekit.training.distributed import Process, gather_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from maekit.data.loading import Batch, Samples
+    from maekit.data.loading import Samples
     from maekit.tasks.task import EvalRows, Task
 
 Precision: TypeAlias = Callable[[], AbstractContextManager[Any]]
@@ -64,17 +62,12 @@ def eval_rows(
         len(samples), micro_batch * process.world_size, rank=process.rank, world_size=process.world_size, shuffle=False
     )
     batches = loader(samples, sampler, workers=workers, pin=process.device.type == "cuda")
-    return collect_eval_rows(task, (to_device(batch, process.device) for batch in batches), process, precision)
-
-
-@torch.no_grad()
-def collect_eval_rows(task: Task, batches: Iterable[Batch], process: Process, precision: Precision) -> EvalRows:
-    """Run `eval_step` over this process's batches and gather the rows of all processes, on the CPU."""
     was_training = task.training
     task.eval()
     parts: list[dict[str, Tensor]] = []
     for batch in batches:
-        with precision():
-            parts.append({name: value.cpu() for name, value in task.eval_step(batch).items()})
+        with torch.no_grad(), precision():
+            rows = task.eval_step(to_device(batch, process.device))
+        parts.append({name: value.cpu() for name, value in rows.items()})
     task.train(was_training)
     return gather_rows({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, process)

@@ -14,8 +14,8 @@ from maekit.data.loading import loader, to_device
 from maekit.data.sampler import BatchSampler
 from maekit.training import checkpoint
 from maekit.training.average import averaged_task
-from maekit.training.distributed import Process, check_agreement
-from maekit.training.evaluation import collect_eval_rows, evaluate
+from maekit.training.distributed import Process, check_agreement, gather_rows
+from maekit.training.evaluation import evaluate
 from maekit.training.optimizer import learning_rate, set_learning_rate
 from maekit.training.soundness import LossMonitor, root_mean_square
 from maekit.training.state import restore_state, save_state
@@ -178,12 +178,12 @@ class Trainer:
                 self.sampler.start_at(epoch, first_step)
                 micro_batches = iter(batches)
                 for _ in range(first_step, self.steps_per_epoch):
-                    result, batch = self.train_step(micro_batches, stop=bool(signals))
+                    result, batch, details = self.train_step(micro_batches, stop=bool(signals))
                     self.check_finite(result, batch)
                     self.check_sound(result)
                     self.step += 1
                     if self.should_log():
-                        self.log_train(result, batch)
+                        self.log_train(result, batch, details)
                     if self.should_validate():
                         self.validate()
                     # A single process also stops for a signal that came after the step agreed on `stop`.
@@ -203,7 +203,9 @@ class Trainer:
         """What each row of metrics starts with: its kind, and where in the schedule it was logged."""
         return {"kind": kind, "step": self.step, "epoch": self.step / self.steps_per_epoch}
 
-    def train_step(self, micro_batches: Iterator[Batch], *, stop: bool) -> tuple[StepResult, Batch]:
+    def train_step(
+        self, micro_batches: Iterator[Batch], *, stop: bool
+    ) -> tuple[StepResult, Batch, dict[str, torch.Tensor]]:
         """Take one step over `gradient_accumulation_steps` micro-batches.
 
         Args:
@@ -211,7 +213,7 @@ class Trainer:
             stop: whether this process was asked to stop; the processes agree on it in this step.
 
         Returns:
-            The result, and the last micro-batch.
+            The result, the last micro-batch, and the details of the pass over it.
         """
         started = time.perf_counter()
         self.lr = self.scheduled_lr()
@@ -221,10 +223,11 @@ class Trainer:
         loss = torch.zeros((), device=self.process.device)
         for micro in range(self.sampler.gradient_accumulation_steps):
             batch = to_device(next(micro_batches), self.process.device)
-            loss += self.stepper.forward_backward(batch, last=micro == self.sampler.gradient_accumulation_steps - 1)
+            output = self.stepper.forward_backward(batch, last=micro == self.sampler.gradient_accumulation_steps - 1)
+            loss += output.loss
         result = self.stepper.optimizer_step(loss, stop=stop)
         self.step_seconds.append(time.perf_counter() - started)
-        return result, batch
+        return result, batch, output.details
 
     def scheduled_lr(self) -> float:
         """Learning rate of the step that comes next."""
@@ -261,11 +264,13 @@ class Trainer:
         if self.run.writes:
             checkpoint.mark_unsound(self.run.checkpoints / f"step-{self.step:09d}")
 
-    def log_train(self, result: StepResult, batch: Batch) -> None:
-        """Log loss, learning rate, throughput and the task's metrics on the newest micro-batch."""
+    def log_train(self, result: StepResult, batch: Batch, details: dict[str, torch.Tensor]) -> None:
+        """Log loss, learning rate, throughput and the task's metrics on the newest micro-batch, as the step saw it."""
         seconds = sum(self.step_seconds) / len(self.step_seconds)
         self.step_seconds.clear()
-        rows = collect_eval_rows(self.task, [batch], self.process, self.stepper.precision)
+        with torch.no_grad(), self.stepper.precision():
+            rows = self.task.train_rows(batch, details)
+        rows = gather_rows({name: value.cpu() for name, value in rows.items()}, self.process)
         self.log(
             {
                 **self.position("train"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from maekit.tasks.task import TaskOutput
 from maekit.training.average import make_average
 from maekit.training.device import autocast, compile_module
 from maekit.training.distributed import Process, parallelize, reduce_step, set_gradient_sync
@@ -69,7 +70,7 @@ class TrainStep:
         self.compiled = compile_module(self.module, options.compile, process.device)
         self.precision = autocast(options.precision, process.device)
 
-    def forward_backward(self, batch: Batch, *, last: bool = True) -> Tensor:
+    def forward_backward(self, batch: Batch, *, last: bool = True) -> TaskOutput:
         """Add the gradients of one micro-batch to those accumulated so far.
 
         Args:
@@ -77,13 +78,14 @@ class TrainStep:
             last: whether it is the last micro-batch of the step, after which gradients are averaged over processes.
 
         Returns:
-            Its share of the step's loss, a scalar without a graph.
+            Its share of the step's loss, without a graph, and the details of the pass.
         """
         set_gradient_sync(self.module, last)
         with self.precision():
-            loss = self.compiled(batch) / self.gradient_accumulation_steps
-        loss.backward()
-        return loss.detach()
+            output: TaskOutput = self.compiled(batch)
+        loss: Tensor = output.loss / self.gradient_accumulation_steps
+        loss.backward()  # type: ignore[no-untyped-call]
+        return TaskOutput(loss.detach(), output.details)
 
     def optimizer_step(self, loss: Tensor, *, stop: bool = False) -> StepResult:
         """Clip the accumulated gradients, update the weights and the moving average, and clear the gradients.

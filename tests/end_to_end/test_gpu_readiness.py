@@ -42,7 +42,7 @@ class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def train_and_evaluate(task: Task, batch: Batch) -> None:
     task.train()
-    task(batch)
+    task.train_rows(batch, task(batch).details)
     task.eval()
     with torch.no_grad():
         task.eval_step(batch)

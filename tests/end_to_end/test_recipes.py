@@ -202,13 +202,13 @@ def test_every_shipped_recipe_takes_a_step(name: str, tmp_path: Path) -> None:
     task, batch = stand_in_task(name, tmp_path)
     task.train()
     optimizer = torch.optim.AdamW([p for p in task.parameters() if p.requires_grad], lr=1e-3)
-    before = [task(batch).item()]
+    before = [task(batch).loss.item()]
     for _ in range(3):
-        loss = task(batch)
+        loss = task(batch).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert task(batch).item() != before[0]
+    assert task(batch).loss.item() != before[0]
     assert torch.isfinite(loss)
 
 

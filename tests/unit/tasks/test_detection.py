@@ -313,9 +313,9 @@ def test_a_sample_laid_over_another_has_the_objects_of_both() -> None:
     torch.testing.assert_close(both["label"], torch.cat([label, label[[2, 0, 1]]], 1), equal_nan=True)
     assert both["valid"].sum(1).tolist() == [3, 3, 4]
     alone, laid = (task.map_losses(task.maps(one), one["label"]).mean() for one in (batch, both))
-    torch.testing.assert_close(task.train()(batch), laid)
+    torch.testing.assert_close(task.train()(batch).loss, laid)
     task.mix = 0.0
-    torch.testing.assert_close(task(batch), alone)
+    torch.testing.assert_close(task(batch).loss, alone)
     some = overlaid({"signal": torch.arange(1000.0)[:, None]}, 0.3)["signal"][:, 0] != torch.arange(1000.0)
     assert not some[1:].any()  # each has more than the one before it
     assert (

@@ -110,7 +110,7 @@ def test_uncertainty_finds_the_uncertain_ones(options: dict[str, Any]) -> None:
     assert found["mae_certain_half"] < 0.7 * found["mae"]
     assert found["mae_certain_half"] < found["aurc"] + 0.3 < found["mae"]
     assert 0.7 < found["error_in_std"] < 1.3
-    assert found["loss"] == pytest.approx(task(batch).item(), abs=1e-4)
+    assert found["loss"] == pytest.approx(task(batch).loss.item(), abs=1e-4)
 
 
 def test_a_value_alone_has_no_uncertainty() -> None:
