@@ -50,7 +50,7 @@ def trained(steps: int, **options: Any) -> Regression:
     optimizer = torch.optim.Adam(task.parameters(), 5e-3)
     for step in range(steps):
         optimizer.zero_grad()
-        task(noisy(128, step)).backward()
+        task(noisy(128, step)).loss.backward()
         optimizer.step()
     return task.eval()
 
