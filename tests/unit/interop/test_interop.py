@@ -248,7 +248,7 @@ def test_five_steps_of_fine_tuning_equal_timms(recipes: Path, pool: str, pooling
         set_learning_rate(mine, 1e-3 * (step + 1))
         for group in reference.param_groups:
             group["lr"] = 1e-3 * (step + 1) * group["lr_scale"]
-        loss = task({"signal": x, "label": label})
+        loss = task({"signal": x, "label": label}).loss
         expected = torch.nn.functional.cross_entropy(theirs(task.front(x)[0]).float(), label)
         assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
         for value, optimizer in ((loss, mine), (expected, reference)):
