@@ -84,7 +84,7 @@ def test_two_steps_and_an_evaluation(kind: str, parallel: Parallel, tmp_path: Pa
     else:
         assert all(isinstance(parameter, DTensor) for parameter in task.parameters())
     for _ in range(2):
-        loss = step.forward_backward(batch, last=False) + step.forward_backward(batch)
+        loss = step.forward_backward(batch, last=False).loss + step.forward_backward(batch).loss
         step.optimizer_step(loss)
         step.optimizer.step()  # also where what the absent partners sent is no number
     task.eval()
@@ -106,7 +106,7 @@ def test_sharded_on_a_gpu(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with fake_streams(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         task, batch = fake_copies(mode, task, batch)
         step = TrainStep(task, recipe, Process(0, PROCESSES, torch.device("cuda")))
-        assert step.module(batch).device.type == "cuda"
+        assert step.module(batch).loss.device.type == "cuda"
         task.eval()
         with torch.no_grad():
             rows = task.eval_step(batch)

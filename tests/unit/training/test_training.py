@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -21,6 +22,7 @@ from maekit.build.experiment import build_experiment
 from maekit.build.tasks import make_task
 from maekit.config.load import load_recipe
 from maekit.config.schema import Schedule
+from maekit.core.autoencoder import Encoder
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.runs.train import pretrain
@@ -52,6 +54,22 @@ def test_golden_losses(reference: list[tuple[int, float]]) -> None:
 
 
 GOLDEN = [1.46703, 1.86861, 1.82398, 1.57592, 1.78706, 1.60155, 1.92771, 1.50212, 1.89258, 1.66772]
+
+
+def test_logged_metrics_come_from_the_pass_of_the_step(tiny: Path, tmp_path: Path) -> None:
+    """A logged step costs no second pass: the encoder sees as many batches as there are steps."""
+    passes = []
+    encode = Encoder.encode
+
+    def counted(self: Encoder, *args: Any) -> torch.Tensor:
+        passes.append(torch.is_grad_enabled())
+        return encode(self, *args)
+
+    with mock.patch.object(Encoder, "encode", counted):
+        folder = pretrain(tiny, runs=tmp_path, overrides=["schedule.epochs=1", "training.log_every_steps=1"]).folder
+    rows = [row for row in Run(folder).rows() if row["kind"] == "train"]
+    assert passes.count(True) == len(rows)
+    assert all(math.isfinite(row["loss_mean_patch"]) and row["effective_rank"] >= 1 for row in rows)
 
 
 class StopError(Exception):
