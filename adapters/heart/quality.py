@@ -23,7 +23,7 @@ Measured on windows of 10 s (wrist: 8 s). Above 10 are 4 % of 1,486 windows of r
 95 % of a person's windows are below 4.2 to 14.5; getting up reaches 400 to 800), 2 % of 1,293 of a wrist PPG on a treadmill (median 3.9)
 and 7 % of 552 of a finger PPG by phone (median 2.5). The highest spectral peak of the radar is within 5 bpm of the ECG in 47 to 62 % of
 the windows below 5, 43 to 55 % between 5 and 10, and 21 % above; on the treadmill its mean error is 16 bpm below 6, 21 from there on.
-A limit below 10 would therefore leave out 14 % (at 6) of the windows of people at rest, most of one person's, and no worse ones.
+A limit below 10 would therefore leave out 14 % (at 6) of the windows of people at rest, most of one person's.
 """
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from maekit.config.shipped import shipped_recipes
 from maekit.data.loading import Batch
-from maekit.tasks.task import Task
+from maekit.tasks.task import Task, TaskOutput
 
 
 class Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -74,6 +74,10 @@ def test_a_step_copies_nothing_and_waits_for_nothing(name: str, tmp_path: Path) 
     assert not copies_in_a_step(*stand_in_task(name, tmp_path))
 
 
+def changed(output: TaskOutput, change: Callable[[Tensor], Tensor]) -> TaskOutput:
+    return output._replace(loss=change(output.loss))
+
+
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
@@ -86,7 +90,7 @@ def test_the_sweep_finds_waits_and_mixed_devices(
 ) -> None:
     task, batch = stand_in_task("heart_rate/radar_phase_pretrain", tmp_path)
     forward = task.forward
-    monkeypatch.setattr(task, "forward", lambda batch: broken(forward(batch)))
+    monkeypatch.setattr(task, "forward", lambda batch: changed(forward(batch), broken))
     with pytest.raises(RuntimeError, match=message):
         copies_in_a_step(task, batch)
 
@@ -94,5 +98,9 @@ def test_the_sweep_finds_waits_and_mixed_devices(
 def test_the_sweep_finds_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, batch = stand_in_task("heart_rate/radar_phase_pretrain", tmp_path)
     forward = task.forward
-    monkeypatch.setattr(task, "forward", lambda batch: forward(batch) + torch.ones(()).to(batch["signal"].device))
+
+    def copying(batch: Batch) -> TaskOutput:
+        return changed(forward(batch), lambda loss: loss + torch.ones(()).to(batch["signal"].device))
+
+    monkeypatch.setattr(task, "forward", copying)
     assert copies_in_a_step(task, batch)

@@ -22,6 +22,7 @@ from maekit.metrics.collapse import effective_rank
 from maekit.runs.evaluate import evaluate
 from maekit.runs.train import finetune, pretrain
 from maekit.tasks.pretraining import Pretraining
+from maekit.tasks.task import TaskOutput
 from maekit.training import checkpoint
 from maekit.training.distributed import init_distributed
 from maekit.training.loop import TrainProgress
@@ -153,8 +154,9 @@ def test_skipped_steps_remove_no_checkpoint(tiny: Path, tmp_path: Path) -> None:
     original = Pretraining.forward
     steps_done = 0
 
-    def forward(self: Pretraining, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        return original(self, batch) * (torch.inf if steps_done >= 6 else 1)
+    def forward(self: Pretraining, batch: dict[str, torch.Tensor]) -> TaskOutput:
+        output = original(self, batch)
+        return output._replace(loss=output.loss * (torch.inf if steps_done >= 6 else 1))
 
     def follow(progress: TrainProgress) -> None:
         nonlocal steps_done

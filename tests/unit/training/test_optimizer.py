@@ -72,7 +72,7 @@ def test_five_steps_of_pretraining_equal_transformers() -> None:
         set_learning_rate(mine, rate)
         for group in reference.param_groups:
             group["lr"] = rate
-        loss, expected = task({"signal": x, "noise": noise}), theirs(x, noise=noise).loss
+        loss, expected = task({"signal": x, "noise": noise}).loss, theirs(x, noise=noise).loss
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
         for value, optimizer in ((loss, mine), (expected, reference)):
             optimizer.zero_grad()

@@ -62,12 +62,12 @@ def test_a_run_resumes_before_the_explosion(
     take = Trainer.train_step
 
     def exploding(self: Trainer, *arguments: object, **options: object) -> object:
-        result, batch = take(self, *arguments, **options)  # type: ignore[arg-type]
+        result, *rest = take(self, *arguments, **options)  # type: ignore[arg-type]
         if self.step >= 14:
             result = result._replace(loss=1e20)
         if self.step == 17:
             raise RuntimeError("killed")
-        return result, batch
+        return result, *rest
 
     monkeypatch.setattr(Trainer, "train_step", exploding)
     with pytest.raises(RuntimeError, match="killed"):

@@ -26,6 +26,7 @@ from maekit.core.autoencoder import Encoder
 from maekit.data.sampler import BatchSampler
 from maekit.errors import UserError
 from maekit.runs.train import pretrain
+from maekit.tasks.task import TaskOutput
 from maekit.training import checkpoint
 from maekit.training.loop import TrainProgress
 from maekit.training.optimizer import learning_rate, parameter_groups
@@ -253,7 +254,12 @@ def test_not_finite_is_skipped_then_stops_with_a_dump(tiny: Path, tmp_path: Path
     import maekit.tasks.pretraining as pretraining
 
     original = pretraining.Pretraining.forward
-    endless = mock.patch.object(pretraining.Pretraining, "forward", lambda self, b: original(self, b) * torch.inf)
+
+    def infinite(self: pretraining.Pretraining, batch: dict[str, torch.Tensor]) -> TaskOutput:
+        output = original(self, batch)
+        return output._replace(loss=output.loss * torch.inf)
+
+    endless = mock.patch.object(pretraining.Pretraining, "forward", infinite)
     with endless, pytest.raises(NotFiniteError) as stopped:
         pretrain(tiny, runs=tmp_path, overrides=["training.max_bad_steps=3"])
     assert stopped.value.exit_code == 3
