@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from maekit.tasks.task import TaskOutput
 from maekit.training.average import make_average
 from maekit.training.device import autocast, compile_module
 from maekit.training.distributed import Process, parallelize, reduce_step, set_gradient_sync
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
     from maekit.config.schema import Recipe
     from maekit.data.loading import Batch
-    from maekit.tasks.task import Task
+    from maekit.tasks.task import Task, TaskOutput
 
 
 class StepResult(NamedTuple):
@@ -85,7 +84,7 @@ class TrainStep:
             output: TaskOutput = self.compiled(batch)
         loss: Tensor = output.loss / self.gradient_accumulation_steps
         loss.backward()  # type: ignore[no-untyped-call]
-        return TaskOutput(loss.detach(), output.details)
+        return output._replace(loss=loss.detach())
 
     def optimizer_step(self, loss: Tensor, *, stop: bool = False) -> StepResult:
         """Clip the accumulated gradients, update the weights and the moving average, and clear the gradients.
