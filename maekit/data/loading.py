@@ -272,11 +272,16 @@ class Batches(DataLoader[Any]):
                 if isinstance(batch, UserError):
                     raise batch
                 yield batch
-        except RuntimeError as error:
-            if str(error).startswith(DEAD_WORKER):
-                # A regular end would wait for a lock that the dead worker may have held.
-                batches._shutdown = True  # type: ignore[attr-defined]
-                _kill_workers()
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # A worker that dies while it passes a batch closes its socket.
+            passing = not isinstance(error, RuntimeError)
+            if not (passing and self.num_workers) and not str(error).startswith(DEAD_WORKER):
+                raise
+            # A regular end would wait for a lock that the dead worker may have held.
+            batches._shutdown = True  # type: ignore[attr-defined]
+            _kill_workers()
+            if passing:
+                raise RuntimeError(f"{DEAD_WORKER} ended while it passed a batch: {error}") from error
             raise
 
 

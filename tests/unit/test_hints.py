@@ -35,6 +35,7 @@ NO_KEYS = {
     "h5repack": "a program of HDF5",
     "nccopy -k nc4 OLD NEW": "a program of netCDF",
     "ffmpeg -i FILE -c:a pcm_s16le NEW.wav": "a program",
+    "cd": "a command of the shell",
     "full": "a function of MATLAB",
     "new[NAME] = old[NAME][...] * factors": "Python with h5py",
     "maekit.predict": "Python",
