@@ -22,7 +22,7 @@ _LEFT, _RIGHT = np.uint32(0xCA01F9DD), np.uint32(0x4973F715)
 
 
 def sample_rngs(seed: int, epoch: int, indices: Sequence[int]) -> list[Generator]:
-    """The generators `numpy.random.default_rng((seed, epoch, index))` of some indices, in a tenth of the time.
+    """The generators `numpy.random.default_rng((seed, epoch, index))` of some indices, computed together.
 
     NumPy's `SeedSequence` takes most of that time, 30 us of each; its mixing is done for all of them as arrays here. They do not `spawn`.
     """

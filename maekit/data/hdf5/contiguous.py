@@ -1,6 +1,6 @@
 """Rows of datasets that lie in a file in one piece: read by their position, past the HDF5 library.
 
-`preadv` on the library's own descriptor copies a window straight into the array of its batch, in a tenth of the time of a slice through h5py.
+`preadv` on the library's own descriptor copies a window straight into the array of its batch, without the cost of a slice through h5py.
 It is used in place of a memory map. A file that is cut short while it is read gives a short read here, and a failing disk or network mount an
 `OSError`, where a map ends the process with SIGBUS. What was read is not counted as memory of the process. A file that is replaced stays
 the one that was opened.
