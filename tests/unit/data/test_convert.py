@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import io
 import stat
@@ -14,16 +13,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.io import savemat, wavfile
 
 from maekit.config.data_spec import load_spec
-from maekit.data.convert import archive as packing
 from maekit.data.convert import readers
-from maekit.data.convert.archive import open_zip, read_member, unpack
 from maekit.data.convert.convert import convert
-from maekit.data.convert.timing import clocked, resample, steady
 from maekit.errors import UserError
 
 SPEC = """\
@@ -131,8 +125,6 @@ def test_formats(name: str, content: bytes, stream: str, zipped: bool, tmp_path:
     assert found["x/x@rate_hz"] == pytest.approx(50)
 
 
-BOMB = gzip.compress(bytes(1 << 20))
-
 BAD: dict[str, tuple[dict[str, bytes], str, str]] = {
     "two files for one": ({"a/x.npy": npy(RAMP), "b/x.npy": npy(RAMP)}, "rate_hz: 1", "two files for 'x'"),
     "pattern": ({"x.npy": npy(RAMP), "X_.npy": npy(RAMP)}, "rate_hz: 1", "X_.npy.*does not match"),
@@ -230,69 +222,6 @@ def test_others_may_read_the_result(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "out/mine.h5").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.integers(60, 400), st.integers(60, 400), st.integers(6, 500), st.integers(0, 2**32 - 1))
-def test_rows_left_out_of_a_steady_clock_are_missing(before: int, after: int, pause: int, seed: int) -> None:
-    """Stamps quantised as a desktop clock does, late by up to 20 ms: what was measured stays at its time."""
-    rng = np.random.default_rng(seed)
-    position = np.r_[np.arange(before), before + pause + np.arange(after)]
-    late = position / 50 + rng.exponential(0.004, len(position)).clip(0, 0.02)
-    stamps = np.maximum.accumulate(np.round((1.7e9 + late) * 64) / 64)
-    found = clocked(position.astype(np.float32), stamps, 50, "here")
-    assert len(found.values) == position[-1] + 1
-    measured = np.isfinite(found.values)
-    assert measured.sum() == len(position)
-    assert np.array_equal(np.asarray(found.values)[measured], np.flatnonzero(measured))
-    assert found.start_s == pytest.approx(1.7e9, abs=0.03, rel=0)
-
-
-def test_a_late_stamp_that_is_caught_up_is_no_pause() -> None:
-    stamps = np.arange(500) / 50
-    stamps[200:210] = stamps[210]
-    found = clocked(np.arange(500), stamps, 50, "here")
-    assert found.values.dtype.kind == "i"
-    assert np.array_equal(found.values, np.arange(500))
-
-
-def test_resampling_keeps_a_slow_wave_removes_a_fast_one_and_bridges_nothing() -> None:
-    rng = np.random.default_rng(0)
-    stamps = np.cumsum(rng.uniform(0.008, 0.012, 4000))
-    stamps[2000:] += 5
-    slow, fast = np.sin(2 * np.pi * 0.5 * stamps), np.sin(2 * np.pi * 17 * stamps)
-    found = resample(np.stack([slow, fast], axis=-1), stamps, 20)
-    times = stamps[0] + np.arange(len(found.values)) / 20
-    pause = (times > stamps[1999]) & (times < stamps[2000])
-    assert np.isnan(np.asarray(found.values)[pause]).all()
-    assert np.isfinite(np.asarray(found.values)[~pause]).all()
-    inner = ~pause & (np.abs(times - stamps[1999]) > 1) & (np.abs(times - stamps[2000]) > 1)
-    inner &= (times > times[0] + 1) & (times < times[-1] - 1)
-    assert np.abs(np.asarray(found.values)[inner, 0] - np.sin(2 * np.pi * 0.5 * times[inner])).max() < 0.02
-    assert np.abs(np.asarray(found.values)[inner, 1]).max() < 0.05, "17 Hz would fold to 3 Hz"
-    assert found.rows is not None
-    assert np.abs(stamps[found.rows] - times)[~pause].max() < 0.02
-    assert resample(np.exp(1j * stamps), stamps, 20).values.dtype.kind == "c"
-
-
-def test_resampling_spreads_no_missing_value_and_fills_none() -> None:
-    stamps = np.cumsum(np.random.default_rng(0).uniform(0.008, 0.012, 2000))
-    values = np.stack([np.sin(stamps), np.cos(stamps)], axis=-1)
-    values[500:503, 0] = values[900:1100, 0] = np.nan
-    found = resample(values, stamps, 100)
-    times = stamps[0] + np.arange(len(found.values)) / 100
-    lost = np.isnan(np.asarray(found.values)[:, 0])
-    assert found.rows is not None
-    assert np.array_equal(lost, np.isnan(values[found.rows, 0]))
-    assert 200 < lost.sum() < 206
-    assert np.abs(np.asarray(found.values)[~lost, 0] - np.sin(times[~lost])).max() < 0.01
-    assert np.isfinite(np.asarray(found.values)[:, 1]).all()
-
-
-def test_a_rate_comes_from_all_stamps() -> None:
-    stamps = 1.7e9 + np.arange(1000, dtype=np.float64) * 0.01
-    stamps[1:-1] += np.random.default_rng(0).uniform(-2e-5, 2e-5, 998)
-    assert steady(np.zeros(1000), stamps, "").rate_hz == pytest.approx(100, rel=1e-6)
-
-
 def test_two_devices_share_a_clock_and_events_count_from_the_first(tmp_path: Path) -> None:
     one, two = 1.7e9 + np.arange(500) / 50, 1.7e9 - 2 + np.arange(1500) / 125
     pulse = np.zeros(1500)
@@ -380,86 +309,6 @@ def test_a_pattern_is_checked_with_the_spec(tmp_path: Path) -> None:
         run(tmp_path, {}, "rate_hz: 5", pattern="(")
 
 
-def test_bombs_are_refused_before_they_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "HARMLESS_BYTES", 1 << 16)
-    (tmp_path / "b.csv.gz").write_bytes(BOMB)
-    with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("b.csv", bytes(1 << 20))
-    np.savez_compressed(tmp_path / "b.npz", a=np.zeros(1 << 17))
-    for name in ("b.csv.gz", "b.npz"):
-        with pytest.raises(UserError, match="absurd size"):
-            readers.read(tmp_path / name)
-    with open_zip(tmp_path / "b.zip") as archive, pytest.raises(UserError, match="absurd size"):
-        read_member(archive, "b.csv")
-
-
-@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil"])
-def test_a_zip_stays_inside(name: str, tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "e.zip", "w") as archive:
-        archive.writestr("good", b"")
-        archive.writestr(name, b"")
-    with pytest.raises(UserError, match="outside the folder"):
-        open_zip(tmp_path / "e.zip")
-
-
-def test_pictures_are_unpacked_wholly_or_not_at_all(tmp_path: Path) -> None:
-    (tmp_path / "spec.yaml").write_text("name: p\nkind: image_folder\nconvert: {unzip: '*.zip'}\n")
-    spec = load_spec(tmp_path / "spec.yaml")
-    source, target = tmp_path / "source", tmp_path / "target"
-    source.mkdir()
-    with zipfile.ZipFile(source / "p.zip", "w") as archive:
-        archive.writestr("train/cat/0.jpg", b"one")
-        archive.writestr("test/cat/1.jpg", b"two")
-    whole = (source / "p.zip").read_bytes()
-    (source / "p.zip").write_bytes(whole.replace(b"two", b"2wo"))
-    with pytest.raises(UserError, match=r"test/cat/1\.jpg.*cannot be unpacked"):
-        convert(spec, source, target)
-    assert not list(target.iterdir())
-    (source / "p.zip").write_bytes(whole)
-    assert convert(spec, source, target) == target
-    assert (target / "train/cat/0.jpg").read_bytes() == b"one"
-    with pytest.raises(UserError, match="a result already"):
-        convert(spec, source, target)
-    (target / "train/cat/old.jpg").touch()
-    (target / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds a file which is not in the archive; got 'train/cat/old.jpg'"):
-        convert(spec, source, target, overwrite=True)
-    (target / "train/cat/old.jpg").unlink()
-    (target / "train/cat/0.jpg").touch()
-    convert(spec, source, target, overwrite=True)
-    assert (target / "train/cat/0.jpg").read_bytes() == b"one"
-    assert (target / "notes.txt").read_text() == "mine"
-    assert sorted(path.name for path in target.iterdir()) == ["notes.txt", "test", "train"]
-
-
-def test_unpacking_over_a_folder_that_cannot_be_moved_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
-        for name in ("a/0", "b/0", "c/0"):
-            archive.writestr(name, b"new")
-    target = tmp_path / "target"
-    for name in ("a/0", "b/0"):
-        (target / name).parent.mkdir(parents=True)
-        (target / name).write_bytes(b"old")
-    rename = Path.rename
-
-    def refuse(path: Path, other: Path) -> Path:
-        if path == target / "b":
-            raise PermissionError(errno.EPERM, "Operation not permitted", str(path), None, str(other))
-        return rename(path, other)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", refuse)
-        with pytest.raises(UserError, match=rf"^{target}/b: cannot be read or written"):
-            unpack(tmp_path / "p.zip", target)
-    assert {path.read_bytes() for path in target.rglob("0")} == {b"old"}
-    assert sorted(path.name for path in target.iterdir()) == ["a", "b"]
-    unpack(tmp_path / "p.zip", target)
-    assert {path.read_bytes() for path in target.rglob("0")} == {b"new"}
-    assert sorted(path.name for path in target.iterdir()) == ["a", "b", "c"]
-
-
 def test_a_pause_of_a_real_recording_is_missing(real_data: Path, tmp_path: Path) -> None:
     """The sensor of subject02 stopped for 0.44 s; what follows must not move towards it."""
     (tmp_path / "source").mkdir()
@@ -476,38 +325,10 @@ def test_a_pause_of_a_real_recording_is_missing(real_data: Path, tmp_path: Path)
     assert (len(values) - 1) / 50 == pytest.approx(stamps[-1] - stamps[0], abs=0.05)
 
 
-def test_a_member_named_with_a_dot_does_not_stand_for_the_target(tmp_path: Path) -> None:
-    target = tmp_path / "target"
-    (target / "a").mkdir(parents=True)
-    (target / "thesis.txt").write_text("ours")
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        archive.writestr("./a/x.bin", b"new")
-    unpack(tmp_path / "x.zip", target)
-    assert (target / "a/x.bin").read_bytes() == b"new"
-    assert (target / "thesis.txt").read_text() == "ours"
-    assert sorted(path.name for path in target.iterdir()) == ["a", "thesis.txt"]
-
-
 @pytest.mark.parametrize("pattern", ["/etc/*", "../*.csv", "a/../../*.csv", "**csv", ""])
 def test_patterns_of_files_stay_below_the_folder(pattern: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"spec.yaml:\d+:\d+: convert.streams.x.files.*a pattern|not a pattern"):
         run(tmp_path, {"x.csv": table(RAMP)}, f"{{x: {{files: '{pattern}', rate_hz: 50}}}}")
-
-
-def test_unpacking_again_removes_no_file_of_others(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        archive.writestr("cats/1.png", b"new")
-    target = tmp_path / "out"
-    (target / "cats").mkdir(parents=True)
-    (target / "cats/notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"cats: a folder that would be replaced.*notes.txt"):
-        unpack(tmp_path / "x.zip", target)
-    assert sorted(path.name for path in target.rglob("*")) == ["cats", "notes.txt"]
-    (target / "cats/notes.txt").rename(target / "notes.txt")
-    (target / "cats/1.png").write_bytes(b"old")
-    unpack(tmp_path / "x.zip", target)
-    assert (target / "cats/1.png").read_bytes() == b"new"
-    assert (target / "notes.txt").read_text() == "mine"
 
 
 def test_an_npy_file_with_a_torn_header_is_damaged(tmp_path: Path) -> None:
@@ -532,11 +353,3 @@ def test_arrays_that_are_none_and_single_numbers_are_refused(tmp_path: Path) -> 
 def test_a_pattern_that_names_no_recording_is_refused(pattern: str, name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"a\.npy: .*a name that no recording can have.*{name}"):
         run(tmp_path, {"a.npy": npy(np.zeros(50))}, "rate_hz: 50", pattern=pattern)
-
-
-@pytest.mark.parametrize("name", [".", "./."])
-def test_a_member_that_names_no_file_is_refused(name: str, tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        archive.writestr(name, b"new")
-    with pytest.raises(UserError, match=r"x\.zip: a member that names no file"):
-        unpack(tmp_path / "x.zip", tmp_path / "out")
