@@ -101,7 +101,8 @@ def _train(
                 )
             experiment, task = prepare_training(loaded, start, run.folder)
             check_training(experiment, task, process.device.type)
-            agreed = identity(experiment, experiment.source.fingerprint(), start)
+            fingerprint = experiment.source.fingerprint()
+            agreed = identity(experiment, fingerprint, start)
             training = experiment.some_samples("train", augment=True)
             save_run_metadata(run, experiment, process, start)
             if process.first and start is not None and training_stats.read(run.folder) is None:
@@ -116,6 +117,13 @@ def _train(
                 identity=agreed,
                 watch=watch,
             )
+            if process.first and experiment.source.fingerprint() != fingerprint:
+                raise UserError(
+                    "the data changed while the run trained on them",
+                    location=str(loaded.recipe.data.root),
+                    expected="files that nobody writes to",
+                    hint="Train again under another name, `--set name=...`: nothing says which samples this run has seen.",
+                )
     if experiment.skipped.names():
         logger.warning(
             "%d samples could not be read and were left out; %s lists them",

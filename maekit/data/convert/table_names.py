@@ -6,7 +6,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from maekit.data.convert.cells import is_number, is_type, is_unit
+from maekit.data.convert.cells import BLANK_CELLS, is_number, is_type, is_unit
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,10 +31,9 @@ def has_numbers_as_names(first: Sequence[str], below: Sequence[Sequence[str]], l
     counted = numbers == list(range(len(names)))
     if counted and counter:
         return True
-    steps = {later - earlier for earlier, later in pairwise(numbers)}
-    regular = counted or (len(names) > 2 and len(steps) == 1 and steps.pop() > 0)
+    regular = counted or (len(names) > 2 and _rises_evenly(names))
     integers_below = any(form.fullmatch(cell.lstrip("-")) for row in below for cell in row[int(counter) :])
-    if not regular or (integers_below and not (counted and len(names) > 2)):
+    if not regular or (integers_below and (len(names) < 3 or any(_rises_evenly(row[int(counter) :]) for row in below))):
         return False
     if counted and len(names) > 1 and not integers_below and form is _WHOLE[0]:
         return True
@@ -44,6 +43,14 @@ def has_numbers_as_names(first: Sequence[str], below: Sequence[Sequence[str]], l
         value=", ".join(first),
         hint="State `header: true` or `header: false` in the data spec.",
     )
+
+
+def _rises_evenly(row: Sequence[str]) -> bool:
+    """Whether numbers rise by one step from each to the next, as frequencies or distances do."""
+    if not all(is_number(cell, ".") and cell.strip() not in BLANK_CELLS for cell in row):
+        return False
+    steps = {float(later) - float(earlier) for earlier, later in pairwise(row)}
+    return len(steps) == 1 and steps.pop() > 0
 
 
 def last_block(numbers: Sequence[int], above: int) -> int:

@@ -67,6 +67,13 @@ def test_a_first_row_that_could_be_names_or_values_is_refused_and_its_hint_works
     assert np.array_equal(plain.numbers("0"), [2, 0.5, 1.5])
 
 
+def test_whole_numbers_that_rise_evenly_above_others_could_be_names() -> None:
+    with pytest.raises(UserError, match="names or values.*10, 20, 30.*header"):
+        read_table(b"10,20,30\n5,9,7\n6,8,8\n", "file.csv", LOOK)
+    ramps = read_table(b"10,20,30\n11,22,33\n5,6,9\n", "file.csv", LOOK)
+    assert np.array_equal(ramps.numbers("0"), [10, 11, 5]), "rows that rise evenly themselves"
+
+
 def test_blank_cells_are_missing_and_other_text_is_an_error_with_its_line() -> None:
     table = read_table(b"a,b\n1,\n,NaN\n3,4\n", "file.csv", LOOK)
     assert np.array_equal(table.numbers("a"), [1, np.nan, 3], equal_nan=True)

@@ -176,6 +176,18 @@ def test_skipped_steps_remove_no_checkpoint(tiny: Path, tmp_path: Path) -> None:
     assert checkpoint.steps(tmp_path / "tiny/checkpoints") == [5, 6, 9]
 
 
+def test_data_that_change_while_a_run_trains_are_named_at_its_end(tiny: Path, tmp_path: Path, cohort: Path) -> None:
+    shutil.copytree(cohort, own := tmp_path / "own")
+
+    def record_again(progress: TrainProgress) -> None:
+        with (own / "vital_signs.h5").open("r+b") as file:
+            file.seek(progress.step)
+            file.write(b"1")
+
+    with pytest.raises(UserError, match=rf"{own}: the data changed while the run trained.*--set name"):
+        pretrain(tiny, runs=tmp_path, overrides=[f"data.root={own}"], watch=record_again)
+
+
 @pytest.mark.parametrize(
     "device", ["gpu", "cuda:77", "cuda:-1", "meta", "", "CPU", "cuda" if not torch.cuda.is_available() else "gpus"]
 )
