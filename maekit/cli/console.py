@@ -58,7 +58,12 @@ Axes = Annotated[
     typer.Option("--axis", metavar="NAME=LENGTH", help="Points along an axis of random samples; may be repeated."),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print steps, memory and time, and stop; --device meta times nothing.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print steps, memory and time, and stop. --device meta times nothing; --device h100 or h200 says what fits "
+        "and what is the limit on such a GPU, which need not be here.",
+    ),
 ]
 
 

@@ -19,7 +19,7 @@ from maekit.config.load import load_recipe
 from maekit.data.loading import to_device
 from maekit.profiling import memory_estimate, step_timing
 from maekit.profiling.device_limits import device_name, matmul_dtype, peak_matmul_rate, peak_memory
-from maekit.profiling.facts import Facts, batch_fact, memory_fact, parameters_fact
+from maekit.profiling.facts import Facts, batch_fact, free_fact, memory_fact, parameters_fact
 from maekit.profiling.trial import example_batch, repeat_samples, time_step, timed_batch_size
 from maekit.profiling.workload import Workload
 from maekit.report.content import Table
@@ -121,7 +121,7 @@ def bench(
                 "matrix products",
                 f"{operations(flops)} a sample, forward and backward; {operations(rates.peak_flops, '/s')} at best",
             ),
-            ("memory, estimated", memory_fact(memory, process)),
+            ("memory, estimated", memory_fact(memory, process) + free_fact(process)),
             ("memory, peak", _peak(process)),
             ("whole recipe", _whole_recipe(rates, workload, known_size=known_size)),
         ]

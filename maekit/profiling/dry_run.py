@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil, prod
 from pathlib import Path
@@ -15,9 +17,12 @@ from maekit.build.prepare import prepare_training
 from maekit.data.hdf5.read_cost import is_slow, pack_command
 from maekit.data.hdf5.source import HDF5Windows
 from maekit.data.loading import to_device
+from maekit.errors import UserError
 from maekit.profiling import memory_estimate
 from maekit.profiling.device_limits import device_name, peak_memory
-from maekit.profiling.facts import Facts, batch_fact, memory_fact, parameters_fact
+from maekit.profiling.facts import Facts, batch_fact, free_fact, gpu_facts, memory_fact, parameters_fact
+from maekit.profiling.gpu_step import gpu_steps
+from maekit.profiling.gpus import GPUS
 from maekit.profiling.step_timing import read_seconds
 from maekit.profiling.trial import example_batch, repeat_samples, time_step, timed_batch_size
 from maekit.profiling.workload import Workload
@@ -27,6 +32,8 @@ from maekit.training.distributed import Process, init_distributed
 from maekit.training.step import TrainStep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from maekit.build.experiment import Experiment
     from maekit.config.load import LoadedRecipe
     from maekit.config.schema import Recipe
@@ -64,38 +71,63 @@ def dry_run(
         loaded: a recipe.
         start: as for `finetune`; None in pretraining.
         runs: where the run would be written.
-        device: as for training; `meta` times nothing.
+        device: as for training; `meta` times nothing, and a name in `maekit.profiling.gpus` stands for a GPU that need not
+            be here, of which each process of `torchrun` (or of `WORLD_SIZE` in the environment) has one.
 
     Raises:
         UserError: whatever training would find wrong before its first step, and a micro-batch that does not fit the GPU.
     """
-    with TemporaryDirectory() as scratch, init_distributed("cpu" if device == "meta" else device) as process:
-        if device == "meta":
-            process = Process(process.rank, process.world_size, torch.device("meta"))
+    gpu = GPUS.get(device or "")
+    with TemporaryDirectory() as scratch, _process(device) as process:
         experiment, task = prepare_training(loaded, start, Path(scratch))
         recipe, training = loaded.recipe, experiment.some_samples("train", augment=True)
         workload = Workload(recipe, len(training), len(experiment.split["validation"]), process.world_size)
-        examples = example_batch(training)
-        memory = memory_estimate.step_memory(task, examples, workload.micro_batch, recipe, process)
+        steps, examples = _steps(workload), example_batch(training)
+        if gpu is None:
+            memory = memory_estimate.step_memory(task, examples, workload.micro_batch, recipe, process)
+            on_gpu, free = [], free_fact(process)
+        else:
+            estimate = gpu_steps([gpu], task, examples, workload, process)[0]
+            memory, on_gpu, free = estimate.memory, gpu_facts(estimate, workload), ""
         facts = [
             ("data", _data(experiment)),
             ("split", ", ".join(f"{side} {len(experiment.split[side]):,}" for side in ("train", "validation", "test"))),
             *_slow_reading(experiment, loaded),
             ("sample", _sample(experiment, examples)),
-            ("steps", _steps(workload)),
+            ("steps", steps),
             ("batch", batch_fact(workload)),
             ("learning rate", f"{recipe.optimizer.base_lr * recipe.training.batch_size / 256:.3g} at its peak"),
             ("parameters", parameters_fact(task)),
-            ("memory, estimated", memory_fact(memory, process)),
+            ("memory, estimated", memory_fact(memory, process) + free),
             ("checkpoints", _checkpoints(task, recipe, runs, memory)),
             ("run folder", _run_folder(runs / recipe.name)),
         ]
         seconds = None
-        if process.device.type != "meta":
+        if gpu is not None:
+            facts += on_gpu
+        elif process.device.type == "meta":
+            facts.append(("time", "not measured on meta"))
+        else:
             seconds, measured = _measure(task, training, examples, memory, workload, process)
-            facts += measured
-        facts.append(("time", _time(seconds, recipe, process)))
+            facts += [*measured, ("time", _time(seconds, recipe, process))]
         return DryRun(f"{recipe.name}: a dry run, nothing is trained or written", facts, seconds, process.first)
+
+
+@contextmanager
+def _process(device: str | None) -> Iterator[Process]:
+    """The process of a dry run. Those of GPUs that need not be here join no group, since they compute nothing."""
+    if device in GPUS:
+        yield Process(int(os.environ.get("RANK", "0")), _world_size(), torch.device("cuda"))
+        return
+    with init_distributed("cpu" if device == "meta" else device) as process:
+        yield Process(process.rank, process.world_size, torch.device("meta")) if device == "meta" else process
+
+
+def _world_size() -> int:
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError("not a number of processes", location="WORLD_SIZE", value=text, expected="a number from 1 on")
+    return int(text)
 
 
 def checkpoint_size(task: Task, recipe: Recipe, memory: StepMemory) -> int:
@@ -191,9 +223,7 @@ def _run_folder(folder: Path) -> str:
     return f"{folder}: {'has no checkpoint' if folder.exists() else 'new'}"
 
 
-def _time(seconds: float | None, recipe: Recipe, process: Process) -> str:
-    if seconds is None:
-        return "not measured on meta"
+def _time(seconds: float, recipe: Recipe, process: Process) -> str:
     saves = ceil(recipe.schedule.epochs / recipe.training.save_every_epochs)
     return (
         f"about {duration(seconds)} on this machine ({device_name(process.device)}), and writing {saves:,} checkpoints"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from maekit.tasks.task import Task
 
 
+_IS_CUDA = Tensor.is_cuda.__get__  # type: ignore[attr-defined]
+
 Mode: Any = TorchDispatchMode
 """Base of what intercepts every operation; untyped, because torch gives it no types that mypy could check."""
 
@@ -39,11 +42,13 @@ class StepMemory:
         weights: parameters and buffers, and their moving average.
         optimizer: state of the optimizer.
         transient: gradients, activations and the batch.
+        kept: of those, the batch and what the forward pass of a micro-batch keeps for the backward pass.
     """
 
     weights: int
     optimizer: int
     transient: int
+    kept: int
 
     @property
     def total(self) -> int:
@@ -80,14 +85,18 @@ def step_memory(task: Task, batch: Batch, samples: int, recipe: Recipe, process:
         batch: some samples; only their shapes are used.
         samples: in a micro-batch.
         recipe: its `optimizer` and `training` are read.
-        process: its device decides which activations the kernels save. With more than one process, gradient buckets
-            (ddp) or the sharding of weights, gradients and optimizer state (fsdp2) are taken into account.
+        process: its device decides which activations the kernels save; a GPU need not be there. With more than one
+            process, gradient buckets (ddp) or the sharding of weights, gradients and optimizer state (fsdp2) are taken
+            into account.
     """
-    device = torch.device("cpu") if process.device.type == "meta" else process.device
+    absent = process.device.type == "cuda" and not torch.cuda.is_available()
+    device = torch.device("cpu") if absent or process.device.type == "meta" else process.device
     plain = recipe.training.model_copy(update={"compile": False, "ema": None})
     eager = recipe.model_copy(update={"training": plain})
-    with _fake_tensors() as mode:
+    with _fake_tensors() as mode, _BranchesOfGPU() if absent else nullcontext():
         fake_task, tracker = _fake_copy(task, mode, device), _LiveBytes()
+        kept: list[int] = []
+        fake_task.register_forward_hook(lambda *_: kept.append(tracker.now))
         weights = tracker.exclude((*fake_task.parameters(), *fake_task.buffers()))
         with tracker, _FakeScalars():
             step = TrainStep(fake_task, eager, Process(0, 1, device))
@@ -95,10 +104,10 @@ def step_memory(task: Task, batch: Batch, samples: int, recipe: Recipe, process:
             for parameter in trainable:  # the optimizer creates its state in its first step
                 parameter.grad = torch.zeros_like(parameter)
             step.optimizer_step(torch.zeros((), device=device))
-            tracker.peak = tracker.now
+            tracker.peak = state = tracker.now
             optimizer = sum(t.nbytes for t in tree_iter(dict(step.optimizer.state)) if isinstance(t, Tensor))
             loss = torch.zeros((), device=device)
-            for _ in range(min(step.gradient_accumulation_steps, 2)):
+            for _ in range(min(recipe.training.micro_batches(process.world_size), 2)):
                 loss += step.forward_backward(_empty_batch(batch, samples, device)).loss
             step.optimizer_step(loss)
         gradients = sum(p.nbytes for p in trainable)
@@ -110,7 +119,7 @@ def step_memory(task: Task, batch: Batch, samples: int, recipe: Recipe, process:
     elif process.world_size > 1:
         transient -= gradients - gradients // process.world_size
         weights, optimizer = weights // process.world_size, optimizer // process.world_size
-    return StepMemory(weights, optimizer, transient)
+    return StepMemory(weights, optimizer, transient, kept[0] - state)
 
 
 @contextmanager
@@ -139,6 +148,17 @@ def _empty_batch(batch: Batch, samples: int, device: torch.device) -> Batch:
         for name, value in batch.items()
         if name != "valid"  # shapes inside the step depend on its values, which a fake tensor does not have
     }
+
+
+class _BranchesOfGPU(TorchFunctionMode):
+    """Lets every tensor say that it is on a GPU, so that a step takes the branches that it takes there.
+
+    The tensors are on the CPU, because autograd of a torch without a CUDA device refuses others. There, too, fused attention
+    keeps its output and the logarithms of its sums, not the matrix of scores.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return True if func == _IS_CUDA else func(*args, **(kwargs or {}))
 
 
 class _FakeScalars(Mode):

@@ -29,7 +29,7 @@ def dry_run_study(planned: StudyPlan, *, jobs: int = 1, device: str | None = Non
     Args:
         planned: the study.
         jobs: parallel processes.
-        device: as for training; `meta` times nothing.
+        device: as for training, or as for `dry_run`, where some time nothing.
 
     Raises:
         UserError: as `dry_run`.
