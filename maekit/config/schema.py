@@ -194,9 +194,10 @@ class Schedule(Section):
 class Training(Section):
     """How the training loop runs. `batch_size` is the effective one, over all processes and accumulated micro-batches.
 
-    `micro_batch` is the largest number of samples that one process takes at once. The number of accumulated micro-batches then
-    follows from the number of processes, so that a recipe has the same effective batch on any machine;
-    `gradient_accumulation_steps` states it instead. `ema` is the decay of a moving average of the weights, which is then
+    `precision: auto` is bfloat16 on a GPU that has it, and on a CPU where a timed product and step are faster with it; the run
+    records the decision and keeps it. `micro_batch` is the largest number of samples that one process takes at once. The
+    number of accumulated micro-batches then follows from the number of processes, so that a recipe has the same effective
+    batch on any machine; `gradient_accumulation_steps` states it instead. `ema` is the decay of a moving average of the weights, which is then
     evaluated and saved. `activation_checkpointing` recomputes each block in the backward pass instead of keeping its
     activations: about a third more time for a fraction of the memory. `tensorboard` writes event files beside the metrics (extra
     `maekit[tensorboard]`); the JSON lines are the record.

@@ -25,6 +25,7 @@ from maekit.profiling.workload import Workload
 from maekit.report.content import Table
 from maekit.report.quantities import duration, operations, size
 from maekit.training.distributed import init_distributed
+from maekit.training.precision import resolve_precision
 from maekit.training.step import TrainStep
 
 if TYPE_CHECKING:
@@ -105,10 +106,11 @@ def bench(
             start = RANDOM if task_class(loaded).needs_labels else None
             experiment, task = prepare_training(loaded, start, Path(scratch))
         training = experiment.some_samples("train", augment=True)
-        workload = Workload(loaded.recipe, len(training), len(experiment.split["validation"]), process.world_size)
         examples = example_batch(training)
+        resolved = resolve_precision(loaded.recipe, task, lambda: examples, process)
+        workload = Workload(resolved, len(training), len(experiment.split["validation"]), process.world_size)
         flops = memory_estimate.product_flops(task, examples)
-        memory = memory_estimate.step_memory(task, examples, workload.micro_batch, loaded.recipe, process)
+        memory = memory_estimate.step_memory(task, examples, workload.micro_batch, resolved, process)
         rates = _measure(task, training, examples, memory, workload, process, seconds)
         known_size = samples is not None or not synthetic
         facts = [

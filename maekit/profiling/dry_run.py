@@ -29,6 +29,7 @@ from maekit.profiling.workload import Workload
 from maekit.report.quantities import duration, size
 from maekit.training import checkpoint
 from maekit.training.distributed import Process, init_distributed
+from maekit.training.precision import resolve_precision
 from maekit.training.step import TrainStep
 
 if TYPE_CHECKING:
@@ -80,9 +81,11 @@ def dry_run(
     gpu = GPUS.get(device or "")
     with TemporaryDirectory() as scratch, _process(device) as process:
         experiment, task = prepare_training(loaded, start, Path(scratch))
-        recipe, training = loaded.recipe, experiment.some_samples("train", augment=True)
+        training = experiment.some_samples("train", augment=True)
+        examples = example_batch(training)
+        recipe = loaded.recipe if gpu is not None else resolve_precision(loaded.recipe, task, lambda: examples, process)
         workload = Workload(recipe, len(training), len(experiment.split["validation"]), process.world_size)
-        steps, examples = _steps(workload), example_batch(training)
+        steps = _steps(workload)
         if gpu is None:
             memory = memory_estimate.step_memory(task, examples, workload.micro_batch, recipe, process)
             on_gpu, free = [], free_fact(process)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -19,9 +19,12 @@ from maekit.build.prepare import (
     save_run_metadata,
 )
 from maekit.config.load import LoadedRecipe
+from maekit.data.loading import collate
+from maekit.data.sampler import Key
 from maekit.errors import UserError
 from maekit.training import checkpoint, loop
 from maekit.training.distributed import init_distributed
+from maekit.training.precision import SAMPLES, resolve_precision
 from maekit.training.run import Run
 
 logger = logging.getLogger(__name__)
@@ -86,9 +89,8 @@ def _train(
     resume: Resume,
     watch: loop.Watcher | None,
 ) -> Outcome:
-    recipe = loaded.recipe
     with init_distributed(device) as process:
-        run = Run(runs / recipe.name, writes=process.first, tensorboard=recipe.training.tensorboard)
+        run = Run(runs / loaded.recipe.name, writes=process.first, tensorboard=loaded.recipe.training.tensorboard)
         with run.owned():
             if process.first:
                 checkpoint.remove_leftovers(run.checkpoints)
@@ -101,9 +103,17 @@ def _train(
                 )
             experiment, task = prepare_training(loaded, start, run.folder)
             check_training(experiment, task, process.device.type)
+            training = experiment.some_samples("train", augment=True)
+            recipe = resolve_precision(
+                loaded.recipe,
+                task,
+                lambda: collate([training[Key(0, i)] for i in range(min(SAMPLES, len(training)))]),
+                process,
+                recorded=checkpoint.saved_precision(run.checkpoints),
+            )
+            experiment = replace(experiment, loaded=replace(loaded, recipe=recipe))
             fingerprint = experiment.source.fingerprint()
             agreed = identity(experiment, fingerprint, start)
-            training = experiment.some_samples("train", augment=True)
             save_run_metadata(run, experiment, process, start)
             if process.first and start is not None and training_stats.read(run.folder) is None:
                 training_stats.write(run.folder, training_stats.measure(experiment))

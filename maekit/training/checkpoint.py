@@ -11,15 +11,17 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from maekit import files
 from maekit.errors import UserError
+from maekit.training.device import Precision
 from maekit.training.tensor_file import write_tensors
 
 if TYPE_CHECKING:
@@ -223,6 +225,16 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[str]]:
             hint="Restore the folder from a copy, or move it away to start from the beginning.",
         )
     return None, []
+
+
+def saved_precision(folder: Path) -> Precision | None:
+    """Precision of the run that the newest checkpoint in `folder` is tied to, read without tensors; None where there is none."""
+    for step in reversed(steps(folder)):
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            precision = json.loads((folder / f"step-{step:09d}" / STATE).read_bytes())["identity"]["precision"]
+            if precision in get_args(Precision):
+                return cast("Precision", precision)
+    return None
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:

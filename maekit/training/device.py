@@ -53,7 +53,11 @@ def find_device(name: str | None) -> torch.device:
 
 
 def autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
-    """Return what makes the context of forward passes; `auto` is bfloat16 on a GPU that supports it, else float32."""
+    """Return what makes the context of forward passes.
+
+    `auto`, which only runs from before it was decided by `maekit.training.precision` have, is bfloat16 on a GPU that
+    supports it, else float32.
+    """
     if precision == "auto":
         precision = "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
     if precision == "float32":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from maekit.tasks.task import Task
 
 Parallel = Literal["ddp", "fsdp2"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,14 @@ def reduce_mean(value: Tensor, process: Process) -> Tensor:
         dist.all_reduce(value)
         value = value / process.world_size
     return value
+
+
+def choice_of_first(value: T, process: Process) -> T:
+    """What the first process chose, on all of them."""
+    values = [value]
+    if process.world_size > 1:
+        dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def check_agreement(step: int, location: str, process: Process) -> None:
