@@ -68,7 +68,7 @@ def test_a_first_row_that_could_be_names_or_values_is_refused_and_its_hint_works
 
 
 def test_whole_numbers_that_rise_evenly_above_others_could_be_names() -> None:
-    with pytest.raises(UserError, match="names or values.*10, 20, 30.*header"):
+    with pytest.raises(UserError, match=r"names or values.*10, 20, 30.*header"):
         read_table(b"10,20,30\n5,9,7\n6,8,8\n", "file.csv", LOOK)
     ramps = read_table(b"10,20,30\n11,22,33\n5,6,9\n", "file.csv", LOOK)
     assert np.array_equal(ramps.numbers("0"), [10, 11, 5]), "rows that rise evenly themselves"
