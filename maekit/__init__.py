@@ -10,13 +10,25 @@ if TYPE_CHECKING:
     from maekit.api import evaluate as evaluate
     from maekit.api import finetune as finetune
     from maekit.api import predict as predict
+    from maekit.api import predict_many as predict_many
     from maekit.api import pretrain as pretrain
     from maekit.api import reconstruct as reconstruct
     from maekit.api import study as study
     from maekit.api import sweep as sweep
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "embed", "evaluate", "finetune", "predict", "pretrain", "reconstruct", "study", "sweep"]
+__all__ = [
+    "Predictor",
+    "embed",
+    "evaluate",
+    "finetune",
+    "predict",
+    "predict_many",
+    "pretrain",
+    "reconstruct",
+    "study",
+    "sweep",
+]
 
 # In a checkout, adapters/, recipes/ and data_specs/ stand beside this package; installed, they lie inside it.
 _checkout = Path(__file__).parent.parent

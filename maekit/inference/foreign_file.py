@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from maekit.config.conversion import Conversion
     from maekit.config.data_spec import DataSpec
 
-_HDF5_ENDINGS = (".h5", ".hdf5", ".he5", ".hdf")
+HDF5_ENDINGS = (".h5", ".hdf5", ".he5", ".hdf")
 _RECORD = r"(?P<record>[^/]+?)(?:[.][^./]*)?$"
 
 
@@ -37,7 +37,7 @@ def as_hdf5(file: Path, spec: DataSpec) -> Iterator[Path]:
     Raises:
         UserError: a file of another format, and no rules for it, or one that the rules do not fit.
     """
-    if not file.is_file() or file.suffix.lower() in _HDF5_ENDINGS or h5py.is_hdf5(file):
+    if not file.is_file() or file.suffix.lower() in HDF5_ENDINGS or h5py.is_hdf5(file):
         yield file
         return
     rules = _rules_for(file, spec)

@@ -1,87 +1,25 @@
-"""A trained run along a recording: one prediction for every window, streamed, or the reason why there is none."""
+"""A trained run along one recording, or many at once: one prediction for every window, streamed, or why there is none."""
 
 from __future__ import annotations
 
-import signal
-import time
-from collections.abc import Iterator, Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import NoReturn
 
+from maekit import files
 from maekit.config.data_spec import load_spec
-from maekit.data.hdf5.digest import recording_digest
-from maekit.data.hdf5.safety import damage_as_error, open_hdf5
-from maekit.data.stream import stream
 from maekit.errors import UserError
-from maekit.inference.foreign_file import as_hdf5
-from maekit.inference.predicting_run import make_output, open_predicting
-from maekit.inference.recording import (
-    RecordedAuxiliary,
-    batched,
-    describe_recording,
-    find_record,
-    rows_of,
-    weights_digest,
-    with_hop,
-)
-from maekit.inference.writers import UnfinishedFile, check_place
-from maekit.tasks.label_kinds.recording_output import OpenRecording, PredictOptions
-from maekit.training.distributed import init_distributed
-from maekit.training.stopping import StoppedError, deferred_signals
+from maekit.inference.predicting_run import open_predicting
+from maekit.inference.prediction import PredictResult, Settings, speed
+from maekit.inference.recording_files import PredictionNames, find_recording_files, prediction_name
+from maekit.inference.together import Together
+from maekit.inference.writers import check_place
+from maekit.tasks.label_kinds.recording_output import PredictOptions
 
-if TYPE_CHECKING:
-    from maekit.tasks.label_kinds.recording_output import RecordingOutput
-
-
-@dataclass(frozen=True)
-class PredictResult:
-    """What `predict` wrote, and how fast.
-
-    Attributes:
-        location: the file.
-        pictures: a line on each.
-        output: of the label kind, with what it counted.
-        rows: windows of the recording.
-        lacking: auxiliary signals that the run reads and the recording lacks.
-        recorded_s: length of what was gone through; None where the rate is not known.
-        took_s: from the first window to the last, the model being loaded.
-        side: the side of the run's split that has this recording; empty for one that the run has not seen.
-    """
-
-    location: Path
-    pictures: list[str]
-    output: RecordingOutput[Any]
-    rows: int
-    lacking: tuple[str, ...]
-    recorded_s: float | None
-    took_s: float
-    side: str = ""
-
-    @property
-    def valid(self) -> int:
-        """In how many windows something was predicted."""
-        return self.output.valid
-
-    def lines(self) -> Iterator[str]:
-        """For the terminal."""
-        yield f"written: {self.location}"
-        yield from self.pictures
-        yield from self.output.summary()
-        if self.side == "train":
-            yield "this recording was in the training of the run: the predictions say nothing about new ones"
-        elif self.side:
-            yield f"this recording was in the {self.side} data of the run"
-        for name in self.lacking:
-            yield f"this recording has no signal {name!r}, which the run was trained with; it was left out"
-        speed = f"{self.rows / self.took_s:.0f} {self.output.row_noun} a second"
-        yield speed + (f", {_plain(self.recorded_s / self.took_s)} times real time" if self.recorded_s else "")
-
-
-def _plain(factor: float) -> str:
-    """Two significant digits without an exponent."""
-    return f"{float(f'{factor:.2g}'):,g}"
+OVERVIEW = "predictions.json"
 
 
 def predict(
@@ -129,77 +67,166 @@ def predict(
         UserError: no such run, one that predicts nothing, a recording that is not as the spec says or does not fit.
     """
     opened_run = open_predicting(run, overrides, gate=gate)
-    experiment, task, stats = opened_run.experiment, opened_run.task, opened_run.stats
-    layout = load_spec(spec) if spec else experiment.spec
+    layout = load_spec(spec) if spec else opened_run.experiment.spec
     options = PredictOptions(smoothing, track_s, uncertain_above, score_threshold, tuple(pictures), frame)
-    output = make_output(opened_run, options)
-    with (
-        as_hdf5(file, layout) as readable,
-        open_hdf5(readable) as opened,
-        damage_as_error(str(file)),
-        init_distributed(device, alone=True) as process,
-    ):
-        path = find_record(opened, layout, record)
-        recording, reader, clock = describe_recording(
-            experiment, layout, opened, file, path, same_axes=output.needs_same_axes
+    results: list[PredictResult] = []
+    Together(
+        Settings(opened_run, layout, options, hop_s, overwrite, {file.resolve()}),
+        lambda file, path: to or Path(prediction_name(file.stem, path)),
+        succeeded=results.append,
+        failed=_raise,
+    ).run([file], record, device, every=False)
+    return results[0]
+
+
+def _raise(_file: Path, _record: str, error: UserError | OSError) -> NoReturn:
+    raise error
+
+
+@dataclass(frozen=True)
+class ManyPredicted:
+    """What `predict_many` wrote, and how fast.
+
+    Attributes:
+        overview: JSON file of `results`, `failures` and the real-time factor.
+        results: of each recording.
+        failures: (file, or file and recording in it; the reason) of those that were not predicted to their end.
+        row_noun: what a row is called.
+        took_s: from the first window to the last, the model being loaded.
+    """
+
+    overview: Path
+    results: list[PredictResult]
+    failures: list[tuple[str, str]]
+    row_noun: str
+    took_s: float
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """Seconds of recordings over seconds of computing; None where a rate is not known."""
+        lengths = [result.recorded_s for result in self.results]
+        return sum(length or 0 for length in lengths) / self.took_s if lengths and None not in lengths else None
+
+    def lines(self) -> Iterator[str]:
+        """For the terminal, after the line of each recording."""
+        yield f"written: {self.overview}"
+        sides = Counter(result.side for result in self.results)
+        if count := sides.pop("train", 0):
+            yield f"{count} of the recordings were in the training of the run: their predictions say nothing about new ones"
+        for side, count in sorted((sides - Counter({"": sides[""]})).items()):
+            yield f"{count} of the recordings were in the {side} data of the run"
+        for name, count in Counter(name for result in self.results for name in result.lacking).items():
+            yield f"{count} of the recordings have no signal {name!r}, which the run was trained with; it was left out"
+        recordings = f"{len(self.results)} recording{'s' * (len(self.results) != 1)}"
+        rows = sum(result.rows for result in self.results)
+        yield f"{recordings}, {speed(rows, self.row_noun, self.took_s, self.real_time_factor)}"
+
+    def error(self) -> UserError | None:
+        """All failures as one error; None where there is none."""
+        if not self.failures:
+            return None
+        count, of = len(self.failures), len(self.failures) + len(self.results)
+        return UserError(
+            f"{count} of {of} could not be predicted; the others are done",
+            location=str(self.overview.parent),
+            hint="\n".join(["", *(reason for _, reason in self.failures)]),
         )
-        reader = with_hop(
-            reader, recording, clock.rate_hz, layout, hop_s or output.default_hop_s, asked=hop_s is not None
-        )
-        name = path.strip("/").replace("/", "_")
-        to = to or Path(f"{file.stem}{f'_{name}' if name else ''}_predicted.csv")
-        paths = output.picture_paths(to)
-        _check_places(file, to, paths, output, overwrite=overwrite)
-        auxiliary = RecordedAuxiliary(experiment, layout, opened, recording, reader, stats.auxiliary)
-        described = OpenRecording(layout, opened, recording, reader, clock, f"{file.name} {name}".strip())
-        output.begin(described, paths)
-        side = stats.recordings.get(recording_digest(opened[recording.dataset]), "")
-        facts = {
-            "run": str(run),
-            "weights_sha256": weights_digest(task),
-            "spec": layout.name,
-            "file": str(file),
-            "record": recording.record,
-            "gate": gate,
-            "in_data_of_run": side,
-            "auxiliary": auxiliary.names,
-            "auxiliary_lacking": list(auxiliary.lacking),
-            **output.facts(),
+
+    def document(self) -> dict[str, object]:
+        """For the overview."""
+        return {
+            "real_time_factor": self.real_time_factor,
+            "took_s": self.took_s,
+            self.row_noun: sum(result.rows for result in self.results),
+            "recordings": [
+                {
+                    "file": str(result.file),
+                    "record": result.record,
+                    "predictions": result.location.name,
+                    self.row_noun: result.rows,
+                    "valid": result.valid,
+                    "recorded_s": result.recorded_s,
+                    "in_data_of_run": result.side,
+                    "auxiliary_lacking": list(result.lacking),
+                }
+                for result in self.results
+            ],
+            "failures": [{"recording": name, "reason": reason} for name, reason in self.failures],
         }
-        task.to(process.device).eval()
-        started, count = time.perf_counter(), 0
-        windows = stream(reader, opened, recording)
-        with deferred_signals() as caught, UnfinishedFile(to, output, facts) as unfinished:
-            rows = chain.from_iterable(
-                rows_of(opened_run, batch, auxiliary, output, process.device)
-                for batch in batched(windows, output.window_batch)
-            )
-            for batch in batched(output.process(rows), output.window_batch):
-                unfinished.add(batch)
-                output.add(batch)
-                count += len(batch)
-                if caught:  # between two writes, so that no column is longer than another
-                    raise StoppedError(
-                        f"stopped by {signal.Signals(caught[0]).name} after {count} {output.row_noun}.", 128 + caught[0]
-                    )
-        took = time.perf_counter() - started
-        recorded = None if clock.rate_hz is None else recording.rows / clock.rate_hz
-        return PredictResult(to, output.draw(), output, count, auxiliary.lacking, recorded, took, side)
 
 
-def _check_places(
-    file: Path, to: Path, pictures: Sequence[Path], output: RecordingOutput[Any], *, overwrite: bool
-) -> None:
-    """Refuse files that cannot be written.
+def predict_many(
+    run: Path,
+    recordings: Sequence[Path],
+    to: Path,
+    *,
+    record: str | None = None,
+    hop_s: float | None = None,
+    gate: bool = True,
+    smoothing: int = 1,
+    track_s: float | None = None,
+    uncertain_above: float | None = None,
+    score_threshold: float | None = None,
+    frame: int | None = None,
+    spec: str | None = None,
+    overwrite: bool = False,
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    report: Callable[[str], None] = lambda _line: None,
+) -> ManyPredicted:
+    """Predictions of a fine-tuned run along many recordings, whose windows go through the model together.
+
+    They are those that `predict` makes of each recording alone, to rounding of float32. A recording that cannot be predicted is
+    among the failures of the result, and the others are not touched by it.
+
+    Args:
+        run: see `predict`.
+        recordings: files, of which all recordings are meant, and folders, which are searched for HDF5 files and for files that the
+            spec's `convert` section reads.
+        to: folder, made if need be: a CSV and a picture for each recording, named after it, and `predictions.json` with an overview.
+        record: the recording of this name in each file.
+        hop_s: see `predict`.
+        gate: see `predict`.
+        smoothing: see `predict`.
+        track_s: see `predict`.
+        uncertain_above: see `predict`.
+        score_threshold: see `predict`.
+        frame: see `predict`.
+        spec: see `predict`.
+        overwrite: see `predict`.
+        overrides: see `predict`.
+        device: see `predict`.
+        report: told a line of each recording.
 
     Raises:
-        UserError: another ending, no such folder, a file that exists, or two of one name.
+        UserError: no such run, one that predicts nothing, a folder without recordings, or an overview that would be replaced.
     """
-    check_place(to, "--to", output.endings, overwrite=overwrite)
-    for location in pictures:
-        check_place(location, "--picture", (), overwrite=overwrite)
-    paths = [location.resolve() for location in (file, to, *pictures)]
-    for path in paths:
-        if paths.count(path) > 1:
-            problem = "would overwrite the recording itself" if path == paths[0] else "one file for two things"
-            raise UserError(problem, location="--to, --picture", value=str(path), hint="Give another file.")
+    opened_run = open_predicting(run, overrides, gate=gate)
+    layout = load_spec(spec) if spec else opened_run.experiment.spec
+    found = find_recording_files(recordings, layout)
+    options = PredictOptions(smoothing, track_s, uncertain_above, score_threshold, frame=frame)
+    results: list[PredictResult] = []
+    failures: list[tuple[str, str]] = []
+
+    def succeeded(result: PredictResult) -> None:
+        results.append(result)
+        report(f"{result.location}: {'; '.join(result.summary)}")
+
+    def failed(file: Path, path: str, error: UserError | OSError) -> None:
+        name = f"{file}:{path}" if path.strip("/") else str(file)
+        shown = error if isinstance(error, UserError) else files.describe(error, file)
+        text = " ".join([str(shown), *getattr(error, "__notes__", ())])
+        failures.append((name, text if str(file) in text else f"{file}: {text}"))
+        report(f"{name}: not predicted")
+
+    settings = Settings(opened_run, layout, options, hop_s, overwrite, {file.resolve() for file in found})
+    together = Together(settings, PredictionNames(to, found).place, succeeded=succeeded, failed=failed)
+    if (to.suffix.lower() in together.output.endings or to.exists()) and not to.is_dir():
+        raise UserError("a file for several recordings", location="--to", value=str(to), expected="a folder")
+    to.mkdir(parents=True, exist_ok=True)
+    check_place(to / OVERVIEW, "--to", (), overwrite=overwrite)
+    together.run(found, record, device, every=True)
+    many = ManyPredicted(to / OVERVIEW, results, failures, together.output.row_noun, together.took_s)
+    document = {"run": str(run), "weights_sha256": opened_run.weights_sha256, **many.document()}
+    files.write_text(many.overview, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    return many

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from maekit.build import training_stats
 from maekit.build.open_run import open_run
@@ -43,6 +47,15 @@ class PredictingRun:
     def trained(self) -> TrainedRun:
         """What label kinds know of the run."""
         return TrainedRun(self.folder, self.task, self.experiment.adapter, self.stats.label_dynamics)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """SHA-256 of all weights, by name."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.task.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
 
 def open_predicting(run: Path, overrides: Sequence[str] = (), *, gate: bool = True) -> PredictingRun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from maekit.config.data_spec import CHANNEL
 from maekit.data.hdf5.recording import RecordingReader
 from maekit.errors import UserError
 from maekit.inference.predicting_run import make_output, open_predicting
-from maekit.inference.recording import NoAuxiliary, batched, check_same_signal, rows_of, with_hop
+from maekit.inference.recording import NoAuxiliary, check_same_signal, with_hop
+from maekit.inference.windows import prepare_windows, run_model
 from maekit.tasks.label_kinds.recording_output import PredictOptions, Stages
 from maekit.training.device import fast_float32_matmul, find_device
 
@@ -217,9 +219,11 @@ class Predictor:
 
     def _estimates(self, windows: Iterator[tuple[int, Sample]]) -> list[Estimate]:
         found: list[Estimate] = []
-        for batch in batched(windows, self._output.window_batch):
+        while batch := list(islice(windows, self._output.window_batch)):
+            prepared = prepare_windows(self._run, batch, self._auxiliary)
             with fast_float32_matmul(self._device):
-                rows = list(rows_of(self._run, batch, self._auxiliary, self._output, self._device))
+                predictions = run_model(self._run, [prepared], self._output, self._device)
+            rows = prepared.rows(self._output, predictions)
             found += [out for row in rows for out in self._stages.push(row)]
         return found
 

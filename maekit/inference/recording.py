@@ -1,25 +1,22 @@
-"""A recording for a run: which one of a file, whether it fits the run, and its windows through the model."""
+"""A recording for a run: which one of a file, whether it fits the run, and its auxiliary signals."""
 
 from __future__ import annotations
 
-import hashlib
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 
 from maekit.config.data_spec import TIME, Window
 from maekit.data.hdf5.auxiliary import AuxiliarySignals
 from maekit.data.hdf5.clock import Clock
 from maekit.data.hdf5.recording import Recording, RecordingReader
 from maekit.data.hdf5.safety import find_records
-from maekit.data.loading import blank, collate, to_device
+from maekit.data.loading import blank
 from maekit.data.sample import Sample
 from maekit.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     import h5py
@@ -27,14 +24,9 @@ if TYPE_CHECKING:
 
     from maekit.adapter import Adapter
     from maekit.build.experiment import Experiment
-    from maekit.build.training_stats import TrainingStats
     from maekit.config.data_spec import DataSpec
     from maekit.data.sample import SignalInfo
-    from maekit.inference.predicting_run import PredictingRun
-    from maekit.tasks.label_kinds.recording_output import RecordingOutput
-    from maekit.tasks.task import Task
 
-T = TypeVar("T")
 MOST_NAMED = 8
 
 
@@ -51,7 +43,7 @@ def find_record(file: h5py.File, spec: DataSpec, name: str | None) -> str:
             location=str(file.filename),
             value=_listed(records),
             expected="one",
-            hint="Give one with --record.",
+            hint="Give one with --record, or for all of them a folder with --to.",
         )
     if name is None:
         return next(iter(records.values()))
@@ -211,20 +203,6 @@ def _described(info: SignalInfo) -> str:
     return f"{len(info.channels)} channel(s) in {info.unit or 'no unit'}, {lengths}{rate}"
 
 
-def reason_against(experiment: Experiment, sample: Sample, stats: TrainingStats | None) -> str:
-    """Why nothing is predicted from a window; empty where something is.
-
-    Args:
-        experiment: of the run.
-        sample: the window.
-        stats: with the limits of quality; None: quality does not count.
-    """
-    missing = 0.0 if sample.valid is None else float(1 - sample.valid.mean())
-    if missing > experiment.spec.missing_budget or missing >= 1:
-        return f"{missing:.0%} of the window are missing"
-    return stats.shortcomings(experiment.adapter.quality(sample)) if stats is not None else ""
-
-
 class AuxiliaryOfWindows(Protocol):
     """Auxiliary signals beside the windows of a recording."""
 
@@ -298,72 +276,3 @@ class RecordedAuxiliary:
             name: adapter.prepare(samples[name]) if name in samples else self.blank[name]
             for name, adapter in self.adapters.items()
         }
-
-
-def run_model(
-    experiment: Experiment,
-    task: Task,
-    windows: Sequence[tuple[int, Sample]],
-    auxiliary: AuxiliaryOfWindows,
-    device: torch.device,
-) -> dict[str, NDArray[Any]]:
-    """What `Task.eval_step` gives of some windows.
-
-    Args:
-        experiment: of the run.
-        task: of the run.
-        windows: first row and sample of each.
-        auxiliary: of the recording.
-        device: of the task.
-    """
-    items: list[dict[str, Any]] = []
-    no_noise = np.zeros(0)
-    for start, sample in windows:
-        signal, valid = experiment.adapter.prepare(sample)
-        item: dict[str, Any] = {"signal": signal, "valid": valid, "noise": no_noise, "index": 0}
-        for name, (other, other_valid) in auxiliary.prepared(start).items():
-            item |= {f"{name}.signal": other, f"{name}.valid": other_valid, f"{name}.noise": no_noise}
-        items.append(item)
-    with torch.inference_mode():
-        rows = task.eval_step(to_device(collate(items), device))
-    return {name: values.cpu().numpy() for name, values in rows.items()}
-
-
-def rows_of(
-    run: PredictingRun,
-    windows: Sequence[tuple[int, Sample]],
-    auxiliary: AuxiliaryOfWindows,
-    output: RecordingOutput[Any],
-    device: torch.device,
-) -> Iterator[Any]:
-    """The row of each window, in order; the model sees those together of which something can be predicted.
-
-    Args:
-        run: that predicts.
-        windows: first row and sample of each.
-        auxiliary: of the recording.
-        output: makes the rows.
-        device: of the task.
-    """
-    reasons = [reason_against(run.experiment, sample, run.limits) for _, sample in windows]
-    usable = [window for window, reason in zip(windows, reasons, strict=True) if not reason]
-    predictions: Iterator[Any] = iter(())
-    if usable:
-        predictions = iter(output.predictions(run_model(run.experiment, run.task, usable, auxiliary, device)))
-    for (start, sample), reason in zip(windows, reasons, strict=True):
-        yield output.row(start, sample, None if reason else next(predictions), reason)
-
-
-def weights_digest(task: Task) -> str:
-    """SHA-256 of all weights, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(task.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items; the last may be shorter."""
-    while batch := list(islice(items, size)):
-        yield batch

@@ -430,14 +430,14 @@ def test_a_signal_stops_between_rows(run: Path, tmp_path: Path, monkeypatch: pyt
                 os.kill(os.getpid(), signal.SIGINT)
             yield found
 
-    monkeypatch.setattr("maekit.inference.predict.stream", interrupting)
+    monkeypatch.setattr("maekit.inference.prediction.stream", interrupting)
     path = record(tmp_path / "long.h5", chest(300, RATE), RATE)
-    with pytest.raises(StoppedError, match="128 rows") as stopped:
+    with pytest.raises(StoppedError, match="101 rows") as stopped:
         predict(run, path, tmp_path / "out.h5")
     assert stopped.value.exit_code == 130
     assert not (tmp_path / "out.h5").exists()
     with h5py.File(tmp_path / "out.partial.h5") as file:
-        assert {len(file[name]) for name in file} == {128}
+        assert {len(file[name]) for name in file} == {101}
         assert not file.attrs["complete"]
 
 

@@ -79,6 +79,7 @@ VERBS = [
     Verb("predict csv", [*_PREDICT, "out/o.csv"], _old_result("o.csv")),
     Verb("predict json", [*_PREDICT, "out/o.json"], _old_result("o.json")),
     Verb("predict hdf5", [*_PREDICT, "out/o.h5"], _old_result("o.h5")),
+    Verb("predict folder", ["predict", _TUNED, "CORPUS/cohort", "--device", "cpu", "--overwrite", "--to", "out"], _old_result("predictions.json")),
     Verb("convert", _CONVERT, _sources("plain.csv")),
     Verb("convert again", [*_CONVERT, "--overwrite"], _conversion_again),
     Verb("convert unzip", ["data", "convert", "CORPUS/specs/unzip.yaml", "--from", "sources", "--to", "out/new", "--overwrite"], _sources("x.zip"), grows=True),

@@ -228,10 +228,6 @@ class RecordingOutput(ABC, Generic[Row]):
         """What rows go through in the order of time, such as smoothing; new ones for each recording. Default: nothing."""
         return []
 
-    def process(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Rows in the order of time, after all stages."""
-        return through(rows, Stages(self.stages()))
-
     @abstractmethod
     def columns(self) -> list[Column]:
         """Columns of a table."""
