@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.linalg import expm
 
 from maekit.errors import UserError
 
@@ -79,6 +78,8 @@ class Tracker:
         """(from, to) transition probabilities in so many seconds."""
         step_s = round(step_s, 3)
         if step_s not in self._moves:
+            from scipy.linalg import expm
+
             self._moves[step_s] = expm(step_s * self._rates())
         return self._moves[step_s]
 

@@ -70,7 +70,6 @@ class Front(nn.Module):
         measured = repeat(valid, "batch ... -> batch channel ...", channel=x.shape[1])
         return torch.where(measured, x, 0.0), self.patchifier.patchify(measured).all(-1)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _augmented(self, x: Float[Tensor, "batch *sample"]) -> Float[Tensor, "batch *sample"]:
         # Seeded from torch's generator, so that an interrupted run that goes on draws the same.
         rng = np.random.default_rng(draw_seed())

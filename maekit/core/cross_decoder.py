@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import torch
 from einops import rearrange, repeat
 from jaxtyping import Bool, Float, Int
-from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
 from maekit.core.decoder import Decoder
@@ -28,6 +27,8 @@ class CrossBlock(nn.Module):
 
     def __init__(self, config: TransformerConfig, drop_path: float) -> None:
         super().__init__()
+        from timm.layers import DropPath, Mlp
+
         width, self.heads = config.width, config.heads
         self.norm1, self.norm2 = LayerNorm(width), LayerNorm(width)
         self.q, self.kv, self.proj = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)

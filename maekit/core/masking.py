@@ -6,6 +6,7 @@ in [0, 1) for each patch, so that a step can be repeated. A strategy sees neithe
 
 from __future__ import annotations
 
+from math import frexp, ldexp
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -74,9 +75,25 @@ def mask_patches(
     ids_shuffle = torch.where(valid, scores, torch.inf).argsort(dim=1, stable=True)
     ids_restore = ids_shuffle.argsort(dim=1)
     keeps = (valid.sum(dim=1, keepdim=True) * (1 - mask_ratio)).int().clamp(min=1)
-    ids_keep = ids_shuffle[:, : int(keeps.max())]
+    ids_keep = ids_shuffle[:, : _row_length(keeps, patches, mask_ratio)]
     padding = torch.arange(ids_keep.shape[1], device=scores.device) >= keeps
     return Mask((ids_restore >= keeps) & valid, ids_keep, ids_restore, padding)
+
+
+def _row_length(keeps: Int[Tensor, "batch 1"], patches: int, mask_ratio: float) -> int:
+    """Patches that the fullest row keeps.
+
+    Elsewhere than on the CPU, and where shapes must not depend on values, what a row without invalid patches would keep, by
+    the same float32 product: to look at the counts would wait for the device.
+    """
+    if keeps.device.type == "cpu" and not torch.compiler.is_compiling():
+        return int(keeps.max())
+    return max(1, int(_as_float32(patches * _as_float32(1 - mask_ratio))))
+
+
+def _as_float32(value: float) -> float:
+    mantissa, exponent = frexp(value)
+    return ldexp(round(mantissa * 2**24), exponent - 24)
 
 
 def gather_tokens(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
-from timm.layers import Attention
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from timm.layers import Attention
 
 LONGEST_PLAIN_ATTENTION = 256
 LayerNorm = partial(nn.LayerNorm, eps=1e-6)
@@ -86,7 +87,7 @@ class TransformerBlocks(Blocks):
         # took 1.3 times as long with it.
         fused = x.is_cuda or x.shape[1] > LONGEST_PLAIN_ATTENTION
         for block in self:
-            attention = cast(Attention, block.attn)
+            attention = cast("Attention", block.attn)
             if attention.fused_attn != fused:
                 attention.fused_attn = fused  # type: ignore[misc]  # Final for TorchScript alone
             x = self.run_block(block, x, bias)
@@ -95,6 +96,8 @@ class TransformerBlocks(Blocks):
 
 def build_blocks(config: TransformerConfig) -> TransformerBlocks:
     """A stack of pre-norm self-attention blocks of this size."""
+    from timm.models.vision_transformer import Block  # here, since timm with torchvision loads as long as torch itself
+
     return TransformerBlocks(
         Block(config.width, config.heads, config.mlp_ratio, qkv_bias=True, norm_layer=LayerNorm, drop_path=rate)
         for rate in config.drop_path_rates()

@@ -13,7 +13,6 @@ import h5py
 
 from maekit import plugins
 from maekit.config.data_spec import Attribute
-from maekit.data.convert.convert import convert
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,6 +39,8 @@ def as_hdf5(file: Path, spec: DataSpec) -> Iterator[Path]:
     if not file.is_file() or file.suffix.lower() in HDF5_ENDINGS or h5py.is_hdf5(file):
         yield file
         return
+    from maekit.data.convert.convert import convert
+
     rules = _rules_for(file, spec)
     wanted = {rule.through.adapter for rule in rules.streams.values() if rule.through}
     adapters = {name: plugins.find("adapters", name, location=spec.name) for name in wanted}

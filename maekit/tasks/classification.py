@@ -66,15 +66,22 @@ class Classification(Transfer):
                 smoothing=smoothing,
             )
 
+    def inputs(self, batch: Batch) -> Batch:
+        """See `Task.inputs`: standardised signals, in training mixed, then with soft labels as `target`."""
+        found = super().inputs(batch)
+        if self.mixing is None or not self.training or "target" in found:
+            return found
+        x, measured, target = self.mixing(found["x"], found.get("measured"), found["label"])
+        return found | {"x": x, "target": target} | ({} if measured is None else {"measured": measured})
+
     def forward(self, batch: Batch) -> TaskOutput:
         """See `Task.forward`."""
-        if self.mixing is None or not self.training:
+        batch = self.inputs(batch)
+        if (target := batch.get("target")) is None:
             output = self.output(batch).float()
             loss = F.cross_entropy(output, batch["label"], label_smoothing=self.smoothing)
             return TaskOutput(loss, {"output": output.detach()})
-        x, measured = self.front(batch["signal"], batch.get("valid"))
-        x, measured, target = self.mixing(x, measured, batch["label"])
-        output = self.head(self.norm(self.features(x, measured))).float()
+        output = self.head(self.norm(self.features(batch["x"], batch.get("measured")))).float()
         details = {"output": output.detach(), "label": target.argmax(1)}
         return TaskOutput(F.cross_entropy(output, target), details)
 

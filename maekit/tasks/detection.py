@@ -19,8 +19,8 @@ from maekit.core.losses import masked_mean
 from maekit.core.patchify import zero_invalid
 from maekit.tasks.confidence import confidence, peaks, sigma_in_cells, suppress
 from maekit.tasks.label_kinds.objects import ObjectLabels, check_per_class, present
-from maekit.tasks.mix import checked_share, overlaid, refuse_auxiliary
-from maekit.tasks.signals import sampled
+from maekit.tasks.mix import checked_share, refuse_auxiliary
+from maekit.tasks.signals import standardised
 from maekit.tasks.task import TaskOutput
 from maekit.tasks.transfer import Transfer
 
@@ -161,7 +161,7 @@ class Detection(Transfer):
 
     def maps(self, batch: Batch) -> Float[Tensor, "batch out first second"]:
         """Logits of each class in each cell, followed with boxes by the logarithms of the extents in cells."""
-        signals = sampled(batch, self.front, self.fronts)
+        signals = self.signals(batch)
         grid = self.encoder.patchifier.grid_size
         cells = rearrange(
             self.head_output(signals),
@@ -187,10 +187,13 @@ class Detection(Transfer):
         x = patchifier.unpatchify(zero_invalid(patchifier.patchify(sample.x), sample.valid))
         return self.skip_channels(rearrange(x, "batch channel ... first second -> batch (channel ...) first second"))
 
+    def inputs(self, batch: Batch) -> Batch:
+        """See `Task.inputs`: standardised signals, in training some of them laid over each other with their objects."""
+        return standardised(batch, self.front, self.fronts, mix=self.mix if self.training else 0.0)
+
     def forward(self, batch: Batch) -> TaskOutput:
         """See `Task.forward`."""
-        if self.mix and self.training:
-            batch = overlaid(batch, self.mix)
+        batch = self.inputs(batch)
         maps = self.maps(batch)
         loss = self.map_losses(maps, batch["label"].float()).mean()
         return TaskOutput(loss, {"maps": maps.detach(), "label": batch["label"]})

@@ -94,7 +94,8 @@ class JointPretraining(Pretraining):
 
     def forward(self, batch: Batch) -> TaskOutput:
         """See `Pretraining.forward`."""
-        signals = sampled(batch, self.front, self.fronts)
+        batch = self.inputs(batch)
+        signals = sampled(batch, self.fronts)
         total, details = torch.zeros((), device=batch["index"].device), dict[str, Tensor]()
         if self.masked:
             outputs = self.model.forward_signals(signals)
@@ -110,7 +111,7 @@ class JointPretraining(Pretraining):
     @torch.no_grad()
     def eval_step(self, batch: Batch) -> EvalRows:
         """As of `Pretraining`, with the losses of all signals when all are seen, and the two contrasted embeddings."""
-        signals, details = sampled(batch, self.front, self.fronts), dict[str, Tensor]()
+        signals, details = sampled(self.inputs(batch), self.fronts), dict[str, Tensor]()
         if self.masked:
             primary = signals[PRIMARY]
             details = self.eval_details(primary.x, primary.valid, batch["noise"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -55,7 +54,6 @@ class Mixing:
             )
         self._mixup = Mixup(mixup, cutmix, None, prob, switch_prob, "batch", True, smoothing, classes)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(
         self,
         x: Float[Tensor, "batch *sample"],

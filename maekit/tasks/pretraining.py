@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from maekit.core.patchify import zero_invalid
 from maekit.metrics import trivial
 from maekit.metrics.collapse import effective_rank, embedding_std
-from maekit.tasks.mix import checked_share, overlaid, refuse_auxiliary
+from maekit.tasks.mix import checked_share, refuse_auxiliary
+from maekit.tasks.signals import standardised
 from maekit.tasks.task import Batch, EvalRows, Task, TaskOutput
 from maekit.tasks.verdict import Verdict, pretraining_verdict
 
@@ -64,11 +65,14 @@ class Pretraining(Task):
         """Refuse `mix`, which would change the sample alone."""
         refuse_auxiliary(self.mix, others)
 
+    def inputs(self, batch: Batch) -> Batch:
+        """See `Task.inputs`: standardised signals, in training some of them laid over each other."""
+        return standardised(batch, self.front, self.fronts, mix=self.mix if self.training else 0.0)
+
     def forward(self, batch: Batch) -> TaskOutput:
         """See `Task.forward`."""
-        if self.mix and self.training:
-            batch = overlaid(batch, self.mix)
-        x, valid = self.front(batch["signal"], batch.get("valid"))
+        batch = self.inputs(batch)
+        x, valid = batch["x"], batch.get("measured")
         out = self.model(x, valid=valid, noise=batch["noise"])
         return TaskOutput(out.loss, {"embedding": out.latent[:, 0].detach(), **pass_details(x, valid, out)})
 

@@ -106,9 +106,17 @@ class Task(nn.Module, ABC):
             ValueError: patches from which it cannot be computed.
         """
 
+    def inputs(self, batch: Batch) -> Batch:
+        """What `forward` computes from: the batch after its front ends, augmentation and mixing. Default: the batch itself.
+
+        A training step calls it before `forward` and outside of what is compiled, since random numbers of Python and NumPy
+        cannot be. Of its own result it gives that result, so that a `forward` which calls it too takes either.
+        """
+        return batch
+
     @abstractmethod
     def forward(self, batch: Batch) -> TaskOutput:
-        """Training pass over one (micro-)batch."""
+        """Training pass over one (micro-)batch, or over the `inputs` of one."""
 
     @abstractmethod
     def train_rows(self, batch: Batch, details: dict[str, Tensor]) -> EvalRows:

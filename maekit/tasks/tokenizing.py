@@ -11,6 +11,7 @@ from maekit.core.losses import squared_error
 from maekit.core.patchify import zero_invalid
 from maekit.core.targets.base import mean_patch
 from maekit.core.tokenizer import FiniteScalarTokenizer
+from maekit.tasks.signals import standardised
 from maekit.tasks.task import Batch, EvalRows, Task, TaskOutput
 from maekit.tasks.verdict import Verdict, pretraining_verdict
 
@@ -55,9 +56,14 @@ class Tokenizing(Task):
             text += f" {used:.0f} of {of} codes in use (perplexity {last['perplexity']:.0f})."
         return Verdict(text, good)
 
+    def inputs(self, batch: Batch) -> Batch:
+        """See `Task.inputs`: standardised signals."""
+        return standardised(batch, self.front, self.fronts)
+
     def forward(self, batch: Batch) -> TaskOutput:
         """See `Task.forward`."""
-        x, valid = self.front(batch["signal"], batch.get("valid"))
+        batch = self.inputs(batch)
+        x, valid = batch["x"], batch.get("measured")
         out = self.tokenizer(x, valid)
         measured = torch.ones_like(out.codes, dtype=torch.bool) if valid is None else valid
         return TaskOutput(out.loss, {"x": x, "measured": measured, "pred": out.pred.detach(), "codes": out.codes})

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from maekit.core.joint import PRIMARY, JointEncoder, SignalBatch
 from maekit.core.losses import masked_mean
 from maekit.tasks.shared_norm import SharedBatchNorm
-from maekit.tasks.signals import sampled
+from maekit.tasks.signals import sampled, standardised
 from maekit.tasks.task import Batch, EvalRows, Task, TaskOutput
 
 if TYPE_CHECKING:
@@ -99,6 +98,8 @@ class Transfer(Task):
             for block in encoder.blocks[depth - whole :]:
                 block.requires_grad_(True)
             if tuned_blocks % 1:
+                from timm.models.vision_transformer import Block
+
                 half = encoder.blocks[depth - whole - 1]
                 if not isinstance(half, Block):
                     raise ValueError(f"tuned_blocks={tuned_blocks}: halves are of a transformer's blocks")
@@ -149,8 +150,16 @@ class Transfer(Task):
             return self.encoder.encode_signals(signals)[PRIMARY]
 
     def output(self, batch: Batch) -> Float[Tensor, "batch out"]:
-        """Output of the head for a batch of prepared signals."""
-        return self.head_output(sampled(batch, self.front, self.fronts))
+        """Output of the head for a batch of prepared signals, or for the `inputs` of one."""
+        return self.head_output(self.signals(batch))
+
+    def signals(self, batch: Batch) -> dict[str, SignalBatch]:
+        """Every signal of a batch of prepared signals, or of the `inputs` of one, standardised."""
+        return sampled(standardised(batch, self.front, self.fronts), self.fronts)
+
+    def inputs(self, batch: Batch) -> Batch:
+        """See `Task.inputs`: standardised signals."""
+        return standardised(batch, self.front, self.fronts)
 
     def head_output(self, signals: Mapping[str, SignalBatch]) -> Float[Tensor, "batch out"]:
         """Output of the head for standardised signals; where patches are not pooled, `each` numbers a patch in a row."""

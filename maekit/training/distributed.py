@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
 from maekit.errors import UserError
@@ -78,6 +77,8 @@ def parallelize(task: Task, process: Process, parallel: Parallel) -> nn.Module:
     if process.world_size == 1:
         return task
     if parallel == "fsdp2":
+        from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
         for block in task.blocks:
             fully_shard(block)
         fully_shard(task)
@@ -92,8 +93,8 @@ def set_gradient_sync(module: nn.Module, enabled: bool) -> None:
     """Set whether the next backward pass averages gradients over processes; needed for the last micro-batch only."""
     if isinstance(module, DistributedDataParallel):
         module.require_backward_grad_sync = enabled
-    elif isinstance(module, FSDPModule):
-        module.set_requires_gradient_sync(enabled)
+    elif (set_sync := getattr(module, "set_requires_gradient_sync", None)) is not None:  # sharded
+        set_sync(enabled)
 
 
 def reduce_step(loss: Tensor, norm: Tensor, stop: bool, process: Process) -> tuple[float, float, bool]:

@@ -6,9 +6,7 @@ from math import cos, pi
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.optim import Lars
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 if TYPE_CHECKING:
@@ -61,6 +59,8 @@ def make_optimizer(task: Task, settings: Optimizer) -> torch.optim.Optimizer:
     groups = parameter_groups(task, weight_decay=settings.weight_decay, layer_decay=settings.layer_decay)
     if settings.name == "adamw":
         return torch.optim.AdamW(groups, lr=0.0, betas=settings.betas, fused=True)
+    from timm.optim import Lars
+
     for group in groups:
         group["always_adapt"] = not group["vectors"]
     return Lars(groups, lr=0.0, momentum=settings.momentum, trust_coeff=settings.trust_coefficient)
@@ -80,7 +80,8 @@ def gradient_norm(task: Task, clip: float | None) -> Tensor:
     """
     parameters = [p for p in task.parameters() if p.grad is not None]
     norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
-    norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+    if hasattr(norm, "full_tensor"):  # of sharded gradients
+        norm = norm.full_tensor()
     if clip is not None:
         clip_grads_with_norm_(parameters, clip, norm)
     return norm

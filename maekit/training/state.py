@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
-
 from maekit.errors import UserError
 from maekit.training import checkpoint
 from maekit.training.soundness import has_exploded
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
+FULL: dict[str, Any] = {"full_state_dict": True, "cpu_offload": True}
 """Unsharded state dicts on the CPU, so that any number of processes can resume from a checkpoint."""
 
 
@@ -52,7 +50,9 @@ def save_state(
         sound: whether the loss of the newest step has not exploded.
         initial_rms: root mean square of the parameters before training.
     """
-    weights, optimizer_state = get_state_dict(task, optimizer, options=FULL)
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict
+
+    weights, optimizer_state = get_state_dict(task, optimizer, options=StateDictOptions(**FULL))
     if not run.writes:
         return
     tensors, rest = checkpoint.flatten(optimizer_state)
@@ -96,9 +96,12 @@ def restore_state(
             expected="the recipe and data it was started with",
             hint="Give the new run a name of its own with `--set name=...`; nothing was changed.",
         )
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
+
+    options = StateDictOptions(**FULL)
     optimizer_state = checkpoint.unflatten(saved.tensors["optimizer"], saved.state["optimizer"])
     weights = dict[str, Any](saved.tensors["model"])
-    set_state_dict(task, optimizer, model_state_dict=weights, optim_state_dict=optimizer_state, options=FULL)
+    set_state_dict(task, optimizer, model_state_dict=weights, optim_state_dict=optimizer_state, options=options)
     if average is not None:
         average.module.load_state_dict(saved.tensors[checkpoint.AVERAGE])
         average.n_averaged.fill_(saved.state["averaged"])

@@ -49,7 +49,7 @@ class TrainStep:
 
     Attributes:
         module: the task, wrapped for many processes where there are several.
-        compiled: `module`, compiled where the recipe asks for it.
+        compiled: `module`, compiled where the recipe asks for it; called with the task's `inputs`.
         optimizer: of the trainable parameters.
         average: moving average of the weights, or None.
         precision: makes the autocast context of a forward pass.
@@ -81,7 +81,7 @@ class TrainStep:
         """
         set_gradient_sync(self.module, last)
         with self.precision():
-            output: TaskOutput = self.compiled(batch)
+            output: TaskOutput = self.compiled(self.task.inputs(batch))
         loss: Tensor = output.loss / self.gradient_accumulation_steps
         loss.backward()  # type: ignore[no-untyped-call]
         return output._replace(loss=loss.detach())

@@ -74,6 +74,14 @@ def test_a_step_copies_nothing_and_waits_for_nothing(name: str, tmp_path: Path) 
     assert not copies_in_a_step(*stand_in_task(name, tmp_path))
 
 
+@pytest.mark.parametrize("recipe", ["heart_rate/radar_phase_pretrain", "image/imagenet/pretrain_base_800_cross"])
+def test_gaps_are_not_waited_for(recipe: str, tmp_path: Path) -> None:
+    """How many patches of a sample are valid is known on the device alone."""
+    task, batch = stand_in_task(recipe, tmp_path)
+    batch["valid"] = torch.rand(batch["signal"][:, 0].shape) < 0.999
+    assert not copies_in_a_step(task, batch)
+
+
 def changed(output: TaskOutput, change: Callable[[Tensor], Tensor]) -> TaskOutput:
     return output._replace(loss=change(output.loss))
 

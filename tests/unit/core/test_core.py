@@ -81,6 +81,15 @@ def test_every_strategy_partitions_exactly(name: str, ratio: float) -> None:
     assert torch.equal(mask.mask, mask_patches(STRATEGIES[name](noise), ratio).mask)
 
 
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5, 0.6, 0.75, 0.8, 0.9])
+def test_rows_without_a_look_at_the_device_are_as_long(ratio: float) -> None:
+    """What a full row keeps is known from its length: a device whose values cannot be read gives the same shapes."""
+    for patches in [n for n in (*range(2, 30), 64, 196) if 0 < int(n * (1 - ratio)) < n]:
+        scores, valid = torch.rand(1, patches), torch.ones(1, patches, dtype=torch.bool)
+        unseen = mask_patches(scores.to("meta"), ratio, valid.to("meta"))
+        assert unseen.ids_keep.shape == mask_patches(scores, ratio, valid).ids_keep.shape
+
+
 def test_shapes_of_removed_regions() -> None:
     noise = torch.rand(50, 48)
 

@@ -267,7 +267,7 @@ def test_a_recording_without_the_signal_gives_nothing_valid(recipe: Path) -> Non
     from maekit.config.load import load_recipe
     from maekit.data.loading import collate
     from maekit.data.sampler import Key
-    from maekit.tasks.signals import sampled
+    from maekit.tasks.signals import sampled, standardised
 
     experiment = build_experiment(load_recipe(recipe, JOINT))
     samples = experiment.some_samples("train")
@@ -278,7 +278,7 @@ def test_a_recording_without_the_signal_gives_nothing_valid(recipe: Path) -> Non
     batch = collate([samples[Key(0, with_it)], samples[Key(0, without)]])
     assert batch["picture.valid"].flatten(1).all(1).tolist() == [True, False]
     fronts = torch.nn.ModuleDict({name: experiment.make_front(name) for name in experiment.auxiliary})
-    signals = sampled(batch, experiment.make_front(), fronts)
+    signals = sampled(standardised(batch, experiment.make_front(), fronts), fronts)
     valid = signals["picture"].valid
     assert valid is not None
     assert valid.any(1).tolist() == [True, False]
