@@ -145,7 +145,14 @@ def test_version() -> None:
     assert maekit("--version").stdout == f"maekit {package.__version__}\n"
 
 
-LOADED_WHERE_USED = {"torch._dynamo", "torch.distributed.fsdp", "torch.distributed.tensor", "sympy", "timm", "torchvision"}
+LOADED_WHERE_USED = {
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor",
+    "sympy",
+    "timm",
+    "torchvision",
+}
 LOADED_WHERE_USED |= {"scipy", "sklearn", "pandas", "matplotlib", "tensorboard", "distributed", "maekit.adapters"}
 """What takes long to import, and the public functions do without until they are called."""
 
