@@ -31,7 +31,7 @@ model:
   decoder: {width: 8, depth: 1, heads: 2}
   mask_ratio: 0.5
 schedule: {epochs: 2, warmup_epochs: 1}
-training: {batch_size: 4, log_every_steps: 1, save_every_steps: 3}
+training: {batch_size: 4, log_every_steps: 1, save_every_steps: 3, precision: float32}
 """
 
 

@@ -24,9 +24,10 @@ from maekit.tasks.task import Task
 SAMPLES = 4
 
 
-def stand_in_task(name: str, folder: Path, *overrides: str) -> tuple[Task, Batch]:
+def stand_in_task(name: str, folder: Path, *overrides: str, full_size: bool = False) -> tuple[Task, Batch]:
     """The task of a recipe, and a training batch of stand-ins, which are written to `folder`."""
-    loaded = load_recipe(name, [*shrunk(name), *overrides])
+    smaller = own_tokenizer(name) if full_size else shrunk(name)
+    loaded = load_recipe(name, [*smaller, *overrides])
     source = stand_in(loaded.recipe, folder)
     adapters = make_adapters(loaded, source.info, source.auxiliary)
     split = splits.resolve_split(source.groups, Split(), name)
@@ -54,11 +55,14 @@ def shrunk(name: str) -> list[str]:
         f"model.encoder={{width: 24, depth: {PRESETS[model.encoder].depth}, heads: 3, drop_path: {model.drop_path}}}",
         f"model.decoder={{width: {decoder.width // 16}, depth: {decoder.depth}, heads: 4}}",
     ]
-    if model.target.name == "tokens":
-        overrides.append(
-            "model.target={name: tokens, tokenizer: {name: fsq, levels: [8, 8, 5, 5, 5], width: 24, depth: 1}}"
-        )
-    return overrides
+    return overrides + own_tokenizer(name)
+
+
+def own_tokenizer(name: str) -> list[str]:
+    """Overrides that replace a tokenizer that is trained first by one that is not."""
+    if load_recipe(name).recipe.model.target.name != "tokens":
+        return []
+    return ["model.target={name: tokens, tokenizer: {name: fsq, levels: [8, 8, 5, 5, 5], width: 24, depth: 1}}"]
 
 
 PUBLISHED_MAPS = {"cruw": (128, 128), "carrada": (256, 256), "raddet": (256, 256), "radarcity": (224, 221)}

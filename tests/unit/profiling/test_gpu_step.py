@@ -84,7 +84,7 @@ def test_precision_processes_and_accumulation_count(tiny: Path) -> None:
     gpu = GPU("small", memory=1e6, bandwidth=1e9, float32=1e9, bfloat16=1e10)
 
     def step(*overrides: str, processes: int = 1) -> GPUStep:
-        workload = Workload(load_recipe(tiny, overrides).recipe, 20, 5, processes)
+        workload = Workload(load_recipe(tiny, ["training.precision=auto", *overrides]).recipe, 20, 5, processes)
         return gpu_step.gpu_steps([gpu], task, {}, workload, Process(0, processes, torch.device("cuda")))[0]
 
     auto, exact = step(), step("training.precision=float32")
@@ -103,7 +103,8 @@ def test_precision_processes_and_accumulation_count(tiny: Path) -> None:
 @pytest.mark.usefixtures("simple")
 def test_dry_run_for_a_gpu_that_is_not_here(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def facts() -> dict[str, str]:
-        return dict(dry_run(load_recipe(tiny), None, runs=tmp_path / "runs", device="h100").facts)
+        loaded = load_recipe(tiny, ["training.precision=auto"])
+        return dict(dry_run(loaded, None, runs=tmp_path / "runs", device="h100").facts)
 
     told = facts()
     assert told["GPU"].startswith("H100 SXM: 80 GB, 989 TFLOP/s in bfloat16, 3.35 TB/s")
@@ -125,7 +126,7 @@ def test_dry_run_for_a_gpu_that_is_not_here(tiny: Path, tmp_path: Path, monkeypa
 def test_what_does_not_fit_is_said_with_a_batch_that_does(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = ["training.batch_size=2048", "schedule.samples_per_epoch=2048"]
+    batch = ["training.precision=auto", "training.batch_size=2048", "schedule.samples_per_epoch=2048"]
 
     def fits(memory: float, *overrides: str) -> str:
         monkeypatch.setitem(GPUS, "h100", GPU("small", memory, 1e12, 1e12, 1e12))

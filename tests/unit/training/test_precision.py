@@ -20,6 +20,7 @@ from maekit.training.distributed import Process
 from maekit.training.run import Run
 
 CPU = Process(0, 1, torch.device("cpu"))
+AUTO = ["training.precision=auto"]
 
 
 def losses(folder: Path) -> list[float]:
@@ -52,7 +53,7 @@ def test_timing_decides(
     """Products and steps in float32 and in bfloat16, in this order; nothing of the task changes."""
     timed: list[float] = []
     monkeypatch.setattr(precision, "_seconds", timer(seconds, timed))
-    experiment, task = random_task(tiny)
+    experiment, task = random_task(tiny, overrides=AUTO)
     before = {name: value.clone() for name, value in task.state_dict().items()}
     random_state = torch.get_rng_state()
     batch = example_batch(experiment.some_samples("train"))
@@ -66,7 +67,7 @@ def test_timing_decides(
 
 def test_what_is_stated_or_recorded_is_not_timed(tiny: Path) -> None:
     """A run from before there were decisions recorded `auto`, and goes on with it."""
-    experiment, task = random_task(tiny)
+    experiment, task = random_task(tiny, overrides=AUTO)
     stated = load_recipe(tiny, ["training.precision=bfloat16"]).recipe
     assert precision.resolve_precision(stated, task, lambda: pytest.fail("timed"), CPU) == stated
     for recorded in get_args(Precision):
@@ -95,8 +96,7 @@ def test_deciding_costs_less_than_a_second_where_bfloat16_is_slow(tiny: Path, mo
 def test_a_run_records_its_precision_and_keeps_it(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fast: list[float] = []
     monkeypatch.setattr(precision, "_seconds", timer([1, 0.5, 1, 0.5], fast))
-    half = ["schedule.epochs=2", "schedule.warmup_epochs=1"]
-    folder = pretrain(tiny, runs=tmp_path, overrides=half).folder
+    folder = pretrain(tiny, runs=tmp_path, overrides=AUTO).folder
     assert load_recipe(folder / "recipe.yaml").recipe.training.precision == "bfloat16"
     newest = max((folder / "checkpoints").iterdir())
     for file in newest.iterdir():
@@ -105,8 +105,8 @@ def test_a_run_records_its_precision_and_keeps_it(tiny: Path, tmp_path: Path, mo
     # On another machine bfloat16 would be slow; the run goes on as it began, and nothing is timed.
     monkeypatch.setattr(precision, "_seconds", lambda call, give_up: pytest.fail("timed"))
     before = losses(folder)
-    assert pretrain(tiny, runs=tmp_path, overrides=half).folder == folder
+    assert pretrain(tiny, runs=tmp_path, overrides=AUTO).folder == folder
     assert load_recipe(folder / "recipe.yaml").recipe.training.precision == "bfloat16"
     assert losses(folder) == before
     # The recorded precision may also be stated.
-    pretrain(tiny, runs=tmp_path, overrides=[*half, "training.precision=bfloat16"])
+    pretrain(tiny, runs=tmp_path, overrides=["training.precision=bfloat16"])
