@@ -98,7 +98,7 @@ def _distinct_stems(files: Sequence[Path]) -> dict[Path, str]:
         for file in files:
             folders.setdefault(stems[file].casefold(), set()).add(file.parent)
         depth += 1
-        alike = [file for file in alike if len(folders[stems[file].casefold()]) > 1]
+        alike = [f for f in alike if len(folders[stems[f].casefold()]) > 1 and depth < len(f.parts) - 1]
         for file in alike:
             stems[file] = "_".join([*file.parent.parts[1:][-depth:], file.stem])
     return stems
