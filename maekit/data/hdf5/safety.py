@@ -240,6 +240,19 @@ def _beginning(path: Path) -> bytes:
         return stream.read(24)
 
 
+def field_hint(key: str) -> str:
+    """What makes a dataset of one field of compound values: a rule in the data spec.
+
+    Args:
+        key: path of the compound dataset, a point, the field.
+    """
+    return (
+        "Convert the file: `convert: {streams: {NAME: {files: '*.h5', key: "
+        + key.strip("/")
+        + "}}}` in the data spec names one field."
+    )
+
+
 def _absolute(path: str, record: str) -> str:
     return path if path.startswith("/") else f"{record.rstrip('/')}/{path}"
 
@@ -282,6 +295,14 @@ def _walk(file: h5py.File, path: str, *, location: str, links: int) -> Any:
                     expected="a link to something in the same file",
                     hint="Mend the link or name the target itself.",
                 ) from None
+        if isinstance(item, h5py.Dataset) and part in (item.dtype.names or ()):
+            raise UserError(
+                "a field of compound values, which is read by conversion only",
+                location=location,
+                value=part,
+                expected="a dataset",
+                hint=field_hint(f"{here}.{part}"),
+            )
         if link is None:
             known = dataset_names(file)
             short = {name.rsplit("/", 1)[-1]: name for name in known}

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from maekit.config.data_spec import CHANNEL
+from maekit.data.hdf5.safety import field_hint
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,9 +38,7 @@ def check_values(dataset: h5py.Dataset, signal: Signal, location: str) -> None:
                 location=location,
                 value=str(dtype),
                 expected="numbers, or two numeric fields (real, imag) with `complex: pairs`",
-                hint="Convert the file: `convert: {streams: {NAME: {files: '*.h5', key: "
-                + f"{location.rpartition(':')[2].strip('/')}.{dtype.names[-1]}"
-                + "}}}` in the data spec names one field.",
+                hint=field_hint(f"{location.rpartition(':')[2]}.{dtype.names[-1]}"),
             )
         if rule != "pairs":
             raise UserError(

@@ -149,6 +149,14 @@ def test_files_that_are_no_hdf5(content: bytes | None, message: str, tmp_path: P
         HDF5Windows(spec, tmp_path / "gone")
 
 
+def test_a_field_of_compound_values_is_converted_as_its_error_says(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["df/table"] = np.zeros(40, dtype=[("u", "f4"), ("v", "f4")])
+    text = "name: t\nfiles: '*.h5'\nsignal: {path: df/table/v, axes: [row]}\nwindow: {axis: row, length: 20}\n"
+    with pytest.raises(UserError, match=r"a\.h5:/df/table/v: a field of compound values.*key: df/table\.v"):
+        HDF5Windows(spec_of(tmp_path, text), tmp_path)
+
+
 def test_truncated_and_folder(tmp_path: Path) -> None:
     spec, root = spec_of(tmp_path), tmp_path / "data"
     root.mkdir()
