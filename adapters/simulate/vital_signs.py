@@ -22,6 +22,9 @@ from maekit.files import write_text
 
 Array = NDArray[Any]
 
+_SETTLED = 40.0
+"""Durations of a motion after which nothing of it is left in float64."""
+
 
 def simulate_vital_signs(
     folder: Path,
@@ -112,8 +115,13 @@ def chest(rng: np.random.Generator, seconds: float, rate_hz: float, *, motion: b
         x[start : start + len(after)] += 0.5 * strength * np.exp(-damping * after) * np.sin(2 * np.pi * ring_hz * after)
         x[start : start + len(after)] += strength * np.sin(np.pi * np.clip(after / 0.5, 0, 1)) ** 2
     if motion:
+        moved = np.zeros(len(time) + 1)
         for moment in rng.uniform(0, seconds, rng.poisson(seconds / 90)):
-            x += rng.uniform(-10, 10) * expit((time - moment) / rng.uniform(0.1, 0.5))
+            distance, duration = rng.uniform(-10, 10), rng.uniform(0.1, 0.5)
+            first, end = (np.searchsorted(time, moment + side * _SETTLED * duration) for side in (-1, 1))
+            x[first:end] += distance * expit((time[first:end] - moment) / duration)
+            moved[end] += distance
+        x += np.cumsum(moved[:-1])
     return x, beats_s, float(60 * breathing_hz)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from math import isqrt
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,6 +27,8 @@ from maekit.errors import UserError, nearest
 PRESET_NAMES = ("vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge")
 Preset = Literal["vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"]
 LONGEST_NAME = 200
+_MAX_TRIED = 100_000
+"""Numbers that are tried as divisors of a batch."""
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
 
 Momentum = Annotated[float, Field(ge=0, lt=1)]
@@ -199,7 +202,8 @@ class Training(Section):
     number of accumulated micro-batches then follows from the number of processes, so that a recipe has the same effective
     batch on any machine; `gradient_accumulation_steps` states it instead. `ema` is the decay of a moving average of the weights, which is then
     evaluated and saved. `activation_checkpointing` recomputes each block in the backward pass instead of keeping its
-    activations: about a third more time for a fraction of the memory. `tensorboard` writes event files beside the metrics (extra
+    activations: about a third more time for a fraction of the memory. `workers` are processes that read and prepare samples; `auto`
+    starts with none, and after ten steps takes as many as hide reading behind the step, if there are free cores. `tensorboard` writes event files beside the metrics (extra
     `maekit[tensorboard]`); the JSON lines are the record.
     """
 
@@ -208,7 +212,7 @@ class Training(Section):
     micro_batch: PositiveInt | None = None
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: bool = False
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0)] | Literal["auto"] = 0
     parallel: Literal["ddp", "fsdp2"] = "ddp"
     ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     activation_checkpointing: bool = False
@@ -247,7 +251,9 @@ class Training(Section):
         if self.micro_batch is None:
             return self.gradient_accumulation_steps
         share = self.batch_size // processes
-        return next((n for n in range(1, share) if share % n == 0 and share // n <= self.micro_batch), max(share, 1))
+        small = [n for n in range(1, min(isqrt(share), _MAX_TRIED) + 1) if share % n == 0]
+        numbers = {*small, *(share // n for n in small)}
+        return min((n for n in numbers if share // n <= self.micro_batch), default=max(share, 1))
 
     def at_once(self, processes: int) -> int:
         """Samples in a micro-batch of one of `processes`; evaluation takes as many."""

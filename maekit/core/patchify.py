@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import prod
+from math import isqrt, prod
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -41,6 +41,10 @@ class Patchifier(Protocol):
         ...
 
 
+_MAX_TRIED = 100_000
+"""Numbers that are tried as divisors for an error's text."""
+
+
 class GridPatchifier:
     """Non-overlapping patches on a regular grid over any number of named axes.
 
@@ -76,7 +80,8 @@ class GridPatchifier:
             )
         for name, length, patch in zip(self.axes, lengths, self.patch_size, strict=True):
             if patch < 1 or length < 1 or length % patch:
-                divisors = [d for d in range(1, length + 1) if length % d == 0]
+                small = [d for d in range(1, min(isqrt(max(length, 0)), _MAX_TRIED) + 1) if length % d == 0]
+                divisors = sorted({*small, *(length // d for d in small)})
                 raise ValueError(
                     f"patch of {patch} does not divide the {name} axis of {length} points; patches that do: {divisors}"
                 )

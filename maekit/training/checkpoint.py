@@ -170,7 +170,7 @@ def load(location: Path) -> Checkpoint:
         for name, expected in sums.items():
             if _sha256(location / name) != expected:
                 raise DamagedError(f"{location / name} has changed since it was written (its SHA-256 differs)")
-        missing = [name for name in ("model.safetensors", STATE) if name not in sums]
+        missing = [name for name in ("model.safetensors", "optimizer.safetensors", STATE) if name not in sums]
         if missing:
             raise DamagedError(f"{location / MANIFEST} does not list {' and '.join(missing)}")
         state = json.loads((location / STATE).read_text())

@@ -21,12 +21,13 @@ from maekit.training.soundness import LossMonitor, root_mean_square
 from maekit.training.state import restore_state, save_state
 from maekit.training.step import StepResult, TrainStep
 from maekit.training.stopping import deferred_signals, interrupted_error, not_finite_error
+from maekit.training.workers import DataWorkers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from maekit.config.schema import Recipe
-    from maekit.data.loading import Batch, Samples
+    from maekit.data.loading import Batch, Batches, Samples
     from maekit.tasks.task import Task
     from maekit.training.run import Run
 
@@ -121,6 +122,7 @@ class Trainer:
         self.recipe, self.run, self.process, self.watch = recipe, run, process, watch
         self.initial_rms = root_mean_square(task.parameters())
         self.losses, self.sound = LossMonitor(), True
+        self.workers = DataWorkers(recipe.training.workers, process)
         self.stepper = TrainStep(task.to(process.device), recipe, process)
         self.step = self.bad_steps = 0
         self.lr = 0.0
@@ -169,11 +171,11 @@ class Trainer:
 
     def train(self) -> dict[str, float]:
         """Run the remaining steps; returns and raises as the function `train` does."""
-        batches = loader(
-            self.training, self.sampler, workers=self.options.workers, pin=self.process.device.type == "cuda"
-        )
+        batches = self.make_loader()
         with deferred_signals() as signals:
             while not self.finished:
+                if batches.num_workers != self.workers.number:
+                    batches = self.make_loader()
                 epoch, first_step = divmod(self.step, self.steps_per_epoch)
                 self.sampler.start_at(epoch, first_step)
                 micro_batches = iter(batches)
@@ -192,7 +194,13 @@ class Trainer:
                         self.save()
                     if stop and not self.finished:
                         raise interrupted_error(signals, self.step)
+                    if batches.num_workers != self.workers.number:
+                        break
         return self.metrics or self.logged_metrics()
+
+    def make_loader(self) -> Batches:
+        """The training split's batches, prepared by as many workers as there should be by now."""
+        return loader(self.training, self.sampler, workers=self.workers.number, pin=self.process.device.type == "cuda")
 
     def logged_metrics(self) -> dict[str, float]:
         """The metrics of the last validation as an earlier process logged them."""
@@ -220,13 +228,17 @@ class Trainer:
         set_learning_rate(self.stepper.optimizer, self.lr)
         # Seeded by the step, so that a resumed run draws the same stochastic depth as an uninterrupted one.
         torch.manual_seed(hash((self.recipe.seed, self.step, self.process.rank)))
-        loss = torch.zeros((), device=self.process.device)
+        loss, read_s = torch.zeros((), device=self.process.device), 0.0
         for micro in range(self.sampler.gradient_accumulation_steps):
-            batch = to_device(next(micro_batches), self.process.device)
+            asked = time.perf_counter()
+            batch = next(micro_batches)
+            read_s += time.perf_counter() - asked
+            batch = to_device(batch, self.process.device)
             output = self.stepper.forward_backward(batch, last=micro == self.sampler.gradient_accumulation_steps - 1)
             loss += output.loss
         result = self.stepper.optimizer_step(loss, stop=stop)
         self.step_seconds.append(time.perf_counter() - started)
+        self.workers.add_step(read_s, self.step_seconds[-1] - read_s)
         return result, batch, output.details
 
     def scheduled_lr(self) -> float:
@@ -291,7 +303,7 @@ class Trainer:
             self.validation,
             self.process,
             micro_batch=self.options.at_once(self.process.world_size),
-            workers=self.options.workers,
+            workers=self.workers.number,
             precision=self.stepper.precision,
         )
         self.log({**self.position("validation"), **self.metrics})

@@ -84,7 +84,7 @@ class FileContent:
             )
         try:
             values = self.arrays[str(name)]
-        except (ValueError, EOFError, OSError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+        except (ValueError, EOFError, OSError, MemoryError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
             raise damaged(error, f"{self.location}:{name}", "NPZ") from error
         if not isinstance(values, np.ndarray | FileArray):  # a member of an NPZ that is no NPY
             raise UserError(

@@ -56,7 +56,8 @@ class FileArray:
         """
         start, stop, _ = slice(rows.start, rows.stop).indices(len(self))
         width = int(np.prod(self._shape[1:]))
-        count = max(0, stop - start) * width
+        rows_read = max(0, stop - start)
+        count = rows_read * width
         place = self.offset + start * width * self._stored.itemsize
         numbers = np.fromfile(self.path, self._stored, count, offset=place)
         if len(numbers) < count:
@@ -65,7 +66,7 @@ class FileArray:
                 location=str(self.path),
                 hint="Is it still being copied?",
             )
-        return self._decoded(numbers.reshape(-1, *self._shape[1:]))
+        return self._decoded(numbers.reshape(rows_read, *self._shape[1:]))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         mapped = np.memmap(self.path, self._stored, "r", self.offset, self._shape)

@@ -62,6 +62,14 @@ def read_rows(rule: Stream, content: FileContent) -> Any:
             expected="arrays",
             hint="A number for the whole recording is an entry of `convert.attributes`.",
         )
+    if any(0 in shape[1:] for shape in shapes.values()):
+        raise UserError(
+            "arrays without values",
+            location=content.location,
+            value=shapes,
+            expected="at least one value a row",
+            hint="Is it the right `key`? `maekit data inspect` shows what each holds.",
+        )
     if len(set(shapes.values())) > 1:
         raise UserError(
             "columns of different shapes",

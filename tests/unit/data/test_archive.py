@@ -132,3 +132,16 @@ def test_a_member_that_names_no_file_is_refused(name: str, tmp_path: Path) -> No
         archive.writestr(name, b"new")
     with pytest.raises(UserError, match=r"x\.zip: a member that names no file"):
         unpack(tmp_path / "x.zip", tmp_path / "out")
+
+
+def test_an_unknown_compression_is_an_error_of_the_file(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=np.zeros(3))
+    with zipfile.ZipFile(tmp_path / "x.npz") as archive:
+        (member,) = archive.infolist()
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    for start in (8, content.rindex(b"PK\x01\x02") + 10):  # of the member, and in the directory
+        assert content[start : start + 2] == member.compress_type.to_bytes(2, "little")
+        content[start : start + 2] = b"\x63\x00"
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.npz:a: .*cannot be read as NPZ"):
+        readers.read(tmp_path / "x.npz").numbers("a")

@@ -343,6 +343,8 @@ def test_arrays_that_are_none_and_single_numbers_are_refused(tmp_path: Path) -> 
         archive.writestr("b", b"text")
     with pytest.raises(UserError, match=r"x.npz:b: no array; got 'bytes'"):
         run(tmp_path / "1", {"x.npz": buffer.getvalue()}, "key: b, rate_hz: 50")
+    with pytest.raises(UserError, match=r"arrays without values.*\(30, 0\)"):
+        run(tmp_path / "4", {"x.npy": npy(np.zeros((30, 0)))}, "rate_hz: 50")
     with pytest.raises(UserError, match="single numbers where recordings are expected"):
         run(tmp_path / "2", {"x.npy": npy(3.0)}, "rate_hz: 50")
     with pytest.raises(UserError, match=r"columns of different shapes.*\(30,\).*\(4,\)"):

@@ -104,6 +104,18 @@ def test_a_checkpoint_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         checkpoint.load_newest(tmp_path)
 
 
+def test_a_checkpoint_whose_manifest_lists_no_optimizer_is_damaged(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1)
+    newest = save_checkpoint(tmp_path, 2)
+    manifest = newest / checkpoint.MANIFEST
+    sums = json.loads(manifest.read_text())["sha256"]
+    del sums["optimizer.safetensors"]
+    manifest.write_text(json.dumps({"sha256": sums}))
+    found, messages = checkpoint.load_newest(tmp_path)
+    assert found is not None
+    assert (found.step, len(messages)) == (1, 1)
+
+
 def test_a_folder_in_place_of_the_lock_is_an_error(tmp_path: Path) -> None:
     (tmp_path / ".lock").mkdir()
     with pytest.raises(UserError, match="\\.lock"), Run(tmp_path).owned():
