@@ -118,7 +118,7 @@ def bench(
             ("device", _device(rates.train_step)),
             ("batch", batch_fact(workload) + rates.note),
             ("parameters", parameters_fact(task)),
-            ("limit", _limit(rates.loader, rates.step, loaded.recipe.training.workers)),
+            ("limit", _limit(rates.loader, rates.step, rates.workers)),
             (
                 "matrix products",
                 f"{operations(flops)} a sample, forward and backward; {operations(rates.peak_flops, '/s')} at best",
@@ -142,6 +142,7 @@ class _Rates:
     step: float
     both: float
     peak_flops: float
+    workers: int
     note: str
 
 
@@ -156,11 +157,12 @@ def _measure(
 ) -> _Rates:
     """Time the step, then the loader alone and with the step."""
     recipe = workload.recipe
-    workers, batch_size = recipe.training.workers, recipe.training.batch_size
+    batch_size = recipe.training.batch_size
     step = TrainStep(task.to(process.device), recipe, process)
     number = timed_batch_size(step, examples, memory, workload, seconds)
     timing = time_step(step, to_device(repeat_samples(examples, number), process.device), workload, seconds)
     whole_steps = number == workload.micro_batch
+    workers = workload.with_workers(timing, step_timing.read_seconds(training, number), process).workers
 
     def ignore(batch: Batch) -> None:
         del batch
@@ -182,6 +184,7 @@ def _measure(
         step=batch_size / timing.step(workload.share),
         both=both,
         peak_flops=process.world_size * peak_matmul_rate(step),
+        workers=workers,
         note="" if whole_steps else f"; timed in micro-batches of {number}",
     )
 

@@ -147,20 +147,24 @@ def _measure(
     Returns:
         Seconds of the whole run, and facts about the measurement.
     """
+    stated = workload.recipe.training.workers
     step = TrainStep(task.to(process.device), workload.recipe, process)
     number = timed_batch_size(step, examples, memory, workload, TIMED_S)
-    read_s = read_seconds(training, number, workload.recipe.training.workers)
+    read_s = read_seconds(training, number)
     cuda = process.device.type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(process.device)
     batch = to_device(repeat_samples(examples, number), process.device)
     timing = time_step(step, batch, workload, TIMED_S)
+    workload = workload.with_workers(timing, read_s, process)
     rate = timing.samples / timing.forward_backward
     facts = [("measured", f"{rate:,.1f} samples/s forward and backward, in micro-batches of {number}")]
     if cuda:
         peak = peak_memory(process.device)
         facts.append(("memory, measured", f"{size(peak['tensors'])} of tensors, {size(peak['reserved'])} reserved"))
-    return workload.seconds(timing, read_s), facts
+    if workload.recipe.training.workers != stated:
+        facts.append(("data workers", f"{workload.workers}, as training would take with `workers: auto`"))
+    return workload.seconds(timing, read_s / max(workload.workers, 1)), facts
 
 
 def _data(experiment: Experiment) -> str:

@@ -191,18 +191,17 @@ def training_use(step: TrainStep, micro_batches: int | None) -> Callable[[Batch]
     return use
 
 
-def read_seconds(samples: Samples, number: int, workers: int) -> float:
-    """Seconds to read and prepare one sample, divided by the number of workers.
+def read_seconds(samples: Samples, number: int) -> float:
+    """Seconds to read and prepare one sample.
 
     Args:
         samples: of which random ones are read.
         number: how many to read; 16 to 64 are.
-        workers: of the loader.
     """
     started = time.perf_counter()
     keys = [Key(1, i) for i in np.random.default_rng(0).integers(0, len(samples), min(max(number, 16), 64))]
     collate([samples[key] for key in keys])
-    return (time.perf_counter() - started) / len(keys) / max(workers, 1)
+    return (time.perf_counter() - started) / len(keys)
 
 
 def _elapsed(call: Callable[[], object], process: Process) -> float:

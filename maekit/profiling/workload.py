@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
 
 from maekit.data.sampler import BatchSampler
+from maekit.training.workers import free_cores, workers_that_hide
 
 if TYPE_CHECKING:
     from maekit.config.schema import Recipe
     from maekit.profiling.step_timing import StepTiming
+    from maekit.training.distributed import Process
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,26 @@ class Workload:
         steps = epochs * self.steps
         return steps * step_s + steps // training.log_every_steps * self.micro_batch * evaluation_s + validation_s
 
+    @property
+    def workers(self) -> int:
+        """Data workers; none where the recipe says `auto` and nothing has been measured (see `with_workers`)."""
+        stated = self.recipe.training.workers
+        return 0 if stated == "auto" else stated
+
+    def with_workers(self, timing: StepTiming, read_s: float, process: Process) -> Workload:
+        """The workload with the data workers that training would take where the recipe says `auto`.
+
+        Args:
+            timing: of a step.
+            read_s: seconds to read one sample in one process.
+            process: its device, and the cores that are free beside it, are looked at.
+        """
+        if self.recipe.training.workers != "auto":
+            return self
+        number = workers_that_hide(self.share * read_s, timing.step(self.share), free_cores(process))
+        training = self.recipe.training.model_copy(update={"workers": number})
+        return replace(self, recipe=self.recipe.model_copy(update={"training": training}))
+
     def _overlapped(self, computing: float, reading: float) -> float:
         """With workers, reading and computing overlap and the slower one counts; without, they alternate."""
-        return max(computing, reading) if self.recipe.training.workers else computing + reading
+        return max(computing, reading) if self.workers else computing + reading
