@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from maekit.core.decoder import Decoder
+from maekit.core.row_groups import can_be_read
 from maekit.core.transformer import Blocks, LayerNorm, TransformerConfig
 
 if TYPE_CHECKING:
@@ -85,11 +86,12 @@ class CrossDecoder(Decoder):
         noise: Float[Tensor, "batch patch"],
     ) -> tuple[Float[Tensor, "batch patch out"], Bool[Tensor, "batch patch"]]:
         """Predict removed patches, all or a random share of them; predictions are zero elsewhere."""
-        del valid  # removed patches are valid, and padding of the kept ones is masked below
+        # Removed patches are valid, and padding of the kept ones is masked below.
         share = self.cross_mask_ratio if self.training else 1.0
-        ids, is_query = choose_queries(
-            mask.mask, noise, share, most_removed=mask.mask.shape[1] - mask.ids_keep.shape[1]
-        )
+        most = mask.mask.shape[1] - mask.ids_keep.shape[1]
+        if valid is not None and can_be_read(valid):
+            most = int(mask.mask.sum(1).max())  # fewer, where no row is valid throughout
+        ids, is_query = choose_queries(mask.mask, noise, share, most_removed=most)
         memory = self.embed(latent)
         queries = self.mask_token + self.pos_embed[0, ids]
         key_mask = None

@@ -14,6 +14,8 @@ from einops import repeat
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from maekit.core.row_groups import can_be_read
+
 if TYPE_CHECKING:
     from maekit.core.patchify import Patchifier
 
@@ -83,10 +85,9 @@ def mask_patches(
 def _row_length(keeps: Int[Tensor, "batch 1"], patches: int, mask_ratio: float) -> int:
     """Patches that the fullest row keeps.
 
-    Elsewhere than on the CPU, and where shapes must not depend on values, what a row without invalid patches would keep, by
-    the same float32 product: to look at the counts would wait for the device.
+    Where counts cannot be read, what a row without invalid patches would keep, by the same float32 product.
     """
-    if keeps.device.type == "cpu" and not torch.compiler.is_compiling():
+    if can_be_read(keeps):
         return int(keeps.max())
     return max(1, int(_as_float32(patches * _as_float32(1 - mask_ratio))))
 

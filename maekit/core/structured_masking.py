@@ -33,15 +33,15 @@ class BlockMasking(nn.Module):
             raise ValueError(f"blocks={blocks}, expected 1 to the {patches} patches of the grid {patchifier.grid_size}")
         super().__init__()
         self.blocks = blocks
-        coordinates = grid_coordinates(patchifier.grid_size).float()
-        self.distance: Tensor
-        self.register_buffer("distance", torch.cdist(coordinates, coordinates, p=torch.inf), persistent=False)
+        self.coordinates: Tensor
+        self.register_buffer("coordinates", grid_coordinates(patchifier.grid_size), persistent=False)
 
     def forward(self, noise: Float[Tensor, "batch patch"]) -> Float[Tensor, "batch patch"]:
         """Higher the nearer a centre is; among patches at the same distance by the noise."""
         centres = noise.topk(self.blocks, dim=1).indices
-        nearest = self.distance[centres].amin(dim=1)
-        return noise - nearest
+        # The distance to a few centres, and not between all patches: memory grows with their number, not with its square.
+        away = self.coordinates[centres][:, :, None] - self.coordinates
+        return noise - away.abs().amax(dim=-1).amin(dim=1)
 
 
 class GridMasking(nn.Module):

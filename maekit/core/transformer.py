@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from maekit.core.row_groups import update_selected
+
 if TYPE_CHECKING:
     from timm.layers import Attention
 
@@ -60,6 +62,8 @@ class Blocks(nn.ModuleList):
     """A stack of blocks, any of which may be computed again in the backward pass to save memory."""
 
     grad_checkpointing = False
+    update_all = False
+    """Whether tokens that none attends to are computed too, from those that they attend to: for heads that read every patch."""
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Keep only the inputs of each block for the backward pass, which then computes the block again."""
@@ -78,7 +82,17 @@ class TransformerBlocks(Blocks):
     def forward(
         self, x: Float[Tensor, "batch token width"], key_mask: Bool[Tensor, "batch token"] | None
     ) -> Float[Tensor, "batch token width"]:
-        """Run all blocks; tokens where `key_mask` is False are attended to by none (None: all are attended to)."""
+        """Run all blocks; tokens where `key_mask` is False are attended to by none (None: all are attended to).
+
+        Unless `update_all`, such tokens are left out where that saves time, and have no meaning afterwards.
+        """
+        if key_mask is None or self.update_all:
+            return self._run(x, key_mask)
+        return update_selected(x, key_mask, self._run)
+
+    def _run(
+        self, x: Float[Tensor, "batch token width"], key_mask: Bool[Tensor, "batch token"] | None
+    ) -> Float[Tensor, "batch token width"]:
         bias = None
         if key_mask is not None:
             bias = torch.zeros(key_mask.shape, dtype=x.dtype, device=x.device).masked_fill(~key_mask, -torch.inf)

@@ -94,7 +94,7 @@ def step_memory(task: Task, batch: Batch, samples: int, recipe: Recipe, process:
     plain = recipe.training.model_copy(update={"compile": False, "ema": None})
     eager = recipe.model_copy(update={"training": plain})
     with _fake_tensors() as mode, _BranchesOfGPU() if absent else nullcontext():
-        fake_task, tracker = _fake_copy(task, mode, device), _LiveBytes()
+        fake_task, tracker = _fake_copy(task, mode, device), LiveBytes()
         kept: list[int] = []
         fake_task.register_forward_hook(lambda *_: kept.append(tracker.now))
         weights = tracker.exclude((*fake_task.parameters(), *fake_task.buffers()))
@@ -171,7 +171,7 @@ class _FakeScalars(Mode):
         return func(*args, **(kwargs or {}))
 
 
-class _LiveBytes(Mode):
+class LiveBytes(Mode):
     """Tracks the bytes of all storages that are alive: `now`, and at the `peak`."""
 
     def __init__(self) -> None:

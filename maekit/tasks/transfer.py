@@ -87,6 +87,7 @@ class Transfer(Task):
         else:
             self.norm = nn.Identity()
         self.each_patch = outputs is None
+        encoder.blocks.update_all = self.each_patch
         self.head = nn.Linear(width, outputs or each)
         nn.init.trunc_normal_(self.head.weight, std=head_std)
         nn.init.zeros_(self.head.bias)
