@@ -33,16 +33,9 @@ fuzz: .venv/.ready  ## 100,000 mutated inputs of everything that is read; stoppe
 torture: .venv/.ready  ## kills every verb that writes 1,000 times in all, and compares; TORTURE="--seconds 600" (20 minutes; with strace, also at system calls)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m torture $(TORTURE)
 
-benchmark: .venv/.ready  ## a training step beside the peers', on an idle machine: 20 minutes on two cores
+benchmark: .venv/.ready  ## speeds beside peers and limits, and what became slower, on an idle machine: 5 minutes on two cores; BENCHMARK="--long"
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
-	for precision in float32 bfloat16; do \
-		for model in vit_small vit_base; do for batch in 16 32; do \
-			$(BIN)/python tests/benchmarks/step.py --model $$model --batch $$batch --precision $$precision --rounds 7; \
-		done; done; \
-		for work in signal map; do \
-			$(BIN)/python tests/benchmarks/step.py --work $$work --precision $$precision --rounds 7; \
-		done; \
-	done
+	PYTHONPATH=tests $(BIN)/python -m benchmarks $(BENCHMARK)
 
 clean:  ## remove the environment and caches
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

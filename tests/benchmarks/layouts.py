@@ -1,6 +1,6 @@
 """What does compression of HDF5 files cost when windows are read in random order?
 
-    python tests/benchmarks/layouts.py [--rounds 5] [--windows 60]
+    PYTHONPATH=tests python -m benchmarks.layouts [--rounds 5] [--windows 60]
 
 The same numbers, contiguous and in chunks of whole rows of 256 KiB and of 1 MiB with each compression; read by h5py in turn, warm, in one
 process. `maekit.data.hdf5.writing` keeps the numbers, and why nothing is compressed. Blosc2 is left out where hdf5plugin is not installed.
@@ -17,7 +17,8 @@ from typing import Any
 
 import h5py
 import numpy as np
-from rows import Row
+
+from benchmarks.rows import Row
 
 CHUNK_BYTES = (256 << 10, 1 << 20)
 
@@ -78,9 +79,14 @@ def rows(rounds: int = 5, windows: int = 60) -> list[Row]:
             for layout, file in files.items():
                 file.close()
                 ratio = statistics.median(a / b for a, b in zip(seconds["contiguous"], seconds[layout], strict=True))
-                label = f"{name}, {layout}, {sizes[layout] / values.nbytes:.0%} of the bytes"
+                label = f"layouts: {name}, {layout}, {sizes[layout] / values.nbytes:.0%} of the bytes"
                 found.append(Row(label, 1 / statistics.median(seconds[layout]), "windows/s", "contiguous", ratio))
     return found
+
+
+def long_rows() -> list[Row]:
+    """See `rows`."""
+    return rows()
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """How many windows a second does the loader read and prepare, beside h5py's slices and other libraries on the same data?
 
-    python tests/benchmarks/loader.py [--rounds 5] [--memory]
+    PYTHONPATH=tests python -m benchmarks.loader [--rounds 5] [--memory]
 
 Windows of 1,000 float32 samples in batches of 64, in one process on one core, warm; contenders take turns in each round of 6,400:
 
@@ -32,9 +32,9 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from rows import Row
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.rows import Row
 from maekit.adapter.base import Adapter
 from maekit.adapters.heart.heart_rate import HeartRateAdapter
 from maekit.config.data_spec import DataSpec
@@ -219,7 +219,7 @@ def rate(batches: Iterable[Any], windows: int) -> float:
     return count / (time.perf_counter() - began)
 
 
-def rows(rounds: int = 5) -> list[Row]:
+def rows(rounds: int = 3) -> list[Row]:
     """Windows a second of each contender; of maekit over the limit and over each peer."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -246,7 +246,7 @@ def memory_rows() -> list[Row]:
     grown = []
     for size in (500 * 10**6, 50 * 10**9):
         out = subprocess.run(
-            [sys.executable, __file__, "--read", str(size)], check=True, capture_output=True, text=True
+            [sys.executable, "-m", "benchmarks.loader", "--read", str(size)], check=True, capture_output=True, text=True
         )
         grown.append(json.loads(out.stdout))
     name = "loader: peak memory of reading 1,000 windows of a 50 GB file"

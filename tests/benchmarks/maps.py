@@ -1,6 +1,6 @@
 """How long do maps take, beside the bare FFTs that they must do?
 
-    python tests/benchmarks/maps.py [--rounds 41]
+    PYTHONPATH=tests python -m benchmarks.maps [--rounds 41]
 
 All contenders take turns in one process on one thread, so that whatever else the machine does meets all alike, and the time
 is the thread's own on the processor. Each ratio is the median, round by round, of a contender's time over its limit's:
@@ -16,10 +16,11 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
+from benchmarks.rows import Row
 from maekit.adapters.radar.range_azimuth_map import fft_sines, range_azimuth_map
 from maekit.adapters.radar.range_doppler_map import range_doppler_map
 from maekit.adapters.spectrogram.spectrogram import SpectrogramAdapter
@@ -30,24 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WARM_UP = 2
-
-
-class Row(NamedTuple):
-    """A line of the table: what was measured, how much, and how that compares with its limit.
-
-    Attributes:
-        name: of the work.
-        value: median.
-        unit: of value and limit.
-        limit: median of what bounds it, measured in the same rounds.
-        ratio: median of value over limit, round by round.
-    """
-
-    name: str
-    value: float
-    unit: str
-    limit: float
-    ratio: float
 
 
 def rows(rounds: int = 41) -> list[Row]:
@@ -64,8 +47,11 @@ def rows(rounds: int = 41) -> list[Row]:
                     times[name].append(pair)
     found = []
     for name, pairs in times.items():
-        mine, its = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
-        found.append(Row(name, mine, "ms", its, statistics.median(one / other for one, other in pairs)))
+        mine, peer = (
+            1000 * statistics.median(own for own, _ in pairs),
+            "torch.stft" if "spectrogram" in name else "fft2",
+        )
+        found.append(Row(f"maps: {name}", mine, "ms", peer, statistics.median(own / its for own, its in pairs)))
     return found
 
 
@@ -112,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=41)
     for row in rows(parser.parse_args().rounds):
-        print(f"{row.name:44} {row.value:8.2f} {row.unit}  limit {row.limit:7.2f}  {row.ratio:5.2f}")
+        print(row)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ class Row(NamedTuple):
     Attributes:
         name: what was measured.
         value: its median.
-        unit: of the value.
+        unit: of the value; a rate ends in `/s`.
         peer: the limit or peer.
         ratio: the value over the peer's, the median of the rounds.
     """
@@ -21,6 +21,16 @@ class Row(NamedTuple):
     unit: str
     peer: str
     ratio: float
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """By which the same measurement is found in another table."""
+        return self.name, self.peer
+
+    @property
+    def merit(self) -> float:
+        """The ratio, so that more is better: of a time, its inverse."""
+        return self.ratio if self.unit.endswith("/s") else 1 / self.ratio
 
     def __str__(self) -> str:
         return f"{self.name:78} {self.value:11,.4g} {self.unit:9}  {self.ratio:7.3f} of {self.peer}"

@@ -1,0 +1,98 @@
+"""`make benchmark`: one table of speeds beside peers and limits, stored per commit, and what became slower than it was."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+from importlib import import_module, metadata
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
+
+from rich.console import Console
+from rich.table import Table as Shown
+
+from benchmarks import tables
+from benchmarks.rows import Row
+from benchmarks.tables import Table
+
+AREAS = ("step", "loader", "maps", "predict", "startup", "study")
+"""Modules with `rows()`."""
+LONG = ("step", "layouts")
+"""Modules with `long_rows()`."""
+
+
+def measure(area: str, function: str = "rows") -> list[Row]:
+    """The rows of one area, measured in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_call, f"benchmarks.{area}", function).result()
+
+
+def _call(module: str, function: str) -> list[Row]:
+    found: list[Row] = getattr(import_module(module), function)()
+    return found
+
+
+def benchmark(
+    areas: list[str], measure: Callable[[str], list[Row]], before: dict[tables.Key, tuple[Row, str]]
+) -> tuple[list[Row], list[tables.Regression]]:
+    """Measure all areas, and those with a regression once more.
+
+    Args:
+        areas: to measure.
+        measure: gives the rows of an area.
+        before: the latest rows of the same machine, with their commits.
+    """
+    rows: list[Row] = []
+    worse: list[tables.Regression] = []
+    for area in areas:
+        found = measure(area)
+        if tables.regressions(found, before):
+            found = tables.better(found, measure(area))
+        rows += found
+        worse += tables.regressions(found, before)
+    return rows, worse
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code 1 if a ratio is over 10 % worse than in the latest table of this machine."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=AREAS, metavar="NAME", help=", ".join(AREAS))
+    parser.add_argument(
+        "--long", action="store_true", help="steps of many sizes beside all peers, and layouts of files: half an hour"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=tables.ROOT / "runs" / "benchmarks", help="where tables are stored"
+    )
+    options = parser.parse_args(arguments)
+    console = Console(width=200, highlight=False)
+    machine, load = tables.machine(), os.getloadavg()[0]
+    console.print(f"{machine}; commit {tables.commit()}; load before: {load:.1f}")
+    before = tables.latest(tables.read([tables.KEPT, options.folder]), machine)
+
+    def told(area: str) -> list[Row]:
+        console.print(f"measuring {area}", style="dim")
+        return measure(area, "long_rows" if options.long else "rows")
+
+    rows, worse = benchmark(list(LONG if options.long else options.only or AREAS), told, before)
+    shown = Shown("measured", "value", "unit", "ratio", "of", "before", "at")
+    for row in rows:
+        old, at = before.get(row.key, (None, ""))
+        ratio = "" if old is None else f"{old.ratio:.3g}"
+        shown.add_row(row.name, f"{row.value:,.4g}", row.unit, f"{row.ratio:.3g}", row.peer, ratio, at)
+    console.print(shown)
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    table = Table(tables.commit(), machine, when, metadata.version("torch"), load, rows)
+    console.print(f"stored: {tables.write(options.folder, table)}")
+    for regression in worse:
+        console.print(f"slower: {regression}", style="red")
+    return int(bool(worse))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
