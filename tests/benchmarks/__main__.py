@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
-from importlib import import_module, metadata
+from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count()))
@@ -18,24 +16,9 @@ from rich.console import Console
 from rich.table import Table as Shown
 
 from benchmarks import tables
+from benchmarks.areas import AREAS, LONG, measure
 from benchmarks.rows import Row
 from benchmarks.tables import Table
-
-AREAS = ("step", "loader", "maps", "predict", "startup", "study")
-"""Modules with `rows()`."""
-LONG = ("step", "layouts")
-"""Modules with `long_rows()`."""
-
-
-def measure(area: str, function: str = "rows") -> list[Row]:
-    """The rows of one area, measured in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_call, f"benchmarks.{area}", function).result()
-
-
-def _call(module: str, function: str) -> list[Row]:
-    found: list[Row] = getattr(import_module(module), function)()
-    return found
 
 
 def benchmark(
