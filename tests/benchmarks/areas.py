@@ -8,7 +8,7 @@ from importlib import import_module
 
 from benchmarks.rows import Row
 
-AREAS = ("step", "loader", "maps", "predict", "startup", "study")
+AREAS = ("step", "loader", "maps", "tokens", "predict", "startup", "study")
 """Modules with `rows()`."""
 LONG = ("step", "layouts")
 """Modules with `long_rows()`."""

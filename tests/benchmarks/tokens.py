@@ -1,6 +1,6 @@
 """What does padding cost that is not computed, and how does memory grow with the number of tokens?
 
-    python tests/benchmarks/tokens.py [--rounds 9] [--memory]
+    PYTHONPATH=tests python -m benchmarks.tokens [--rounds 9] [--memory]
 
 Forward and backward passes of fine-tuning and pretraining, with unmeasured patches left out of the blocks as in every run, beside
 the same with all of them computed. Both take turns in one process on one thread, and the time is the thread's own on the
@@ -22,9 +22,9 @@ import time
 from pathlib import Path
 
 import torch
-from rows import Row
 from torch import Tensor
 
+from benchmarks.rows import Row
 from maekit.adapter.front import Front
 from maekit.core import Encoder, GridPatchifier, MaskedAutoencoder, RandomMasking, TransformerConfig
 from maekit.core.transformer import TransformerBlocks
@@ -110,7 +110,7 @@ def memory_rows() -> list[Row]:
         one = 0.0
         for patches in (1_000, 10_000, 30_000):
             done = subprocess.run(
-                [sys.executable, __file__, "--pass", str(patches), *(["--gaps"] if gaps else [])],
+                [sys.executable, "-m", "benchmarks.tokens", "--pass", str(patches), *(["--gaps"] if gaps else [])],
                 stdout=subprocess.PIPE,
                 text=True,
                 check=True,
