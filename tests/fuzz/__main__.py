@@ -94,6 +94,7 @@ def import_everything() -> None:
     for kind in plugins.KINDS:
         for name in plugins.names(kind):
             plugins.find(kind, name)
+    importlib.import_module("torch._dynamo")  # by timm when a model is built; it makes a folder for temporary files
 
 
 def _replay(text: str, seed: int, seeds: Path, folder: Path) -> int:
