@@ -36,7 +36,7 @@ def read_attribute(name: str, dataset: h5py.Dataset, record: h5py.Group, hint: s
     for holder in holders:
         if name in holder.attrs:
             return holder.attrs[name]
-    known = sorted({key for holder in holders for key in holder.attrs})
+    known = sorted({key for holder in holders for key in holder.attrs if isinstance(key, str)})  # others are no UTF-8
     if isinstance(record.get(name), h5py.Dataset):
         hint = f"There is a dataset of this name: write `path: {name}` in place of `attribute: {name}`."
     raise UserError(

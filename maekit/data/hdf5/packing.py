@@ -106,9 +106,10 @@ class Packing(NamedTuple):
 NOT_PACKED = Packing()
 
 
-def plain_name(name: str) -> str:
-    """A name in lower case and without signs: `SamplingRate` and `sampling_rate` are one."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def plain_name(name: str | bytes) -> str:
+    """A name in lower case and without signs: `SamplingRate` and `sampling_rate` are one; bytes are names that are no UTF-8."""
+    text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+    return re.sub(r"[^a-z0-9]", "", text.lower())
 
 
 def read_packing(dataset: h5py.Dataset, location: str, *, scale: float | None = None, offset: float = 0.0) -> Packing:

@@ -338,3 +338,13 @@ def test_windows_say_one_unit() -> None:
     for options in ({}, {"seconds": 1, "length": 3}, {"seconds": 1, "hop": 3}):
         with pytest.raises(ValueError, match="window"):
             Window(**options)  # type: ignore[arg-type]
+
+
+def test_names_of_attributes_in_another_encoding_are_passed_over(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.zeros(40)
+        file["x"].attrs.create(b"caf\xe9", 1)
+        file["x"].attrs["rate"] = 50
+    text = "name: t\nfiles: '*.h5'\nsignal: {path: x, axes: [time], rate_hz: {attribute: hz}}\n"
+    with pytest.raises(UserError, match=r"no attribute 'hz'.*there are rate"):
+        HDF5Windows(spec_of(tmp_path, text + "window: {axis: time, length: 20}\n"), tmp_path)
