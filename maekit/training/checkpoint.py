@@ -170,11 +170,13 @@ def load(location: Path) -> Checkpoint:
         for name, expected in sums.items():
             if _sha256(location / name) != expected:
                 raise DamagedError(f"{location / name} has changed since it was written (its SHA-256 differs)")
-        missing = [name for name in ("model.safetensors", "optimizer.safetensors", STATE) if name not in sums]
+        missing = [name for name in ("model.safetensors", STATE) if name not in sums]
         if missing:
             raise DamagedError(f"{location / MANIFEST} does not list {' and '.join(missing)}")
         state = json.loads((location / STATE).read_text())
         _check_version(state["version"], location)
+        if "optimizer" in state and "optimizer.safetensors" not in sums:
+            raise DamagedError(f"{location / MANIFEST} does not list optimizer.safetensors")
         tensors = {Path(name).stem: load_file(location / name) for name in sums if name.endswith(".safetensors")}
         return Checkpoint(state.pop("step"), tensors, {key: value for key, value in state.items() if key != "version"})
     except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError) as error:
