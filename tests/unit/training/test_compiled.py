@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 
@@ -80,6 +81,7 @@ def test_a_step_is_one_graph_and_gives_the_same(
     # Traced as ever, and run as it was traced: without a C++ compiler, and in seconds.
     monkeypatch.setattr(torch, "compile", partial(torch.compile, fullgraph=True, backend="eager"))
     monkeypatch.setattr("maekit.training.device.shutil.which", lambda name: name)
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # its checks of shapes cannot be traced
     for compiled in (True, False):
         recipe = load_recipe("heart_rate/radar_phase_pretrain", [f"training.compile={str(compiled).lower()}"]).recipe
         torch.manual_seed(0)
