@@ -10,6 +10,7 @@ import numpy as np
 from maekit.data.convert.content import NUMERIC, FileContent
 from maekit.data.convert.hdf5_content import DatasetMapping, drop_vector_axis, is_hdf5
 from maekit.data.convert.lists import arrays_of_list
+from maekit.data.hdf5.examine import examine_content
 from maekit.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,11 +31,12 @@ def read_mat(content: bytes, location: str) -> FileContent:
     lists of arrays; see `arrays_of_list`.
 
     Raises:
-        UserError: a sparse matrix that is too large.
+        UserError: a sparse matrix that is too large, or a file on which SciPy crashes.
     """
     if is_hdf5(content):
         arrays = DatasetMapping(content, location)
         return FileContent(location, _DottedNames(arrays), attributes=arrays.stated(dotted=True))
+    examine_content(content, location, "MAT")
     from scipy.io import loadmat
 
     found: dict[str, NDArray[Any]] = {}

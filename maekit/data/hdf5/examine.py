@@ -1,4 +1,4 @@
-"""Meets damaged HDF5 files in a child process first, since the HDF5 library can crash or never return on them.
+"""Meets damaged HDF5 and MAT files in a child process first, since their libraries can crash or never return on them.
 
 The child (`walk.py`) is started with the first file, told one file after another, and started again after a crash. A file is examined once in
 a process, as long as its size and its time of change stay the same.
@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from maekit.errors import UserError
 
@@ -42,7 +42,9 @@ class _Answer(NamedTuple):
     errno: int | None = None
 
 
-_Identity = tuple[str, int, int, int]
+Library = Literal["HDF5", "MAT"]
+"""MAT is SciPy's reader of versions up to 7; newer files are HDF5."""
+_Identity = tuple[str, Library, int, int, int]
 
 
 class _Examiner:
@@ -53,12 +55,12 @@ class _Examiner:
         self._child: subprocess.Popen[bytes] | None = None
         self._owner = os.getpid()
 
-    def answer(self, path: Path) -> _Answer:
+    def answer(self, path: Path, library: Library) -> _Answer:
         """What is wrong with a file; None as the problem if nothing."""
         state = path.stat()
-        identity = (str(path.resolve()), state.st_size, state.st_mtime_ns, state.st_ino)
+        identity = (str(path.resolve()), library, state.st_size, state.st_mtime_ns, state.st_ino)
         if identity not in self._answers:
-            answer = self._ask(identity[0], state.st_size)
+            answer = self._ask(identity[0], library, state.st_size)
             if answer.errno in (*_LOCKED, *_NO_LOCKS):  # which the next moment may change
                 return answer
             self._answers[identity] = answer
@@ -75,9 +77,9 @@ class _Examiner:
                     if pipe is not None:
                         pipe.close()
 
-    def _ask(self, path: str, size: int) -> _Answer:
+    def _ask(self, path: str, library: Library, size: int) -> _Answer:
         seconds = min(_SECONDS + _SECONDS_PER_MB * size / 1e6, _MAX_SECONDS)
-        request = json.dumps([path, seconds]).encode() + b"\n"
+        request = json.dumps([path, library, seconds]).encode() + b"\n"
         for _ in range(2):  # a child that idled may end while it is written to
             child = self._start()
             assert child.stdin is not None
@@ -91,7 +93,7 @@ class _Examiner:
             line = _read_line(child.stdout.fileno(), seconds * _PATIENCE)
             if line is None:
                 self.close()
-                return _Answer(f"the HDF5 library does not return within {seconds * _PATIENCE:.0f} s")
+                return _Answer(f"the {library} library does not return within {seconds * _PATIENCE:.0f} s")
             if line.endswith(b"\n"):
                 return _Answer(*json.loads(line))
             status = child.wait()
@@ -99,10 +101,10 @@ class _Examiner:
             if status == 0:
                 continue
             if status == -signal.SIGPROF:
-                return _Answer(f"the HDF5 library does not return within {seconds:.0f} s")
+                return _Answer(f"the {library} library does not return within {seconds:.0f} s")
             name = signal.Signals(-status).name if status < 0 else f"exit {status}"
-            return _Answer(f"the HDF5 library crashes ({name})")
-        return _Answer("the process that looks at HDF5 files first does not start")
+            return _Answer(f"the {library} library crashes ({name})")
+        return _Answer("the process that looks at files first does not start")
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._owner != os.getpid():  # after a fork, the child is the parent's
@@ -124,17 +126,18 @@ _examiner = _Examiner()
 atexit.register(_examiner.close)
 
 
-def examine(path: Path, location: str = "") -> None:
-    """Refuse an HDF5 file that the library cannot walk through in reasonable time and memory.
+def examine(path: Path, location: str = "", library: Library = "HDF5") -> None:
+    """Refuse an HDF5 file that the library cannot walk through in reasonable time and memory, or a MAT file on which SciPy crashes or hangs.
 
     Args:
         path: an existing file.
         location: how messages name the file; by default its path.
+        library: that reads it.
 
     Raises:
         UserError: damaged, or open in another program.
     """
-    problem, errno = _examiner.answer(path)
+    problem, errno = _examiner.answer(path, library)
     if problem is None:
         return
     location = location or str(path)
@@ -158,27 +161,28 @@ def examine(path: Path, location: str = "") -> None:
             expected="a file that nobody writes",
             hint="Close it there (a recorder, a notebook, a viewer), or copy the file when the recording has ended and give the copy.",
         )
-    raise UserError(f"damaged or truncated HDF5 file ({problem})", location=location, hint=DAMAGED_HINT)
+    raise UserError(f"damaged or truncated {library} file ({problem})", location=location, hint=DAMAGED_HINT)
 
 
-def examine_content(content: bytes, location: str) -> None:
+def examine_content(content: bytes, location: str, library: Library = "HDF5") -> None:
     """Like `examine`, for the bytes of a file that may be a member of an archive.
 
     Args:
-        content: bytes of an HDF5 file.
+        content: bytes of a file.
         location: the file that they were read from, or another name.
+        library: that reads it.
 
     Raises:
         UserError: damaged.
     """
     path = Path(location)
     if path.is_file() and path.stat().st_size == len(content):
-        examine(path)
+        examine(path, library=library)
         return
-    with NamedTemporaryFile(suffix=".h5") as file:
+    with NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
-        examine(Path(file.name), location)
+        examine(Path(file.name), location, library)
 
 
 def _read_line(handle: int, seconds: float) -> bytes | None:

@@ -1,7 +1,8 @@
-"""Reads all the metadata of HDF5 files, in a process of its own that the HDF5 library may crash or never return in.
+"""Reads all the metadata of HDF5 files, and MAT files, in a process of its own that their libraries may crash or never return in.
 
-Run as a script by `examine.py`, never imported: it loads h5py and numpy only. Each line on standard input is a JSON list [path, seconds of
-processor time]; each line on standard output is a JSON list [problem, errno], both null for a file without one.
+Run as a script by `examine.py`, never imported: it loads h5py and numpy only, and SciPy for the first MAT file. Each line on standard input is
+a JSON list [path, library, seconds of processor time]; each line on standard output is a JSON list [problem, errno], both null for a
+file without one.
 """
 
 from __future__ import annotations
@@ -109,6 +110,16 @@ def read_values(data: h5py.Dataset, budget: int) -> int:
     return max(int(rows * row), 1 << 12)
 
 
+def load_mat(path: str) -> None:
+    """Read a MAT file up to version 7; an error is no concern here: whoever reads it meets it again."""
+    with contextlib.suppress(Exception):
+        importlib.import_module("scipy.io").loadmat(path, appendmat=False)
+
+
+WAYS = {"HDF5": walk, "MAT": load_mat}
+"""By library."""
+
+
 def limit_memory() -> None:
     """Let allocations beyond `MEMORY_BYTES` fail, on systems that can."""
     with contextlib.suppress(ImportError, ValueError, OSError):
@@ -130,11 +141,11 @@ def main() -> None:
                 return
             rest += more
         line, _, rest = rest.partition(b"\n")
-        path, seconds = json.loads(line)
+        path, library, seconds = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, seconds)
         answer: list[Any] = [None, None]
         try:
-            walk(path)
+            WAYS[library](path)
         except BaseException as error:  # h5py raises anything
             answer = [f"{error}" or type(error).__name__, getattr(error, "errno", None)]
         signal.setitimer(signal.ITIMER_PROF, 0)

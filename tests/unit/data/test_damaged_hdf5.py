@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from maekit.config.data_spec import DataSpec
+from maekit.data.convert.readers import read
 from maekit.data.hdf5 import examine as examine_module
 from maekit.data.hdf5.examine import examine, examine_content
 from maekit.data.hdf5.safety import open_hdf5
@@ -96,7 +97,7 @@ def test_a_loop_that_uses_the_processor_is_ended_by_its_own_timer(
     tmp_path: Path, examiner: examine_module._Examiner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "f.h5")
-    walk = examine_module._WALK.read_text().replace("            walk(path)", "            while True: pass")
+    walk = examine_module._WALK.read_text().replace("            WAYS[library](path)", "            while True: pass")
     script = tmp_path / "walk.py"
     script.write_text(walk)
     monkeypatch.setattr(examine_module, "_WALK", script)
@@ -168,3 +169,12 @@ def test_a_file_that_another_process_writes_is_said_to_be_open_there(tmp_path: P
         holder.wait()
     with open_hdf5(path) as file:  # the advice, followed
         assert "a" in file
+
+
+def test_a_mat_file_on_which_scipy_crashes_is_an_error(tmp_path: Path) -> None:
+    """A numeric array whose data end in the middle of their tag, and whose name begins inside of it."""
+    head = b"MATLAB 5.0 MAT-file".ljust(116).ljust(124, b"\0") + b"\0\x01IM"
+    element = "0e000000f0030000060000000800000006000000000000000500000008000000780000000100000001000100610000000000000000000000bcd23d23ff6dc9"
+    (tmp_path / "x.mat").write_bytes(head + bytes.fromhex(element))
+    with pytest.raises(UserError, match=r"x\.mat: (damaged or truncated MAT|cannot be read as MAT)"):
+        read(tmp_path / "x.mat")
