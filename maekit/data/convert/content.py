@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -84,7 +82,9 @@ class FileContent:
             )
         try:
             values = self.arrays[str(name)]
-        except (ValueError, EOFError, OSError, MemoryError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
+        except UserError:
+            raise
+        except Exception as error:  # NumPy, zlib and zipfile raise anything at a damaged member
             raise damaged(error, f"{self.location}:{name}", "NPZ") from error
         if not isinstance(values, np.ndarray | FileArray):  # a member of an NPZ that is no NPY
             raise UserError(
