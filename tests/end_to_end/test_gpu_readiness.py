@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from maekit.config.load import load_recipe
 from maekit.config.shipped import shipped_recipes
 from maekit.data.loading import Batch
 from maekit.tasks.task import Task, TaskOutput
@@ -71,7 +72,15 @@ def fixed_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_a_step_copies_nothing_and_waits_for_nothing(name: str, tmp_path: Path) -> None:
-    assert not copies_in_a_step(*stand_in_task(name, tmp_path))
+    assert not copies_in_a_step(*stand_in_task(name, tmp_path, *shallow(name)))
+
+
+def shallow(name: str) -> list[str]:
+    """Overrides that leave two blocks of a deep network; all blocks do the same on a device."""
+    if not name.startswith("image/imagenet/") or "/partial/" in name or name.endswith("/tokenizer"):
+        return []
+    decoder = [] if load_recipe(name).recipe.task.name != "pretraining" else ["model.decoder.depth=2"]
+    return ["model.encoder.depth=2", *decoder]
 
 
 @pytest.mark.parametrize("recipe", ["heart_rate/radar_phase_pretrain", "image/imagenet/pretrain_base_800_cross"])

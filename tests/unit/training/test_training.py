@@ -117,14 +117,14 @@ def run_in_child(recipe: Path, runs: Path) -> int:
     return child
 
 
-def test_killed_at_a_hundred_random_moments(tiny: Path, tmp_path: Path, reference: list[tuple[int, float]]) -> None:
+def test_killed_at_random_moments(tiny: Path, tmp_path: Path, reference: list[tuple[int, float]]) -> None:
     began = time.monotonic()
     child = run_in_child(tiny, tmp_path / "timing")
     os.waitpid(child, 0)
     whole = time.monotonic() - began
     chance = random.Random(0)
     kills = finished = 0
-    while kills < 100:
+    while kills < 40:  # `make torture` kills at more
         runs = tmp_path / f"run{finished}"
         child = run_in_child(tiny, runs)
         time.sleep(chance.uniform(0.2, 0.8) * whole)
