@@ -239,14 +239,19 @@ def _write_recording(group: h5py.Group, recording: TimedRecording, name: str, ch
         if part.rate_hz is not None:
             data.attrs["rate_hz"] = part.rate_hz
             data.attrs["start_s"] = recording.start_of(part)
-        data.attrs.update(part.attributes)
+        data.attrs.update({key: _whole_text(value) for key, value in part.attributes.items()})
     for attribute, value in recording.attributes.items():
         if attribute in recording.streams:
             raise UserError("an attribute with the name of a stream", location=name, value=attribute)
         if isinstance(value, np.ndarray) and value.ndim:
             group.create_dataset(attribute, data=np.char.encode(value, "utf-8") if value.dtype.kind == "U" else value)
         else:
-            group.attrs[attribute] = value.item() if isinstance(value, np.generic) else value
+            group.attrs[attribute] = _whole_text(value.item() if isinstance(value, np.generic) else value)
+
+
+def _whole_text(value: Any) -> Any:
+    """A text with U+FFFD for bytes that are no UTF-8, which Python holds as surrogates and HDF5 refuses; other values as they are."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if isinstance(value, str) else value
 
 
 def _check_complex(group: h5py.Group, spec: DataSpec, name: str) -> None:

@@ -355,3 +355,11 @@ def test_arrays_that_are_none_and_single_numbers_are_refused(tmp_path: Path) -> 
 def test_a_pattern_that_names_no_recording_is_refused(pattern: str, name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"a\.npy: .*a name that no recording can have.*{name}"):
         run(tmp_path, {"a.npy": npy(np.zeros(50))}, "rate_hz: 50", pattern=pattern)
+
+
+def test_an_attribute_in_another_encoding_is_kept_as_far_as_it_is_text(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["a"] = RAMP
+        file["a"].attrs.create("unit", b"\xb5V", dtype=h5py.string_dtype())
+    found = run(tmp_path, {"x.h5": (tmp_path / "x.h5").read_bytes()}, "key: a, rate_hz: 5")
+    assert found["x/x@unit"] == "\ufffdV"
