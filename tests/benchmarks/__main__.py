@@ -22,7 +22,10 @@ from benchmarks.tables import Table
 
 
 def benchmark(
-    areas: list[str], measure: Callable[[str], list[Row]], before: dict[tables.Key, tuple[Row, str]]
+    areas: list[str],
+    measure: Callable[[str], list[Row]],
+    before: dict[tables.Key, tuple[Row, str]],
+    store: Callable[[list[Row]], object],
 ) -> tuple[list[Row], list[tables.Regression]]:
     """Measure all areas, and those with a regression once more.
 
@@ -30,6 +33,7 @@ def benchmark(
         areas: to measure.
         measure: gives the rows of an area.
         before: the latest rows of the same machine, with their commits.
+        store: gets the rows so far after each area, so that a run that is stopped keeps them.
     """
     rows: list[Row] = []
     worse: list[tables.Regression] = []
@@ -38,6 +42,7 @@ def benchmark(
         if tables.regressions(found, before):
             found = tables.better(found, measure(area))
         rows += found
+        store(rows)
         worse += tables.regressions(found, before)
     return rows, worse
 
@@ -62,16 +67,19 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"measuring {area}", style="dim")
         return measure(area, "long_rows" if options.long else "rows")
 
-    rows, worse = benchmark(list(LONG if options.long else options.only or AREAS), told, before)
+    def store(rows: list[Row]) -> Path:
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        table = Table(tables.commit(), machine, when, metadata.version("torch"), load, rows)
+        return tables.write(options.folder, table)
+
+    rows, worse = benchmark(list(LONG if options.long else options.only or AREAS), told, before, store)
     shown = Shown("measured", "value", "unit", "ratio", "of", "before", "at")
     for row in rows:
         old, at = before.get(row.key, (None, ""))
         ratio = "" if old is None else f"{old.ratio:.3g}"
         shown.add_row(row.name, f"{row.value:,.4g}", row.unit, f"{row.ratio:.3g}", row.peer, ratio, at)
     console.print(shown)
-    when = datetime.now(UTC).isoformat(timespec="seconds")
-    table = Table(tables.commit(), machine, when, metadata.version("torch"), load, rows)
-    console.print(f"stored: {tables.write(options.folder, table)}")
+    console.print(f"stored: {store(rows)}")
     for regression in worse:
         console.print(f"slower: {regression}", style="red")
     return int(bool(worse))
