@@ -15,6 +15,7 @@ import torch
 
 from maekit.adapters.heart.beats import r_peaks
 from maekit.adapters.simulate.vital_signs import simulate_vital_signs
+from maekit.runs.train import finetune
 
 torch.set_num_threads(1)
 
@@ -76,3 +77,21 @@ def tiny(tmp_path: Path, cohort: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(TINY.replace("ROOT", str(cohort)))
     return path
+
+
+@pytest.fixture(scope="session")
+def heart_run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A regression run of two epochs."""
+    folder = tmp_path_factory.mktemp("run")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression}\n")
+    return finetune(recipe, "random", runs=folder).folder
+
+
+@pytest.fixture(scope="session")
+def sure_run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that says how sure it is, and something else of every window."""
+    folder = tmp_path_factory.mktemp("sure")
+    recipe = folder / "tiny.yaml"
+    recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression, bins: 30}\n")
+    return finetune(recipe, "random", runs=folder, overrides=["optimizer.base_lr=0.05", "schedule.epochs=6"]).folder

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
 import time
 import tracemalloc
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +15,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import TINY
+from chest_recordings import RATE, chest, read, record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maekit.adapters.heart import quality
 from maekit.build import training_stats
 from maekit.config.data_spec import DataSpec
 from maekit.data.hdf5.recording import RecordingReader
@@ -32,12 +29,9 @@ from maekit.inference.predict import predict
 from maekit.inference.writers import UnfinishedFile, check_place
 from maekit.runs.evaluate import predictions
 from maekit.runs.train import finetune
-from maekit.studies.scoring import tracked as tracked_in_study
 from maekit.tasks.label_kinds.estimates import Estimate, EstimateOutput
 from maekit.tasks.label_kinds.recording_output import PredictOptions, TrainedRun
-from maekit.tasks.label_kinds.value_estimates import smoothed, tracked
 from maekit.tasks.regression import Regression
-from maekit.tracking import Tracker
 from maekit.training.stopping import StoppedError
 
 if TYPE_CHECKING:
@@ -47,52 +41,13 @@ if TYPE_CHECKING:
 
     from maekit.data.sample import Sample
 
-RATE = 50.0
 
-
-@pytest.fixture(scope="module")
-def run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A regression run of two epochs."""
-    folder = tmp_path_factory.mktemp("run")
-    recipe = folder / "tiny.yaml"
-    recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression}\n")
-    return finetune(recipe, "random", runs=folder).folder
-
-
-@pytest.fixture(scope="module")
-def sure(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One that says how sure it is, and something else of every window."""
-    folder = tmp_path_factory.mktemp("sure")
-    recipe = folder / "tiny.yaml"
-    recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression, bins: 30}\n")
-    return finetune(recipe, "random", runs=folder, overrides=["optimizer.base_lr=0.05", "schedule.epochs=6"]).folder
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
-def chest(seconds: float, rate_hz: float, seed: int = 0) -> np.ndarray:
-    """Breathing, a beat and phase noise, in mm."""
-    time = np.arange(round(seconds * rate_hz)) / rate_hz
-    noise = 0.005 * np.random.default_rng(seed).standard_normal(len(time))
-    return 3 * np.sin(2 * np.pi * 0.25 * time) + 0.2 * np.sin(2 * np.pi * 1.2 * time) + noise
-
-
-def record(path: Path, values: np.ndarray, rate_hz: float, name: str = "person_000") -> Path:
-    """A recording as the simulator lays it out, without labels."""
-    with h5py.File(path, "w") as file:
-        group = file.create_group(name)
-        group.create_dataset("displacement", data=values.astype(np.float32), chunks=(1024,))
-        group.attrs["rate_hz"] = rate_hz
-    return path
-
-
-def test_equals_evaluation(run: Path, cohort: Path, tmp_path: Path) -> None:
+def test_equals_evaluation(heart_run: Path, cohort: Path, tmp_path: Path) -> None:
     """The same windows, one stream and one by one, with labels and without, give the same numbers."""
-    found = predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_001", hop_s=5, gate=False)
-    _, wanted = predictions(run, side="test")
+    found = predict(
+        heart_run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_001", hop_s=5, gate=False
+    )
+    _, wanted = predictions(heart_run, side="test")
     rows = read(found.location)
     assert found.rows == len(rows) == len(wanted["output"]) == 5
     np.testing.assert_allclose([float(row["bpm"]) for row in rows], wanted["output"], rtol=1e-5)
@@ -101,15 +56,15 @@ def test_equals_evaluation(run: Path, cohort: Path, tmp_path: Path) -> None:
     assert ">label<" in found.location.with_suffix(".svg").read_text()
 
 
-def test_needs_no_training_data(run: Path, tmp_path: Path, cohort: Path) -> None:
+def test_needs_no_training_data(heart_run: Path, tmp_path: Path, cohort: Path) -> None:
     """A run that was moved away from its data works as before; one without what it was trained on asks for them."""
     moved = tmp_path / "moved"
     moved.mkdir()
     for name in ("recipe.yaml", "data_spec.yaml", training_stats.FILE):
-        text = (run / name).read_text()
+        text = (heart_run / name).read_text()
         (moved / name).write_text(text.replace(str(cohort), "/nowhere"))
-    (moved / "checkpoints").symlink_to(run / "checkpoints")
-    for folder, name in ((run, "here.csv"), (moved, "there.csv")):
+    (moved / "checkpoints").symlink_to(heart_run / "checkpoints")
+    for folder, name in ((heart_run, "here.csv"), (moved, "there.csv")):
         predict(folder, cohort / "vital_signs.h5", tmp_path / name, record="person_002")
     assert (tmp_path / "here.csv").read_text() == (tmp_path / "there.csv").read_text()
     (moved / training_stats.FILE).unlink()
@@ -167,7 +122,7 @@ def test_stream_reads_what_windows_are(
         np.testing.assert_array_equal(measured, np.isfinite(wanted).all(1))
 
 
-def test_memory_does_not_grow(run: Path, tmp_path: Path) -> None:
+def test_memory_does_not_grow(heart_run: Path, tmp_path: Path) -> None:
     """Six hours take as much as a quarter of an hour (with pieces of 64 KiB, so that both have several), whose digest is of less."""
     from unittest import mock
 
@@ -177,7 +132,7 @@ def test_memory_does_not_grow(run: Path, tmp_path: Path) -> None:
         path = record(tmp_path / f"{name}.h5", np.tile(quarter, times), RATE)
         with mock.patch("maekit.data.stream.PIECE_BYTES", 2**16):
             tracemalloc.start()
-            found = predict(run, path, tmp_path / f"{name}.csv", hop_s=60)
+            found = predict(heart_run, path, tmp_path / f"{name}.csv", hop_s=60)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         assert found.rows == len(read(found.location))
@@ -192,157 +147,42 @@ convert:
 """
 
 
-def test_a_table_is_read_by_the_rules_of_the_data_spec(run: Path, tmp_path: Path) -> None:
+def test_a_table_is_read_by_the_rules_of_the_data_spec(heart_run: Path, tmp_path: Path) -> None:
     values = chest(30, RATE).astype(np.float32)
     rows = "".join(f"{i / RATE:.2f},{value!r}\n" for i, value in enumerate(values.tolist()))
     (tmp_path / "new one.csv").write_text(f"s,mm\n{rows}")
-    from_hdf5 = read(predict(run, record(tmp_path / "same.h5", values, RATE), tmp_path / "a.csv").location)
+    from_hdf5 = read(predict(heart_run, record(tmp_path / "same.h5", values, RATE), tmp_path / "a.csv").location)
     with pytest.raises(UserError, match=r"not an HDF5 file, and the data spec has no rules.*--spec"):
-        predict(run, tmp_path / "new one.csv", tmp_path / "b.csv")
-    spec = yaml.safe_load((run / "data_spec.yaml").read_text())
+        predict(heart_run, tmp_path / "new one.csv", tmp_path / "b.csv")
+    spec = yaml.safe_load((heart_run / "data_spec.yaml").read_text())
     spec["signal"]["rate_hz"] = {"attribute": "rate_hz"}
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec) + CONVERT)
-    found = predict(run, tmp_path / "new one.csv", tmp_path / "b.csv", spec=str(tmp_path / "spec.yaml"))
+    found = predict(heart_run, tmp_path / "new one.csv", tmp_path / "b.csv", spec=str(tmp_path / "spec.yaml"))
     assert read(found.location) == from_hdf5
     (tmp_path / "torn.csv").write_text("s,mm\n0,x\n")
     with pytest.raises(UserError, match=r"torn\.csv"):
-        predict(run, tmp_path / "torn.csv", tmp_path / "c.csv", spec=str(tmp_path / "spec.yaml"))
+        predict(heart_run, tmp_path / "torn.csv", tmp_path / "c.csv", spec=str(tmp_path / "spec.yaml"))
 
 
-def test_a_recording_that_the_run_has_seen_is_named(run: Path, cohort: Path, tmp_path: Path) -> None:
+def test_a_recording_that_the_run_has_seen_is_named(heart_run: Path, cohort: Path, tmp_path: Path) -> None:
     sides = {}
     with h5py.File(cohort / "vital_signs.h5") as file:
         names = list(file)
         values = file[names[0]]["displacement"][()]
     for name in names:
-        result = predict(run, cohort / "vital_signs.h5", tmp_path / f"{name}.csv", record=name)
+        result = predict(heart_run, cohort / "vital_signs.h5", tmp_path / f"{name}.csv", record=name)
         sides[name] = result.side
         assert any("in the training" in line for line in result.lines()) == (result.side == "train")
     assert sides["person_001"] == "test"
     assert "train" in sides.values()
     copy = record(tmp_path / "copy.h5", values, RATE, "somebody")
-    assert predict(run, copy, tmp_path / "copy.csv").side == sides[names[0]]
-    assert predict(run, record(tmp_path / "new.h5", values + 1, RATE), tmp_path / "new.csv").side == ""
+    assert predict(heart_run, copy, tmp_path / "copy.csv").side == sides[names[0]]
+    assert predict(heart_run, record(tmp_path / "new.h5", values + 1, RATE), tmp_path / "new.csv").side == ""
 
 
-def test_an_empty_room_and_motion_have_no_estimate(run: Path, tmp_path: Path) -> None:
-    """Phase noise alone, and a body that moves, get a reason; the same chest at rest gets values."""
-    stats = training_stats.read(run)
-    assert stats is not None
-    (limits := dict(stats.limits)).pop("motion")
-    assert limits  # the simulator's rate is high enough to tell an empty room
-    rng = np.random.default_rng(1)
-    still = chest(60, RATE)
-    moved = still.copy()
-    moved[1500:] += 80 * np.clip((np.arange(1500) - 100) / 50, 0, 1)
-    scenes = {"still": still, "empty": 0.01 * rng.standard_normal(3000), "moved": moved, "frozen": np.zeros(3000)}
-    rows = {}
-    for name, values in scenes.items():
-        path = record(tmp_path / f"{name}.h5", values, RATE)
-        rows[name] = read(predict(run, path, tmp_path / f"{name}.csv").location)
-    assert all(row["valid"] == "1" and 20 < float(row["bpm"]) < 200 for row in rows["still"])
-    assert all(row["valid"] == "0" and row["bpm"] == "" for row in rows["empty"] + rows["frozen"])
-    assert all("nobody there" in row["reason"] for row in rows["empty"])
-    for row in rows["moved"]:
-        hit = float(row["start_s"]) < 33 and float(row["stop_s"]) > 32.5
-        assert ("motion" in row["reason"]) == hit, row
-
-
-@pytest.mark.parametrize("scale", [1e-3, 0.1, 10.0, 1e3])
-def test_the_same_windows_have_estimates_in_any_unit(run: Path, tmp_path: Path, scale: float) -> None:
-    rng = np.random.default_rng(1)
-    values = np.concatenate([chest(30, RATE), 0.01 * rng.standard_normal(1000), chest(20, RATE, seed=2)])
-    values[500:] += 80 * np.clip((np.arange(len(values) - 500) - 100) / 50, 0, 1)
-    gates = []
-    for factor in (1.0, scale):
-        path = record(tmp_path / f"{factor}.h5", factor * values, RATE)
-        rows = read(predict(run, path, tmp_path / f"{factor}.csv").location)
-        gates.append([(row["valid"], row["reason"]) for row in rows])
-    assert gates[0] == gates[1]
-    assert {valid for valid, _ in gates[0]} == {"0", "1"}
-
-
-@settings(deadline=None, max_examples=50)
-@given(scale=st.floats(1e-3, 1e3), rate=st.sampled_from([25.0, 50.0, 100.0, 200.0]))
-def test_presence_does_not_depend_on_gain(scale: float, rate: float) -> None:
-    alive, noise = chest(10, rate), np.random.default_rng(0).standard_normal(round(10 * rate))
-    assert quality.body_over_noise_db(scale * alive, rate) > 10 > 0 > quality.body_over_noise_db(scale * noise, rate)
-    jump = alive + 80 * (np.arange(len(alive)) > len(alive) // 2)
-    assert quality.relative_move(scale * jump, rate) == pytest.approx(quality.relative_move(jump, rate))
-    assert quality.relative_move(scale * alive, rate) == quality.ORDINARY_MOVE < 0.5 * quality.relative_move(jump, rate)
-
-
-def test_spikes_are_no_motion() -> None:
-    x = chest(10, RATE)
-    spiked = x.copy()
-    spiked[[100, 300]] += 50
-    assert quality.relative_move(spiked, RATE) == pytest.approx(quality.relative_move(x, RATE), rel=0.05)
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.lists(st.one_of(st.none(), st.floats(0, 200)), max_size=20), st.sampled_from([1, 3, 5, 9]))
-def test_smoothing_is_a_median_of_what_there_is(values: list[float | None], width: int) -> None:
-    rows = [
-        Estimate(i, i + 1, np.nan if v is None else v, np.nan, "none" if v is None else "")
-        for i, v in enumerate(values)
-    ]
-    found = list(smoothed(iter(rows), width))
-    assert [row.reason for row in found] == [row.reason for row in rows]
-    for i, row in enumerate(found):
-        around = [v for v in values[max(0, i - width // 2) : i + width // 2 + 1] if v is not None]
-        assert np.isnan(row.value) if row.reason else row.value == np.median(around)
-
-
-def test_following_equals_that_of_a_study(sure: Path, cohort: Path, tmp_path: Path) -> None:
-    known = training_stats.read(sure)
-    assert known is not None
-    assert known.label_dynamics is not None
-    _, rows = predictions(sure, side="test")
-    count = len(rows["output"])
-    result = {
-        "methods": {"net": rows["output"].tolist()},
-        "distribution": {
-            "net": {"values": rows["values"].tolist(), "log_probability": rows["log_probability"].tolist()}
-        },
-        "position": [[0, 5 * i] for i in range(count)],
-    }
-    study = tracked_in_study(result, "net", asdict(known.label_dynamics), 10.0, 1.0)
-    given: dict[str, Any] = {"record": "person_001", "hop_s": 5, "gate": False, "track_s": 10.0}
-    found = predict(sure, cohort / "vital_signs.h5", tmp_path / "out.csv", **given)
-    told = read(found.location)
-    np.testing.assert_allclose([float(row["bpm"]) for row in told], study["methods"]["net"], rtol=1e-4)
-    np.testing.assert_allclose([float(row["uncertainty"]) for row in told], study["uncertainty"]["net"], rtol=1e-3)
-    assert np.abs(np.array(study["methods"]["net"]) - rows["output"]).max() > 0.01, "following changes something"
-    # A window without an estimate keeps its reason, and those around it go on.
-    several = [
-        Estimate(i, i + 1, 70.0, 1.0, "" if i != 3 else "motion", rows["log_probability"][0] if i != 3 else None)
-        for i in range(6)
-    ]
-    out = list(tracked(iter(several), Tracker(rows["values"], 1.0, 1.0, 2.0)))
-    assert [row.reason for row in out] == ["", "", "", "motion", "", ""]
-    assert out[3].value == 70.0
-    assert all(row.log_probability is None for row in out if not row.reason)
-
-
-def test_what_cannot_be_followed_is_named(run: Path, sure: Path, tmp_path: Path) -> None:
-    path = record(tmp_path / "a.h5", chest(30, RATE), RATE)
-    with pytest.raises(UserError, match="does not say how uncertain"):
-        predict(run, path, tmp_path / "no.csv", track_s=10)
-    known = training_stats.read(sure)
-    assert known is not None
-    before = (sure / training_stats.FILE).read_text()
-    training_stats.write(sure, replace(known, label_dynamics=None))  # as an earlier version wrote it
-    try:
-        with pytest.raises(UserError, match="how fast the labels"):
-            predict(sure, path, tmp_path / "no.csv", track_s=10)
-    finally:
-        (sure / training_stats.FILE).write_text(before)
-    assert not (tmp_path / "no.csv").exists()
-
-
-def test_hdf5_says_where_it_comes_from(run: Path, cohort: Path, tmp_path: Path) -> None:
-    out = predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_003", smoothing=3).location
-    found = predict(run, cohort / "vital_signs.h5", tmp_path / "same.h5", record="person_003", smoothing=3)
+def test_hdf5_says_where_it_comes_from(heart_run: Path, cohort: Path, tmp_path: Path) -> None:
+    out = predict(heart_run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_003", smoothing=3).location
+    found = predict(heart_run, cohort / "vital_signs.h5", tmp_path / "same.h5", record="person_003", smoothing=3)
     with h5py.File(found.location) as file:
         wanted = [float(row["bpm"] or "nan") for row in read(out)]
         np.testing.assert_allclose(file["bpm"][:], wanted, rtol=1e-5)
@@ -356,10 +196,12 @@ def test_hdf5_says_where_it_comes_from(run: Path, cohort: Path, tmp_path: Path) 
     assert not list(tmp_path.glob(".*"))
 
 
-def test_json_has_the_rows_of_the_table(run: Path, cohort: Path, tmp_path: Path) -> None:
-    table = read(predict(run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_003").location)
+def test_json_has_the_rows_of_the_table(heart_run: Path, cohort: Path, tmp_path: Path) -> None:
+    table = read(predict(heart_run, cohort / "vital_signs.h5", tmp_path / "out.csv", record="person_003").location)
     document = json.loads(
-        predict(run, cohort / "vital_signs.h5", tmp_path / "document.json", record="person_003").location.read_text()
+        predict(
+            heart_run, cohort / "vital_signs.h5", tmp_path / "document.json", record="person_003"
+        ).location.read_text()
     )
     assert document["complete"]
     assert [list(row) for row in document["rows"]] == [list(row) for row in table]
@@ -396,7 +238,7 @@ def test_rows_before_an_interruption_are_kept_beside_the_old_result(tmp_path: Pa
         check_place(location, "--to", EstimateOutput.endings, overwrite=False)
 
 
-def test_wrong_recordings_are_named(run: Path, cohort: Path, tmp_path: Path) -> None:
+def test_wrong_recordings_are_named(heart_run: Path, cohort: Path, tmp_path: Path) -> None:
     """What a person can give wrongly, each with a word on what is right; nothing is written."""
     good = record(tmp_path / "good.h5", chest(30, RATE), RATE)
     text = tmp_path / "a.csv"
@@ -417,11 +259,11 @@ def test_wrong_recordings_are_named(run: Path, cohort: Path, tmp_path: Path) -> 
     for given_, word in wrong:
         arguments = {"file": good, "to": tmp_path / "out.csv"} | given_
         with pytest.raises(UserError, match=word):
-            predict(run, **arguments)  # type: ignore[arg-type]
+            predict(heart_run, **arguments)  # type: ignore[arg-type]
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_signal_stops_between_rows(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_stops_between_rows(heart_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the middle: what was estimated until then is there, in columns of one length, and marked incomplete."""
 
     def interrupting(*arguments: Any) -> Iterator[tuple[int, Sample]]:
@@ -433,7 +275,7 @@ def test_a_signal_stops_between_rows(run: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("maekit.inference.prediction.stream", interrupting)
     path = record(tmp_path / "long.h5", chest(300, RATE), RATE)
     with pytest.raises(StoppedError, match="101 rows") as stopped:
-        predict(run, path, tmp_path / "out.h5")
+        predict(heart_run, path, tmp_path / "out.h5")
     assert stopped.value.exit_code == 130
     assert not (tmp_path / "out.h5").exists()
     with h5py.File(tmp_path / "out.partial.h5") as file:
@@ -441,10 +283,12 @@ def test_a_signal_stops_between_rows(run: Path, tmp_path: Path, monkeypatch: pyt
         assert not file.attrs["complete"]
 
 
-def test_uncertainty_is_written_and_can_rule_out(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncertainty_is_written_and_can_rule_out(
+    heart_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = record(tmp_path / "a.h5", chest(30, RATE), RATE)
     with pytest.raises(UserError, match="does not say how uncertain"):
-        predict(run, path, tmp_path / "no.csv", uncertain_above=5)
+        predict(heart_run, path, tmp_path / "no.csv", uncertain_above=5)
 
     value_alone = Regression.predictions
 
@@ -455,17 +299,21 @@ def test_uncertainty_is_written_and_can_rule_out(run: Path, tmp_path: Path, monk
 
     monkeypatch.setattr(Regression, "predictions", more)
     monkeypatch.setattr(Regression, "values", np.linspace(40, 140, 161))
-    rows = read(predict(run, path, tmp_path / "out.csv", uncertain_above=5).location)
+    rows = read(predict(heart_run, path, tmp_path / "out.csv", uncertain_above=5).location)
     assert [row["uncertainty"] for row in rows] == [str(i) for i in range(21)]
     assert [row["reason"] for row in rows] == [""] * 6 + ["uncertain"] * 15
     assert [row["bpm"] == "" for row in rows] == [False] * 6 + [True] * 15
     assert "standard deviation" in (tmp_path / "out.svg").read_text()
 
 
-def test_another_rate_is_resampled_and_another_signal_refused(run: Path, tmp_path: Path) -> None:
+def test_another_rate_is_resampled_and_another_signal_refused(heart_run: Path, tmp_path: Path) -> None:
     """The adapter brings windows to its own rate; channels or units that differ are no signal of this run."""
     at_50, at_100 = (
-        read(predict(run, record(tmp_path / f"{rate}.h5", chest(60, rate), rate), tmp_path / f"{rate}.csv").location)
+        read(
+            predict(
+                heart_run, record(tmp_path / f"{rate}.h5", chest(60, rate), rate), tmp_path / f"{rate}.csv"
+            ).location
+        )
         for rate in (50.0, 100.0)
     )
     assert [row["time_s"] for row in at_50] == [row["time_s"] for row in at_100]
@@ -475,21 +323,21 @@ def test_another_rate_is_resampled_and_another_signal_refused(run: Path, tmp_pat
         "name: m\nfiles: '*'\nrecords: /*\nsignal: {path: displacement, axes: [time], unit: m, rate_hz: {attribute: rate_hz}}\n"
     )
     with pytest.raises(UserError, match="another signal"):
-        predict(run, tmp_path / "50.0.h5", tmp_path / "out.csv", spec=str(spec))
+        predict(heart_run, tmp_path / "50.0.h5", tmp_path / "out.csv", spec=str(spec))
     with pytest.raises(UserError, match="shorter than a window"):
-        predict(run, record(tmp_path / "short.h5", chest(5, 500), 500), tmp_path / "out.csv")
+        predict(heart_run, record(tmp_path / "short.h5", chest(5, 500), 500), tmp_path / "out.csv")
 
 
-def test_much_faster_than_real_time(run: Path, tmp_path: Path) -> None:
+def test_much_faster_than_real_time(heart_run: Path, tmp_path: Path) -> None:
     """In processor time, the run's opening and the picture included.
 
     Alone on a core it is more than 200 times real time; on a machine with ten such processes a second of work was seen to
     take three.
     """
     path = record(tmp_path / "a.h5", chest(600, RATE), RATE)
-    predict(run, path, tmp_path / "warm.csv")
+    predict(heart_run, path, tmp_path / "warm.csv")
     begun = time.process_time()
-    predict(run, path, tmp_path / "out.csv")
+    predict(heart_run, path, tmp_path / "out.csv")
     assert 600 / (time.process_time() - begun) > 50
 
 

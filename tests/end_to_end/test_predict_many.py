@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import pytest
-from conftest import TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -25,7 +24,6 @@ from maekit.errors import UserError
 from maekit.inference.predict import predict, predict_many
 from maekit.inference.recording_files import PredictionNames, find_recording_files
 from maekit.inference.windows import run_model
-from maekit.runs.train import finetune
 from maekit.training.stopping import StoppedError
 
 if TYPE_CHECKING:
@@ -34,14 +32,6 @@ if TYPE_CHECKING:
     from maekit.data.sample import Sample
 
 RATE = 50.0
-
-
-@pytest.fixture(scope="module")
-def run(cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    recipe = folder / "tiny.yaml"
-    recipe.write_text(TINY.replace("ROOT", str(cohort)) + "task: {name: regression}\n")
-    return finetune(recipe, "random", runs=folder).folder
 
 
 def record(path: Path, seconds: float, seed: int = 0, *names: str) -> Path:
@@ -80,7 +70,7 @@ def same(path: Path, other: Path) -> None:
     np.testing.assert_allclose(numbers, wanted, rtol=2e-5)
 
 
-def test_equals_one_after_the_other(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equals_one_after_the_other(heart_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows of several recordings are in one batch, and two files of one name in two folders stay apart."""
     batches = []
 
@@ -93,7 +83,9 @@ def test_equals_one_after_the_other(run: Path, tmp_path: Path, monkeypatch: pyte
     both = record(tmp_path / "b" / "two.h5", 20, 3, "anna", "bela")
     lines: list[str] = []
     options: dict[str, Any] = {"smoothing": 3, "hop_s": 0.5}
-    found = predict_many(run, [files[0], tmp_path / "b", files[1]], tmp_path / "out", report=lines.append, **options)
+    found = predict_many(
+        heart_run, [files[0], tmp_path / "b", files[1]], tmp_path / "out", report=lines.append, **options
+    )
     assert batches == [[41, 21, 2], [19, 45], [26]]
     assert not found.failures
     assert found.error() is None
@@ -108,7 +100,7 @@ def test_equals_one_after_the_other(run: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.undo()
     for name, file in wanted.items():
         alone: dict[str, Any] = {"record": name.split("_")[1]} if file == both else {}
-        predict(run, file, tmp_path / f"{name}.csv", **alone, **options)
+        predict(heart_run, file, tmp_path / f"{name}.csv", **alone, **options)
         same(tmp_path / "out" / f"{name}.csv", tmp_path / f"{name}.csv")
     overview = json.loads((tmp_path / "out" / "predictions.json").read_text())
     told = {one["predictions"]: (one["file"], one["record"]) for one in overview["recordings"]}
@@ -120,7 +112,7 @@ def test_equals_one_after_the_other(run: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_damaged_one_among_many_is_told_at_the_end(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    heart_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("stream.PIECE_BYTES", "hdf5.digest._BYTES"):  # as if the recordings were long
         monkeypatch.setattr(f"maekit.data.{name}", 1000)
@@ -129,7 +121,7 @@ def test_a_damaged_one_among_many_is_told_at_the_end(
     (tmp_path / "in" / "c.h5").write_text("no HDF5\n")
     record(tmp_path / "in" / "d.h5", 5)
     record(tmp_path / "in" / "e.h5", 20)
-    arguments = ["predict", str(run), str(tmp_path / "in"), "--to", str(tmp_path / "out")]
+    arguments = ["predict", str(heart_run), str(tmp_path / "in"), "--to", str(tmp_path / "out")]
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, UserError)
     text = str(done.exception)
@@ -144,7 +136,7 @@ def test_a_damaged_one_among_many_is_told_at_the_end(
     names = {path.name for path in (tmp_path / "out").iterdir()}
     written = [f"{name}_person_predicted.{ending}" for name in "ae" for ending in ("csv", "svg")]
     assert names == {*written, partial.name, "predictions.json"}
-    predict(run, tmp_path / "in" / "e.h5", tmp_path / "e.csv")
+    predict(heart_run, tmp_path / "in" / "e.h5", tmp_path / "e.csv")
     same(tmp_path / "out" / "e_person_predicted.csv", tmp_path / "e.csv")
     failures = json.loads((tmp_path / "out" / "predictions.json").read_text())["failures"]
     told = sorted(one["recording"].removeprefix(f"{tmp_path / 'in'}/") for one in failures)
@@ -153,7 +145,7 @@ def test_a_damaged_one_among_many_is_told_at_the_end(
     assert "--overwrite" in str(CliRunner().invoke(app, arguments).exception)
 
 
-def test_a_signal_keeps_what_was_predicted(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_keeps_what_was_predicted(heart_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupting(*arguments: Any) -> Iterator[tuple[int, Sample]]:
         for i, found in enumerate(stream(*arguments)):
             if i == 30:
@@ -163,13 +155,13 @@ def test_a_signal_keeps_what_was_predicted(run: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr("maekit.inference.prediction.stream", interrupting)
     files = [record(tmp_path / name, seconds) for name, seconds in (("a.h5", 20), ("b.h5", 60), ("c.h5", 20))]
     with pytest.raises(StoppedError, match="after 42 rows, of which those of 1 recordings are complete") as stopped:
-        predict_many(run, files, tmp_path / "out")
+        predict_many(heart_run, files, tmp_path / "out")
     assert stopped.value.exit_code == 143
     names = {path.name for path in (tmp_path / "out").glob("*.csv")}
     assert names == {"a_person_predicted.csv", "b_person_predicted.partial.csv"}
 
 
-def test_what_makes_no_sense_for_many_is_named(run: Path, tmp_path: Path) -> None:
+def test_what_makes_no_sense_for_many_is_named(heart_run: Path, tmp_path: Path) -> None:
     one, two = record(tmp_path / "a.h5", 20), record(tmp_path / "b.h5", 20)
     (tmp_path / "empty").mkdir()
     for arguments, word in (
@@ -179,7 +171,7 @@ def test_what_makes_no_sense_for_many_is_named(run: Path, tmp_path: Path) -> Non
         ([one, two, "--smoothing", 2], "odd"),
         ([record(tmp_path / "c.h5", 20, 0, "p", "q"), "--to", tmp_path / "x.csv"], "a folder with --to"),
     ):
-        done = CliRunner().invoke(app, ["predict", str(run), *map(str, arguments)])
+        done = CliRunner().invoke(app, ["predict", str(heart_run), *map(str, arguments)])
         assert isinstance(done.exception, UserError), arguments
         assert word in str(done.exception)
     assert not (tmp_path / "x.csv").exists()
